@@ -1,0 +1,12 @@
+"""skuq: honest uncertainty from torch networks, for scikit-learn users."""
+
+from skuq.estimators import TorchClassifier, TorchRegressor
+from skuq.exceptions import DivergedError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DivergedError",
+    "TorchClassifier",
+    "TorchRegressor",
+]

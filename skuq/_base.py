@@ -1,0 +1,342 @@
+"""The order of fit and of predict, once, for every estimator.
+
+fit: parameters → data → weights → targets → seeds and split → posterior → engine.
+predict: fitted? → data → engine → decode.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from skuq._engine import Engine
+from skuq._network import Numerics
+from skuq._parameters import DoubleUnderscoreParameters, check_accepted
+from skuq._problem import Problem
+from skuq._random import Purpose, derive_seed, root_seed
+from skuq._sklearn_compat import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    validate_parameter_constraints,
+)
+from skuq._split import train_valid_indices
+from skuq._training import Rows, Settings, Trained
+from skuq.likelihoods import Likelihood
+from skuq.modules import MLP
+from skuq.posteriors import MCDropout, Posterior
+
+__all__ = ["TorchEstimator"]
+
+
+class TorchEstimator(DoubleUnderscoreParameters):
+    """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "module": [callable, None],
+        "posterior": [Posterior, None],
+        "likelihood": [Likelihood, None],
+        "optimizer": [callable],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "precision": [StrOptions({"float32", "float64", "bfloat16"})],
+        "compile": ["boolean"],
+        "callbacks": [list, StrOptions({"disable"}), None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    _task: ClassVar[str]
+    _default_likelihood: ClassVar[type[Likelihood]]
+
+    module: Any
+    posterior: Posterior | None
+    likelihood: Likelihood | None
+    optimizer: Any
+    lr: float
+    max_epochs: int
+    batch_size: int
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    warm_start: bool
+    device: Any
+    precision: str
+    compile: bool
+    callbacks: Any
+    verbose: int
+    random_state: Any
+
+    # -- what a subclass gives -------------------------------------------------------------------
+
+    _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
+
+    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+        """Targets as the likelihood takes them; sets what decodes predictions."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
+
+    def _class_weights(self, target: np.ndarray) -> np.ndarray | None:
+        """Weights of the rows by their class."""
+        return None
+
+    def _check_targets(self, target: np.ndarray) -> None:
+        """Refuse targets from which nothing can be learnt, after rows without weight are gone."""
+
+    # -- fit -------------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        *,
+        incremental: bool = False,
+        classes: Any = None,
+    ) -> Any:
+        goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
+        if not goes_on:
+            vars(self).pop("_engine", None)  # a fit that fails leaves no fitted estimator
+        posterior, likelihood = self._check_parameters(incremental)
+        numerics = Numerics(_resolve_device(self.device), self.precision)
+        X, y = validate_data(
+            self, X, y, reset=not goes_on, **self._data_options(), **self._target_options
+        )
+        X = self._dense(X, reset=not goes_on)
+        target = self._read_targets(y, reset=not goes_on, classes=classes)
+        X, target, weight, groups = self._weighted_rows(X, target, sample_weight, groups)
+        if goes_on:
+            likelihood, root = self.likelihood_, self._root
+        else:
+            likelihood.fit(target, weight)
+            root = root_seed(self.random_state)
+        train, valid = self._rows(X, target, weight, groups, likelihood, numerics, root)
+        problem = Problem(
+            factory=self.module or MLP,
+            module_parameters=self._with_prefix("module"),
+            likelihood=likelihood,
+            train_rows=train,
+            valid_rows=valid,
+            settings=self._settings(numerics, max_epochs=1 if incremental else self.max_epochs),
+            root=root,
+            resume=self._networks(incremental) if goes_on else [],
+        )
+        draws = posterior.fit(problem)
+        engine = Engine(draws, problem.sample, numerics)
+        likelihood.finish(
+            lambda reduction: engine.map(X, reduction), likelihood.encode(target), weight
+        )
+        # Only here does the estimator change: what failed above has changed nothing.
+        self._engine, self._root = engine, root
+        self.likelihood_, self.posterior_ = likelihood, posterior
+        self._states = [trained.state for trained in problem.trained] if incremental else []
+        self.histories_ = [trained.history for trained in problem.trained]
+        self.history_ = self.histories_[0]
+        self.n_iter_ = max(len(history) for history in self.histories_)
+        self.device_ = str(numerics.device)
+        return self
+
+    def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
+        )
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if isinstance(self.module, nn.Module):
+            name = type(self.module).__name__
+            raise TypeError(
+                f"module must be a class or a factory, got an instance of {name}: pass "
+                f"module={name} and its arguments as module__*, or a function that returns a "
+                "copy of the instance each time"
+            )
+        check_accepted("module", self._with_prefix("module"), self.module or MLP)
+        check_accepted(
+            "optimizer", self._with_prefix("optimizer"), self.optimizer, also=("param_groups",)
+        )
+        posterior = MCDropout() if self.posterior is None else clone(self.posterior)
+        posterior.validate()
+        default = self._default_likelihood()
+        likelihood = default if self.likelihood is None else clone(self.likelihood)
+        likelihood.validate()
+        if likelihood.task != self._task:
+            raise ValueError(
+                f"{type(self).__name__} needs a likelihood for {self._task}, got "
+                f"{type(likelihood).__name__}, which is for {likelihood.task}"
+            )
+        return posterior, likelihood
+
+    def _data_options(self) -> dict[str, Any]:
+        """How scikit-learn checks X, in fit and in predict."""
+        dtype = np.float64 if self.precision == "float64" else np.float32
+        return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
+
+    def _dense(self, X: Any, reset: bool) -> np.ndarray:
+        X = X.toarray() if hasattr(X, "toarray") else X
+        if reset:
+            self._row_shape = X.shape[1:]
+        elif X.ndim != len(self._row_shape) + 1:
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
+                f"of shape {self._row_shape}"
+            )
+        return X
+
+    def _weighted_rows(
+        self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+        """Rows that count, with weights of mean 1, or None where all are equal."""
+        check_consistent_length(X, target, groups)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            counts = weight > 0
+            if not counts.any():
+                raise ValueError("sample_weight is zero for every sample; nothing can be learnt")
+            X, target, weight = X[counts], target[counts], weight[counts]
+            groups = None if groups is None else np.asarray(groups)[counts]
+        self._check_targets(target)
+        by_class = self._class_weights(target)
+        if by_class is not None:
+            weight = by_class if weight is None else by_class * weight
+        return X, target, None if weight is None else weight / weight.mean(), groups
+
+    def _rows(
+        self,
+        X: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        groups: Any,
+        likelihood: Likelihood,
+        numerics: Numerics,
+        root: int,
+    ) -> tuple[Rows, Rows | None]:
+        """Training and validation rows on the device."""
+
+        def tensor(values: np.ndarray) -> Tensor:
+            dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
+            return torch.tensor(values, dtype=dtype, device=numerics.device)
+
+        weights = None if weight is None else tensor(weight)
+        rows = Rows(tensor(X), tensor(likelihood.encode(target)), weights)
+        if not self.early_stopping:
+            return rows, None
+        stratify = likelihood.task == "classification"
+        seed = derive_seed(root, Purpose.SPLIT)
+        train, valid = train_valid_indices(
+            target, groups, self.validation_fraction, seed, stratify
+        )
+        return rows.take(train), rows.take(valid)
+
+    def _networks(self, incremental: bool) -> list[Trained]:
+        """The networks that training goes on from; `partial_fit` also keeps their optimizers."""
+        networks = [self._engine.draws.network(k) for k in range(len(self.histories_))]
+        if not incremental:
+            return [Trained(network, [], {}) for network in networks]
+        states = self._states or [{} for _ in networks]
+        return [Trained(*parts) for parts in zip(networks, self.histories_, states)]
+
+    def _settings(self, numerics: Numerics, max_epochs: int) -> Settings:
+        return Settings(
+            optimizer=self.optimizer,
+            lr=self.lr,
+            max_epochs=max_epochs,
+            batch_size=self.batch_size,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+            callbacks=self.callbacks,
+            verbose=int(self.verbose),
+            compile=self.compile,
+            numerics=numerics,
+            net_options={
+                name: value
+                for name, value in self._prefixed.items()
+                if name.startswith(("optimizer__", "callbacks__"))
+            },
+            train_options=self._with_prefix("iterator_train"),
+            valid_options=self._with_prefix("iterator_valid"),
+        )
+
+    # -- predict ---------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_engine")
+
+    def _reduce(self, X: Any, reduction: Callable[[Any], Any]) -> Any:
+        """Reduce the predictive distributions of all draws; see `skuq._predict`."""
+        check_is_fitted(self)
+        X = self._dense(validate_data(self, X, reset=False, **self._data_options()), reset=False)
+        return self._engine.map(X, lambda output: reduction(self.likelihood_.predictive(output)))
+
+    def draws(self, x: Tensor) -> Tensor:
+        """The fitted function draws on torch tensors, differentiable in x.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, ...)
+            Rows as in `fit`. Moved to the device and the dtype of the networks.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n_rows, n_outputs)
+            Raw network outputs: logits of a classifier; of a regressor, what its likelihood
+            makes of standardised targets.
+        """
+        check_is_fitted(self)
+        numerics = self._engine.numerics
+        return self._engine(x.to(numerics.device, numerics.dtype))
+
+    @property
+    def module_(self) -> nn.Module:
+        """The trained module (of the first network); predictions never call it."""
+        check_is_fitted(self)
+        return self._engine.draws.module
+
+    # -- pickling --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
+            # Optimizers and generators stay where they are: partial_fit begins new ones.
+            state = {**state, "_states": []}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if not hasattr(self, "_engine"):
+            return
+        try:
+            device = _resolve_device(self.device)
+        except ValueError as error:
+            device = torch.device("cpu")
+            warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
+        self._engine.to(device)
+        self.device_ = str(device)
+
+
+def _resolve_device(device: Any) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); use "
+            "device='auto'."
+        ) from None
+    return resolved

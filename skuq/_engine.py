@@ -1,0 +1,285 @@
+"""The engine: evaluates a stack of function draws on any number of rows.
+
+`Draws` is what every posterior ends as: one module, and for some of its parameters and buffers a
+tensor with a leading axis `n_draws`. `Engine` computes f(x; θ_m, b_m) for all draws m, by
+`torch.func.vmap` where that gives the numbers of a plain loop, by the loop otherwise. vmap carries
+the draw axis only where a value depends on a draw, so whatever comes before the first stacked
+tensor is computed once per row.
+
+Rows are evaluated in chunks of one constant size, the last one padded: the result of a row is then
+bit-equal whatever its neighbours are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from skuq._network import Numerics, call, first_rows, private_copy
+
+__all__ = ["Draws", "Engine"]
+
+# The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy.
+_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+_MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
+# Only where the fewest rows exceed this with all draws, draws are evaluated in blocks.
+_BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
+
+
+class Draws:
+    """A stack of function draws of one module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The trained module; never changed, never called.
+    tensors : mapping of str to Tensor of shape (n_draws, ...), default={}
+        Parameters and buffers of the module, by name, that differ between the draws.
+    n_draws : int, default=None
+        Needed by a subclass that makes its tensors when asked.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, Tensor] | None = None,
+        n_draws: int | None = None,
+    ) -> None:
+        self.module = module
+        self._tensors = dict(tensors or {})
+        self.n_draws = n_draws or next((len(t) for t in self._tensors.values()), 1)
+
+    def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
+        """The stacked tensors of draws `start` to `stop`."""
+        return {name: tensor[start:stop] for name, tensor in self._tensors.items()}
+
+    def shell(self) -> nn.Module:
+        """A private copy of the module that takes the stacked tensors."""
+        return private_copy(self.module)
+
+    def network(self, index: int) -> nn.Module:
+        """The trained network `index`, from which training may go on."""
+        network = copy.deepcopy(self.module)
+        with torch.no_grad():
+            for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+                if name in self._tensors:
+                    tensor.copy_(self._tensors[name][index])
+        return network
+
+    def to(self, device: torch.device) -> Draws:
+        """Move everything to a device, in place."""
+        self.module.to(device)
+        self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
+        return self
+
+
+class Engine:
+    """Evaluates `draws`; how, is decided here once, on a few rows.
+
+    Parameters
+    ----------
+    draws : Draws
+    x : Tensor of shape (n_rows, ...)
+        Rows of the training data: the first three are tried.
+    numerics : Numerics
+
+    Attributes
+    ----------
+    vectorized : bool
+        Whether vmap is used (else a loop over the draws).
+    n_rows : int
+        The constant number of rows of a chunk.
+    n_draws_at_once : int
+        All draws, unless `_MIN_ROWS` rows of them would not fit.
+    """
+
+    def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
+        self.draws = draws
+        self.numerics = numerics
+        self._sample = first_rows(x, 3).to(numerics.device).clone()
+        self.vectorized = self._can_vectorize()
+        self._size_chunks()
+
+    # -- how to evaluate ----------------------------------------------------------------------
+
+    def _can_vectorize(self) -> bool:
+        """Whether vmap gives what the loop gives. An error of the loop is the module's own."""
+        if self.draws.n_draws == 1:
+            return False
+        tensors, evaluate = self.draws.tensors(0, 2), self._evaluator()
+        with torch.no_grad():
+            looped = evaluate(tensors, self._sample, False)
+            try:
+                stacked = evaluate(tensors, self._sample, True)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # vmap fails with plain RuntimeErrors: the type does not tell
+                return False
+        tolerance = self.numerics.tolerance * (1 + float(looped.abs().max()))
+        return stacked.shape == looped.shape and torch.allclose(
+            stacked, looped, rtol=0, atol=tolerance, equal_nan=True
+        )
+
+    def _size_chunks(self) -> None:
+        kind = self.numerics.device.type if self.numerics.device.type in _CHUNK_BYTES else "cpu"
+        per_row = self._bytes_per_row()
+        fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
+        self.n_rows = min(_MAX_ROWS[kind], max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1)))
+        share = _BLOCK_BYTES[kind] / (_MIN_ROWS * per_row)
+        self.n_draws_at_once = max(1, min(self.draws.n_draws, int(self.draws.n_draws * share)))
+
+    def _bytes_per_row(self) -> float:
+        """The size of the largest tensor that one row more adds, all draws together."""
+        sizes, evaluate = [], self._evaluator()
+        tensors = self.draws.tensors(0, self.draws.n_draws if self.vectorized else 1)
+        for n_rows in (2, 3):
+            with torch.no_grad(), _OutputSizes() as recorded:
+                output = evaluate(tensors, self._sample[:n_rows], self.vectorized)
+            sizes.append(recorded.sizes)
+        two, three = sizes
+        if len(two) == len(three):
+            largest = max((b - a for a, b in zip(two, three)), default=0)
+        else:
+            largest = max(three, default=0) / 3
+        return max(largest, 8 * self.draws.n_draws * output.shape[-1])  # reduced in float64
+
+    # -- evaluating -----------------------------------------------------------------------------
+
+    def _evaluator(self) -> Callable[[dict[str, Tensor], Tensor, bool], Tensor]:
+        """A function of (stacked tensors, rows, vectorized) on a private copy of the module.
+
+        It returns outputs of shape (n_draws, n_rows, n_outputs), differentiable in the rows.
+        """
+        shell = self.draws.shell()
+        state = dict(shell.named_buffers())
+
+        def one(replaced: dict[str, Tensor], x: Tensor) -> Tensor:
+            # Buffers are cloned, so that a forward that updates them cannot drift.
+            fresh = {name: buffer.clone() for name, buffer in state.items() if name not in replaced}
+            return call(
+                lambda x: functional_call(shell, {**fresh, **replaced}, (x,)), x, self.numerics
+            )
+
+        def evaluate(tensors: dict[str, Tensor], x: Tensor, vectorized: bool) -> Tensor:
+            if not tensors:
+                return one({}, x)[None]
+            if vectorized:
+                return vmap(one, in_dims=(0, None), randomness="error")(tensors, x)
+            n_draws = len(next(iter(tensors.values())))
+            draws = ({name: t[m] for name, t in tensors.items()} for m in range(n_draws))
+            return torch.stack([one(draw, x) for draw in draws])
+
+        return evaluate
+
+    def _function(self) -> Callable[[Tensor], Tensor]:
+        """The outputs of all draws as a function of rows, on one private copy of the module."""
+        evaluate = self._evaluator()
+        n_draws, step = self.draws.n_draws, self.n_draws_at_once
+
+        def outputs(x: Tensor) -> Tensor:
+            spans = ((start, min(start + step, n_draws)) for start in range(0, n_draws, step))
+            blocks = [evaluate(self.draws.tensors(*span), x, self.vectorized) for span in spans]
+            return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+        return outputs
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Raw outputs of all draws, differentiable in x.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, ...)
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n_rows, n_outputs)
+        """
+        return self._function()(x)
+
+    def map(self, X: np.ndarray, reduction: Callable[[Tensor], Any]) -> Any:
+        """Reduce the outputs of all draws, row by row, chunk after chunk.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, ...)
+        reduction : callable
+            Maps outputs of shape (n_draws, n_rows, n_outputs), in float64, to a tensor or a tuple
+            of tensors with n_rows as their first axis.
+
+        Returns
+        -------
+        ndarray, or tuple of ndarrays, of n_samples rows
+        """
+        results: list[np.ndarray] = []
+        single = False
+        for start, output in self._chunks(X):
+            reduced = reduction(output)
+            single = isinstance(reduced, Tensor)
+            parts = [part.cpu().numpy() for part in ([reduced] if single else reduced)]
+            if not results:
+                results = [np.empty((len(X), *part.shape[1:]), part.dtype) for part in parts]
+            for result, part in zip(results, parts):
+                rows = result[start : start + self.n_rows]
+                rows[...] = part[: len(rows)]
+        return results[0] if single else tuple(results)
+
+    @torch.no_grad()
+    def _chunks(self, X: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+        reduce_on = "cpu" if self.numerics.device.type == "mps" else self.numerics.device
+        outputs = self._function()
+        for start in range(0, len(X), self.n_rows):
+            rows = torch.tensor(X[start : start + self.n_rows], dtype=self.numerics.dtype)
+            n_rows = len(rows)
+            if n_rows < self.n_rows:
+                rows = torch.cat([rows, rows[:1].expand(self.n_rows - n_rows, *rows.shape[1:])])
+            output = outputs(rows.to(self.numerics.device)).to(reduce_on)
+            _check_finite(output[:, :n_rows], start)
+            yield start, output.double()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickles hold tensors of the CPU alone, so that they load where there is no GPU."""
+        if self.numerics.device.type == "cpu":
+            return self.__dict__
+        moved = copy.copy(self)
+        moved.draws = copy.deepcopy(self.draws)
+        return moved.to(torch.device("cpu")).__dict__
+
+    def to(self, device: torch.device) -> Engine:
+        """Move the draws to a device, in place, and size the chunks for it."""
+        self.numerics = Numerics(device, self.numerics.precision)
+        self.draws.to(device)
+        self._sample = self._sample.to(device)
+        self._size_chunks()
+        return self
+
+
+def _check_finite(output: Tensor, start: int) -> None:
+    if not bool(torch.isfinite(output).all()):
+        row = int((~torch.isfinite(output)).any(-1).any(0).nonzero()[0, 0])
+        raise ValueError(
+            f"the network returned NaN or infinity for row {start + row} of X; expected finite "
+            "outputs. Is the row far outside of the data that the network was fitted on?"
+        )
+
+
+class _OutputSizes(TorchDispatchMode):
+    """Records the size in bytes of every tensor that an operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self.sizes.append(tensor.numel() * tensor.element_size())
+        return result

@@ -1,0 +1,238 @@
+"""What is known about a user's module: building it, calling it, and looking at it on a few rows."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skuq._dropout import Recorder, drive, dropout_layers
+from skuq._random import PrivateGlobals
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Numerics", "build", "call", "first_rows", "inspect_network", "private_copy"]
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """In which precision and on which device networks run."""
+
+    device: torch.device
+    precision: str  # "float32", "float64" or "bfloat16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters, inputs and outputs; bfloat16 lives inside autocast alone."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @property
+    def tolerance(self) -> float:
+        """How far two ways of computing the same outputs may lie apart."""
+        return TOLERANCE[torch.bfloat16 if self.precision == "bfloat16" else self.dtype]
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+
+
+def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tensor:
+    """The outputs of a network as a float tensor of shape (n_rows, n_outputs).
+
+    Of a tuple the first entry counts; outputs of shape (n_rows,) become one column.
+    """
+    with numerics.autocast():
+        output = module(x)
+    if isinstance(output, tuple | list):
+        output = output[0]
+    if isinstance(output, Tensor) and output.ndim == 1:
+        output = output[:, None]
+    return output.to(numerics.dtype) if isinstance(output, Tensor) else output
+
+
+def accepts(factory: Any, name: str) -> bool:
+    """Whether `factory` names this parameter in its signature."""
+    try:
+        return name in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: int) -> nn.Module:
+    """Make a module; `n_features` and `n_outputs` are passed where its signature names them."""
+    sizes = {"n_features": n_features, "n_outputs": n_outputs}
+    given = {name: size for name, size in sizes.items() if accepts(factory, name)}
+    module = factory(**{**given, **parameters})
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"module={factory!r} returned {type(module).__name__}; expected a torch.nn.Module"
+        )
+    return module
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode that shares the memory of parameters and owns its buffers.
+
+    Whatever runs a network for a prediction runs such a copy: the user's module is never touched,
+    and neither threads nor gradients can meet in it.
+    """
+    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    shell = copy.deepcopy(module, shared)
+    for layer in shell.modules():
+        # In eval mode these take a fused path that never calls their dropout layers.
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            layer.activation_relu_or_gelu = 0
+        elif isinstance(layer, nn.TransformerEncoder):
+            layer.use_nested_tensor = False
+    return shell.eval()
+
+
+def first_rows(x: Tensor, n_rows: int) -> Tensor:
+    """`n_rows` rows of x, repeated where it has fewer."""
+    return x[torch.arange(n_rows, device=x.device) % len(x)]
+
+
+# ---------------------------------------------------------------------------------------------
+# Looking at a module before it is trained
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect_network` found out."""
+
+    name: str  # of the module's class
+    dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
+    other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
+
+
+def inspect_network(
+    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics
+) -> Report:
+    """Check on three rows that a module can be trained and asked; report where it is random.
+
+    Raises
+    ------
+    ValueError
+        If its outputs have another shape than the likelihood needs, are probabilities already,
+        depend on the other rows of a batch, or are random in eval mode.
+    """
+    name = type(module).__name__
+    rows = first_rows(x, 3)
+    with torch.no_grad():
+        with PrivateGlobals(0):
+            output = call(module.eval(), rows, numerics)  # also gives lazy layers their shape
+        _check_shape(output, name, likelihood)
+        if likelihood.task == "classification":
+            _check_logits(output, name)
+        shell = private_copy(module)
+        with PrivateGlobals(1):
+            again = call(shell, rows, numerics)
+            alone = call(shell, rows[:2], numerics)
+    scale = 1 + float(output.abs().max())
+    if not _close(output, again, numerics.tolerance * scale):
+        raise ValueError(
+            f"{name} gives other outputs for the same rows each time in eval mode: its forward "
+            "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
+        )
+    if not _close(output[:2], alone, numerics.tolerance * scale):
+        raise ValueError(
+            f"the outputs of {name} for a row change with the other rows of its batch (a "
+            "normalisation over the batch, or a batch axis that is not the first?); rows must be "
+            "independent in eval mode. Set track_running_stats=True or batch_first=True."
+        )
+    dropout = tuple(name for name, layer in dropout_layers(module).items() if layer.p > 0)
+    return Report(name, dropout, _other_noise(module, rows, numerics))
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
+
+
+def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
+    expected = (3, likelihood.n_outputs_)
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"{name} returned {type(output).__name__}; expected a tensor of shape (n_rows, "
+            f"{likelihood.n_outputs_}) or a tuple that begins with it"
+        )
+    if tuple(output.shape) != expected:
+        raise ValueError(
+            f"{name} returned shape {tuple(output.shape)} for 3 rows, expected {expected}: "
+            f"{likelihood.explain_outputs()}. Give its last layer {likelihood.n_outputs_} outputs "
+            "(a module whose signature names n_outputs is given this number)."
+        )
+
+
+def _check_logits(output: Tensor, name: str) -> None:
+    p = output.double()
+    is_softmax = bool((p >= 0).all()) and _close(p.sum(1), torch.ones_like(p[:, 0]), 1e-4)
+    is_log_softmax = _close(p.logsumexp(1), torch.zeros_like(p[:, 0]), 1e-4)
+    if p.shape[1] > 1 and (is_softmax or is_log_softmax):
+        ending = "softmax" if is_softmax else "log_softmax"
+        raise ValueError(
+            f"{name} ends in {ending}: its outputs are normalised already, and the loss applies "
+            f"log_softmax itself, so probabilities would be squashed. Return the logits: remove "
+            f"the {ending} from {name}."
+        )
+
+
+class _SeededOps(TorchDispatchMode):
+    """Collects which layers call operations that draw from a generator."""
+
+    def __init__(self, path: list[str]) -> None:
+        super().__init__()
+        self._path = path
+        self.found: dict[tuple[str, str], None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            named = dict(zip((a.name for a in func._schema.arguments), args)) | kwargs
+            if named.get("dropout_p", 1) != 0:  # attention that drops nothing draws nothing
+                self.found[self._path[-1], func.name()] = None
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _module_path(module: nn.Module) -> Iterator[list[str]]:
+    path = ["(outside)"]
+
+    hooks = []
+    for name, layer in module.named_modules():
+        kind = type(layer).__name__
+        label = f"{name} ({kind})" if name else f"{kind}.forward"
+        hooks.append(
+            layer.register_forward_pre_hook(
+                lambda layer, args, label=label: path.append(label)  # type: ignore[misc]
+            )
+        )
+        hooks.append(layer.register_forward_hook(lambda *_: path.pop() and None))
+    yield path
+    for hook in hooks:
+        hook.remove()
+
+
+def _other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
+    """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
+    found = []
+    for training in (False, True):
+        shell = private_copy(module)
+        drive(shell, Recorder())
+        for layer in shell.modules():
+            is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
+            layer.training = training and not is_norm
+        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2):
+            with torch.no_grad():
+                call(shell, x, numerics)
+        found.append(ops.found)
+    in_eval, in_training = found
+    return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))

@@ -1,0 +1,19 @@
+"""Optional dependencies: imported where they are used, with an error that says what to install."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["import_optional"]
+
+
+def import_optional(name: str, extra: str, feature: str) -> ModuleType:
+    """Import module `name`, which the extra ``skuq[extra]`` installs, for `feature`."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{feature} needs {name.partition('.')[0]}, which is not installed: "
+            f"pip install 'skuq[{extra}]'"
+        ) from error

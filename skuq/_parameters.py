@@ -1,0 +1,131 @@
+"""Double-underscore parameters: ``module__width``, ``optimizer__weight_decay`` and their kin.
+
+They are stored as given and checked in `fit`; `get_params`, `set_params`, `clone` and searches
+see them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+__all__ = ["DoubleUnderscoreParameters", "check_accepted", "suggest"]
+
+PREFIXES = ("module", "optimizer", "callbacks", "iterator_train", "iterator_valid")
+
+
+def suggest(name: str, valid: Any) -> str:
+    """A hint at the nearest valid name, or nothing."""
+    near = difflib.get_close_matches(name, list(valid), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _is_prefixed(name: str) -> bool:
+    prefix, separator, rest = name.partition("__")
+    return bool(separator and rest) and prefix in PREFIXES
+
+
+class DoubleUnderscoreParameters(BaseEstimator):
+    """Mixin for estimators whose constructor ends in ``**kwargs`` of such parameters.
+
+    The constructor calls ``self._store_prefixed(kwargs)``.
+    """
+
+    _prefixed: dict[str, Any] = {}  # replaced, never changed
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        signature = inspect.signature(cls.__init__)
+        named = [
+            p
+            for p in signature.parameters.values()
+            if p.name != "self" and p.kind is not p.VAR_KEYWORD
+        ]
+        cls.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=named, return_annotation=inspect.Signature.empty
+        )
+
+    def _store_prefixed(self, parameters: dict[str, Any]) -> None:
+        for name in parameters:
+            if not _is_prefixed(name):
+                raise TypeError(self._unknown(name))
+        if parameters:
+            self._prefixed = dict(parameters)
+
+    def _unknown(self, name: str) -> str:
+        names = [*self._get_param_names(), *(f"{prefix}__" for prefix in PREFIXES)]
+        return (
+            f"{type(self).__name__} has no parameter {name!r}.{suggest(name, names)} It takes "
+            f"{', '.join(self._get_param_names())}, and names that begin with "
+            f"{', '.join(f'{prefix}__' for prefix in PREFIXES)}."
+        )
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters of this estimator, ``module__*`` and their kin included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            If True, also return the parameters of the posterior and the likelihood.
+
+        Returns
+        -------
+        dict
+        """
+        return {**super().get_params(deep=deep), **self._prefixed}
+
+    def set_params(self, **params: Any) -> DoubleUnderscoreParameters:
+        """Set parameters, ``module__*`` and their kin included.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            For a name that is no parameter; the nearest valid one is named.
+        """
+        known = {name.partition("__")[0] for name in super().get_params(deep=False)}
+        plain = {name: value for name, value in params.items() if not _is_prefixed(name)}
+        for name in plain:
+            if name.partition("__")[0] not in known:
+                raise ValueError(f"Invalid parameter {name!r}: {self._unknown(name)}")
+        super().set_params(**plain)
+        prefixed = {name: value for name, value in params.items() if name not in plain}
+        if prefixed:
+            self._prefixed = {**self._prefixed, **prefixed}
+        return self
+
+    def _with_prefix(self, prefix: str) -> dict[str, Any]:
+        """The parameters of one prefix, without it."""
+        start = f"{prefix}__"
+        return {
+            name[len(start) :]: value
+            for name, value in self._prefixed.items()
+            if name.startswith(start)
+        }
+
+
+def check_accepted(prefix: str, names: Any, target: Any, also: tuple[str, ...] = ()) -> None:
+    """Raise a ValueError for names that the signature of `target` does not take."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    valid = [p.name for p in parameters if p.name != "self"] + list(also)
+    for name in names:
+        if name.partition("__")[0] not in valid:
+            raise ValueError(
+                f"{prefix}__{name} is not a parameter of {getattr(target, '__name__', target)}."
+                f"{suggest(name, valid)} It takes {', '.join(valid)}."
+            )

@@ -1,0 +1,302 @@
+"""What estimators answer, given one thing: how to reduce the predictive distributions of the draws.
+
+A class that mixes one of these in gives ``_reduce(X, reduction)``: `reduction` maps the predictive
+distribution of all draws, of batch shape (n_draws, n_rows, ...), to tensors of n_rows rows. What
+changes the distribution of every draw (a temperature, say) changes every answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution
+
+from skuq._sklearn_compat import _num_samples
+from skuq._mixture import mixture_quantile
+from skuq.uncertainty import DECOMPOSITIONS, TOTALS, Uncertainty, _moments
+
+__all__ = ["ClassifierPredictions", "RegressorPredictions"]
+
+KINDS = ("total", "aleatoric", "epistemic", "all")
+_MANY_BYTES = 2**30
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+
+
+def _select(parts: Uncertainty, kind: str) -> Any:
+    return parts if kind == "all" else getattr(parts, kind)
+
+
+def _as_uncertainty(result: Any) -> Any:
+    return Uncertainty(*result) if isinstance(result, tuple) else result
+
+
+class _Draws:
+    """Common to both: stacked predictions of the draws."""
+
+    _reduce: Callable[[Any, Callable[[Any], Any]], Any]
+
+    def _predict_draws(self, X: Any, reduction: Callable[[Any], Tensor]) -> np.ndarray:
+        warned = False
+
+        def rows_first(predictive: Distribution) -> Tensor:
+            nonlocal warned
+            draws = reduction(predictive)
+            size = draws[:, :1].numel() * _num_samples(X) * 8
+            if size > _MANY_BYTES and not warned:
+                warned = True
+                warnings.warn(
+                    f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
+                    "time, or use predict_uncertainty, which keeps none.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            return draws.movedim(0, 1)
+
+        return np.moveaxis(self._reduce(X, rows_first), 1, 0)
+
+
+class ClassifierPredictions(_Draws):
+    """The methods of a classifier."""
+
+    classes_: np.ndarray
+
+    def _log_proba(self, X: Any) -> np.ndarray:
+        """L, the log of the mean over draws of the probabilities, of shape (n, n_classes)."""
+
+        def reduction(predictive: Categorical) -> Tensor:
+            return predictive.logits.logsumexp(0) - math.log(len(predictive.logits))
+
+        return self._reduce(X, reduction)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), of labels as in `classes_`
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If X has NaN, infinity, or another shape than in `fit`.
+        """
+        chosen = self._log_proba(X).argmax(axis=1)
+        return self.classes_[chosen]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes, the mean over the draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), rows sum to 1; columns as in `classes_`
+        """
+        proba = np.exp(self._log_proba(X))
+        return proba / proba.sum(axis=1, keepdims=True)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the mean probabilities, finite where those underflow.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return self._log_proba(X)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits of the mean prediction: log-probabilities, or log-odds for two classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+        """
+        log_proba = self._log_proba(X)
+        return log_proba[:, 1] - log_proba[:, 0] if log_proba.shape[1] == 2 else log_proba
+
+    def predict_uncertainty(self, X: Any, kind: str = "total", measure: str = "entropy") -> Any:
+        """How uncertain the prediction is, for each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+            "all" gives an `Uncertainty` with `total`, `aleatoric` and `epistemic`, which add up.
+        measure : {"entropy", "variance", "variation_ratio", "margin", "least_confidence"}, \
+                default="entropy"
+            Entropy in nats: entropy of the mean = expected entropy + mutual information. Only
+            entropy and variance decompose; the others have kind "total" alone.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), or Uncertainty of three; higher is more uncertain
+
+        Raises
+        ------
+        ValueError
+            For an unknown `kind` or `measure`, or a kind that the measure does not have.
+        """
+        _check_kind(kind)
+        if measure in DECOMPOSITIONS:
+            decompose = DECOMPOSITIONS[measure]
+            result = self._reduce(X, lambda predictive: _select(decompose(predictive.probs), kind))
+            return _as_uncertainty(result)
+        if measure not in TOTALS:
+            known = ", ".join(map(repr, (*DECOMPOSITIONS, *TOTALS)))
+            raise ValueError(f"measure must be one of {known}, got {measure!r}")
+        if kind != "total":
+            raise ValueError(
+                f"measure={measure!r} does not decompose: it has kind='total' alone, got "
+                f"kind={kind!r}; use measure='entropy' or 'variance'"
+            )
+        return self._reduce(X, lambda predictive: TOTALS[measure](predictive.probs))
+
+    def predict_draws(self, X: Any) -> np.ndarray:
+        """Probabilities of every draw.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_samples, n_classes)
+        """
+        return self._predict_draws(X, lambda predictive: predictive.probs)
+
+
+class RegressorPredictions(_Draws):
+    """The methods of a regressor. Everything is in the units of y."""
+
+    _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
+
+    def _like_target(self, values: np.ndarray) -> np.ndarray:
+        """Drops the axis of targets, the second, where y had none."""
+        return values if self._target_shape else values[:, 0]
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The mean of the predictive distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        return_std : bool, default=False
+            Whether to give the standard deviation (aleatoric and epistemic), too.
+
+        Returns
+        -------
+        ndarray of the shape of y, or two of them: mean and standard deviation in y's units
+        """
+        if not return_std:
+            return self._like_target(self._reduce(X, lambda predictive: predictive.mean.mean(0)))
+
+        def reduction(predictive: Distribution) -> tuple[Tensor, Tensor]:
+            total = _moments(predictive.mean, predictive.variance).total
+            return predictive.mean.mean(0), total.sqrt()
+
+        mean, std = self._reduce(X, reduction)
+        return self._like_target(mean), self._like_target(std)
+
+    def predict_uncertainty(self, X: Any, kind: str = "total") -> Any:
+        """How uncertain the prediction is: variances, in squared units of y.
+
+        Total = mean of the draws' variances (aleatoric) + variance of their means (epistemic).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+            "all" gives an `Uncertainty` with `total`, `aleatoric` and `epistemic`.
+
+        Returns
+        -------
+        ndarray of the shape of y, or Uncertainty of three
+        """
+        _check_kind(kind)
+        result = self._reduce(
+            X,
+            lambda predictive: _select(_moments(predictive.mean, predictive.variance), kind),
+        )
+        if isinstance(result, tuple):
+            return Uncertainty(*map(self._like_target, result))
+        return self._like_target(result)
+
+    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
+        """Quantiles of the predictive mixture over the draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        q : float or array-like of shape (n_quantiles,)
+            Levels in (0, 1).
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles), in y's
+        units
+        """
+        levels = np.atleast_1d(np.asarray(q, dtype=float))
+        if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
+            raise ValueError(f"q must be one or more levels strictly between 0 and 1, got {q!r}")
+
+        def reduction(predictive: Distribution) -> Tensor:
+            return torch.stack([mixture_quantile(predictive, float(v)) for v in levels], dim=-1)
+
+        return self._like_target(self._reduce(X, reduction))
+
+    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+        """Central interval that holds y with this probability, between two mixture quantiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        confidence_level : float in (0, 1), default=0.9
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2): lower and upper, in y's units
+        """
+        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+            raise ValueError(f"confidence_level must lie in (0, 1), got {confidence_level!r}")
+        tail = (1 - float(confidence_level)) / 2
+        return self.predict_quantiles(X, [tail, 1 - tail])
+
+    def predict_draws(self, X: Any) -> np.ndarray:
+        """The mean of every draw.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_samples, n_targets), in y's units
+        """
+        return self._predict_draws(X, lambda predictive: predictive.mean)

@@ -1,0 +1,141 @@
+"""What a posterior is given: a way to train networks, the data, the likelihood and a seed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from skuq._network import Numerics, Report, build, first_rows, inspect_network
+from skuq._random import PrivateGlobals, Purpose, derive_seed
+from skuq._training import Rows, Settings, Trained, train_network
+from skuq.exceptions import DivergedError
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Problem"]
+
+
+@dataclass
+class Problem:
+    """A supervised problem, as a posterior sees it.
+
+    Attributes
+    ----------
+    likelihood : Likelihood
+        Fitted to the targets.
+    numerics : Numerics
+        Device and precision.
+    sample : Tensor of shape (3, ...)
+        Three rows of X on the device.
+    report : Report
+        What the module is called, its dropout layers, its other randomness.
+    """
+
+    factory: Callable[..., nn.Module]
+    module_parameters: dict[str, Any]
+    likelihood: Likelihood
+    train_rows: Rows
+    valid_rows: Rows | None
+    settings: Settings
+    root: int  # the seed of the fit
+    resume: list[Trained] = field(default_factory=list)  # networks to go on with
+
+    def __post_init__(self) -> None:
+        self.trained: list[Trained] = []
+        self.sample: Tensor = first_rows(self.train_rows.X, 3)
+        self._first = self._build(0)
+        self.report: Report = inspect_network(
+            self._first, self.sample, self.likelihood, self.numerics
+        )
+
+    @property
+    def numerics(self) -> Numerics:
+        return self.settings.numerics
+
+    def seed(self, purpose: Purpose, network: int = 0) -> int:
+        """An independent seed for each purpose and network."""
+        return derive_seed(self.root, purpose, network)
+
+    def train(
+        self, n_networks: int = 1, *, bootstrap: bool = False, n_jobs: int | None = None
+    ) -> list[nn.Module]:
+        """Train networks that differ in initial weights, shuffling and dropout noise.
+
+        Parameters
+        ----------
+        n_networks : int, default=1
+        bootstrap : bool, default=False
+            Whether each is trained on rows drawn with replacement.
+        n_jobs : int, default=None
+            As joblib tasks, with one torch thread each; None: one after another, in this thread.
+
+        Returns
+        -------
+        list of nn.Module, in eval mode, on the device
+        """
+        if n_jobs is None:
+            self.trained = [self._train_one(k, bootstrap) for k in range(n_networks)]
+        else:
+            with _one_torch_thread():
+                tasks = (delayed(_train_task)(self, k, bootstrap) for k in range(n_networks))
+                self.trained = list(Parallel(n_jobs=n_jobs)(tasks))
+        return [trained.module for trained in self.trained]
+
+    def _build(self, network: int) -> nn.Module:
+        """An untrained network, or the one that training goes on from."""
+        if network < len(self.resume):
+            module = copy.deepcopy(self.resume[network].module)
+        else:
+            n_features = self.train_rows.X[0].numel()
+            with PrivateGlobals(self.seed(Purpose.INITIALISATION, network)), torch.no_grad():
+                module = build(
+                    self.factory, self.module_parameters, n_features, self.likelihood.n_outputs_
+                )
+                if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+                    module.eval()(self.sample.to("cpu", torch.float32))  # gives them their shape
+        return module.to(self.numerics.device, self.numerics.dtype)
+
+    def _train_one(self, network: int, bootstrap: bool) -> Trained:
+        module = copy.deepcopy(self._first) if network == 0 else self._build(network)
+        rows = self.train_rows
+        if bootstrap:
+            random = np.random.default_rng(self.seed(Purpose.BOOTSTRAP, network))
+            rows = rows.take(random.integers(len(rows), size=len(rows)))
+        try:
+            return train_network(
+                module,
+                rows,
+                self.valid_rows,
+                self.likelihood,
+                self.settings,
+                root=self.root,
+                network=network,
+                other_noise=bool(self.report.other_noise),
+                resume=self.resume[network] if network < len(self.resume) else None,
+            )
+        except DivergedError as error:
+            raise DivergedError(f"network {network}: {error}" if network else str(error)) from None
+
+
+def _train_task(problem: Problem, network: int, bootstrap: bool) -> Trained:
+    """A joblib task, which may run in another process."""
+    with _one_torch_thread():
+        return problem._train_one(network, bootstrap)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

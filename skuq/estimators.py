@@ -1,0 +1,380 @@
+"""The estimators: what scikit-learn sees."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from skuq._base import TorchEstimator
+from skuq._predict import ClassifierPredictions, RegressorPredictions
+from skuq._sklearn_compat import StrOptions
+from skuq.likelihoods import Categorical, Gaussian, Likelihood
+from skuq.posteriors import Posterior
+
+__all__ = ["TorchClassifier", "TorchRegressor"]
+
+
+class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
+    """A torch network as a scikit-learn classifier that knows what it does not know.
+
+    Parameters
+    ----------
+    module : class or callable returning a torch.nn.Module, default=None
+        Built with ``module__*`` parameters, and given ``n_features`` (numbers in a row) and
+        ``n_outputs`` where its signature names them. It returns logits, no softmax. None builds
+        `skuq.modules.MLP`, sized from the data.
+    posterior : Posterior, default=None
+        How to be uncertain about the function; None is ``MCDropout()``.
+    likelihood : Likelihood, default=None
+        What the outputs say about y; None is ``Categorical()``.
+    optimizer : torch optimizer class, default=torch.optim.Adam
+        Built with ``optimizer__*`` parameters.
+    lr : float, default=1e-3
+        Learning rate.
+    max_epochs : int, default=100
+        Passes over the training data.
+    batch_size : int, default=128
+    early_stopping : bool, default=False
+        Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
+        and restore the best weights. Rows of one group (see `fit`) stay together; classes are
+        stratified.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping sets apart.
+    n_iter_no_change : int, default=10
+        Epochs without a new best that early stopping waits.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit.
+    device : str, default="auto"
+        "auto" is "cuda" where there is one, else "cpu".
+    precision : {"float32", "float64", "bfloat16"}, default="float32"
+        "bfloat16" is float32 with autocast.
+    compile : bool, default=False
+        Whether training runs through ``torch.compile``.
+    callbacks : list of skorch callbacks, "disable" or None, default=None
+        As in skorch; copied for each network. Their parameters are ``callbacks__<name>__*``.
+    verbose : int, default=0
+        1 prints skorch's table of epochs.
+    random_state : int, RandomState instance or None, default=None
+        From it come initial weights, shuffling, dropout and masks. The global generators of
+        torch, NumPy and `random` are neither used nor changed.
+    **kwargs
+        ``module__*``, ``optimizer__*``, ``callbacks__*``, ``iterator_train__*`` and
+        ``iterator_valid__*``, as in skorch. A DataLoader is used only where an iterator option
+        needs one (other than batch_size, shuffle, drop_last).
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,), where X had names
+    n_iter_ : int
+        Epochs trained (the largest of the networks).
+    history_ : list of dict
+        skorch's history of the first network, an entry per epoch.
+    histories_ : list of list of dict
+        Of every network.
+    module_ : torch.nn.Module
+        The trained module (of the first network).
+    likelihood_, posterior_ : the fitted copies
+    device_ : str
+
+    See Also
+    --------
+    skuq.predict_uncertainty : The same through a Pipeline or a search.
+    skuq.calibration.TemperatureScaler : Calibrates the probabilities.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = TorchClassifier(lr=0.01, max_epochs=20, random_state=0).fit(X, y)
+    >>> uncertainty = classifier.predict_uncertainty(X, kind="all")
+    >>> uncertainty.total.shape
+    (150,)
+    """
+
+    _task = "classification"
+    _default_likelihood = Categorical
+    _target_options: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict] = {
+        **TorchEstimator._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        module: Any = None,
+        *,
+        posterior: Posterior | None = None,
+        likelihood: Likelihood | None = None,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 1e-3,
+        max_epochs: int = 100,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
+        callbacks: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.module = module
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.optimizer = optimizer
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+        self._store_prefixed(kwargs)
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> TorchClassifier:
+        """Train the network and fit the posterior.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Normalised to mean 1; rows of weight zero do not take part.
+        groups : array-like of shape (n_samples,), default=None
+            Rows that early stopping must not separate.
+
+        Returns
+        -------
+        self : TorchClassifier
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used; each message says how to mend it.
+        DivergedError
+            If a loss or weight becomes NaN or infinite.
+        """
+        return self._fit(X, y, sample_weight, groups)
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> TorchClassifier:
+        """Train one epoch more on these rows, with the optimizer as it was.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as in `fit`
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever come; needed where the first y lacks some.
+
+        Returns
+        -------
+        self : TorchClassifier
+        """
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+        check_classification_targets(y)
+        if reset:
+            self.classes_ = np.unique(y if classes is None else classes)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes={classes!r} is not what this classifier was begun with: {self.classes_}"
+            )
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y contains labels {unknown[:5]} that are not in the classes {self.classes_}; "
+                "give every label to come as `classes` in the first call of partial_fit"
+            )
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y contains one class only, {self.classes_}; a classifier needs at least 2 classes"
+            )
+        return np.searchsorted(self.classes_, y)
+
+    def _check_targets(self, target: np.ndarray) -> None:
+        if target.min() == target.max() and not hasattr(self, "_engine"):
+            raise ValueError(
+                "only one class is left after rows with sample_weight zero are removed, "
+                f"{self.classes_[target[0]]!r}; a classifier needs at least 2 classes"
+            )
+
+    def _class_weights(self, target: np.ndarray) -> np.ndarray | None:
+        if self.class_weight is None:
+            return None
+        weights = self.class_weight
+        if isinstance(weights, dict):
+            weights = {
+                index: weights.get(label, 1) for index, label in enumerate(self.classes_.tolist())
+            }
+        return compute_sample_weight(weights, target)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
+    """A torch network as a scikit-learn regressor that knows what it does not know.
+
+    Targets are standardised inside; everything is reported in the units of y.
+
+    Parameters
+    ----------
+    module : class or callable returning a torch.nn.Module, default=None
+        As in `TorchClassifier`. With the default likelihood it returns a mean and a log-variance
+        for each target: [μ_1 … μ_D, s_1 … s_D].
+    posterior : Posterior, default=None
+        How to be uncertain about the function; None is ``MCDropout()``.
+    likelihood : Likelihood, default=None
+        What the outputs say about y; None is ``Gaussian()``.
+    optimizer, lr, max_epochs, batch_size : as in `TorchClassifier`
+    early_stopping, validation_fraction, n_iter_no_change : as in `TorchClassifier`
+    warm_start, device, precision, compile, callbacks : as in `TorchClassifier`
+    verbose, random_state, **kwargs : as in `TorchClassifier`
+
+    Attributes
+    ----------
+    n_features_in_, feature_names_in_, n_iter_, history_, histories_, module_, likelihood_, \
+            posterior_, device_ : as in `TorchClassifier`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skuq import TorchRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> regressor = TorchRegressor(lr=0.01, max_epochs=20, random_state=0).fit(X, y)
+    >>> mean, std = regressor.predict(X, return_std=True)
+    >>> regressor.predict_interval(X, confidence_level=0.9).shape
+    (442, 2)
+    """
+
+    _task = "regression"
+    _default_likelihood = Gaussian
+    _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
+
+    def __init__(
+        self,
+        module: Any = None,
+        *,
+        posterior: Posterior | None = None,
+        likelihood: Likelihood | None = None,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 1e-3,
+        max_epochs: int = 100,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
+        callbacks: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.module = module
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.optimizer = optimizer
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+        self._store_prefixed(kwargs)
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> TorchRegressor:
+        """Train the network and fit the posterior.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Normalised to mean 1; rows of weight zero do not take part.
+        groups : array-like of shape (n_samples,), default=None
+            Rows that early stopping must not separate.
+
+        Returns
+        -------
+        self : TorchRegressor
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used; each message says how to mend it.
+        DivergedError
+            If a loss or weight becomes NaN or infinite.
+        """
+        return self._fit(X, y, sample_weight, groups)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> TorchRegressor:
+        """Train one epoch more on these rows, with the optimizer as it was.
+
+        Targets keep the units of the first call: its mean and standard deviation standardise all.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as in `fit`
+
+        Returns
+        -------
+        self : TorchRegressor
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+        target = np.asarray(y, dtype=np.float64)
+        if reset:
+            self._target_shape = target.shape[1:]
+        elif target.shape[1:] != self._target_shape:
+            raise ValueError(
+                f"y has shape {target.shape}; training goes on from targets of shape "
+                f"(n_samples, {', '.join(map(str, self._target_shape))})"
+            )
+        return target.reshape(len(target), -1)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,66 @@
+"""Deep ensembles: several networks, trained from different beginnings."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import ClassVar
+
+import torch
+
+from skuq._engine import Draws
+from skuq._problem import Problem
+from skuq._sklearn_compat import Interval
+from skuq.posteriors._base import Posterior
+
+__all__ = ["DeepEnsemble"]
+
+
+class DeepEnsemble(Posterior):
+    """Several networks of one kind, each with its own initial weights and shuffling [1]_.
+
+    Every parameter and buffer is stacked. Member k depends on `random_state` and k alone: with
+    more members, the first ones stay the same.
+
+    Parameters
+    ----------
+    n_members : int, default=5
+        Number of networks, the number of draws.
+    bootstrap : bool, default=False
+        Whether each member is trained on rows drawn with replacement instead of all rows.
+    n_jobs : int, default=None
+        Members trained at the same time, as joblib tasks, each with one torch thread. Any integer
+        gives the same networks under every joblib backend. None trains one member after another
+        with the threads that torch has.
+
+    References
+    ----------
+    .. [1] B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and Scalable Predictive
+       Uncertainty Estimation using Deep Ensembles", NeurIPS 2017, arXiv:1612.01474.
+
+    Examples
+    --------
+    >>> from skuq import TorchClassifier
+    >>> from skuq.posteriors import DeepEnsemble
+    >>> classifier = TorchClassifier(posterior=DeepEnsemble(n_members=10))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "bootstrap": ["boolean"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self, n_members: int = 5, bootstrap: bool = False, n_jobs: int | None = None
+    ) -> None:
+        self.n_members = n_members
+        self.bootstrap = bootstrap
+        self.n_jobs = n_jobs
+
+    def fit(self, problem: Problem) -> Draws:
+        networks = problem.train(self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs)
+        states = [{**dict(n.named_parameters()), **dict(n.named_buffers())} for n in networks]
+        stacked = {
+            name: torch.stack([state[name].detach() for state in states]) for name in states[0]
+        }
+        return Draws(networks[0], stacked)

@@ -1,0 +1,180 @@
+"""Monte-Carlo dropout: dropout masks as draws of the function."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skuq._dropout import FixedMasks, Recorder, drive, restart_calls
+from skuq._engine import Draws
+from skuq._network import call, first_rows, private_copy
+from skuq._problem import Problem
+from skuq._random import Purpose, derive_seed, generator
+from skuq._sklearn_compat import Interval
+from skuq.posteriors._base import Posterior
+
+__all__ = ["MCDropout"]
+
+_KEEP_IN_MEMORY = 64 * 2**20  # bytes of masks; more are drawn again for each block
+
+
+class MCDropout(Posterior):
+    """Dropout stays on at prediction: each draw is the network under one set of masks [1]_.
+
+    Finds every ``nn.Dropout*`` layer with p > 0 of the module, wherever and however often it is
+    called; BatchNorm and everything else is in eval mode. Masks are drawn once in `fit`, one for
+    each call of a layer, and shared by all rows, so that a draw is a function of x: predictions
+    are repeatable, smooth in x, and do not depend on the other rows. Draw m does not depend on
+    `n_draws`.
+
+    Dropout that is no ``nn.Dropout*`` layer (``F.dropout``, inside of attention or of
+    ``nn.LSTM(dropout=)``) works in training and is off at prediction, which a warning says.
+
+    Parameters
+    ----------
+    n_draws : int, default=50
+        Number of sets of masks.
+
+    Notes
+    -----
+    The rate of dropout is not learnt, so epistemic uncertainty need not shrink to zero as data
+    grow; `DeepEnsemble` does that better.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian Approximation: Representing Model
+       Uncertainty in Deep Learning", ICML 2016, arXiv:1506.02142.
+
+    Examples
+    --------
+    >>> from skuq import TorchClassifier
+    >>> from skuq.posteriors import MCDropout
+    >>> classifier = TorchClassifier(posterior=MCDropout(n_draws=100))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_draws": [Interval(Integral, 1, None, closed="left")]
+    }
+
+    def __init__(self, n_draws: int = 50) -> None:
+        self.n_draws = n_draws
+
+    def fit(self, problem: Problem) -> Draws:
+        _check_dropout(problem)
+        (network,) = problem.train()
+        masks = _find_masks(network, problem)
+        return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.MASKS))
+
+
+def _check_dropout(problem: Problem) -> None:
+    report = problem.report
+    if not report.dropout_layers:
+        other = ""
+        if report.other_noise:
+            other = f" (the dropout of {', '.join(report.other_noise)} is not an nn.Dropout layer)"
+        raise ValueError(
+            f"{report.name} has no nn.Dropout with p > 0: add one, or pass "
+            f"posterior=DeepEnsemble(){other}"
+        )
+    if report.other_noise:
+        warnings.warn(
+            f"{report.name} draws random numbers in training outside of nn.Dropout layers: "
+            f"{', '.join(report.other_noise)}. MCDropout leaves that off at prediction; only "
+            f"{', '.join(report.dropout_layers)} are sampled.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _find_masks(network: nn.Module, problem: Problem) -> dict[str, tuple[float, tuple[int, ...]]]:
+    """Rate and shape (without the batch axis) of the mask of each call of each dropout layer."""
+    calls = []
+    for n_rows in (2, 3):
+        shell, recorder = private_copy(network), Recorder()
+        drive(shell, recorder)
+        with torch.no_grad():
+            call(shell, first_rows(problem.sample, n_rows), problem.numerics)
+        calls.append(recorder.calls)
+    two, three = calls
+    masks = {}
+    for name in problem.report.dropout_layers:
+        if name not in two:
+            raise ValueError(
+                f"dropout layer '{name}' of {problem.report.name} has p > 0 but is not called in "
+                "its forward in eval mode; remove it, or call it whatever the mode"
+            )
+        layer = network.get_submodule(name)
+        for index, ((a, _), (b, shape)) in enumerate(zip(two[name], three[name])):
+            _check_batch_axis(name, layer, a, b)
+            masks[f"{name}.mask_{index}" if name else f"mask_{index}"] = (layer.p, shape[1:])
+    return masks
+
+
+def _check_batch_axis(name: str, layer: Any, two: torch.Size, three: torch.Size) -> None:
+    changing = [axis for axis, (a, b) in enumerate(zip(two, three)) if a != b]
+    if len(two) != len(three) or changing != [0] or (two[0], three[0]) != (2, 3):
+        raise ValueError(
+            f"the batch axis of the input of dropout layer '{name}' is not the first: it has "
+            f"shape {tuple(two)} for 2 rows and {tuple(three)} for 3. MCDropout draws one mask for "
+            "all rows and needs the batch axis first: set batch_first=True, or move the axis."
+        )
+    if isinstance(layer, nn.Dropout1d) and len(two) == 2:
+        raise ValueError(
+            f"nn.Dropout1d layer '{name}' gets an input of shape {tuple(two)}, which torch reads "
+            "as one unbatched (C, L) input: it drops whole rows. Use nn.Dropout."
+        )
+
+
+class _MaskDraws(Draws):
+    """Draws that differ in dropout masks, which are kept as a seed."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        masks: dict[str, tuple[float, tuple[int, ...]]],
+        n_draws: int,
+        seed: int,
+    ) -> None:
+        super().__init__(module, n_draws=n_draws)
+        self._masks = masks
+        self._seed = seed
+        self._cache: dict[str, Tensor] | None = None
+
+    def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
+        one = sum(4 * torch.Size(shape).numel() for _, shape in self._masks.values())
+        if one * self.n_draws > _KEEP_IN_MEMORY:
+            return self._draw(start, stop)
+        if self._cache is None:
+            self._cache = self._draw(0, self.n_draws)
+        return {name: masks[start:stop] for name, masks in self._cache.items()}
+
+    def _draw(self, start: int, stop: int) -> dict[str, Tensor]:
+        parameter = next(self.module.parameters(), torch.empty(0))
+        masks = {}
+        for site, (name, (p, shape)) in enumerate(self._masks.items()):
+            keep = torch.empty((stop - start, *shape), dtype=parameter.dtype)
+            for row, draw in zip(keep, range(start, stop)):
+                seed = derive_seed(self._seed, Purpose.MASKS, site, draw)
+                row.bernoulli_(1 - p, generator=generator(seed))
+            masks[name] = keep.to(parameter.device)
+        return masks
+
+    def shell(self) -> nn.Module:
+        shell = private_copy(self.module)
+        drive(shell, FixedMasks())
+        shell.register_forward_pre_hook(restart_calls)
+        for name in self._masks:
+            layer, _, buffer = name.rpartition(".")
+            shell.get_submodule(layer).register_buffer(buffer, torch.empty(0))
+        return shell
+
+    def to(self, device: torch.device) -> Draws:
+        self._cache = None
+        return super().to(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}

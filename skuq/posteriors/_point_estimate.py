@@ -1,0 +1,24 @@
+"""One network: no uncertainty about the function."""
+
+from __future__ import annotations
+
+from skuq._engine import Draws
+from skuq._problem import Problem
+from skuq.posteriors._base import Posterior
+
+__all__ = ["PointEstimate"]
+
+
+class PointEstimate(Posterior):
+    """The trained network alone: one draw, epistemic uncertainty zero.
+
+    Examples
+    --------
+    >>> from skuq import TorchClassifier
+    >>> from skuq.posteriors import PointEstimate
+    >>> classifier = TorchClassifier(posterior=PointEstimate())
+    """
+
+    def fit(self, problem: Problem) -> Draws:
+        (network,) = problem.train()
+        return Draws(network)

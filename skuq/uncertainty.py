@@ -1,0 +1,337 @@
+"""Measures of uncertainty and their decompositions: pure functions of arrays.
+
+Every function takes NumPy arrays or torch tensors, and gives back the same kind in float64 (a
+tensor on its device, differentiable). Probabilities of draws have shape (n_draws, n_samples,
+n_classes), mean probabilities (n_samples, n_classes); further axes (height, width) may follow the
+classes. Entropies are in nats. Higher is always more uncertain.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Uncertainty",
+    "entropy",
+    "entropy_decomposition",
+    "expected_entropy",
+    "least_confidence",
+    "margin",
+    "moment_decomposition",
+    "mutual_information",
+    "variance_decomposition",
+    "variation_ratio",
+]
+
+
+class Uncertainty(NamedTuple):
+    """Total uncertainty and its two parts; ``total = aleatoric + epistemic``.
+
+    Attributes
+    ----------
+    total : array
+    aleatoric : array
+        Noise in the data: what stays if the function were known.
+    epistemic : array
+        Ignorance of the function: what the draws disagree about.
+    """
+
+    total: Any
+    aleatoric: Any
+    epistemic: Any
+
+
+# ---------------------------------------------------------------------------------------------
+# Input
+
+
+def _as_tensor(values: Any, name: str, ndim: int) -> Tensor:
+    if not isinstance(values, Tensor):
+        array = np.asarray(values, dtype=float)
+        values = torch.tensor(array) if not array.flags.writeable else torch.from_numpy(array)
+    values = values.double()
+    if values.ndim < ndim or values.numel() == 0:
+        raise ValueError(
+            f"{name} must be a non-empty array of at least {ndim} dimensions, got shape "
+            f"{tuple(values.shape)}"
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name} contains NaN or infinity")
+    return values
+
+
+def _check_probabilities(values: Tensor, name: str, class_axis: int) -> None:
+    if bool((values < -1e-6).any()) or bool((values > 1 + 1e-6).any()):
+        raise ValueError(f"{name} must lie in [0, 1], got values outside")
+    total = values.sum(class_axis)
+    worst = float((total - 1).abs().max())
+    if worst > 1e-4:
+        raise ValueError(
+            f"{name} must sum to 1 over the classes (axis {class_axis}), got sums that differ from "
+            f"1 by up to {worst:.3g}"
+        )
+
+
+def _returns_like_input(result: Any, given: Any) -> Any:
+    if isinstance(given, Tensor):
+        return result
+    if isinstance(result, Uncertainty):
+        return Uncertainty(*(part.numpy() for part in result))
+    return result.numpy()
+
+
+def _of_probabilities(ndim: int, name: str) -> Callable[[Callable], Callable]:
+    """Checks and converts probabilities; ``f.__wrapped__`` is the bare function of a tensor."""
+
+    def decorate(function: Callable[[Tensor], Any]) -> Callable[[Any], Any]:
+        @functools.wraps(function)
+        def checked(proba: Any) -> Any:
+            tensor = _as_tensor(proba, name, ndim)
+            _check_probabilities(tensor, name, ndim - 1)
+            return _returns_like_input(function(tensor.clamp(0, 1)), proba)
+
+        return checked
+
+    return decorate
+
+
+# ---------------------------------------------------------------------------------------------
+# Of mean probabilities
+
+
+def _entropy(proba: Tensor, class_axis: int) -> Tensor:
+    return -torch.special.xlogy(proba, proba).sum(class_axis)
+
+
+@_of_probabilities(2, "proba")
+def entropy(proba: Any) -> Any:
+    """Shannon entropy, H = −Σ_k p_k log p_k.
+
+    Parameters
+    ----------
+    proba : array or Tensor of shape (n_samples, n_classes, ...)
+
+    Returns
+    -------
+    array or Tensor of shape (n_samples, ...), in nats: between 0 and log(n_classes)
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, leave [0, 1] or do not sum to 1.
+    """
+    return _entropy(proba, 1)
+
+
+@_of_probabilities(2, "proba")
+def least_confidence(proba: Any) -> Any:
+    """One minus the largest probability.
+
+    Parameters
+    ----------
+    proba : array or Tensor of shape (n_samples, n_classes, ...)
+
+    Returns
+    -------
+    array or Tensor of shape (n_samples, ...): between 0 and 1 − 1/n_classes
+    """
+    return 1 - proba.amax(1)
+
+
+@_of_probabilities(2, "proba")
+def margin(proba: Any) -> Any:
+    """One minus the difference of the two largest probabilities.
+
+    Parameters
+    ----------
+    proba : array or Tensor of shape (n_samples, n_classes, ...)
+
+    Returns
+    -------
+    array or Tensor of shape (n_samples, ...): between 0 and 1
+    """
+    first, second = proba.topk(2, dim=1).values.unbind(1)
+    return 1 - (first - second)
+
+
+# ---------------------------------------------------------------------------------------------
+# Of draws
+
+
+@_of_probabilities(3, "draws")
+def expected_entropy(draws: Any) -> Any:
+    """Mean entropy of the draws, the aleatoric part of the total entropy.
+
+    Parameters
+    ----------
+    draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+
+    Returns
+    -------
+    array or Tensor of shape (n_samples, ...), in nats
+    """
+    return _entropy(draws, 2).mean(0)
+
+
+@_of_probabilities(3, "draws")
+def mutual_information(draws: Any) -> Any:
+    """Mutual information of label and draw, the epistemic part of the total entropy [1]_.
+
+    Computed as the mean over draws of KL(p_m ‖ mean p), so it is never negative; between 0 and
+    min(log n_draws, log n_classes).
+
+    Parameters
+    ----------
+    draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+
+    Returns
+    -------
+    array or Tensor of shape (n_samples, ...), in nats
+
+    References
+    ----------
+    .. [1] N. Houlsby et al., "Bayesian Active Learning for Classification and Preference
+       Learning", 2011, arXiv:1112.5745.
+    """
+    xlogy = torch.special.xlogy
+    divergence = xlogy(draws, draws) - xlogy(draws, draws.mean(0))
+    return divergence.sum(2).mean(0).clamp(min=0)
+
+
+@_of_probabilities(3, "draws")
+def entropy_decomposition(draws: Any) -> Any:
+    """Entropy of the mean = expected entropy + mutual information.
+
+    Parameters
+    ----------
+    draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+
+    Returns
+    -------
+    Uncertainty of arrays or Tensors of shape (n_samples, ...), in nats
+
+    Examples
+    --------
+    Two draws that are certain of different classes disagree; two that both hesitate do not:
+
+    >>> import numpy as np
+    >>> from skuq.uncertainty import entropy_decomposition
+    >>> draws = np.array([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])
+    >>> parts = entropy_decomposition(draws)
+    >>> parts.aleatoric.round(3), parts.epistemic.round(3)
+    (array([0.   , 0.693]), array([0.693, 0.   ]))
+    """
+    aleatoric = expected_entropy.__wrapped__(draws)
+    epistemic = mutual_information.__wrapped__(draws)
+    return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
+
+
+@_of_probabilities(3, "draws")
+def variance_decomposition(draws: Any) -> Any:
+    """Total variance of the one-hot label: 1 − Σ_k p̄_k² = mean(1 − Σ_k p_k²) + Σ_k Var p_k.
+
+    Parameters
+    ----------
+    draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+
+    Returns
+    -------
+    Uncertainty of arrays or Tensors of shape (n_samples, ...): total between 0 and 1 − 1/n_classes
+    """
+    aleatoric = (draws * (1 - draws)).sum(2).mean(0)
+    epistemic = draws.var(0, correction=0).sum(1)
+    return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
+
+
+@_of_probabilities(3, "draws")
+def variation_ratio(draws: Any) -> Any:
+    """Share of draws that vote for another class than most draws do.
+
+    Parameters
+    ----------
+    draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+
+    Returns
+    -------
+    array or Tensor of shape (n_samples, ...): between 0 and 1 − 1/min(n_draws, n_classes)
+    """
+    classes = torch.arange(draws.shape[2], device=draws.device)
+    classes = classes.reshape(-1, *(1 for _ in draws.shape[3:]))
+    # In a loop over draws: a one-hot of all draws would be as large as the draws themselves.
+    votes = torch.zeros(draws.shape[1:], dtype=draws.dtype, device=draws.device)
+    for draw in draws:
+        votes += draw.argmax(1, keepdim=True) == classes
+    return 1 - votes.amax(1) / len(draws)
+
+
+def moment_decomposition(mean: Any, variance: Any) -> Any:
+    """Law of total variance: Var y = mean of the variances + variance of the means [1]_.
+
+    Parameters
+    ----------
+    mean, variance : array or Tensor of shape (n_draws, n_samples, ...)
+        Of each draw's distribution of y.
+
+    Returns
+    -------
+    Uncertainty of arrays or Tensors of shape (n_samples, ...), in squared units of y
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, variances are negative, or shapes differ.
+
+    References
+    ----------
+    .. [1] B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and Scalable Predictive
+       Uncertainty Estimation using Deep Ensembles", NeurIPS 2017, arXiv:1612.01474.
+
+    Examples
+    --------
+    >>> from skuq.uncertainty import moment_decomposition
+    >>> parts = moment_decomposition([[0.0], [1.0], [2.0]], [[1.0], [2.0], [3.0]])
+    >>> float(parts.aleatoric[0]), round(float(parts.total[0]), 4)
+    (2.0, 2.6667)
+    """
+    means, variances = _as_tensor(mean, "mean", 2), _as_tensor(variance, "variance", 2)
+    if means.shape != variances.shape:
+        raise ValueError(
+            f"mean and variance must have one shape, got {tuple(means.shape)} and "
+            f"{tuple(variances.shape)}"
+        )
+    if bool((variances < 0).any()):
+        raise ValueError("variance contains negative values")
+    return _returns_like_input(_moments(means, variances), mean)
+
+
+def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
+    aleatoric = variance.mean(0)
+    epistemic = mean.var(0, correction=0)
+    return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
+
+
+# ---------------------------------------------------------------------------------------------
+# By name
+
+
+def _of_mean(measure: Callable) -> Callable[[Tensor], Tensor]:
+    bare = measure.__wrapped__  # type: ignore[attr-defined]
+    return lambda draws: bare(draws.mean(0))
+
+
+# What `predict_uncertainty(measure=...)` of a classifier offers, on unchecked draws.
+DECOMPOSITIONS: dict[str, Callable[[Tensor], Uncertainty]] = {
+    "entropy": entropy_decomposition.__wrapped__,  # type: ignore[attr-defined]
+    "variance": variance_decomposition.__wrapped__,  # type: ignore[attr-defined]
+}
+TOTALS: dict[str, Callable[[Tensor], Tensor]] = {
+    "variation_ratio": variation_ratio.__wrapped__,  # type: ignore[attr-defined]
+    "margin": _of_mean(margin),
+    "least_confidence": _of_mean(least_confidence),
+}
