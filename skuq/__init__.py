@@ -2,6 +2,7 @@
 
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError
+from skuq.pipeline import predict_draws, predict_interval, predict_uncertainty
 
 __version__ = "0.1.0"
 
@@ -9,4 +10,7 @@ __all__ = [
     "DivergedError",
     "TorchClassifier",
     "TorchRegressor",
+    "predict_draws",
+    "predict_interval",
+    "predict_uncertainty",
 ]

@@ -81,6 +81,14 @@ class TorchEstimator(DoubleUnderscoreParameters):
     verbose: int
     random_state: Any
 
+    # Fitted
+    likelihood_: Likelihood
+    posterior_: Posterior
+    histories_: list[list[dict]]
+    _engine: Engine
+    _root: int  # the seed of the fit
+    _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
+
     # -- what a subclass gives -------------------------------------------------------------------
 
     _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
@@ -110,7 +118,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
     ) -> Any:
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
-            vars(self).pop("_engine", None)  # a fit that fails leaves no fitted estimator
+            self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
         posterior, likelihood = self._check_parameters(incremental)
         numerics = Numerics(_resolve_device(self.device), self.precision)
         X, y = validate_data(
@@ -238,9 +246,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
             return rows, None
         stratify = likelihood.task == "classification"
         seed = derive_seed(root, Purpose.SPLIT)
-        train, valid = train_valid_indices(
-            target, groups, self.validation_fraction, seed, stratify
-        )
+        train, valid = train_valid_indices(target, groups, self.validation_fraction, seed, stratify)
         return rows.take(train), rows.take(valid)
 
     def _networks(self, incremental: bool) -> list[Trained]:

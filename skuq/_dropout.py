@@ -9,7 +9,7 @@ and hooks, and a layer that is used at several places keeps working.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,7 @@ _SELU_FLOOR = 1.7580993408473766  # −α′ of SELU: what a dropped unit of an 
 Source = Callable[[Any, Tensor], Tensor]
 
 
-def dropout_layers(module: nn.Module) -> dict[str, nn.Module]:
+def dropout_layers(module: nn.Module) -> dict[str, Any]:
     """The ``nn.Dropout*`` layers of `module` by name, each once however often it is used.
 
     A subclass with a forward of its own is not one: what it does is not known.
@@ -131,8 +131,9 @@ class _Driven:
         return self._source(self, x)
 
 
-@functools.lru_cache(maxsize=None)
-def _driven_class(original: type) -> type:
+@functools.cache
+def _driven_class(original: Hashable) -> Any:
+    assert isinstance(original, type)
     return type(original.__name__, (_Driven, original), {})
 
 
@@ -140,7 +141,7 @@ def restart_calls(module: nn.Module, args: Any) -> None:
     """A forward pre-hook of the whole module, for `FixedMasks`: a new forward begins."""
     for layer in module.modules():
         if isinstance(layer, _Driven):
-            layer._calls = 0
+            layer.__dict__["_calls"] = 0
 
 
 def drive(module: nn.Module, source: Source) -> Callable[[], None]:

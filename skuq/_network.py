@@ -211,9 +211,7 @@ def _module_path(module: nn.Module) -> Iterator[list[str]]:
         kind = type(layer).__name__
         label = f"{name} ({kind})" if name else f"{kind}.forward"
         hooks.append(
-            layer.register_forward_pre_hook(
-                lambda layer, args, label=label: path.append(label)  # type: ignore[misc]
-            )
+            layer.register_forward_pre_hook(lambda layer, args, label=label: path.append(label))
         )
         hooks.append(layer.register_forward_hook(lambda *_: path.pop() and None))
     yield path

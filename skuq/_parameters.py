@@ -44,7 +44,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
             for p in signature.parameters.values()
             if p.name != "self" and p.kind is not p.VAR_KEYWORD
         ]
-        cls.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        cls.__signature__ = signature.replace(
             parameters=named, return_annotation=inspect.Signature.empty
         )
 

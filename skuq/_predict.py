@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
-from skuq._sklearn_compat import _num_samples
 from skuq._mixture import mixture_quantile
+from skuq._sklearn_compat import _num_samples
 from skuq.uncertainty import DECOMPOSITIONS, TOTALS, Uncertainty, _moments
 
 __all__ = ["ClassifierPredictions", "RegressorPredictions"]
@@ -283,7 +282,7 @@ class RegressorPredictions(_Draws):
         -------
         ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2): lower and upper, in y's units
         """
-        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+        if not 0 < confidence_level < 1:
             raise ValueError(f"confidence_level must lie in (0, 1), got {confidence_level!r}")
         tail = (1 - float(confidence_level)) / 2
         return self.predict_quantiles(X, [tail, 1 - tail])

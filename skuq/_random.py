@@ -50,7 +50,7 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 def _capture() -> tuple:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    return torch.default_generator.get_state(), cuda, np.random.get_state(), random.getstate()
+    return torch.default_generator.get_state(), cuda, np.random.get_state(), random.getstate()  # noqa: NPY002
 
 
 def _restore(state: tuple) -> None:
@@ -58,7 +58,7 @@ def _restore(state: tuple) -> None:
     torch.default_generator.set_state(torch_state)
     if cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(cuda)
-    np.random.set_state(numpy_state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
     random.setstate(python_state)
 
 
@@ -66,7 +66,7 @@ def _seed(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
 
 

@@ -152,9 +152,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         self.random_state = random_state
         self._store_prefixed(kwargs)
 
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
-    ) -> TorchClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> TorchClassifier:
         """Train the network and fit the posterior.
 
         Parameters
@@ -320,9 +318,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         self.random_state = random_state
         self._store_prefixed(kwargs)
 
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
-    ) -> TorchRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> TorchRegressor:
         """Train the network and fit the posterior.
 
         Parameters

@@ -45,9 +45,7 @@ class MLP(nn.Sequential):
             raise ValueError(
                 f"activation must be one of {sorted(_ACTIVATIONS)}, got {activation!r}"
             )
-        sizes = (
-            (hidden_layer_sizes,) if isinstance(hidden_layer_sizes, int) else hidden_layer_sizes
-        )
+        sizes = (hidden_layer_sizes,) if isinstance(hidden_layer_sizes, int) else hidden_layer_sizes
         if any(size < 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be positive, got {hidden_layer_sizes!r}")
         layers: list[nn.Module] = []

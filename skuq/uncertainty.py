@@ -87,7 +87,7 @@ def _returns_like_input(result: Any, given: Any) -> Any:
 
 
 def _of_probabilities(ndim: int, name: str) -> Callable[[Callable], Callable]:
-    """Checks and converts probabilities; ``f.__wrapped__`` is the bare function of a tensor."""
+    """Checks and converts probabilities; `_bare` undoes it."""
 
     def decorate(function: Callable[[Tensor], Any]) -> Callable[[Any], Any]:
         @functools.wraps(function)
@@ -99,6 +99,11 @@ def _of_probabilities(ndim: int, name: str) -> Callable[[Callable], Callable]:
         return checked
 
     return decorate
+
+
+def _bare(function: Any) -> Any:
+    """The function of an unchecked tensor behind a public one."""
+    return function.__wrapped__
 
 
 # ---------------------------------------------------------------------------------------------
@@ -227,8 +232,8 @@ def entropy_decomposition(draws: Any) -> Any:
     >>> parts.aleatoric.round(3), parts.epistemic.round(3)
     (array([0.   , 0.693]), array([0.693, 0.   ]))
     """
-    aleatoric = expected_entropy.__wrapped__(draws)
-    epistemic = mutual_information.__wrapped__(draws)
+    aleatoric = _bare(expected_entropy)(draws)
+    epistemic = _bare(mutual_information)(draws)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 
@@ -321,17 +326,16 @@ def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
 
 
 def _of_mean(measure: Callable) -> Callable[[Tensor], Tensor]:
-    bare = measure.__wrapped__  # type: ignore[attr-defined]
-    return lambda draws: bare(draws.mean(0))
+    return lambda draws: _bare(measure)(draws.mean(0))
 
 
 # What `predict_uncertainty(measure=...)` of a classifier offers, on unchecked draws.
 DECOMPOSITIONS: dict[str, Callable[[Tensor], Uncertainty]] = {
-    "entropy": entropy_decomposition.__wrapped__,  # type: ignore[attr-defined]
-    "variance": variance_decomposition.__wrapped__,  # type: ignore[attr-defined]
+    "entropy": _bare(entropy_decomposition),
+    "variance": _bare(variance_decomposition),
 }
 TOTALS: dict[str, Callable[[Tensor], Tensor]] = {
-    "variation_ratio": variation_ratio.__wrapped__,  # type: ignore[attr-defined]
+    "variation_ratio": _bare(variation_ratio),
     "margin": _of_mean(margin),
     "least_confidence": _of_mean(least_confidence),
 }

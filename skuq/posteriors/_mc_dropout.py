@@ -107,7 +107,7 @@ def _find_masks(network: nn.Module, problem: Problem) -> dict[str, tuple[float, 
                 f"dropout layer '{name}' of {problem.report.name} has p > 0 but is not called in "
                 "its forward in eval mode; remove it, or call it whatever the mode"
             )
-        layer = network.get_submodule(name)
+        layer: Any = network.get_submodule(name)
         for index, ((a, _), (b, shape)) in enumerate(zip(two[name], three[name])):
             _check_batch_axis(name, layer, a, b)
             masks[f"{name}.mask_{index}" if name else f"mask_{index}"] = (layer.p, shape[1:])
