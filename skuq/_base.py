@@ -84,6 +84,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
     # Fitted
     likelihood_: Likelihood
     posterior_: Posterior
+    classes_: np.ndarray
     histories_: list[list[dict]]
     _engine: Engine
     _root: int  # the seed of the fit
@@ -130,7 +131,8 @@ class TorchEstimator(DoubleUnderscoreParameters):
         if goes_on:
             likelihood, root = self.likelihood_, self._root
         else:
-            likelihood.fit(target, weight)
+            n_classes = len(self.classes_) if self._task == "classification" else None
+            likelihood.fit(target, weight, n_classes=n_classes)
             root = root_seed(self.random_state)
         train, valid = self._rows(X, target, weight, groups, likelihood, numerics, root)
         problem = Problem(

@@ -9,7 +9,7 @@ and hooks, and a layer that is used at several places keeps working.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -132,8 +132,7 @@ class _Driven:
 
 
 @functools.cache
-def _driven_class(original: Hashable) -> Any:
-    assert isinstance(original, type)
+def _driven_class(original: Any) -> Any:
     return type(original.__name__, (_Driven, original), {})
 
 
@@ -147,7 +146,7 @@ def restart_calls(module: nn.Module, args: Any) -> None:
 def drive(module: nn.Module, source: Source) -> Callable[[], None]:
     """Let `source` be the noise of the dropout layers of `module`; returns what undoes it."""
     layers = dropout_layers(module)
-    originals = {name: type(layer) for name, layer in layers.items()}
+    originals: dict[str, Any] = {name: type(layer) for name, layer in layers.items()}
     for name, layer in layers.items():
         state = layer.__dict__
         state["_source"], state["_site"], state["_calls"] = source, name, 0

@@ -36,13 +36,20 @@ class Likelihood(BaseEstimator):
 
     n_outputs_: int
 
-    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Likelihood:
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+    ) -> Likelihood:
         """Learn from the targets what does not need a network; sets ``n_outputs_``.
 
         Parameters
         ----------
         y : ndarray of shape (n_samples,) of class indices, or (n_samples, n_targets) of floats
         sample_weight : ndarray of shape (n_samples,), default=None
+        n_classes : int, default=None
+            Of a classification; y need not hold them all.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement fit")
 
@@ -116,7 +123,7 @@ class Categorical(Likelihood):
     --------
     >>> import torch
     >>> from skuq.likelihoods import Categorical
-    >>> likelihood = Categorical().fit(torch.tensor([0, 1, 2]).numpy())
+    >>> likelihood = Categorical().fit(torch.tensor([0, 1]).numpy(), n_classes=3)
     >>> likelihood.predictive(torch.zeros(1, 3)).probs
     tensor([[0.3333, 0.3333, 0.3333]])
     """
@@ -129,8 +136,13 @@ class Categorical(Likelihood):
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
-    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Categorical:
-        self.n_outputs_ = int(np.max(y)) + 1
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+    ) -> Categorical:
+        self.n_outputs_ = int(np.max(y)) + 1 if n_classes is None else n_classes
         return self
 
     def explain_outputs(self) -> str:
@@ -206,7 +218,12 @@ class Gaussian(Likelihood):
         self.beta = beta
         self.min_variance = min_variance
 
-    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Gaussian:
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+    ) -> Gaussian:
         self.n_targets_ = y.shape[1]
         self.n_outputs_ = self.n_targets_ * (2 if self.heteroscedastic else 1)
         self.location_ = np.average(y, axis=0, weights=sample_weight)

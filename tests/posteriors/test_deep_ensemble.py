@@ -1,0 +1,81 @@
+"""Deep ensembles: members that differ, repeatably, whatever runs them."""
+
+import numpy as np
+import pytest
+import torch
+from joblib import parallel_config
+from sklearn.metrics import log_loss
+
+from skuq import TorchClassifier, TorchRegressor
+from skuq.posteriors import DeepEnsemble
+from tests import networks
+
+
+def fit(X, y, posterior, **options):
+    options = {"max_epochs": 5, "lr": 0.01, "random_state": 0, **options}
+    return TorchClassifier(networks.ResidualNet, posterior=posterior, **options).fit(X, y)
+
+
+def states(classifier):
+    draws = classifier._engine.draws
+    return draws.tensors(0, draws.n_draws)
+
+
+def test_members_differ_and_do_not_depend_on_their_number(blobs):
+    few, many = (states(fit(*blobs, DeepEnsemble(n))) for n in (2, 4))
+    for name, tensor in many.items():
+        assert torch.equal(tensor[:2], few[name])
+    weights = many["inner.weight"].flatten(1)
+    assert (torch.pdist(weights) > 0.1).all()
+
+
+def test_members_begin_differently(blobs):
+    members = states(fit(*blobs, DeepEnsemble(3), max_epochs=1, lr=1e-12))["inner.weight"]
+    assert (torch.pdist(members.flatten(1)) > 0.1).all()
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_jobs_and_backend_change_nothing(blobs, backend):
+    serial = states(fit(*blobs, DeepEnsemble(3, n_jobs=1)))
+    with parallel_config(backend=backend):
+        parallel = states(fit(*blobs, DeepEnsemble(3, n_jobs=2)))
+    for name, tensor in serial.items():
+        assert torch.equal(tensor, parallel[name])
+
+
+def test_mixture_is_no_worse_than_its_members(blobs):
+    """Jensen: the NLL of averaged probabilities is at most the mean NLL of the members."""
+    X, y = blobs
+    classifier = fit(X, y, DeepEnsemble(4))
+    members = [log_loss(y, draw) for draw in classifier.predict_draws(X)]
+    assert log_loss(y, classifier.predict_proba(X)) <= np.mean(members) + 1e-12
+
+
+def test_bootstrap_trains_on_other_rows(blobs):
+    X, y = blobs
+    plain, bootstrap = (
+        states(fit(X, y, DeepEnsemble(2, bootstrap=b))) for b in (False, True)
+    )
+    assert not torch.equal(plain["outer.weight"], bootstrap["outer.weight"])
+    again = states(fit(X, y, DeepEnsemble(2, bootstrap=True)))
+    assert torch.equal(again["outer.weight"], bootstrap["outer.weight"])
+
+
+def test_one_member_has_no_epistemic_uncertainty(blobs):
+    X, y = blobs
+    assert np.abs(fit(X, y, DeepEnsemble(1)).predict_uncertainty(X, "epistemic")).max() < 1e-12
+
+
+def test_a_member_that_diverges_is_named(diabetes):
+    X, y = diabetes
+    regressor = TorchRegressor(
+        posterior=DeepEnsemble(2), optimizer=torch.optim.SGD, lr=1e30, max_epochs=20
+    )
+    with pytest.raises(ValueError, match="diverged"):
+        regressor.fit(X, y)
+
+
+@pytest.mark.parametrize("members", [0, -1, 2.5, "3"])
+def test_bad_parameters(blobs, members):
+    with pytest.raises(ValueError, match="'n_members' parameter of DeepEnsemble"):
+        fit(*blobs, DeepEnsemble(members))

@@ -1,0 +1,602 @@
+"""What a user may give to the estimators, and what comes back."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from skuq import TorchClassifier, TorchRegressor
+from skuq.likelihoods import Categorical, Gaussian
+from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from tests import networks
+
+FAST = {"max_epochs": 5, "lr": 0.01, "random_state": 0}
+
+
+def classifier(posterior=None, module=None, **options):
+    return TorchClassifier(module, posterior=posterior or PointEstimate(), **{**FAST, **options})
+
+
+def regressor(posterior=None, module=None, **options):
+    return TorchRegressor(module, posterior=posterior or PointEstimate(), **{**FAST, **options})
+
+
+# -- inputs -----------------------------------------------------------------------------------
+
+
+def as_memmap(X, tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+FORMS = {
+    "list": lambda X, _: X.tolist(),
+    "float64": lambda X, _: X.astype(np.float64),
+    "big endian": lambda X, _: X.astype(">f8"),
+    "object": lambda X, _: X.astype(object),
+    "Fortran order": lambda X, _: np.asfortranarray(X),
+    "negative stride": lambda X, _: X[::-1][::-1],
+    "read-only": lambda X, _: read_only(X),
+    "read-only memmap": as_memmap,
+    "pandas": lambda X, _: pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]),
+    "polars": lambda X, _: pl.DataFrame(X, schema=[f"x{i}" for i in range(X.shape[1])]),
+    "sparse": lambda X, _: sparse.csr_array(X),
+    "torch": lambda X, _: torch.tensor(X),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_form_of_X_gives_the_same(form, blobs, tmp_path):
+    X, y = blobs
+    given = FORMS[form](X, tmp_path)
+    kept = pickle.dumps(given) if form != "read-only memmap" else None
+    expected = classifier().fit(X, y).predict_proba(X)
+    fitted = classifier().fit(given, y)
+    np.testing.assert_allclose(fitted.predict_proba(given), expected, atol=1e-5)
+    assert kept is None or pickle.dumps(given) == kept
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int32, np.int64, np.uint8, bool])
+def test_any_type_of_X_is_cast_once(dtype):
+    X = (np.random.default_rng(0).random((60, 6)) > 0.5).astype(dtype)
+    y = X[:, 0].astype(int)
+    expected = classifier().fit(X.astype(np.float32), y).predict_proba(X.astype(np.float32))
+    np.testing.assert_allclose(classifier().fit(X, y).predict_proba(X), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity(bad, blobs):
+    X, y = blobs
+    fitted, spoiled = classifier().fit(X, y), X.copy()
+    spoiled[3, 2] = bad
+    for call in (lambda: classifier().fit(spoiled, y), lambda: fitted.predict(spoiled)):
+        with pytest.raises(ValueError, match="NaN|infinity"):
+            call()
+
+
+def test_shapes_that_do_not_fit(blobs):
+    X, y = blobs
+    fitted = classifier().fit(X, y)
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        fitted.predict(X[:0])
+    with pytest.raises(ValueError, match="Reshape your data"):
+        fitted.predict(X[0])
+    with pytest.raises(ValueError, match="9 features.*expecting 10 features"):
+        fitted.predict(X[:, :9])
+    with pytest.raises(ValueError, match="fitted on rows of shape"):
+        fitted.predict(X[:, :, None])
+    assert fitted.predict(X[:1]).shape == (1,)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        classifier().fit(X, y[:-1])
+
+
+def test_column_names(blobs):
+    X, y = blobs
+    frame = FORMS["pandas"](X, None)
+    fitted = classifier().fit(frame, y)
+    assert list(fitted.feature_names_in_) == list(frame.columns)
+    assert fitted.n_features_in_ == 10
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(frame[frame.columns[::-1]])
+
+
+def test_images_and_flattened_images(digits):
+    X, y = digits
+    images = X.reshape(-1, 1, 8, 8)
+    fitted = classifier(module=networks.ConvNet, max_epochs=20).fit(images, y)
+    assert fitted.score(images, y) > 0.8
+    assert classifier().fit(images, y).predict(images).shape == y.shape  # the MLP flattens
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(3), "sample_weight.shape"),
+        (-np.ones(240), "[Nn]egative"),
+        (np.zeros(240), "zero"),
+        (np.full(240, np.nan), "NaN"),
+    ],
+)
+def test_bad_weights(weight, message, blobs):
+    with pytest.raises(ValueError, match=message):
+        classifier().fit(*blobs, sample_weight=weight)
+
+
+def test_rows_of_weight_zero_do_not_take_part(blobs):
+    """Not in the loss, the batches, the scaling of y or the validation rows."""
+    X, y = blobs
+    weight = np.where(np.arange(len(y)) % 3 == 0, 0.0, 1.0)
+    kept = weight > 0
+    for make, target in ((classifier, y), (regressor, y * 1000.0)):
+        options = {"early_stopping": True, "max_epochs": 8}
+        weighted = make(**options).fit(X, target, sample_weight=weight)
+        removed = make(**options).fit(X[kept], target[kept])
+        np.testing.assert_allclose(weighted.predict(X), removed.predict(X), rtol=1e-4)
+
+
+def test_single_class_after_removal(blobs):
+    X, y = blobs
+    with pytest.raises(ValueError, match="one class"):
+        classifier().fit(X, y, sample_weight=(y == 1).astype(float))
+
+
+def test_class_weight_is_sample_weight(blobs):
+    X, y = blobs
+    weights = {0: 1.0, 1: 5.0, 2: 0.5}
+    by_class = classifier(class_weight=weights).fit(X, y)
+    by_sample = classifier().fit(X, y, sample_weight=np.vectorize(weights.get)(y))
+    assert np.array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
+    names = np.array(["a", "b", "c"])[y]
+    named = classifier(class_weight={"a": 1.0, "b": 5.0, "c": 0.5}).fit(X, names)
+    assert np.array_equal(named.predict_proba(X), by_class.predict_proba(X))
+    balanced = classifier(class_weight="balanced").fit(X[:150], y[:150])
+    assert not np.array_equal(
+        balanced.predict_proba(X), classifier().fit(X[:150], y[:150]).predict_proba(X)
+    )
+
+
+# -- labels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a", "b", "c"], [5, 7, 9], [-1, 0, 1], [1, 2, 3], [2**40, 2**41, 2**42], [0.0, 1.0, 2.0]],
+    ids=str,
+)
+def test_labels_of_any_kind(labels, blobs):
+    X, y = blobs
+    labels = np.array(labels)
+    fitted, plain = classifier().fit(X, labels[y]), classifier().fit(X, y)
+    assert np.array_equal(fitted.classes_, labels)
+    assert np.array_equal(fitted.predict(X), labels[plain.predict(X)])
+    assert np.array_equal(fitted.predict_proba(X), plain.predict_proba(X))
+    assert np.array_equal(pickle.loads(pickle.dumps(fitted)).classes_, labels)
+
+
+@pytest.mark.parametrize("labels", [[False, True], [-1, 1], ["no", "yes"]], ids=str)
+def test_two_classes(labels, blobs):
+    X, y = blobs
+    target = np.array(labels)[(y > 0).astype(int)]
+    fitted = classifier(MCDropout(5)).fit(X, target)
+    odds, proba = fitted.decision_function(X), fitted.predict_proba(X)
+    assert odds.shape == (len(X),)
+    np.testing.assert_allclose(1 / (1 + np.exp(-odds)), proba[:, 1], atol=1e-12)
+    assert np.array_equal(fitted.predict(X) == fitted.classes_[1], odds > 0)
+
+
+def test_one_class_or_numbers():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    with pytest.raises(ValueError, match="one class"):
+        classifier().fit(X, np.zeros(30))
+    with pytest.raises(ValueError, match="Unknown label type"):
+        classifier().fit(X, X[:, 0])
+
+
+def test_probabilities_and_labels_never_disagree(digits):
+    """At logits of a scale where averages of probabilities and of logarithms would."""
+
+    class Steep(networks.ResidualNet):
+        def forward(self, x):
+            return 200 * super().forward(x)
+
+    X, y = digits
+    fitted = classifier(MCDropout(20), Steep, max_epochs=2).fit(X, y % 2)
+    proba = fitted.predict_proba(X)
+    assert np.isfinite(proba).all() and ((proba >= 0) & (proba <= 1)).all()
+    np.testing.assert_allclose(proba.sum(1), 1, atol=1e-12)
+    log_proba = fitted.predict_log_proba(X)
+    assert np.isfinite(log_proba).all()
+    assert np.array_equal(fitted.predict(X), log_proba.argmax(1))
+    assert np.isfinite(fitted.predict_uncertainty(X)).all()
+
+
+# -- regression -------------------------------------------------------------------------------
+
+
+def test_y_of_one_dimension_trains_the_right_loss(diabetes):
+    X, y = diabetes
+    flat, column = (regressor(max_epochs=30).fit(X, t) for t in (y, y[:, None]))
+    assert flat.predict(X).shape == y.shape
+    assert column.predict(X).shape == (len(y), 1)
+    assert np.array_equal(flat.predict(X), column.predict(X)[:, 0])
+    assert flat.score(X, y) > 0.4
+
+
+def test_units_of_y(diabetes):
+    """Everything follows y = 1000 + 7 z exactly: means, variances, quantiles, losses."""
+    X, z = diabetes
+    inner, outer = (
+        regressor(MCDropout(8), max_epochs=10, precision="float64").fit(X, y)
+        for y in (z, 1000 + 7 * z)
+    )
+    np.testing.assert_allclose(outer.predict(X), 1000 + 7 * inner.predict(X))
+    np.testing.assert_allclose(
+        outer.predict(X, return_std=True)[1], 7 * inner.predict(X, return_std=True)[1]
+    )
+    for kind in ("total", "aleatoric", "epistemic"):
+        np.testing.assert_allclose(
+            outer.predict_uncertainty(X, kind), 49 * inner.predict_uncertainty(X, kind), rtol=1e-6
+        )
+    np.testing.assert_allclose(outer.predict_interval(X), 1000 + 7 * inner.predict_interval(X))
+    np.testing.assert_allclose(outer.predict_draws(X), 1000 + 7 * inner.predict_draws(X))
+
+
+@pytest.mark.parametrize("heteroscedastic", [True, False])
+def test_several_targets(heteroscedastic, diabetes):
+    X, y = diabetes
+    Y = np.column_stack([y, -1e4 * y, np.ones_like(y)])
+    fitted = regressor(
+        MCDropout(6), likelihood=Gaussian(heteroscedastic=heteroscedastic), max_epochs=40
+    ).fit(X, Y)
+    mean, std = fitted.predict(X, return_std=True)
+    parts = fitted.predict_uncertainty(X, kind="all")
+    assert mean.shape == std.shape == parts.total.shape == Y.shape
+    np.testing.assert_allclose(std**2, parts.total)
+    assert fitted.predict_interval(X).shape == (*Y.shape, 2)
+    assert fitted.predict_quantiles(X, [0.1, 0.5, 0.9]).shape == (*Y.shape, 3)
+    assert fitted.predict_draws(X).shape == (6, *Y.shape)
+    assert np.corrcoef(mean[:, 0], y)[0, 1] > 0.6 and np.corrcoef(mean[:, 1], y)[0, 1] < -0.6
+    np.testing.assert_allclose(mean[:, 2], 1, atol=0.6)
+
+
+def test_homoscedastic_noise_is_the_mean_squared_residual(diabetes):
+    X, y = diabetes
+    fitted = regressor(MCDropout(6), likelihood=Gaussian(heteroscedastic=False)).fit(X, y)
+    residual = ((y - fitted.predict_draws(X)[..., 0]) ** 2).mean()
+    np.testing.assert_allclose(fitted.predict_uncertainty(X, "aleatoric"), residual, rtol=1e-5)
+
+
+@pytest.mark.parametrize("q", [0, 1, 1.5, [], [[0.5]], np.nan])
+def test_bad_levels(q, diabetes):
+    fitted = regressor(max_epochs=1).fit(*diabetes)
+    with pytest.raises(ValueError, match="strictly between 0 and 1"):
+        fitted.predict_quantiles(diabetes[0], q)
+    with pytest.raises(ValueError, match="confidence_level"):
+        fitted.predict_interval(diabetes[0], confidence_level=1.0)
+
+
+# -- parameters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1}, "'lr' parameter of TorchClassifier"),
+        ({"max_epochs": 0}, "'max_epochs' parameter"),
+        ({"precision": "float8"}, "'precision' parameter"),
+        ({"likelihood": Gaussian()}, "needs a likelihood for classification"),
+        ({"likelihood": Categorical(label_smoothing=1.0)}, "label_smoothing"),
+        ({"posterior": MCDropout(0)}, "'n_draws' parameter of MCDropout"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not available"),
+        ({"device": "gpu"}, "device='gpu' is not available"),
+        ({"module__widht": 3, "module": networks.Plain}, r"Did you mean 'width'\?"),
+        ({"optimizer__weight_decy": 0.1}, r"Did you mean 'weight_decay'\?"),
+        ({"module__activation": "sigmoidal"}, "activation must be one of"),
+        ({"module": lambda: 3}, "expected a torch.nn.Module"),
+        ({"module": networks.WithSoftmax}, "WithSoftmax ends in softmax"),
+        ({"module": networks.WithSoftmax, "module__log": True}, "ends in log_softmax"),
+        ({"module": lambda n_features: nn.Linear(n_features, 4)}, "expected .3, 3.: one logit"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_bad_parameters(options, message, blobs):
+    with pytest.raises((ValueError, TypeError), match=message):
+        classifier(**options).fit(*blobs)
+
+
+def test_unknown_names():
+    with pytest.raises(TypeError, match=r"no parameter 'modul__width'. Did you mean 'module"):
+        TorchClassifier(modul__width=3)
+    with pytest.raises(ValueError, match=r"Did you mean 'max_epochs'\?"):
+        TorchClassifier().set_params(max_epoch=3)
+    assert TorchClassifier().set_params(module__x=3).get_params()["module__x"] == 3
+
+
+def test_an_instance_is_refused(blobs):
+    with pytest.raises(TypeError, match="got an instance of Linear: pass module=Linear"):
+        classifier(module=nn.Linear(10, 3)).fit(*blobs)
+
+
+def test_too_few_outputs_for_a_variance(diabetes):
+    with pytest.raises(ValueError, match=r"expected \(3, 2\): a mean and a log-variance"):
+        regressor(module=lambda n_features: nn.Linear(n_features, 1)).fit(*diabetes)
+
+
+def test_random_in_eval_mode_is_refused(blobs):
+    class Noisy(networks.Plain):
+        def forward(self, x):
+            return super().forward(x + torch.randn_like(x))
+
+    with pytest.raises(ValueError, match="draws random numbers"):
+        classifier(module=Noisy).fit(*blobs)
+
+
+def test_rows_that_depend_on_each_other_are_refused(blobs):
+    class Centred(networks.Plain):
+        def forward(self, x):
+            return super().forward(x - x.mean(0))
+
+    with pytest.raises(ValueError, match="change with the other rows"):
+        classifier(module=Centred).fit(*blobs)
+
+
+def test_a_lazy_module_and_a_tuple(blobs):
+    class Lazy(nn.Module):
+        def __init__(self, n_outputs):
+            super().__init__()
+            self.layers = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(n_outputs))
+
+        def forward(self, x):
+            return self.layers(x), x
+
+    X, y = blobs
+    one, two = (classifier(DeepEnsemble(2), Lazy).fit(X, y).predict_proba(X) for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_normalised_weights(norm, blobs):
+    X, y = blobs
+    fitted = classifier(DeepEnsemble(2), networks.Normed, module__norm=norm).fit(X, y)
+    assert fitted.predict_uncertainty(X, "epistemic").max() > 1e-3
+    if norm is nn.utils.weight_norm:  # torch does not pickle parametrised modules
+        again = pickle.loads(pickle.dumps(fitted))
+        assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_precision(precision, blobs):
+    X, y = blobs
+    fitted = classifier(MCDropout(4), precision=precision, max_epochs=20).fit(X, y)
+    assert fitted.score(X, y) > 0.8
+    expected = torch.float64 if precision == "float64" else torch.float32
+    assert next(fitted.module_.parameters()).dtype == expected
+    assert fitted.draws(torch.as_tensor(X)).dtype == expected
+
+
+@pytest.mark.slow
+def test_compile(blobs):
+    X, y = blobs
+    compiled = classifier(compile=True).fit(X, y)
+    np.testing.assert_allclose(
+        compiled.predict_proba(X), classifier().fit(X, y).predict_proba(X), atol=1e-4
+    )
+    assert np.array_equal(
+        pickle.loads(pickle.dumps(compiled)).predict_proba(X), compiled.predict_proba(X)
+    )
+
+
+def test_before_fit(blobs):
+    for ask in ("predict", "predict_proba", "predict_uncertainty", "draws", "predict_draws"):
+        with pytest.raises(NotFittedError):
+            getattr(TorchClassifier(), ask)(blobs[0])
+
+
+def test_a_failed_fit_leaves_no_fitted_estimator(blobs):
+    X, y = blobs
+    fitted = classifier().fit(X, y)
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.fit(X * np.nan, y)
+    with pytest.raises(NotFittedError):
+        fitted.predict(X)
+
+
+# -- uncertainty of a classifier --------------------------------------------------------------
+
+
+def test_measures(blobs):
+    X, y = blobs
+    fitted = classifier(MCDropout(10)).fit(X, y)
+    draws = fitted.predict_draws(X)
+    mean = np.sort(draws.mean(0), axis=1)
+    votes = np.stack([(draws.argmax(2) == k).mean(0) for k in range(3)], axis=1)
+    expected = {
+        "variance": 1 - (mean**2).sum(1),
+        "variation_ratio": 1 - votes.max(1),
+        "margin": 1 - (mean[:, -1] - mean[:, -2]),
+        "least_confidence": 1 - mean[:, -1],
+        "entropy": -(mean * np.log(mean)).sum(1),
+    }
+    for measure, values in expected.items():
+        actual = fitted.predict_uncertainty(X, measure=measure)
+        np.testing.assert_allclose(actual, values, atol=1e-6, err_msg=measure)
+    parts = fitted.predict_uncertainty(X, kind="all", measure="variance")
+    np.testing.assert_allclose(parts.epistemic, draws.var(0).sum(1), atol=1e-9)
+    with pytest.raises(ValueError, match="does not decompose"):
+        fitted.predict_uncertainty(X, kind="epistemic", measure="margin")
+    with pytest.raises(ValueError, match="measure must be one of"):
+        fitted.predict_uncertainty(X, measure="entropie")
+    with pytest.raises(ValueError, match="kind must be one of"):
+        fitted.predict_uncertainty(X, kind="both")
+
+
+# -- early stopping, going on -----------------------------------------------------------------
+
+
+def test_early_stopping_restores_the_best_weights(blobs):
+    X, y = blobs
+    fitted = classifier(early_stopping=True, max_epochs=300, n_iter_no_change=4, lr=0.05).fit(X, y)
+    losses = [epoch["valid_loss"] for epoch in fitted.history_]
+    assert fitted.n_iter_ == len(losses) == int(np.argmin(losses)) + 1 + 4 < 300
+    train, valid = split(y, fitted)
+    log_proba = fitted.predict_log_proba(X[valid])
+    nll = -log_proba[np.arange(len(valid)), y[valid]].mean()
+    assert nll == pytest.approx(min(losses), rel=1e-4)
+
+
+def split(y, fitted, groups=None):
+    from skuq._random import Purpose, derive_seed
+    from skuq._split import train_valid_indices
+
+    seed = derive_seed(fitted._root, Purpose.SPLIT)
+    return train_valid_indices(y, groups, fitted.validation_fraction, seed, True)
+
+
+def test_validation_rows_are_shuffled_and_stratified():
+    from skuq._split import train_valid_indices
+
+    y = np.repeat([0, 1, 2, 3], [400, 150, 49, 1])
+    train, valid = train_valid_indices(y, None, 0.1, 0, True)
+    assert sorted([*train, *valid]) == list(range(600))
+    assert len(valid) == 60 and np.ptp(valid) > 300
+    assert np.bincount(y[valid], minlength=4).tolist() == [40, 15, 5, 0]
+    again, _ = train_valid_indices(y, None, 0.1, 0, True)
+    other, _ = train_valid_indices(y, None, 0.1, 1, True)
+    assert np.array_equal(train, again) and not np.array_equal(train, other)
+    train, valid = train_valid_indices(np.arange(100.0), None, 0.2, 0, False)
+    assert len(valid) == 20 and np.ptp(valid) > 50
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_groups_stay_together(stratify):
+    from skuq._split import train_valid_indices
+
+    groups = np.arange(200) // 10
+    y = groups % 2
+    train, valid = train_valid_indices(y, groups, 0.1, 0, stratify)
+    assert not set(groups[train]) & set(groups[valid])
+    assert 10 <= len(valid) <= 40
+
+
+def test_groups_reach_the_split(blobs):
+    X, y = blobs
+    groups = np.arange(len(y)) // 8
+    one, two = (
+        classifier(early_stopping=True).fit(X, y, groups=g).predict_proba(X) for g in (None, groups)
+    )
+    assert not np.array_equal(one, two)
+    with pytest.raises(ValueError, match="at least 2 groups"):
+        classifier(early_stopping=True).fit(X, y, groups=np.zeros(len(y)))
+
+
+def test_too_few_rows_for_a_split():
+    with pytest.raises(ValueError, match="leaves none to train on"):
+        classifier(early_stopping=True, validation_fraction=0.99).fit(np.eye(3), [0, 1, 0])
+
+
+@pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(3), DeepEnsemble(2)], ids=str)
+def test_warm_start_goes_on(posterior, blobs):
+    X, y = blobs
+    warm = classifier(posterior, warm_start=True, max_epochs=15).fit(X, y)
+    cold = warm.histories_
+    for before, after in zip(cold, warm.fit(X, y).histories_):
+        assert after[0]["train_loss"] < 0.5 * before[0]["train_loss"]
+    with pytest.raises(ValueError, match="not in the classes"):
+        warm.fit(X, y + 1)
+
+
+@pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(3), DeepEnsemble(2)], ids=str)
+def test_partial_fit_is_fit_in_pieces(posterior, blobs):
+    """Epoch after epoch by partial_fit, pickled in between, is one fit: to the last bit."""
+    X, y = blobs
+    whole = classifier(posterior, max_epochs=4).fit(X, y)
+    parts = classifier(posterior)
+    for _ in range(4):
+        parts = pickle.loads(pickle.dumps(parts.partial_fit(X, y)))
+    assert np.array_equal(parts.predict_proba(X), whole.predict_proba(X))
+    assert parts.n_iter_ == 4
+    assert [e["train_loss"] for e in parts.history_] == [e["train_loss"] for e in whole.history_]
+
+
+def test_partial_fit_with_classes_to_come(blobs):
+    X, y = blobs
+    fitted = classifier().partial_fit(X[y < 2], y[y < 2], classes=[0, 1, 2])
+    assert fitted.predict_proba(X).shape == (len(X), 3)
+    fitted.partial_fit(X[y == 2], y[y == 2])
+    with pytest.raises(ValueError, match=r"labels \[3\] that are not in the classes"):
+        fitted.partial_fit(X, y + 1)
+    with pytest.raises(ValueError, match="early_stopping"):
+        classifier(early_stopping=True).partial_fit(X, y)
+
+
+def test_partial_fit_of_a_regressor(diabetes):
+    X, y = diabetes
+    whole = regressor(max_epochs=3).fit(X, y)
+    parts = regressor()
+    for _ in range(3):
+        parts.partial_fit(X, y)
+    assert np.array_equal(parts.predict(X), whole.predict(X))
+    parts.partial_fit(X, y + 1000)  # the units stay
+    assert parts.likelihood_.location_ == whole.likelihood_.location_
+    with pytest.raises(ValueError, match="y has shape"):
+        parts.partial_fit(X, np.column_stack([y, y]))
+
+
+# -- randomness -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(3), DeepEnsemble(2)], ids=str)
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_refitting_is_bit_identical_and_globals_are_untouched(
+    posterior, make, blobs, untouched_globals
+):
+    X, y = blobs
+    one, two = (make(posterior, early_stopping=True).fit(X, y) for _ in range(2))
+    assert np.array_equal(one.predict(X), two.predict(X))
+    assert np.array_equal(one.predict_uncertainty(X), two.predict_uncertainty(X))
+    one.predict_draws(X)
+    other = make(posterior, random_state=1).fit(X, y)
+    assert not np.array_equal(one.predict_uncertainty(X), other.predict_uncertainty(X))
+    make(posterior, random_state=None, max_epochs=1).fit(X, y).predict(X)
+
+
+@pytest.mark.filterwarnings("ignore:Functional draws random:UserWarning")
+def test_functional_dropout_trains_from_private_generators(blobs):
+    X, y = blobs
+    answers = []
+    for seed in (1, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            fitted = classifier(DeepEnsemble(2), networks.Functional).fit(X, y)
+            answers.append(fitted.predict_proba(X))
+            assert torch.initial_seed() == seed
+            moved = torch.rand(1)
+            torch.manual_seed(seed)
+            assert torch.equal(torch.rand(1), moved)  # fit drew nothing from the global one
+    assert np.array_equal(*answers)
+
+
+def test_a_class_that_only_has_weight_zero_keeps_its_column(blobs):
+    X, y = blobs
+    fitted = classifier().fit(X, y, sample_weight=(y < 2).astype(float))
+    assert fitted.predict_proba(X).shape == (len(X), 3)
+
+
+def test_iris_is_learnt():
+    X, y = load_iris(return_X_y=True)
+    fitted = TorchClassifier(lr=0.01, max_epochs=100, random_state=0).fit(X, y)
+    assert fitted.score(X, y) > 0.95
