@@ -13,6 +13,7 @@ bit-equal whatever its neighbours are.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -115,14 +116,21 @@ class Engine:
         if self.draws.n_draws == 1:
             return False
         tensors, evaluate = self.draws.tensors(0, 2), self._evaluator()
-        with torch.no_grad():
+        thrice = {name: tensor[[0, 1, 0]] for name, tensor in tensors.items()}
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
             looped = evaluate(tensors, self._sample, False)
             try:
-                stacked = evaluate(tensors, self._sample, True)
+                with _OutputSizes() as two:
+                    stacked = evaluate(tensors, self._sample, True)
+                with _OutputSizes() as three:
+                    evaluate(thrice, self._sample, True)
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # vmap fails with plain RuntimeErrors: the type does not tell
                 return False
+        if len(two.sizes) != len(three.sizes):  # an operation without a rule: vmap loops inside
+            return False
         tolerance = self.numerics.tolerance * (1 + float(looped.abs().max()))
         return stacked.shape == looped.shape and torch.allclose(
             stacked, looped, rtol=0, atol=tolerance, equal_nan=True
@@ -163,9 +171,9 @@ class Engine:
 
         def one(replaced: dict[str, Tensor], x: Tensor) -> Tensor:
             # Buffers are cloned, so that a forward that updates them cannot drift.
-            fresh = {name: buffer.clone() for name, buffer in state.items() if name not in replaced}
+            fresh = {name: replaced.get(name, buffer).clone() for name, buffer in state.items()}
             return call(
-                lambda x: functional_call(shell, {**fresh, **replaced}, (x,)), x, self.numerics
+                lambda x: functional_call(shell, {**replaced, **fresh}, (x,)), x, self.numerics
             )
 
         def evaluate(tensors: dict[str, Tensor], x: Tensor, vectorized: bool) -> Tensor:

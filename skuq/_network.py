@@ -83,17 +83,23 @@ def private_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode that shares the memory of parameters and owns its buffers.
 
     Whatever runs a network for a prediction runs such a copy: the user's module is never touched,
-    and neither threads nor gradients can meet in it.
+    and neither threads nor gradients can meet in it. Layers of torch that take a fused path in
+    eval mode do not: it never calls their dropout layers, and vmap does not know it.
     """
-    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    shell = copy.deepcopy(module, shared)
+    shell = _sharing_copy(module).eval()
     for layer in shell.modules():
-        # In eval mode these take a fused path that never calls their dropout layers.
         if isinstance(layer, nn.TransformerEncoderLayer):
             layer.activation_relu_or_gelu = 0
         elif isinstance(layer, nn.TransformerEncoder):
             layer.use_nested_tensor = False
-    return shell.eval()
+        elif isinstance(layer, nn.MultiheadAttention):
+            layer.training, layer.dropout = True, 0.0
+    return shell
+
+
+def _sharing_copy(module: nn.Module) -> nn.Module:
+    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, shared)
 
 
 def first_rows(x: Tensor, n_rows: int) -> Tensor:
@@ -223,7 +229,7 @@ def _other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str,
     """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
     found = []
     for training in (False, True):
-        shell = private_copy(module)
+        shell = _sharing_copy(module)
         drive(shell, Recorder())
         for layer in shell.modules():
             is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
