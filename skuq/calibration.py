@@ -407,7 +407,7 @@ def _scores(estimator: Any, X: Any) -> Tensor:
             "one score per class; TemperatureScaler needs one of them"
         )
     proba = np.asarray(estimator.predict_proba(X), dtype=float)
-    return torch.from_numpy(np.log(np.clip(proba, np.finfo(float).tiny, None)))
+    return torch.from_numpy(np.log(np.clip(proba, np.finfo(float).eps, None)))
 
 
 def _draw_logits(estimator: Any, X: Any) -> Tensor:

@@ -70,7 +70,7 @@ def _check_probabilities(values: Tensor, name: str, class_axis: int) -> None:
     if bool((values < -1e-6).any()) or bool((values > 1 + 1e-6).any()):
         raise ValueError(f"{name} must lie in [0, 1], got values outside")
     total = values.sum(class_axis)
-    worst = float((total - 1).abs().max())
+    worst = float((total.detach() - 1).abs().max())
     if worst > 1e-4:
         raise ValueError(
             f"{name} must sum to 1 over the classes (axis {class_axis}), got sums that differ from "

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from skuq import TorchClassifier
+from skuq import TorchClassifier, TorchRegressor
 from skuq._engine import Draws, Engine
 from skuq._network import Numerics
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
@@ -117,6 +117,18 @@ def test_a_row_gives_the_same_bits_in_any_company(name, posterior):
         assert np.array_equal(part, whole[order])
     for row in (0, 7, len(X) - 1):
         assert np.array_equal(classifier.predict_proba(X[row : row + 1]), proba[row : row + 1])
+
+
+@pytest.mark.parametrize("posterior", [MCDropout(5), DeepEnsemble(3), PointEstimate()], ids=str)
+def test_a_row_of_a_regression_gives_the_same_bits_in_any_company(posterior):
+    X, _ = problem((10,), 300)
+    y = np.column_stack([X[:, 0] ** 2, X[:, 1], X[:, 2] * 100])
+    regressor = TorchRegressor(posterior=posterior, max_epochs=3, random_state=0).fit(X, y)
+    order = np.random.default_rng(0).permutation(len(X))
+    for ask in (regressor.predict, regressor.predict_interval, regressor.predict_uncertainty):
+        whole = ask(X)
+        assert np.array_equal(ask(X[order]), whole[order])
+        assert np.array_equal(ask(X[41:42]), whole[41:42])
 
 
 def test_what_comes_before_the_first_dropout_is_computed_once():

@@ -1,0 +1,164 @@
+"""Uncertainty through scikit-learn's composition."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import pipeline as stock
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+import skuq
+from skuq import TorchClassifier, TorchRegressor
+from skuq.pipeline import Pipeline, make_pipeline, predict_quantiles
+from skuq.posteriors import MCDropout
+
+
+def classifier():
+    return TorchClassifier(posterior=MCDropout(5), max_epochs=3, lr=0.01, random_state=0)
+
+
+def regressor():
+    return TorchRegressor(posterior=MCDropout(5), max_epochs=5, lr=0.01, random_state=0)
+
+
+def test_through_everything_at_once(blobs):
+    """search → pipeline → frozen → pipeline."""
+    X, y = blobs
+    search = GridSearchCV(
+        stock.make_pipeline(StandardScaler(), "passthrough", classifier()),
+        {"torchclassifier__max_epochs": [2, 3]},
+        cv=2,
+    ).fit(X, y)
+    frozen = stock.make_pipeline(FunctionTransformer(), FrozenEstimator(search)).fit(X, y)
+    network = search.best_estimator_[-1]
+    Z = search.best_estimator_[0].transform(X)
+    for kind in ("total", "aleatoric", "epistemic"):
+        expected = network.predict_uncertainty(Z, kind)
+        assert np.array_equal(skuq.predict_uncertainty(frozen, X, kind), expected)
+    assert np.array_equal(skuq.predict_draws(frozen, X), network.predict_draws(Z))
+    margin = skuq.predict_uncertainty(frozen, X, measure="margin")
+    assert np.array_equal(margin, network.predict_uncertainty(Z, measure="margin"))
+
+
+def test_of_an_estimator_itself(blobs):
+    X, y = blobs
+    fitted = classifier().fit(X, y)
+    assert np.array_equal(skuq.predict_uncertainty(fitted, X), fitted.predict_uncertainty(X))
+
+
+def test_column_transformer_and_frames(blobs):
+    X, y = blobs
+    frame = pd.DataFrame(X, columns=list("abcdefghij")).assign(kind=np.array(["u", "v"])[y % 2])
+    columns = ColumnTransformer(
+        [("kind", OneHotEncoder(sparse_output=False), ["kind"])], remainder=StandardScaler()
+    ).set_output(transform="pandas")
+    fitted = make_pipeline(columns, classifier()).fit(frame, y)
+    assert fitted.predict_uncertainty(frame, kind="all").epistemic.shape == (len(y),)
+    assert list(fitted[-1].feature_names_in_)[0] == "kind__kind_u"
+
+
+def test_our_pipeline_offers_what_its_end_can(blobs, diabetes):
+    X, y = blobs
+    fitted = make_pipeline(StandardScaler(), classifier()).fit(X, y)
+    assert isinstance(fitted, stock.Pipeline) and isinstance(fitted, Pipeline)
+    assert np.array_equal(fitted.predict_uncertainty(X), skuq.predict_uncertainty(fitted, X))
+    assert fitted.predict_draws(X).shape == (5, len(X), 3)
+    assert not hasattr(fitted, "predict_interval")
+    assert not hasattr(make_pipeline(StandardScaler(), LinearRegression()), "predict_uncertainty")
+    X, y = diabetes
+    fitted = make_pipeline(StandardScaler(), TransformedTargetRegressor(regressor())).fit(X, y)
+    assert fitted.predict_interval(X).shape == (len(y), 2)
+    assert fitted.predict_quantiles(X, [0.2]).shape == (len(y), 1)
+
+
+def test_return_std_through_a_stock_pipeline(diabetes):
+    X, y = diabetes
+    fitted = stock.make_pipeline(StandardScaler(), regressor()).fit(X, y)
+    mean, std = fitted.predict(X, return_std=True)
+    assert mean.shape == std.shape == y.shape and (std > 0).all()
+
+
+SCALERS = [
+    None,
+    StandardScaler(),
+    StandardScaler(with_mean=False),
+    MinMaxScaler((-2, 5)),
+    MaxAbsScaler(),
+    RobustScaler(),
+    stock.make_pipeline(StandardScaler(), "passthrough", MinMaxScaler()),
+]
+
+
+@pytest.mark.parametrize("scaler", SCALERS, ids=str)
+@pytest.mark.parametrize("n_targets", [0, 2])
+def test_linear_target_transforms_are_exact(scaler, n_targets, diabetes):
+    X, y = diabetes
+    y = np.column_stack([y, 5 - 1000 * y]) if n_targets else y
+    fitted = TransformedTargetRegressor(regressor(), transformer=scaler).fit(X, y)
+    inner = fitted.regressor_
+
+    def back(values):
+        """The transformer's own inverse, column by column."""
+        flat = np.asarray(values).reshape(-1, n_targets or 1)
+        return fitted.transformer_.inverse_transform(flat).reshape(values.shape)
+
+    np.testing.assert_allclose(skuq.predict_draws(fitted, X), back(inner.predict_draws(X)))
+    interval = inner.predict_interval(X)
+    for end in (0, 1):
+        np.testing.assert_allclose(skuq.predict_interval(fitted, X)[..., end], back(interval[..., end]))
+    assert predict_quantiles(fitted, X, [0.1, 0.5, 0.9]).shape == (*y.shape, 3)
+    parts = skuq.predict_uncertainty(fitted, X, kind="all")
+    epistemic = skuq.predict_draws(fitted, X).var(0).reshape(y.shape)
+    np.testing.assert_allclose(parts.epistemic, epistemic)
+    slope = parts.total / inner.predict_uncertainty(X)
+    np.testing.assert_allclose(parts.aleatoric, slope * inner.predict_uncertainty(X, "aleatoric"))
+
+
+def test_nested_target_transforms(diabetes):
+    X, y = diabetes
+    inner = TransformedTargetRegressor(regressor(), transformer=MinMaxScaler())
+    outer = TransformedTargetRegressor(inner, transformer=StandardScaler()).fit(X, y)
+    np.testing.assert_allclose(skuq.predict_draws(outer, X).mean(0)[:, 0], outer.predict(X))
+
+
+def test_other_target_transforms_are_refused(diabetes):
+    X, y = diabetes
+    for options in (
+        {"func": np.log1p, "inverse_func": np.expm1},
+        {"transformer": QuantileTransformer(n_quantiles=20)},
+    ):
+        fitted = TransformedTargetRegressor(regressor(), **options).fit(X, y)
+        with pytest.raises(TypeError, match="not known to be linear"):
+            skuq.predict_interval(fitted, X)
+
+
+def test_what_cannot_be_seen_through_is_named(blobs):
+    X, y = blobs
+    calibrated = CalibratedClassifierCV(classifier(), cv=2).fit(X, y)
+    pipeline = stock.make_pipeline(StandardScaler(), calibrated).fit(X, y)
+    with pytest.raises(TypeError, match=r"CalibratedClassifierCV \(inside of Pipeline\)"):
+        skuq.predict_uncertainty(pipeline, X)
+    with pytest.raises(TypeError, match="TorchClassifier for predict_interval"):
+        skuq.predict_interval(classifier().fit(X, y), X)
+
+
+def test_not_fitted_or_not_refitted(blobs):
+    X, y = blobs
+    with pytest.raises(NotFittedError):
+        skuq.predict_uncertainty(stock.make_pipeline(StandardScaler(), classifier()), X)
+    search = GridSearchCV(classifier(), {"lr": [0.1]}, cv=2, refit=False).fit(X, y)
+    with pytest.raises(AttributeError, match="refit=False"):
+        skuq.predict_uncertainty(search, X)

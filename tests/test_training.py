@@ -1,0 +1,257 @@
+"""Training: batches, callbacks, divergence, interruption."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler
+from torch import nn
+
+from skuq import DivergedError, TorchClassifier, TorchRegressor
+from skuq._training import Rows, _SlicedBatches
+from skuq.posteriors import DeepEnsemble, PointEstimate
+from tests import networks
+
+
+def classifier(**options):
+    options = {"max_epochs": 5, "lr": 0.01, "random_state": 0, **options}
+    return TorchClassifier(options.pop("module", None), posterior=PointEstimate(), **options)
+
+
+# -- batches ----------------------------------------------------------------------------------
+
+
+def batches(n_rows, size, shuffle=True, drop_last=False):
+    rows = Rows(torch.arange(n_rows)[:, None].float(), torch.arange(n_rows))
+    generator = torch.Generator().manual_seed(0)
+    return _SlicedBatches(rows, size, shuffle, drop_last, generator)
+
+
+@pytest.mark.parametrize(("n_rows", "size"), [(10, 3), (10, 5), (11, 5), (1, 4), (3, 100), (9, 1)])
+@pytest.mark.parametrize("copy_bytes", [0, 2**30])
+def test_batches_hold_every_row_once(n_rows, size, copy_bytes, monkeypatch):
+    monkeypatch.setattr("skuq._training._COPY_BYTES", copy_bytes)
+    iterator = batches(n_rows, size)
+    epochs = [list(iterator), list(iterator)]
+    for epoch in epochs:
+        assert len(epoch) == len(iterator)
+        assert sorted(torch.cat([y for _, y in epoch]).tolist()) == list(range(n_rows))
+        assert all(torch.equal(x[:, 0].long(), y) for x, y in epoch)
+        assert size == 1 or n_rows == 1 or all(len(y) > 1 for _, y in epoch)
+    if n_rows > 3:
+        assert not torch.equal(*(torch.cat([y for _, y in epoch]) for epoch in epochs))
+
+
+def test_drop_last():
+    assert [len(y) for _, y in batches(10, 4, drop_last=True)] == [4, 4]
+
+
+def test_batchnorm_trains_with_one_row_left_over():
+    class Net(networks.Plain):
+        def __init__(self, n_features, n_outputs):
+            super().__init__(n_features, n_outputs)
+            self.layers.insert(1, nn.BatchNorm1d(16))
+
+    random = np.random.default_rng(0)
+    X = random.normal(size=(161, 5))
+    fitted = classifier(module=Net, batch_size=32).fit(X, (X[:, 0] > 0).astype(int))
+    assert fitted.score(X, (X[:, 0] > 0).astype(int)) > 0.8
+
+
+def test_a_data_loader_where_an_option_needs_one(blobs, untouched_globals):
+    X, y = blobs
+    sampler = torch.utils.data.SequentialSampler(range(len(y)))
+    weight = np.linspace(0.5, 1.5, len(y))
+    loaded = classifier(iterator_train__sampler=sampler, iterator_train__shuffle=False)
+    sliced = classifier(iterator_train__shuffle=False)
+    for fitted in (loaded, sliced):
+        fitted.fit(X, y, sample_weight=weight)
+    assert np.array_equal(loaded.predict_proba(X), sliced.predict_proba(X))
+
+
+def test_no_batch_at_all(blobs):
+    sequential = {
+        "iterator_train__sampler": torch.utils.data.SequentialSampler(range(240)),
+        "iterator_train__shuffle": False,
+    }
+    with pytest.raises(ValueError, match="drop_last=True with fewer rows"):
+        classifier(iterator_train__drop_last=True, batch_size=1000, **sequential).fit(*blobs)
+
+
+# -- the loop is skorch's ---------------------------------------------------------------------
+
+
+class HandLoop:
+    """Adam on slices of shuffled rows, as one would write it."""
+
+    @staticmethod
+    def fit(module, X, y, order, epochs, size, lr):
+        optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+        for permutation in order[:epochs]:
+            for start in range(0, len(X), size):
+                rows = permutation[start : start + size]
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(X[rows]), y[rows]).backward()
+                optimizer.step()
+
+
+def test_equals_a_hand_written_loop(blobs):
+    from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
+
+    X, y = blobs
+    fitted = classifier(module=networks.Plain, precision="float64", batch_size=50).fit(X, y)
+    with PrivateGlobals(derive_seed(0, Purpose.INITIALISATION)):
+        module = networks.Plain(10, 3).double()
+    shuffling = generator(derive_seed(0, Purpose.SHUFFLING))
+    order = [torch.randperm(len(X), generator=shuffling) for _ in range(5)]
+    tensor = torch.as_tensor(X, dtype=torch.float64)
+    HandLoop.fit(module, tensor, torch.as_tensor(y), order, 5, 50, 0.01)
+    for name, weight in module.state_dict().items():
+        torch.testing.assert_close(weight, fitted.module_.state_dict()[name], atol=1e-9, rtol=0)
+
+
+class Recorder(Callback):
+    events = []
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        self.events.append(("batch", training))
+
+    def on_epoch_end(self, net, **kwargs):
+        self.events.append(("epoch", net.history[-1]["train_loss"]))
+
+
+def test_callbacks_hear_batches_and_change_nothing(blobs):
+    X, y = blobs
+    Recorder.events.clear()
+    heard = classifier(callbacks=[Recorder], max_epochs=2).fit(X, y)
+    assert [kind for kind, _ in Recorder.events] == ["batch", "batch", "epoch"] * 2
+    silent = classifier(max_epochs=2).fit(X, y)
+    assert np.array_equal(heard.predict_proba(X), silent.predict_proba(X))
+    assert heard.history_[-1]["train_loss"] == pytest.approx(silent.history_[-1]["train_loss"])
+
+
+def test_stock_callbacks_work_and_stay_unchanged(blobs):
+    X, y = blobs
+    callbacks = [
+        ("schedule", LRScheduler("StepLR", step_size=2, gamma=0.1)),
+        ("clip", GradientNormClipping(1e-3)),
+        EpochScoring("accuracy", name="accuracy", lower_is_better=False),
+    ]
+    before = [vars(cb[1] if isinstance(cb, tuple) else cb).copy() for cb in callbacks]
+    fitted = classifier(
+        callbacks=callbacks, early_stopping=True, callbacks__schedule__gamma=0.5, max_epochs=4
+    ).fit(X, y)
+    assert [vars(cb[1] if isinstance(cb, tuple) else cb) for cb in callbacks] == before
+    assert fitted.history_[-1]["event_lr"] == pytest.approx(0.01 * 0.5)
+    assert 0 <= fitted.history_[-1]["accuracy"] <= 1
+
+
+def test_a_user_s_early_stopping_stops(blobs):
+    stopping = EarlyStopping(monitor="train_loss", patience=2, lower_is_better=False)
+    fitted = classifier(callbacks=[stopping], max_epochs=50).fit(*blobs)
+    assert fitted.n_iter_ < 50
+
+
+def test_gradient_clipping_clips(blobs):
+    X, y = blobs
+    options = {"optimizer": torch.optim.SGD, "lr": 1.0, "max_epochs": 1}
+    clipped = classifier(callbacks=[GradientNormClipping(1e-6)], **options).fit(X, y)
+    start = classifier(**{**options, "lr": 1e-30}).fit(X, y)
+    np.testing.assert_allclose(clipped.predict_proba(X), start.predict_proba(X), atol=1e-3)
+
+
+def test_an_optimizer_that_needs_a_closure(blobs):
+    X, y = blobs
+    fitted = classifier(optimizer=torch.optim.LBFGS, lr=0.5, batch_size=1000, max_epochs=5)
+    assert fitted.fit(X, y).score(X, y) > 0.9
+
+
+def test_parameter_groups(blobs):
+    X, y = blobs
+    frozen = ("layers.0.*", {"lr": 0.0})
+    fitted = classifier(module=networks.Plain, optimizer__param_groups=[frozen]).fit(X, y)
+    start = classifier(module=networks.Plain, lr=1e-30, max_epochs=1).fit(X, y)
+    now, then = fitted.module_.state_dict(), start.module_.state_dict()
+    assert torch.equal(now["layers.0.weight"], then["layers.0.weight"])
+    assert not torch.equal(now["layers.2.weight"], then["layers.2.weight"])
+
+
+def test_the_table(blobs, capsys):
+    classifier(verbose=1, max_epochs=2, early_stopping=True).fit(*blobs)
+    assert "train_loss" in (out := capsys.readouterr().out) and "valid_loss" in out
+    classifier(max_epochs=2).fit(*blobs)
+    assert not capsys.readouterr().out
+
+
+# -- divergence -------------------------------------------------------------------------------
+
+DIVERGING = {"optimizer": torch.optim.SGD, "lr": 1e30}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_divergence_stops_the_fit_in_that_epoch(early_stopping, diabetes):
+    X, y = diabetes
+    regressor = TorchRegressor(
+        posterior=PointEstimate(), max_epochs=10**6, early_stopping=early_stopping, **DIVERGING
+    )
+    with pytest.raises(DivergedError, match="training diverged. Lower lr"):
+        regressor.fit(X, y)
+    assert not hasattr(regressor, "n_iter_")
+
+
+def test_weights_that_diverge_in_the_last_step(diabetes):
+    X, y = diabetes
+    regressor = TorchRegressor(
+        posterior=PointEstimate(), max_epochs=1, batch_size=10**4, lr=float("1e308"),
+        optimizer=torch.optim.SGD, optimizer__momentum=0.9,
+    )  # fmt: skip
+    with pytest.raises(DivergedError, match="holds NaN or infinity after training"):
+        regressor.fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
+def test_a_diverged_candidate_cannot_win(blobs):
+    X, y = blobs
+    y = (y == 0).astype(int)  # the majority class alone would score two thirds
+    search = GridSearchCV(
+        classifier(optimizer=torch.optim.SGD, max_epochs=3), {"lr": [1e30, 1e-6]}, cv=2
+    ).fit(X, y)
+    assert search.best_params_ == {"lr": 1e-6}
+    assert np.isnan(search.cv_results_["mean_test_score"][0])
+
+
+# -- interruption -----------------------------------------------------------------------------
+
+
+class Slow(networks.Plain):
+    def forward(self, x):
+        time.sleep(0.01)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("posterior", [PointEstimate(), DeepEnsemble(2)], ids=str)
+def test_ctrl_c_reaches_the_caller(posterior, blobs):
+    network = TorchClassifier(Slow, posterior=posterior, max_epochs=10**6, random_state=0)
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        network.fit(*blobs)
+    assert not hasattr(network, "n_iter_")
+    state = torch.get_rng_state()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_ctrl_c_within_a_callback_reaches_the_caller(blobs):
+    class Sleepy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        classifier(callbacks=[Sleepy]).fit(*blobs)
