@@ -256,12 +256,14 @@ class Engine:
         """Pickles hold tensors of the CPU alone, so that they load where there is no GPU."""
         if self.numerics.device.type == "cpu":
             return self.__dict__
-        moved = copy.copy(self)
-        moved.draws = copy.deepcopy(self.draws)
+        moved = object.__new__(Engine)
+        moved.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
         return moved.to(torch.device("cpu")).__dict__
 
     def to(self, device: torch.device) -> Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
+        if device == self.numerics.device:
+            return self
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)

@@ -89,7 +89,9 @@ def test_weights_are_repetitions():
     repeated = np.repeat(np.arange(500), counts)
     for stack in (logits, np.stack([logits, 0.5 * logits])):
         weighted = fit_temperature(stack, y, sample_weight=counts)
-        assert weighted == pytest.approx(fit_temperature(stack[..., repeated, :], y[repeated]), rel=1e-4)
+        assert weighted == pytest.approx(
+            fit_temperature(stack[..., repeated, :], y[repeated]), rel=1e-4
+        )
 
 
 def test_shifts_blocks_and_kinds_of_arrays(monkeypatch):
@@ -185,14 +187,10 @@ def test_every_answer_is_calibrated(posterior, split):
     np.testing.assert_allclose(scaler.predict_draws(X_test), expected, atol=1e-9)
     np.testing.assert_allclose(scaler.predict_proba(X_test), expected.mean(0), atol=1e-9)
     parts = scaler.predict_uncertainty(X_test, kind="all")
-    np.testing.assert_allclose(
-        parts, skuq.uncertainty.entropy_decomposition(expected), atol=1e-9
-    )
+    np.testing.assert_allclose(parts, skuq.uncertainty.entropy_decomposition(expected), atol=1e-9)
     proba = scaler.predict_proba(X_test)
     assert np.array_equal(scaler.predict(X_test), scaler.classes_[proba.argmax(1)])
-    before, after = (
-        log_loss(y_test, e.predict_proba(X_test)) for e in (scaler.estimator_, scaler)
-    )
+    before, after = (log_loss(y_test, e.predict_proba(X_test)) for e in (scaler.estimator_, scaler))
     assert after < before
     if isinstance(posterior, PointEstimate):
         assert np.array_equal(scaler.predict(X_test), scaler.estimator_.predict(X_test))
@@ -286,7 +284,10 @@ def test_sample_weight_reaches_estimator_and_temperature(split):
     assert np.array_equal(
         weighted.estimator_.coef_, LogisticRegression().fit(X, y, sample_weight=weight).coef_
     )
-    assert weighted.temperature_ != TemperatureScaler(LogisticRegression(), cv=3).fit(X, y).temperature_
+    assert (
+        weighted.temperature_
+        != TemperatureScaler(LogisticRegression(), cv=3).fit(X, y).temperature_
+    )
 
 
 class Unscored(ClassifierMixin, BaseEstimator):

@@ -88,7 +88,9 @@ def test_scikit_learn_calibration(method, ensemble, blobs):
 
 def test_meta_estimators(blobs, diabetes):
     X, y = blobs
-    voting = VotingClassifier([("a", classifier()), ("b", LogisticRegression(max_iter=10_000))], voting="soft")
+    voting = VotingClassifier(
+        [("a", classifier()), ("b", LogisticRegression(max_iter=10_000))], voting="soft"
+    )
     assert voting.fit(X, y).score(X, y) > 0.5
     bagging = BaggingClassifier(classifier(), n_estimators=2, random_state=0).fit(X, y)
     assert bagging.predict_proba(X).shape == (240, 3)

@@ -118,7 +118,9 @@ def test_linear_target_transforms_are_exact(scaler, n_targets, diabetes):
     np.testing.assert_allclose(skuq.predict_draws(fitted, X), back(inner.predict_draws(X)))
     interval = inner.predict_interval(X)
     for end in (0, 1):
-        np.testing.assert_allclose(skuq.predict_interval(fitted, X)[..., end], back(interval[..., end]))
+        np.testing.assert_allclose(
+            skuq.predict_interval(fitted, X)[..., end], back(interval[..., end])
+        )
     assert predict_quantiles(fitted, X, [0.1, 0.5, 0.9]).shape == (*y.shape, 3)
     parts = skuq.predict_uncertainty(fitted, X, kind="all")
     epistemic = skuq.predict_draws(fitted, X).var(0).reshape(y.shape)

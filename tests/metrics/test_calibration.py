@@ -187,6 +187,8 @@ def test_display():
     second = ReliabilityDisplay.from_predictions(y, proba, name="again", ax=display.ax_, color="k")
     texts = [text.get_text() for text in second.ax_.get_legend().get_texts()]
     assert texts[0] == "perfectly calibrated" and len(texts) == 3
-    assert texts[1].startswith("LogisticRegression (ECE 0.") and texts[2].startswith("again (ECE 0.")
+    assert texts[1].startswith("LogisticRegression (ECE 0.") and texts[2].startswith(
+        "again (ECE 0."
+    )
     assert np.array_equal(second.line_.get_xdata(), second.confidence)
     pyplot.close("all")

@@ -46,7 +46,9 @@ class Jittered(Posterior):
         (network,) = problem.train()
         name, bias = list(network.named_parameters())[-1]
         noise = torch.randn(
-            (self.n_draws, *bias.shape), generator=torch.Generator().manual_seed(0), dtype=bias.dtype
+            (self.n_draws, *bias.shape),
+            generator=torch.Generator().manual_seed(0),
+            dtype=bias.dtype,
         )
         return Draws(network, {name: bias.detach() + self.scale * noise})
 

@@ -53,9 +53,7 @@ def test_mixture_is_no_worse_than_its_members(blobs):
 
 def test_bootstrap_trains_on_other_rows(blobs):
     X, y = blobs
-    plain, bootstrap = (
-        states(fit(X, y, DeepEnsemble(2, bootstrap=b))) for b in (False, True)
-    )
+    plain, bootstrap = (states(fit(X, y, DeepEnsemble(2, bootstrap=b))) for b in (False, True))
     assert not torch.equal(plain["outer.weight"], bootstrap["outer.weight"])
     again = states(fit(X, y, DeepEnsemble(2, bootstrap=True)))
     assert torch.equal(again["outer.weight"], bootstrap["outer.weight"])

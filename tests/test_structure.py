@@ -1,0 +1,90 @@
+"""The floor plan: arrows run downwards, one file knows skorch, nothing executes data."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "skuq"
+
+# From the top of the house to its ground. A room imports only rooms of lower storeys.
+STOREYS = [
+    ["skuq"],
+    ["calibration", "metrics"],
+    ["pipeline"],
+    ["estimators"],
+    ["_base", "_predict"],
+    ["posteriors", "_split"],
+    ["_engine", "_problem"],
+    ["_training"],
+    ["_network"],
+    ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
+    ["modules", "uncertainty", "exceptions", "_optional", "_sklearn_compat"],
+]
+LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
+
+
+def room_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            yield node.module
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_run_downwards(path):
+    relative = path.relative_to(PACKAGE).with_suffix("")
+    room = "skuq" if relative.name == "__init__" and len(relative.parts) == 1 else relative.parts[0]
+    for name in imports(path):
+        if name == "skuq" or name.startswith("skuq."):
+            other = room_of(name)
+            same_floor_room = other == room
+            assert same_floor_room or LEVEL[other] > LEVEL[room], f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file(path):
+    names = set(imports(path))
+    if path.name != "_training.py":
+        assert not any(name.split(".")[0] == "skorch" for name in names)
+    optional = {"matplotlib", "pandas", "polars", "dask"}
+    assert not any(name.split(".")[0] in optional for name in names)
+    text = path.read_text()
+    assert not re.search(r"torch\.load|pickle\.load|(?<![.\w])(eval|exec)\(", text)
+    assert len(text.splitlines()) <= 430
+
+
+def test_import_brings_no_plotting_or_frames():
+    """Nothing at all beyond what torch, scikit-learn, SciPy and skorch import themselves."""
+    code = (
+        "import sys, torch, torch.func, scipy.optimize, sklearn.calibration, skorch; "
+        "import sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
+        "before = set(sys.modules); import skuq, skuq.metrics, skuq.calibration; "
+        "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(ast.literal_eval(run.stdout)) == {"skuq"}
+
+
+def test_public_names_have_documentation():
+    import importlib
+
+    for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
+                 ".pipeline", ".modules", ".exceptions"):  # fmt: skip
+        module = importlib.import_module(f"skuq{name}")
+        assert module.__doc__
+        for public in module.__all__:
+            assert getattr(module, public).__doc__, f"skuq{name}.{public}"
