@@ -123,7 +123,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
         posterior, likelihood = self._check_parameters(incremental)
         numerics = Numerics(_resolve_device(self.device), self.precision)
         X, y = validate_data(
-            self, X, y, reset=not goes_on, **self._data_options(), **self._target_options
+            self, X, y, reset=not goes_on, **_data_options(numerics), **self._target_options
         )
         X = self._dense(X, reset=not goes_on)
         target = self._read_targets(y, reset=not goes_on, classes=classes)
@@ -188,11 +188,6 @@ class TorchEstimator(DoubleUnderscoreParameters):
                 f"{type(likelihood).__name__}, which is for {likelihood.task}"
             )
         return posterior, likelihood
-
-    def _data_options(self) -> dict[str, Any]:
-        """How scikit-learn checks X, in fit and in predict."""
-        dtype = np.float64 if self.precision == "float64" else np.float32
-        return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
 
     def _dense(self, X: Any, reset: bool) -> np.ndarray:
         X = X.toarray() if hasattr(X, "toarray") else X
@@ -287,7 +282,8 @@ class TorchEstimator(DoubleUnderscoreParameters):
     def _reduce(self, X: Any, reduction: Callable[[Any], Any]) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
-        X = self._dense(validate_data(self, X, reset=False, **self._data_options()), reset=False)
+        options = _data_options(self._engine.numerics)
+        X = self._dense(validate_data(self, X, reset=False, **options), reset=False)
         return self._engine.map(X, lambda output: reduction(self.likelihood_.predictive(output)))
 
     def draws(self, x: Tensor) -> Tensor:
@@ -334,6 +330,12 @@ class TorchEstimator(DoubleUnderscoreParameters):
             warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
         self._engine.to(device)
         self.device_ = str(device)
+
+
+def _data_options(numerics: Numerics) -> dict[str, Any]:
+    """How scikit-learn checks X, in fit and in predict."""
+    dtype = np.float64 if numerics.precision == "float64" else np.float32
+    return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
 
 
 def _resolve_device(device: Any) -> torch.device:

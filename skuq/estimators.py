@@ -181,7 +181,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> TorchClassifier:
-        """Train one epoch more on these rows, with the optimizer as it was.
+        """Train one epoch more on these rows.
+
+        From one partial_fit to the next the optimizer and the generators go on as they were.
 
         Parameters
         ----------
@@ -344,7 +346,9 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         return self._fit(X, y, sample_weight, groups)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> TorchRegressor:
-        """Train one epoch more on these rows, with the optimizer as it was.
+        """Train one epoch more on these rows.
+
+        From one partial_fit to the next the optimizer and the generators go on as they were.
 
         Targets keep the units of the first call: its mean and standard deviation standardise all.
 

@@ -302,7 +302,7 @@ def test_what_cannot_be_calibrated(split):
         TemperatureScaler(Unscored()).fit(X, y)
     with pytest.raises(ValueError, match="does not take it"):
         TemperatureScaler(Unscored()).fit(X, y, sample_weight=np.ones(len(y)))
-    with pytest.raises(ValueError, match="labels .* that the estimator was not"):
+    with pytest.raises(ValueError, match=r"labels .* that the estimator was not"):
         network = LogisticRegression().fit(X, y)
         TemperatureScaler(FrozenEstimator(network)).fit(X, y + 1)
     with pytest.raises(ValueError, match="'objective' parameter"):

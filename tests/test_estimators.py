@@ -83,7 +83,7 @@ def test_nan_and_infinity(bad, blobs):
     fitted, spoiled = classifier().fit(X, y), X.copy()
     spoiled[3, 2] = bad
     for call in (lambda: classifier().fit(spoiled, y), lambda: fitted.predict(spoiled)):
-        with pytest.raises(ValueError, match="NaN|infinity"):
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
             call()
 
 
@@ -94,7 +94,7 @@ def test_shapes_that_do_not_fit(blobs):
         fitted.predict(X[:0])
     with pytest.raises(ValueError, match="Reshape your data"):
         fitted.predict(X[0])
-    with pytest.raises(ValueError, match="9 features.*expecting 10 features"):
+    with pytest.raises(ValueError, match=r"9 features.*expecting 10 features"):
         fitted.predict(X[:, :9])
     with pytest.raises(ValueError, match="fitted on rows of shape"):
         fitted.predict(X[:, :, None])
@@ -452,7 +452,7 @@ def test_early_stopping_restores_the_best_weights(blobs):
     fitted = classifier(early_stopping=True, max_epochs=300, n_iter_no_change=4, lr=0.05).fit(X, y)
     losses = [epoch["valid_loss"] for epoch in fitted.history_]
     assert fitted.n_iter_ == len(losses) == int(np.argmin(losses)) + 1 + 4 < 300
-    train, valid = split(y, fitted)
+    _, valid = split(y, fitted)
     log_proba = fitted.predict_log_proba(X[valid])
     nll = -log_proba[np.arange(len(valid)), y[valid]].mean()
     assert nll == pytest.approx(min(losses), rel=1e-4)

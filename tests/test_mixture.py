@@ -1,5 +1,7 @@
 """Quantiles of a mixture, not of a normal with its moments."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,11 @@ def test_against_a_scalar_solver(q, spread):
             expected = ends[0]
         else:
             expected = brentq(
-                lambda x: norm.cdf(x, m, s).mean() - q, ends.min(), ends.max(), xtol=1e-13
+                lambda x, m, s: norm.cdf(x, m, s).mean() - q,
+                ends.min(),
+                ends.max(),
+                args=(m, s),
+                xtol=1e-13,
             )
         reached = norm.cdf(found[column], m, s).mean()
         assert reached == pytest.approx(q, rel=1e-6) or found[column] == pytest.approx(
@@ -47,6 +53,6 @@ def test_levels_are_ordered_and_rows_independent():
     mean = torch.randn(9, 50, dtype=torch.float64, generator=random) * 5
     std = torch.rand(9, 50, dtype=torch.float64, generator=random) + 0.01
     levels = [mixture_quantile(Normal(mean, std), q) for q in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    assert all((a < b).all() for a, b in zip(levels, levels[1:]))
+    assert all((a < b).all() for a, b in itertools.pairwise(levels))
     alone = mixture_quantile(Normal(mean[:, 7:8], std[:, 7:8]), 0.3)
     torch.testing.assert_close(alone, levels[1][7:8], rtol=1e-12, atol=0)

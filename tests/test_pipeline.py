@@ -67,7 +67,7 @@ def test_column_transformer_and_frames(blobs):
     ).set_output(transform="pandas")
     fitted = make_pipeline(columns, classifier()).fit(frame, y)
     assert fitted.predict_uncertainty(frame, kind="all").epistemic.shape == (len(y),)
-    assert list(fitted[-1].feature_names_in_)[0] == "kind__kind_u"
+    assert fitted[-1].feature_names_in_[0] == "kind__kind_u"
 
 
 def test_our_pipeline_offers_what_its_end_can(blobs, diabetes):

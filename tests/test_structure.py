@@ -70,8 +70,8 @@ def test_a_file(path):
 def test_import_brings_no_plotting_or_frames():
     """Nothing at all beyond what torch, scikit-learn, SciPy and skorch import themselves."""
     code = (
-        "import sys, torch, torch.func, scipy.optimize, sklearn.calibration, skorch; "
-        "import sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
+        "import sys, torch, torch.func, scipy.optimize, sklearn.calibration, skorch.callbacks; "
+        "import shlex, sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
         "before = set(sys.modules); import skuq, skuq.metrics, skuq.calibration; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )

@@ -205,7 +205,7 @@ def test_divergence_stops_the_fit_in_that_epoch(early_stopping, diabetes):
     regressor = TorchRegressor(
         posterior=PointEstimate(), max_epochs=10**6, early_stopping=early_stopping, **DIVERGING
     )
-    with pytest.raises(DivergedError, match="training diverged. Lower lr"):
+    with pytest.raises(DivergedError, match=r"training diverged. Lower lr"):
         regressor.fit(X, y)
     assert not hasattr(regressor, "n_iter_")
 

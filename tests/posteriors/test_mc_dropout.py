@@ -173,7 +173,7 @@ def test_no_dropout_layer(module):
 
 
 def test_a_rate_of_zero_is_no_dropout():
-    with pytest.raises(ValueError, match="MLP has no nn.Dropout with p > 0"):
+    with pytest.raises(ValueError, match=r"MLP has no nn.Dropout with p > 0"):
         fit(None, module__dropout=0.0)
 
 
