@@ -63,24 +63,6 @@ class TorchEstimator(DoubleUnderscoreParameters):
     _task: ClassVar[str]
     _default_likelihood: ClassVar[type[Likelihood]]
 
-    module: Any
-    posterior: Posterior | None
-    likelihood: Likelihood | None
-    optimizer: Any
-    lr: float
-    max_epochs: int
-    batch_size: int
-    early_stopping: bool
-    validation_fraction: float
-    n_iter_no_change: int
-    warm_start: bool
-    device: Any
-    precision: str
-    compile: bool
-    callbacks: Any
-    verbose: int
-    random_state: Any
-
     # Fitted
     likelihood_: Likelihood
     posterior_: Posterior
@@ -89,6 +71,47 @@ class TorchEstimator(DoubleUnderscoreParameters):
     _engine: Engine
     _root: int  # the seed of the fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
+
+    def __init__(
+        self,
+        module: Any = None,
+        *,
+        posterior: Posterior | None = None,
+        likelihood: Likelihood | None = None,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 1e-3,
+        max_epochs: int = 100,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
+        callbacks: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.module = module
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.optimizer = optimizer
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+        self._store_prefixed(kwargs)
 
     # -- what a subclass gives -------------------------------------------------------------------
 
@@ -106,6 +129,32 @@ class TorchEstimator(DoubleUnderscoreParameters):
         """Refuse targets from which nothing can be learnt, after rows without weight are gone."""
 
     # -- fit -------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
+        """Train the network and fit the posterior.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+        y : array-like of shape (n_samples,), of a regressor also (n_samples, n_targets)
+            Labels of any type, or numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Normalised to mean 1; rows of weight zero do not take part.
+        groups : array-like of shape (n_samples,), default=None
+            Rows that early stopping must not separate.
+
+        Returns
+        -------
+        self : the estimator
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used; each message says how to mend it.
+        DivergedError
+            If a loss or weight becomes NaN or infinite.
+        """
+        return self._fit(X, y, sample_weight, groups)
 
     def _fit(
         self,

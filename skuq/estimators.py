@@ -132,51 +132,27 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         random_state: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.module = module
-        self.posterior = posterior
-        self.likelihood = likelihood
-        self.optimizer = optimizer
-        self.lr = lr
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
+        super().__init__(
+            module,
+            posterior=posterior,
+            likelihood=likelihood,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            warm_start=warm_start,
+            device=device,
+            precision=precision,
+            compile=compile,
+            callbacks=callbacks,
+            verbose=verbose,
+            random_state=random_state,
+            **kwargs,
+        )
         self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.callbacks = callbacks
-        self.verbose = verbose
-        self.random_state = random_state
-        self._store_prefixed(kwargs)
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> TorchClassifier:
-        """Train the network and fit the posterior.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
-        y : array-like of shape (n_samples,)
-            Labels of any type.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Normalised to mean 1; rows of weight zero do not take part.
-        groups : array-like of shape (n_samples,), default=None
-            Rows that early stopping must not separate.
-
-        Returns
-        -------
-        self : TorchClassifier
-
-        Raises
-        ------
-        ValueError
-            For data or parameters that cannot be used; each message says how to mend it.
-        DivergedError
-            If a loss or weight becomes NaN or infinite.
-        """
-        return self._fit(X, y, sample_weight, groups)
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -278,72 +254,6 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     _task = "regression"
     _default_likelihood = Gaussian
     _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
-
-    def __init__(
-        self,
-        module: Any = None,
-        *,
-        posterior: Posterior | None = None,
-        likelihood: Likelihood | None = None,
-        optimizer: Any = torch.optim.Adam,
-        lr: float = 1e-3,
-        max_epochs: int = 100,
-        batch_size: int = 128,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        warm_start: bool = False,
-        device: Any = "auto",
-        precision: str = "float32",
-        compile: bool = False,
-        callbacks: Any = None,
-        verbose: int = 0,
-        random_state: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        self.module = module
-        self.posterior = posterior
-        self.likelihood = likelihood
-        self.optimizer = optimizer
-        self.lr = lr
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.callbacks = callbacks
-        self.verbose = verbose
-        self.random_state = random_state
-        self._store_prefixed(kwargs)
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> TorchRegressor:
-        """Train the network and fit the posterior.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Normalised to mean 1; rows of weight zero do not take part.
-        groups : array-like of shape (n_samples,), default=None
-            Rows that early stopping must not separate.
-
-        Returns
-        -------
-        self : TorchRegressor
-
-        Raises
-        ------
-        ValueError
-            For data or parameters that cannot be used; each message says how to mend it.
-        DivergedError
-            If a loss or weight becomes NaN or infinite.
-        """
-        return self._fit(X, y, sample_weight, groups)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> TorchRegressor:
         """Train one epoch more on these rows.
