@@ -2,7 +2,7 @@
 
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError
-from skuq.pipeline import predict_draws, predict_interval, predict_uncertainty
+from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
 
 __version__ = "0.1.0"
 
@@ -12,5 +12,6 @@ __all__ = [
     "TorchRegressor",
     "predict_draws",
     "predict_interval",
+    "predict_quantiles",
     "predict_uncertainty",
 ]

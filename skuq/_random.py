@@ -23,7 +23,7 @@ class Purpose(enum.IntEnum):
     INITIALISATION = 0
     SHUFFLING = 1
     DROPOUT = 2
-    MASKS = 3
+    POSTERIOR = 3
     SPLIT = 4
     BOOTSTRAP = 5
     OTHER = 6

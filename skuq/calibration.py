@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
-from sklearn.utils import _safe_indexing, get_tags, indexable
+from sklearn.utils import get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 from torch import Tensor
@@ -24,6 +24,7 @@ from skuq._sklearn_compat import (
     StrOptions,
     _check_sample_weight,
     _num_samples,
+    _safe_indexing,
     validate_parameter_constraints,
 )
 from skuq.pipeline import see_through
@@ -234,7 +235,7 @@ class TemperatureScaler(ClassifierPredictions, ClassifierMixin, MetaEstimatorMix
         those must be rows that it was not fitted on.
     cv : int, cross-validation generator or iterable, default=5
         Otherwise logits are cross-fitted: T is fitted on the predictions of folds that were left
-        out, and the estimator is fitted anew on everything.
+        out, and the estimator is fitted anew on everything. A search inside is run in each fold.
     objective : {"nll"}, default="nll"
         What T minimises: the negative log-likelihood.
 

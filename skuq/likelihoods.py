@@ -27,8 +27,8 @@ class Likelihood(BaseEstimator):
     An estimator clones the likelihood it was given and fits the clone (`likelihood_`), so the
     parameters of a likelihood can be searched and are never changed.
 
-    A subclass gives `task` ("classification" or "regression"), `fit`, `loss` and `predictive`;
-    `encode`, `negative_log_likelihood`, `finish` and `expectation` have defaults that may do.
+    A subclass gives `task` ("classification" or "regression"), `fit`, `loss`, `predictive` and
+    `explain_outputs`; `encode`, `negative_log_likelihood` and `finish` have defaults that may do.
     """
 
     task: ClassVar[str]

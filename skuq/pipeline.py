@@ -260,7 +260,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
     @available_if(_final_has("predict_quantiles"))
     def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """See `skuq.pipeline.predict_quantiles`."""
+        """See `skuq.predict_quantiles`."""
         return predict_quantiles(self, X, q)
 
     @available_if(_final_has("predict_draws"))

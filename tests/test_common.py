@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import (
 import skuq
 from skuq import TorchClassifier, posteriors
 from skuq._base import TorchEstimator
-from skuq.posteriors import DeepEnsemble, PointEstimate
+from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
 
 # What makes a check fast; a posterior that is not named here is checked with its defaults.
 CHEAP_POSTERIORS = {"MCDropout": {"n_draws": 5}, "DeepEnsemble": {"n_members": 2}}
@@ -48,8 +48,9 @@ def public_classes():
 
 
 def all_posteriors():
-    names = [name for name in posteriors.__all__ if name != "Posterior"]
-    return [getattr(posteriors, name)(**CHEAP_POSTERIORS.get(name, {})) for name in names]
+    public = (getattr(posteriors, name) for name in posteriors.__all__)
+    found = [c for c in public if issubclass(c, Posterior) and c is not Posterior]
+    return [cls(**CHEAP_POSTERIORS.get(cls.__name__, {})) for cls in found]
 
 
 def all_estimators():
@@ -78,8 +79,11 @@ ESTIMATORS = list(all_estimators())
 def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler"}
-    n_posteriors = len(posteriors.__all__) - 1
-    assert len([e for e in ESTIMATORS if isinstance(e, TorchEstimator)]) == 2 * n_posteriors
+    assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
+        type(posterior).__name__ for posterior in all_posteriors()
+    }
+    n_ours = len([e for e in ESTIMATORS if isinstance(e, TorchEstimator)])
+    assert n_ours == 2 * len(all_posteriors())
 
 
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)

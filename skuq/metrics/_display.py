@@ -164,10 +164,11 @@ class ReliabilityDisplay:
             color=self.line_.get_color(),
             alpha=0.5,
             linewidths=0,
+            clip_on=False,
             zorder=self.line_.get_zorder() + 1,
         )
         ax.set(xlabel="confidence in the predicted class", ylabel="accuracy")
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower right")
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -67,7 +67,7 @@ class MCDropout(Posterior):
         _check_dropout(problem)
         (network,) = problem.train()
         masks = _find_masks(network, problem)
-        return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.MASKS))
+        return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.POSTERIOR))
 
 
 def _check_dropout(problem: Problem) -> None:
@@ -158,7 +158,7 @@ class _MaskDraws(Draws):
         for site, (name, (p, shape)) in enumerate(self._masks.items()):
             keep = torch.empty((stop - start, *shape), dtype=parameter.dtype)
             for row, draw in zip(keep, range(start, stop)):
-                seed = derive_seed(self._seed, Purpose.MASKS, site, draw)
+                seed = derive_seed(self._seed, Purpose.POSTERIOR, site, draw)
                 row.bernoulli_(1 - p, generator=generator(seed))
             masks[name] = keep.to(parameter.device)
         return masks
