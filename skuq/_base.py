@@ -14,8 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from skuq._engine import Engine
 from skuq._network import Numerics
@@ -166,6 +172,12 @@ class TorchEstimator(DoubleUnderscoreParameters):
         incremental: bool = False,
         classes: Any = None,
     ) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._fit_with_gradients(X, y, sample_weight, groups, incremental, classes)
+
+    def _fit_with_gradients(
+        self, X: Any, y: Any, sample_weight: Any, groups: Any, incremental: bool, classes: Any
+    ) -> Any:
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
             self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
@@ -174,7 +186,9 @@ class TorchEstimator(DoubleUnderscoreParameters):
         X, y = validate_data(
             self, X, y, reset=not goes_on, **_data_options(numerics), **self._target_options
         )
-        X = self._dense(X, reset=not goes_on)
+        X = _dense(X)
+        if not goes_on:
+            self._row_shape = X.shape[1:]
         target = self._read_targets(y, reset=not goes_on, classes=classes)
         X, target, weight, groups = self._weighted_rows(X, target, sample_weight, groups)
         if goes_on:
@@ -210,9 +224,6 @@ class TorchEstimator(DoubleUnderscoreParameters):
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
-        )
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if isinstance(self.module, nn.Module):
@@ -223,8 +234,20 @@ class TorchEstimator(DoubleUnderscoreParameters):
                 "copy of the instance each time"
             )
         check_accepted("module", self._with_prefix("module"), self.module or MLP)
+        optimizer = self._with_prefix("optimizer")
         check_accepted(
-            "optimizer", self._with_prefix("optimizer"), self.optimizer, also=("param_groups",)
+            "optimizer", optimizer, self.optimizer, but=("params", "lr"), also="param_groups"
+        )
+        for prefix in ("iterator_train", "iterator_valid"):
+            check_accepted(prefix, self._with_prefix(prefix), DataLoader, but=("dataset",))
+        for name in ("posterior", "likelihood"):
+            if isinstance(getattr(self, name), type):
+                raise TypeError(
+                    f"{name} must be an instance, got the class: write "
+                    f"{name}={getattr(self, name).__name__}()"
+                )
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
         posterior = MCDropout() if self.posterior is None else clone(self.posterior)
         posterior.validate()
@@ -238,16 +261,19 @@ class TorchEstimator(DoubleUnderscoreParameters):
             )
         return posterior, likelihood
 
-    def _dense(self, X: Any, reset: bool) -> np.ndarray:
-        X = X.toarray() if hasattr(X, "toarray") else X
-        if reset:
-            self._row_shape = X.shape[1:]
-        elif X.ndim != len(self._row_shape) + 1:
+    def _check_rows(self, X: Any) -> np.ndarray:
+        """X for a prediction. Of images and sequences only the number of dimensions is fixed."""
+        options = _data_options(self._engine.numerics)
+        if len(self._row_shape) == 1:
+            X = validate_data(self, X, reset=False, **options)
+        else:
+            X = check_array(X, input_name="X", estimator=self, **options)
+        if X.ndim != len(self._row_shape) + 1:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
                 f"of shape {self._row_shape}"
             )
-        return X
+        return _dense(X)
 
     def _weighted_rows(
         self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
@@ -331,8 +357,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
     def _reduce(self, X: Any, reduction: Callable[[Any], Any]) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
-        options = _data_options(self._engine.numerics)
-        X = self._dense(validate_data(self, X, reset=False, **options), reset=False)
+        X = self._check_rows(X)
         return self._engine.map(X, lambda output: reduction(self.likelihood_.predictive(output)))
 
     def draws(self, x: Tensor) -> Tensor:
@@ -385,6 +410,10 @@ def _data_options(numerics: Numerics) -> dict[str, Any]:
     """How scikit-learn checks X, in fit and in predict."""
     dtype = np.float64 if numerics.precision == "float64" else np.float32
     return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
+
+
+def _dense(X: Any) -> np.ndarray:
+    return X.toarray() if hasattr(X, "toarray") else X
 
 
 def _resolve_device(device: Any) -> torch.device:

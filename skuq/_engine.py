@@ -24,7 +24,7 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._network import Numerics, call, first_rows, private_copy
+from skuq._network import Numerics, call, explained, first_rows, private_copy
 
 __all__ = ["Draws", "Engine"]
 
@@ -248,7 +248,8 @@ class Engine:
             n_rows = len(rows)
             if n_rows < self.n_rows:
                 rows = torch.cat([rows, rows[:1].expand(self.n_rows - n_rows, *rows.shape[1:])])
-            output = outputs(rows.to(self.numerics.device)).to(reduce_on)
+            with explained(type(self.draws.module).__name__, rows):
+                output = outputs(rows.to(self.numerics.device)).to(reduce_on)
             _check_finite(output[:, :n_rows], start)
             yield start, output.double()
 

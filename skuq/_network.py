@@ -59,6 +59,18 @@ def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tens
     return output.to(numerics.dtype) if isinstance(output, Tensor) else output
 
 
+@contextmanager
+def explained(name: str, x: Tensor) -> Iterator[None]:
+    """Adds to an error of a module what it was called on."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"(skuq was calling {name} on {len(x)} rows: shape {tuple(x.shape)}, {x.dtype})"
+        )
+        raise
+
+
 def accepts(factory: Any, name: str) -> bool:
     """Whether `factory` names this parameter in its signature."""
     try:
@@ -71,7 +83,14 @@ def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: 
     """Make a module; `n_features` and `n_outputs` are passed where its signature names them."""
     sizes = {"n_features": n_features, "n_outputs": n_outputs}
     given = {name: size for name, size in sizes.items() if accepts(factory, name)}
-    module = factory(**{**given, **parameters})
+    try:
+        module = factory(**{**given, **parameters})
+    except TypeError as error:
+        error.add_note(
+            "(skuq fills in n_features and n_outputs where the signature of the module names "
+            f"them, here {sorted(given)}; give its other arguments as module__*)"
+        )
+        raise
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"module={factory!r} returned {type(module).__name__}; expected a torch.nn.Module"
@@ -134,8 +153,8 @@ def inspect_network(
     name = type(module).__name__
     rows = first_rows(x, 3)
     with torch.no_grad():
-        with PrivateGlobals(0):
-            output = call(module.eval(), rows, numerics)  # also gives lazy layers their shape
+        with PrivateGlobals(0), explained(name, rows):
+            output = call(module.eval(), rows, numerics)
         _check_shape(output, name, likelihood)
         if likelihood.task == "classification":
             _check_logits(output, name)

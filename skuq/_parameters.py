@@ -96,8 +96,14 @@ class DoubleUnderscoreParameters(BaseEstimator):
         known = {name.partition("__")[0] for name in super().get_params(deep=False)}
         plain = {name: value for name, value in params.items() if not _is_prefixed(name)}
         for name in plain:
-            if name.partition("__")[0] not in known:
+            first, nested, _ = name.partition("__")
+            if first not in known:
                 raise ValueError(f"Invalid parameter {name!r}: {self._unknown(name)}")
+            if nested and params.get(first, getattr(self, first)) is None:
+                raise ValueError(
+                    f"Invalid parameter {name!r}: {first} is None; give the object whose "
+                    f"parameter it is as {first}=, and {name} can be set"
+                )
         super().set_params(**plain)
         prefixed = {name: value for name, value in params.items() if name not in plain}
         if prefixed:
@@ -114,18 +120,21 @@ class DoubleUnderscoreParameters(BaseEstimator):
         }
 
 
-def check_accepted(prefix: str, names: Any, target: Any, also: tuple[str, ...] = ()) -> None:
-    """Raise a ValueError for names that the signature of `target` does not take."""
+def check_accepted(
+    prefix: str, names: Any, target: Any, but: tuple[str, ...] = (), also: str = ""
+) -> None:
+    """Raise a ValueError for names that `target` does not take, or that are not to be given."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
         return
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    valid = [p.name for p in parameters if p.name != "self"] + list(also)
+    hidden = {"self", *but}
+    valid = [p.name for p in parameters if p.name not in hidden]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in names:
-        if name.partition("__")[0] not in valid:
+        first = name.partition("__")[0]
+        if first in hidden or (first not in valid and first != also and not open_ended):
             raise ValueError(
-                f"{prefix}__{name} is not a parameter of {getattr(target, '__name__', target)}."
-                f"{suggest(name, valid)} It takes {', '.join(valid)}."
+                f"{prefix}__{name} is not a parameter of {getattr(target, '__name__', target)}"
+                f" that can be set.{suggest(name, valid)} It takes {', '.join(valid)}."
             )

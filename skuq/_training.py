@@ -261,6 +261,8 @@ class _Net(NeuralNet):
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
                 self.notify("on_batch_end", batch=batch, training=training, **step)
+        if training and not self._batch_events:
+            self.history.new_batch()  # stock callbacks look at the last batch of an epoch
         if not n_batches:
             raise ValueError(
                 f"no batch in an epoch of {prefix}ing: drop_last=True with fewer rows than "
@@ -322,10 +324,18 @@ def _fresh_callbacks(callbacks: Any) -> Any:
     """Copies: skorch initialises callbacks in place, and parameters are never changed."""
     if callbacks is None or isinstance(callbacks, str):
         return callbacks
-    return [
-        (cb[0], clone(cb[1], safe=False)) if isinstance(cb, tuple | list) else clone(cb, safe=False)
-        for cb in callbacks
-    ]
+    copies = []
+    for entry in callbacks:
+        name, callback = entry if isinstance(entry, tuple | list) else (None, entry)
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                "callbacks must be a list of skorch callbacks, or of (name, callback), got "
+                f"{callback!r}"
+            )
+        copied = clone(callback, safe=False)
+        copies.append(copied if name is None else (name, copied))
+    return copies
 
 
 def _optimizer_defaults(settings: Settings) -> dict[str, Any]:

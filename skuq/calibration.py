@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    clone,
+    is_classifier,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
@@ -296,6 +302,10 @@ class TemperatureScaler(ClassifierPredictions, ClassifierMixin, MetaEstimatorMix
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        if not is_classifier(self.estimator):
+            raise TypeError(
+                f"TemperatureScaler needs a classifier, got {type(self.estimator).__name__}"
+            )
         check_classification_targets(y)
         X, y = indexable(X, column_or_1d(y, warn=True))
         if sample_weight is not None:
@@ -325,7 +335,8 @@ class TemperatureScaler(ClassifierPredictions, ClassifierMixin, MetaEstimatorMix
             return estimator.fit(X, y)
         if not has_fit_parameter(estimator, "sample_weight"):
             raise ValueError(
-                f"sample_weight was given, but {type(estimator).__name__}.fit does not take it"
+                f"sample_weight was given, but {type(estimator).__name__}.fit does not take it "
+                "(put TemperatureScaler inside of a Pipeline, around its last step)"
             )
         return estimator.fit(X, y, sample_weight=sample_weight)
 

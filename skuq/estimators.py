@@ -11,6 +11,7 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from skuq._base import TorchEstimator
+from skuq._parameters import suggest
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._sklearn_compat import StrOptions
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
@@ -26,8 +27,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     ----------
     module : class or callable returning a torch.nn.Module, default=None
         Built with ``module__*`` parameters, and given ``n_features`` (numbers in a row) and
-        ``n_outputs`` where its signature names them. It returns logits, no softmax. None builds
-        `skuq.modules.MLP`, sized from the data.
+        ``n_outputs`` where its signature names them. It gets rows as floats (``x.long()`` makes
+        indices of them) and returns logits, no softmax; of a tuple the first entry counts. None
+        builds `skuq.modules.MLP`, sized from the data.
     posterior : Posterior, default=None
         How to be uncertain about the function; None is ``MCDropout()``.
     likelihood : Likelihood, default=None
@@ -84,6 +86,12 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         The trained module (of the first network).
     likelihood_, posterior_ : the fitted copies
     device_ : str
+
+    Notes
+    -----
+    Networks learn badly from features of very different scales: put a StandardScaler before.
+    Rows of X keep their number of dimensions between fit and predict; what else may differ (the
+    length of sequences, say) is up to the module.
 
     See Also
     --------
@@ -205,9 +213,15 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
             return None
         weights = self.class_weight
         if isinstance(weights, dict):
-            weights = {
-                index: weights.get(label, 1) for index, label in enumerate(self.classes_.tolist())
-            }
+            classes = self.classes_.tolist()
+            for label in weights:
+                if label not in classes:
+                    hint = suggest(str(label), map(str, classes))
+                    raise ValueError(
+                        f"class_weight names {label!r}, which is not among the classes {classes}."
+                        f"{hint}"
+                    )
+            weights = {index: weights.get(label, 1) for index, label in enumerate(classes)}
         return compute_sample_weight(weights, target)
 
     def __sklearn_tags__(self) -> Any:

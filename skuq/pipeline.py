@@ -123,6 +123,8 @@ def _is_linear(transformer: Any) -> bool:
 
 def _ask(estimator: Any, X: Any, method: str, **options: Any) -> tuple[Any, _Units | None]:
     leaf, X, units = see_through(estimator, X)
+    if not hasattr(leaf, method) and hasattr(leaf, "predict_uncertainty"):
+        raise TypeError(f"{method} is for regressors; {type(leaf).__name__} is a classifier")
     if not hasattr(leaf, method):
         name, outer = type(leaf).__name__, type(estimator).__name__
         inside = "" if leaf is estimator else f" (inside of {outer})"

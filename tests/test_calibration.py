@@ -307,7 +307,7 @@ def test_what_cannot_be_calibrated(split):
         TemperatureScaler(FrozenEstimator(network)).fit(X, y + 1)
     with pytest.raises(ValueError, match="'objective' parameter"):
         TemperatureScaler(LogisticRegression(), objective="accuracy").fit(X, y)
-    with pytest.raises(ValueError, match="Unknown label type"):
+    with pytest.raises(TypeError, match="needs a classifier, got TorchRegressor"):
         TemperatureScaler(TorchRegressor()).fit(X, X[:, 0])
 
 

@@ -317,6 +317,66 @@ def test_bad_parameters(options, message, blobs):
         classifier(**options).fit(*blobs)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"posterior": MCDropout}, r"write posterior=MCDropout\(\)"),
+        ({"likelihood": Categorical}, r"write likelihood=Categorical\(\)"),
+        ({"callbacks": ["EarlyStopping"]}, "list of skorch callbacks"),
+        ({"iterator_train__batchsize": 3}, r"Did you mean 'batch_size'\?"),
+        ({"optimizer__lr": 0.1}, "not a parameter of Adam that can be set"),
+        ({"class_weight": {"Yes": 5.0}}, "class_weight names 'Yes'"),
+    ],
+    ids=str,
+)
+def test_other_mistakes(options, message, blobs):
+    X, y = blobs
+    with pytest.raises((ValueError, TypeError), match=message):
+        classifier(**options).fit(X, np.array(["no", "yes", "perhaps"])[y])
+
+
+def test_parameters_of_a_default_that_is_none():
+    with pytest.raises(ValueError, match="posterior is None; give the object"):
+        TorchClassifier().set_params(posterior__n_draws=3)
+    both = TorchClassifier().set_params(posterior=MCDropout(), posterior__n_draws=3)
+    assert both.posterior.n_draws == 3
+
+
+def test_errors_of_a_module_say_what_it_was_called_on(blobs, digits):
+    X, y = digits
+    with pytest.raises(RuntimeError) as caught:
+        classifier(module=networks.ConvNet).fit(X.reshape(-1, 8, 8), y)
+    assert "calling ConvNet on rows of shape (3, 8, 8)" in caught.value.__notes__[0]
+    with pytest.raises(TypeError) as caught:
+        classifier(module=lambda num_classes: None).fit(X, y)
+    assert "give its other arguments as module__*" in caught.value.__notes__[0]
+
+
+def test_sequences_of_another_length():
+    X = np.random.default_rng(0).normal(size=(40, 6, 8))
+    fitted = classifier(module=networks.Recurrent).fit(X, (X[:, 0, 0] > 0).astype(int))
+    assert fitted.predict(X[:, :4]).shape == (40,)
+    with pytest.raises(RuntimeError) as caught:
+        fitted.predict(X[:, :, :5])
+    assert "calling Recurrent" in caught.value.__notes__[0]
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.predict(X * np.nan)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_inside_of_no_grad(mode, blobs):
+    X, y = blobs
+    expected = classifier(MCDropout(3)).fit(X, y)
+    with mode():
+        fitted = classifier(MCDropout(3)).fit(X, y)
+        inside = fitted.predict_proba(X)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert np.array_equal(inside, expected.predict_proba(X))
+    x = torch.as_tensor(X).requires_grad_()
+    fitted.draws(x).sum().backward()
+    assert float(x.grad.abs().max()) > 0
+
+
 def test_unknown_names():
     with pytest.raises(TypeError, match=r"no parameter 'modul__width'. Did you mean 'module"):
         TorchClassifier(modul__width=3)

@@ -157,6 +157,21 @@ def test_stock_callbacks_work_and_stay_unchanged(blobs):
     assert 0 <= fitted.history_[-1]["accuracy"] <= 1
 
 
+def test_checkpoints(blobs, tmp_path):
+    from skorch.callbacks import Checkpoint, TrainEndCheckpoint
+
+    callbacks = [
+        Checkpoint(dirname=tmp_path, monitor="train_loss_best", load_best=True),
+        TrainEndCheckpoint(dirname=tmp_path / "end"),
+    ]
+    fitted = classifier(callbacks=callbacks).fit(*blobs)
+    saved = torch.load(tmp_path / "params.pt", weights_only=True)
+    best = int(np.argmin([epoch["train_loss"] for epoch in fitted.history_]))
+    assert fitted.history_[best]["train_loss_best"]
+    for name, tensor in fitted.module_.state_dict().items():
+        assert torch.equal(tensor, saved[name])
+
+
 def test_a_user_s_early_stopping_stops(blobs):
     stopping = EarlyStopping(monitor="train_loss", patience=2, lower_is_better=False)
     fitted = classifier(callbacks=[stopping], max_epochs=50).fit(*blobs)

@@ -83,8 +83,9 @@ def _check_dropout(problem: Problem) -> None:
     if report.other_noise:
         warnings.warn(
             f"{report.name} draws random numbers in training outside of nn.Dropout layers: "
-            f"{', '.join(report.other_noise)}. MCDropout leaves that off at prediction; only "
-            f"{', '.join(report.dropout_layers)} are sampled.",
+            f"{', '.join(report.other_noise)}. MCDropout leaves that off at prediction and samples "
+            f"only {', '.join(report.dropout_layers)}; for the rest use nn.Dropout layers, or "
+            "DeepEnsemble.",
             UserWarning,
             stacklevel=2,
         )

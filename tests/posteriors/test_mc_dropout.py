@@ -142,7 +142,7 @@ def test_dropout_inside_attention_is_named():
 
 
 def test_functional_dropout_is_named_and_off():
-    with pytest.warns(UserWarning, match=r"Functional.forward.*only dropout are sampled"):
+    with pytest.warns(UserWarning, match=r"Functional.forward.*samples only dropout;"):
         classifier = fit(networks.Functional, module__layer_too=True)
     assert np.array_equal(classifier.predict_proba(X), classifier.predict_proba(X))
 
