@@ -6,6 +6,7 @@ predict: fitted? → data → engine → decode.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -23,6 +24,7 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from skuq._batches import Rows
 from skuq._engine import Engine
 from skuq._network import Numerics
 from skuq._parameters import DoubleUnderscoreParameters, check_accepted
@@ -35,7 +37,7 @@ from skuq._sklearn_compat import (
     validate_parameter_constraints,
 )
 from skuq._split import train_valid_indices
-from skuq._training import Rows, Settings, Trained
+from skuq._training import Settings, Trained
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import MCDropout, Posterior
@@ -127,8 +129,8 @@ class TorchEstimator(DoubleUnderscoreParameters):
         """Targets as the likelihood takes them; sets what decodes predictions."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
-    def _class_weights(self, target: np.ndarray) -> np.ndarray | None:
-        """Weights of the rows by their class."""
+    def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        """Weights of the rows by their class; `weight` is that of the rows themselves."""
         return None
 
     def _check_targets(self, target: np.ndarray) -> None:
@@ -182,7 +184,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
         if not goes_on:
             self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
         posterior, likelihood = self._check_parameters(incremental)
-        numerics = Numerics(_resolve_device(self.device), self.precision)
+        numerics = Numerics.on(self.device, self.precision)
         X, y = validate_data(
             self, X, y, reset=not goes_on, **_data_options(numerics), **self._target_options
         )
@@ -191,8 +193,15 @@ class TorchEstimator(DoubleUnderscoreParameters):
             self._row_shape = X.shape[1:]
         target = self._read_targets(y, reset=not goes_on, classes=classes)
         X, target, weight, groups = self._weighted_rows(X, target, sample_weight, groups)
+        if not incremental:
+            self._check_targets(target)
         if goes_on:
-            likelihood, root = self.likelihood_, self._root
+            if repr(likelihood) != repr(self.likelihood_):
+                raise ValueError(
+                    f"training goes on with likelihood={self.likelihood_}, got {likelihood}; set "
+                    "warm_start=False and call fit to begin anew"
+                )
+            likelihood, root = copy.deepcopy(self.likelihood_), self._root
         else:
             n_classes = len(self.classes_) if self._task == "classification" else None
             likelihood.fit(target, weight, n_classes=n_classes)
@@ -226,6 +235,8 @@ class TorchEstimator(DoubleUnderscoreParameters):
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if self.early_stopping and self.callbacks == "disable":
+            raise ValueError("early_stopping=True needs callbacks, got callbacks='disable'")
         if isinstance(self.module, nn.Module):
             name = type(self.module).__name__
             raise TypeError(
@@ -285,16 +296,19 @@ class TorchEstimator(DoubleUnderscoreParameters):
             weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-            counts = weight > 0
-            if not counts.any():
-                raise ValueError("sample_weight is zero for every sample; nothing can be learnt")
-            X, target, weight = X[counts], target[counts], weight[counts]
-            groups = None if groups is None else np.asarray(groups)[counts]
-        self._check_targets(target)
-        by_class = self._class_weights(target)
+        if weight is not None and not weight.any():
+            raise ValueError("sample_weight is zero for every sample; nothing can be learnt")
+        by_class = self._class_weights(target, weight)
         if by_class is not None:
             weight = by_class if weight is None else by_class * weight
-        return X, target, None if weight is None else weight / weight.mean(), groups
+        if weight is None:
+            return X, target, None, groups
+        counts = weight > 0
+        if not counts.any():
+            raise ValueError("the weights of all samples are zero; nothing can be learnt")
+        groups = None if groups is None else np.asarray(groups)[counts]
+        weight = weight[counts] / weight[counts].mean()
+        return X[counts], target[counts], weight, groups
 
     def _rows(
         self,
@@ -398,7 +412,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
         if not hasattr(self, "_engine"):
             return
         try:
-            device = _resolve_device(self.device)
+            device = Numerics.on(self.device, self.precision).device
         except ValueError as error:
             device = torch.device("cpu")
             warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
@@ -414,17 +428,3 @@ def _data_options(numerics: Numerics) -> dict[str, Any]:
 
 def _dense(X: Any) -> np.ndarray:
     return X.toarray() if hasattr(X, "toarray") else X
-
-
-def _resolve_device(device: Any) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); use "
-            "device='auto'."
-        ) from None
-    return resolved

@@ -11,13 +11,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 from skuq._dropout import Recorder, drive, dropout_layers
 from skuq._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
 
-__all__ = ["Numerics", "build", "call", "first_rows", "inspect_network", "private_copy"]
+__all__ = [
+    "Numerics",
+    "build",
+    "call",
+    "explained",
+    "first_rows",
+    "inspect_network",
+    "own_copy",
+    "private_copy",
+]
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
@@ -28,6 +39,20 @@ class Numerics:
 
     device: torch.device
     precision: str  # "float32", "float64" or "bfloat16"
+
+    @classmethod
+    def on(cls, device: Any, precision: str) -> Numerics:
+        """For a device by name; "auto" is CUDA where there is one. ValueError if it is not here."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); "
+                "use device='auto'."
+            ) from None
+        return cls(torch.device(device), precision)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,9 +90,7 @@ def explained(name: str, x: Tensor) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(
-            f"(skuq was calling {name} on {len(x)} rows: shape {tuple(x.shape)}, {x.dtype})"
-        )
+        error.add_note(f"(skuq was calling {name} on rows of shape {tuple(x.shape)}, {x.dtype})")
         raise
 
 
@@ -96,6 +119,44 @@ def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: 
             f"module={factory!r} returned {type(module).__name__}; expected a torch.nn.Module"
         )
     return module
+
+
+class _Touched(TorchDispatchMode):
+    """Notices operations on tensors that lie in given places in memory."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        super().__init__()
+        self._places = {t.untyped_storage().data_ptr() for t in tensors if t.numel()}
+        self.any = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in tree_iter((args, kwargs)):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in self._places:
+                self.any = True
+        return func(*args, **(kwargs or {}))
+
+
+def own_copy(module: nn.Module, x: Tensor) -> nn.Module:
+    """A copy that shares nothing with a module that a user may hold, lazy layers in shape.
+
+    Raises
+    ------
+    ValueError
+        If the forward of the copy uses the original: a closure over ``self`` is not copied.
+    """
+    name, copied = type(module).__name__, copy.deepcopy(module).eval()
+    given = [t for t in (*module.parameters(), *module.buffers()) if not is_lazy(t)]
+    floating = next((t for t in given if t.is_floating_point()), torch.empty(0))
+    rows = x.to(floating.device, floating.dtype)
+    with torch.no_grad(), _Touched(given) as touched, explained(name, rows):
+        copied(rows)
+    if touched.any:
+        raise ValueError(
+            f"the forward of a copy of {name} uses tensors of the original: a lambda, closure or "
+            "hook that refers to `self` is not copied with the module. Write it as a method, or "
+            "use the arguments of the hook."
+        )
+    return copied
 
 
 def private_copy(module: nn.Module) -> nn.Module:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from skuq._network import Numerics, Report, build, first_rows, inspect_network
+from skuq._batches import Rows
+from skuq._network import Numerics, Report, build, first_rows, inspect_network, own_copy
 from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._training import Rows, Settings, Trained, train_network
+from skuq._training import Settings, Trained, train_network
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 
@@ -96,11 +96,10 @@ class Problem:
         else:
             n_features = self.train_rows.X[0].numel()
             with PrivateGlobals(self.seed(Purpose.INITIALISATION, network)), torch.no_grad():
-                module = build(
+                built = build(
                     self.factory, self.module_parameters, n_features, self.likelihood.n_outputs_
                 )
-                if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-                    module.eval()(self.sample.to("cpu", torch.float32))  # gives them their shape
+                module = own_copy(built, self.sample)
         return module.to(self.numerics.device, self.numerics.dtype)
 
     def _train_one(self, network: int, bootstrap: bool) -> Trained:

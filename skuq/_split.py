@@ -15,8 +15,8 @@ def train_valid_indices(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shuffled indices of training and validation rows.
 
-    Classes are stratified; a class of a single row stays in training. Rows of one group stay
-    together.
+    Classes are stratified, as far as they are large enough; each keeps a row in training. Rows of
+    one group stay together.
 
     Raises
     ------
@@ -42,14 +42,22 @@ def train_valid_indices(
         return next(splitter.split(rows, y, groups))
     if not stratify:
         return tuple(train_test_split(rows, test_size=n_valid, random_state=seed))
-    classes, counts = np.unique(y, return_counts=True)
-    single = np.isin(y, classes[counts < 2])
-    rest = rows[~single]
-    n_strata = int((counts >= 2).sum())
-    can_stratify = n_strata <= n_valid <= len(rest) - n_strata
-    if n_valid >= len(rest):
-        return rows[single], rest
+    # One row of each class stays in training, whatever its size.
+    shuffled = np.random.default_rng(seed).permutation(n_rows)
+    _, first = np.unique(y[shuffled], return_index=True)
+    kept = shuffled[first]
+    rest = np.setdiff1d(rows, kept)
+    n_valid = min(n_valid, len(rest))
+    if n_valid == 0:
+        raise ValueError(
+            "early_stopping=True finds no row to set apart: every class has a single one; give "
+            "more rows or set early_stopping=False"
+        )
+    if n_valid == len(rest):
+        return kept, rest
+    counts = np.unique(y[rest], return_counts=True)[1]
+    can_stratify = counts.min() >= 2 and len(counts) <= n_valid <= len(rest) - len(counts)
     train, valid = train_test_split(
         rest, test_size=n_valid, random_state=seed, stratify=y[rest] if can_stratify else None
     )
-    return np.concatenate([train, rows[single]]), valid
+    return np.concatenate([train, kept]), valid

@@ -11,30 +11,28 @@ from __future__ import annotations
 import copy
 import dis
 import inspect
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from sklearn.base import clone
+from sklearn.utils import ClassifierTags, RegressorTags
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from skorch.helper import predefined_split
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from skuq._batches import Batch, Rows, SlicedBatches
 from skuq._dropout import Sampler, driven
 from skuq._network import Numerics, call, first_rows
 from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 
-__all__ = ["Rows", "Settings", "Trained", "train_network"]
+__all__ = ["Settings", "Trained", "train_network"]
 
-_SLICED_OPTIONS = {"batch_size", "shuffle", "drop_last"}
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
-_COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
 
 
 @dataclass(frozen=True)
@@ -55,42 +53,6 @@ class Settings:
     valid_options: dict[str, Any]
 
 
-class Batch(tuple):
-    """The pair (x, target) that skorch expects, and the weights of its rows."""
-
-    weight: Tensor | None = None
-
-    @classmethod
-    def of(cls, x: Tensor, target: Tensor, weight: Tensor | None) -> Batch:
-        batch = cls((x, target))
-        batch.weight = weight
-        return batch
-
-
-@dataclass
-class Rows(Dataset):
-    """Rows on the device: inputs, encoded targets and weights (mean 1 over the data set)."""
-
-    X: Tensor
-    y: Tensor
-    weight: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def __getitem__(self, index: Any) -> Batch:
-        weight = None if self.weight is None else self.weight[index]
-        return Batch.of(self.X[index], self.y[index], weight)
-
-    __getitems__ = __getitem__
-
-    def take(self, index: Any) -> Rows:
-        """The rows at these indices."""
-        index = torch.as_tensor(index, device=self.X.device)
-        weight = None if self.weight is None else self.weight[index]
-        return Rows(self.X[index], self.y[index], weight)
-
-
 @dataclass
 class Trained:
     """A trained network and what going on with its training needs."""
@@ -98,50 +60,6 @@ class Trained:
     module: nn.Module
     history: list[dict]
     state: dict[str, Any] = field(default_factory=dict)
-
-
-class _SlicedBatches:
-    """Batches as slices of the rows, shuffled by a private generator in training.
-
-    A last batch of a single row is joined to the one before: BatchNorm needs two.
-    """
-
-    def __init__(
-        self, rows: Rows, batch_size: int, shuffle: bool, drop_last: bool, seed: torch.Generator
-    ) -> None:
-        self._rows = rows
-        self._size = min(batch_size, len(rows)) if batch_size > 0 else len(rows)
-        self._shuffle = shuffle
-        self._drop_last = drop_last
-        self._generator = seed
-
-    def _spans(self) -> list[tuple[int, int]]:
-        n = len(self._rows)
-        starts = list(range(0, n, self._size))
-        if self._drop_last and n % self._size:
-            starts.pop()
-            n -= n % self._size
-        elif len(starts) > 1 and n % self._size == 1:
-            starts.pop()
-        return list(zip(starts, [*starts[1:], n]))
-
-    def __len__(self) -> int:
-        return len(self._spans())
-
-    def __iter__(self) -> Iterator[Batch]:
-        rows = self._rows
-        if not self._shuffle:
-            for start, stop in self._spans():
-                yield rows[start:stop]
-            return
-        order = torch.randperm(len(rows), generator=self._generator).to(rows.X.device)
-        if rows.X.numel() * rows.X.element_size() <= _COPY_BYTES:
-            shuffled = rows.take(order)
-            for start, stop in self._spans():
-                yield shuffled[start:stop]
-        else:
-            for start, stop in self._spans():
-                yield rows[order[start:stop]]
 
 
 class _StopTraining(KeyboardInterrupt):
@@ -180,34 +98,36 @@ class _Net(NeuralNet):
         super().__init__(*args, **kwargs)
         self.settings = settings
         self.state = state
+        self._batch_events = False
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        callbacks: list[tuple[str, Callback]] = [("epoch_timer", EpochTimer())]
-        if self.settings.patience is not None:
-            stopping = EarlyStopping(
-                monitor="valid_loss",
-                patience=self.settings.patience,
-                threshold=0.0,
-                threshold_mode="abs",
-                load_best=True,
-            )
-            callbacks.append(("early_stopping", stopping))
-        return [*callbacks, ("print_log", PrintLog())]
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
 
     def initialize_callbacks(self) -> _Net:
         super().initialize_callbacks()
-
-        def overridden(name: str) -> bool:
-            return any(
-                getattr(type(cb), name) is not getattr(Callback, name) for _, cb in self.callbacks_
-            )
-
-        self._batch_events = overridden("on_batch_begin") or overridden("on_batch_end")
-        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
-        needs_closure = closure is not None and closure.default is inspect.Parameter.empty
-        self._full_step = overridden("on_grad_computed") or needs_closure
+        names = [name for name, _ in self.callbacks_]
+        for option in self.settings.net_options:
+            prefix, _, rest = option.partition("__")
+            if prefix == "callbacks" and rest.partition("__")[0] not in (*names, "print_log"):
+                raise ValueError(f"{option}: there is no such callback; there are {names}")
+        self._batch_events = self._overridden("on_batch_begin", "on_batch_end")
         return self
+
+    def _overridden(self, *events: str) -> bool:
+        """Whether a callback listens to one of these events."""
+        return any(
+            getattr(type(callback), event) is not getattr(Callback, event)
+            for event in events
+            for _, callback in self.callbacks_
+        )
+
+    @property
+    def _full_step(self) -> bool:
+        """Whether a step must be skorch's own: a callback or the optimizer asks for it."""
+        closure = inspect.signature(self.optimizer_.step).parameters.get("closure")
+        needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+        return self._overridden("on_grad_computed") or needs_closure
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
@@ -220,8 +140,8 @@ class _Net(NeuralNet):
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
         if not self.initialized_:
             self.initialize()
-        if "optimizer" in self.state:
-            self.optimizer_.load_state_dict(self.state["optimizer"])
+        self._go_on_with_optimizer()
+        self._full_steps = self._full_step
         self.notify("on_train_begin", X=X, y=y)
         try:
             self.fit_loop(X, y, **fit_params)
@@ -230,15 +150,28 @@ class _Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         return self
 
+    def _go_on_with_optimizer(self) -> None:
+        """Momenta and the like as they were; rates and other options as they are set now."""
+        kind, before = self.state.get("optimizer", (None, None))
+        now = self.optimizer_.state_dict()
+        sizes = [[len(g["params"]) for g in s["param_groups"]] for s in (before, now) if s]
+        if kind is type(self.optimizer_) and sizes[0] == sizes[-1]:
+            groups = zip(before["param_groups"], now["param_groups"])
+            merged = [{**new, "params": old["params"]} for old, new in groups]
+            self.optimizer_.load_state_dict({**before, "param_groups": merged})
+
     def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple:
         return X, (self.train_split(X)[1] if self.train_split else None)
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Any:
         options = self.settings.train_options if training else self.settings.valid_options
-        options = {"batch_size": self.batch_size, "shuffle": training, **options}
+        own_order = "sampler" in options or "batch_sampler" in options
+        options = {"shuffle": training and not own_order, **options}
+        if "batch_sampler" not in options:
+            options = {"batch_size": self.batch_size, **options}
         seed = self.state["shuffling"]
-        if set(options) <= _SLICED_OPTIONS:
-            return _SlicedBatches(dataset, **{"drop_last": False, **options}, seed=seed)
+        if set(options) <= SlicedBatches.OPTIONS:
+            return SlicedBatches(dataset, **options, generator=seed)
         return DataLoader(dataset, **{"collate_fn": _identity, "generator": seed, **options})
 
     def run_single_epoch(
@@ -285,7 +218,7 @@ class _Net(NeuralNet):
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         with self.state["other"] or nullcontext():
-            if self._full_step:
+            if self._full_steps:
                 return super().train_step(batch, **fit_params)
             self.optimizer_.zero_grad(set_to_none=True)
             step = self.train_step_single(batch)
@@ -307,25 +240,42 @@ class _Net(NeuralNet):
         numerics = self.settings.numerics
         return call(self.module_, torch.as_tensor(x, device=numerics.device), numerics)
 
+    # What scoring callbacks ask for: class indices and probabilities, or means as in training.
+
+    def _predictive(self, X: Any) -> Any:
+        return self.criterion_.likelihood.predictive(torch.as_tensor(self.forward(X)).double())
+
+    @property
+    def classes_(self) -> Any:
+        return torch.arange(self.criterion_.likelihood.n_outputs_).numpy()
+
+    def predict_proba(self, X: Any) -> Any:
+        return self._predictive(X).probs.numpy()
+
     def predict(self, X: Any) -> Any:
-        """What scoring callbacks ask for: encoded class labels, or means as in training."""
-        output = torch.as_tensor(self.forward(X))
-        predictive = self.criterion_.likelihood.predictive(output)
         if self.criterion_.likelihood.task == "classification":
-            return predictive.logits.argmax(-1).numpy()
-        return self.criterion_.likelihood.encode(predictive.mean.numpy())
+            return self.predict_proba(X).argmax(-1)
+        return self.criterion_.likelihood.encode(self._predictive(X).mean.numpy())
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.criterion_.likelihood.task == "classification":
+            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
+        else:
+            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
+        return tags
 
 
 def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def _fresh_callbacks(callbacks: Any) -> Any:
+def _fresh_callbacks(settings: Settings) -> Any:
     """Copies: skorch initialises callbacks in place, and parameters are never changed."""
-    if callbacks is None or isinstance(callbacks, str):
-        return callbacks
-    copies = []
-    for entry in callbacks:
+    if isinstance(settings.callbacks, str):
+        return settings.callbacks
+    copies: list[Any] = []
+    for entry in settings.callbacks or []:
         name, callback = entry if isinstance(entry, tuple | list) else (None, entry)
         kind = callback if isinstance(callback, type) else type(callback)
         if not issubclass(kind, Callback):
@@ -333,8 +283,17 @@ def _fresh_callbacks(callbacks: Any) -> Any:
                 "callbacks must be a list of skorch callbacks, or of (name, callback), got "
                 f"{callback!r}"
             )
-        copied = clone(callback, safe=False)
+        copied = copy.deepcopy(callback)
         copies.append(copied if name is None else (name, copied))
+    if settings.patience is not None:  # the last, so that the others see the last epoch, too
+        stopping = EarlyStopping(
+            monitor="valid_loss",
+            patience=settings.patience,
+            threshold=0.0,
+            threshold_mode="abs",
+            load_best=True,
+        )
+        copies.append(("early_stopping", stopping))
     return copies
 
 
@@ -398,7 +357,7 @@ def train_network(
         max_epochs=settings.max_epochs,
         batch_size=settings.batch_size,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=_fresh_callbacks(settings.callbacks),
+        callbacks=_fresh_callbacks(settings),
         verbose=settings.verbose,
         device=device,
         compile=settings.compile,
@@ -412,10 +371,14 @@ def train_network(
     with driven(module, Sampler(state["dropout"])):
         net.partial_fit(train, train.y)
     module.eval().zero_grad(set_to_none=True)
-    with torch.no_grad():  # weights that hooks compute (weight_norm) must not hold a graph
+    for layer in module.modules():  # what a forward leaves behind must not hold a graph
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(layer, name, value.detach())
+    with torch.no_grad():
         call(module, first_rows(train.X, 2), settings.numerics)
     _check_weights(module, settings)
-    state["optimizer"] = net.optimizer_.state_dict()
+    state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
     return Trained(module, list(net.history), state)
 
 

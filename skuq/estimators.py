@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from skuq._base import TorchEstimator
@@ -202,27 +201,36 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         return np.searchsorted(self.classes_, y)
 
     def _check_targets(self, target: np.ndarray) -> None:
-        if target.min() == target.max() and not hasattr(self, "_engine"):
+        if target.min() == target.max():
             raise ValueError(
                 "only one class is left after rows with sample_weight zero are removed, "
                 f"{self.classes_[target[0]]!r}; a classifier needs at least 2 classes"
             )
 
-    def _class_weights(self, target: np.ndarray) -> np.ndarray | None:
+    def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:
             return None
-        weights = self.class_weight
-        if isinstance(weights, dict):
-            classes = self.classes_.tolist()
-            for label in weights:
-                if label not in classes:
-                    hint = suggest(str(label), map(str, classes))
-                    raise ValueError(
-                        f"class_weight names {label!r}, which is not among the classes {classes}."
-                        f"{hint}"
-                    )
-            weights = {index: weights.get(label, 1) for index, label in enumerate(classes)}
-        return compute_sample_weight(weights, target)
+        if isinstance(self.class_weight, dict):
+            return self._given_class_weights()[target]
+        share = np.bincount(target, weight, len(self.classes_)).astype(float)
+        n_present, total = (share > 0).sum(), share.sum()
+        share[share == 0] = 1  # such rows have no weight anyway
+        return total / (n_present * share[target])
+
+    def _given_class_weights(self) -> np.ndarray:
+        """A weight for each class; one that is not named has weight 1."""
+        classes = self.classes_.tolist()
+        weights = np.ones(len(classes))
+        for label, weight in self.class_weight.items():
+            if label not in classes:
+                hint = suggest(str(label), map(str, classes))
+                raise ValueError(
+                    f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
+                )
+            if not 0 <= weight < np.inf:
+                raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight}")
+            weights[classes.index(label)] = weight
+        return weights
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

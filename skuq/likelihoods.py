@@ -168,8 +168,10 @@ class Gaussian(Likelihood):
 
     * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = exp(s) + `min_variance`; the
       loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²], summed over the targets.
-    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is its
-      maximum-likelihood value, the mean squared residual on the training rows over all draws.
+    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is the
+      mean squared residual on the training rows (of the last call of `partial_fit`) over all
+      draws, each draw's maximum-likelihood value. It holds the spread of the draws as well, so
+      totals err on the wide side where draws differ much.
 
     Parameters
     ----------
@@ -229,7 +231,8 @@ class Gaussian(Likelihood):
         self.location_ = np.average(y, axis=0, weights=sample_weight)
         variance = np.average((y - self.location_) ** 2, axis=0, weights=sample_weight)
         constant = variance <= (10 * np.finfo(float).eps * self.location_) ** 2
-        self.scale_ = np.where(constant, 1.0, np.sqrt(variance))
+        unit = np.where(self.location_ == 0, 1.0, np.minimum(1.0, np.abs(self.location_)))
+        self.scale_ = np.where(constant, unit, np.sqrt(variance))
         if not (np.isfinite(self.location_).all() and np.isfinite(self.scale_).all()):
             raise ValueError("y is too large: its variance is not finite. Rescale y.")
         self.noise_variance_ = np.ones(self.n_targets_)

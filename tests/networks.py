@@ -114,6 +114,17 @@ class Functional(nn.Module):
         return self.b(self.dropout(F.dropout(torch.relu(self.a(x)), 0.5, self.training)))
 
 
+class Head(nn.Module):
+    """A head on a body that the user made elsewhere."""
+
+    def __init__(self, body, n_outputs):
+        super().__init__()
+        self.body, self.head = body, nn.Linear(body.out_features, n_outputs)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.body(x)))
+
+
 class WithSoftmax(Plain):
     def __init__(self, n_features, n_outputs, log=False):
         super().__init__(n_features, n_outputs)

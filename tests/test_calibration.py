@@ -11,14 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV, GroupKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
-from skuq.calibration import TemperatureScaler, _loss, _slope, fit_temperature
+from skuq._temperature import _loss, _slope
+from skuq.calibration import TemperatureScaler, fit_temperature
 from skuq.metrics import expected_calibration_error
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 
@@ -101,7 +102,7 @@ def test_shifts_blocks_and_kinds_of_arrays(monkeypatch):
     assert fit_temperature(logits + shift, y) == pytest.approx(expected)
     assert fit_temperature(torch.tensor(logits), torch.tensor(y)) == expected
     assert fit_temperature(logits.astype(np.float32), y.astype(np.int8)) == pytest.approx(expected)
-    monkeypatch.setattr("skuq.calibration._BLOCK_NUMBERS", 100)
+    monkeypatch.setattr("skuq._temperature._BLOCK_NUMBERS", 100)
     assert fit_temperature(logits, y) == pytest.approx(expected)
 
 
@@ -288,6 +289,25 @@ def test_sample_weight_reaches_estimator_and_temperature(split):
         weighted.temperature_
         != TemperatureScaler(LogisticRegression(), cv=3).fit(X, y).temperature_
     )
+
+
+def test_scores_of_pairs_of_classes_are_not_taken_for_scores_of_classes(split):
+    X, X_test, y, _ = split
+    pairs = SVC(decision_function_shape="ovo").fit(X, y)
+    with pytest.raises(TypeError, match="one score per class"):
+        TemperatureScaler(FrozenEstimator(pairs)).fit(X, y)
+    raw = SVC(decision_function_shape="ovr").fit(X, y)
+    scaler = TemperatureScaler(FrozenEstimator(raw)).fit(X, y)
+    assert np.array_equal(scaler.predict(X_test), raw.predict(X_test))
+
+
+def test_groups_reach_the_folds(split):
+    X, _, y, _ = split
+    groups = np.arange(len(y)) // 10
+    scaler = TemperatureScaler(LogisticRegression(), cv=GroupKFold(3)).fit(X, y, groups=groups)
+    folds = list(GroupKFold(3).split(X, y, groups))
+    expected = TemperatureScaler(LogisticRegression(), cv=folds).fit(X, y)
+    assert scaler.temperature_ == expected.temperature_
 
 
 class Unscored(ClassifierMixin, BaseEstimator):

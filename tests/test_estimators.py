@@ -168,6 +168,19 @@ def test_class_weight_is_sample_weight(blobs):
     )
 
 
+def test_balanced_class_weight_counts_sample_weights(blobs):
+    X, y = blobs
+    counts = np.random.default_rng(0).integers(1, 4, len(y)) * np.where(y == 0, 3, 1)
+    repeated = np.repeat(np.arange(len(y)), counts)
+    options = {
+        "class_weight": "balanced", "precision": "float64", "batch_size": 10_000,
+        "module__dropout": 0.0,
+    }  # fmt: skip
+    weighted = classifier(**options).fit(X, y, sample_weight=counts)
+    twice = classifier(**options).fit(X[repeated], y[repeated])
+    np.testing.assert_allclose(weighted.predict_proba(X), twice.predict_proba(X), rtol=1e-7)
+
+
 # -- labels -----------------------------------------------------------------------------------
 
 
@@ -325,7 +338,10 @@ def test_bad_parameters(options, message, blobs):
         ({"callbacks": ["EarlyStopping"]}, "list of skorch callbacks"),
         ({"iterator_train__batchsize": 3}, r"Did you mean 'batch_size'\?"),
         ({"optimizer__lr": 0.1}, "not a parameter of Adam that can be set"),
-        ({"class_weight": {"Yes": 5.0}}, "class_weight names 'Yes'"),
+        ({"class_weight": {"Yes": 5.0}}, r"class_weight names 'Yes'.*Did you mean 'yes'\?"),
+        ({"class_weight": {"yes": -5.0}}, "must be finite and >= 0"),
+        ({"callbacks__early_stoping__patience": 3}, "there is no such callback"),
+        ({"early_stopping": True, "callbacks": "disable"}, "early_stopping=True needs callbacks"),
     ],
     ids=str,
 )
@@ -411,6 +427,70 @@ def test_rows_that_depend_on_each_other_are_refused(blobs):
 
     with pytest.raises(ValueError, match="change with the other rows"):
         classifier(module=Centred).fit(*blobs)
+
+
+def test_modules_and_tensors_of_the_user_are_copied(blobs):
+    X, y = blobs
+    body = nn.Linear(10, 8)
+    before = body.weight.detach().clone()
+    make = lambda: classifier(DeepEnsemble(2), networks.Head, module__body=body).fit(X, y)
+    one, two = make().predict_proba(X), make().predict_proba(X)
+    assert torch.equal(body.weight, before) and body.training
+    assert np.array_equal(one, two)
+    members = make()._engine.draws.tensors(0, 2)["body.weight"]
+    assert not torch.equal(members[0], members[1]) and not torch.equal(members[0], before)
+
+
+def test_a_closure_over_self_is_refused(blobs):
+    class Closure(networks.Plain):
+        def __init__(self, n_features, n_outputs):
+            super().__init__(n_features, n_outputs)
+            self.call = lambda x: self.layers(x)
+
+        def forward(self, x):
+            return self.call(x)
+
+    with pytest.raises(ValueError, match="a lambda, closure or hook that refers to `self`"):
+        classifier(module=Closure).fit(*blobs)
+
+
+def test_members_that_differ_in_more_than_tensors_are_refused(blobs):
+    class Fourier(networks.Plain):
+        def __init__(self, n_features, n_outputs, buffer):
+            super().__init__(2 * n_features, n_outputs)
+            frequencies = torch.randn(n_features, 2 * n_features)
+            if buffer:
+                self.register_buffer("frequencies", frequencies, persistent=False)
+            else:
+                self.frequencies = frequencies
+
+        def forward(self, x):
+            return super().forward(torch.sin(x @ self.frequencies))
+
+    X, y = blobs
+    with pytest.raises(ValueError, match="registered with register_buffer"):
+        classifier(DeepEnsemble(2), Fourier, module__buffer=False).fit(X, y)
+    classifier(DeepEnsemble(2), Fourier, module__buffer=True).fit(X, y)
+    classifier(PointEstimate(), Fourier, module__buffer=False).fit(X, y)
+
+
+def test_what_a_forward_leaves_behind(blobs):
+    class Leaves(networks.Plain):
+        def forward(self, x):
+            self.auxiliary = self.layers[0](x).square().mean()
+            return super().forward(x)
+
+    classifier(DeepEnsemble(2), Leaves).fit(*blobs)
+
+
+def test_under_another_default_dtype(blobs):
+    X, y = blobs
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert classifier().fit(X, y).score(X, y) > 0.8
+        classifier(module=lambda n_outputs: nn.Sequential(nn.LazyLinear(n_outputs))).fit(X, y)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_lazy_module_and_a_tuple(blobs):
@@ -552,6 +632,17 @@ def test_groups_stay_together(stratify):
     assert 10 <= len(valid) <= 40
 
 
+def test_each_class_keeps_a_row_in_training():
+    from skuq._split import train_valid_indices
+
+    y = np.array([0, 0, 1, 2, 3, 4, 5, 6])
+    for seed in range(20):
+        train, valid = train_valid_indices(y, None, 0.2, seed, True)
+        assert set(y[train]) == set(y) and y[valid] == [0]
+    with pytest.raises(ValueError, match="every class has a single one"):
+        train_valid_indices(np.arange(4), None, 0.2, 0, True)
+
+
 def test_groups_reach_the_split(blobs):
     X, y = blobs
     groups = np.arange(len(y)) // 8
@@ -597,10 +688,22 @@ def test_partial_fit_with_classes_to_come(blobs):
     fitted = classifier().partial_fit(X[y < 2], y[y < 2], classes=[0, 1, 2])
     assert fitted.predict_proba(X).shape == (len(X), 3)
     fitted.partial_fit(X[y == 2], y[y == 2])
+    one = classifier().partial_fit(X[y == 0], y[y == 0], classes=[0, 1, 2])
+    assert one.predict_proba(X).shape == (len(X), 3)
     with pytest.raises(ValueError, match=r"labels \[3\] that are not in the classes"):
         fitted.partial_fit(X, y + 1)
     with pytest.raises(ValueError, match="early_stopping"):
         classifier(early_stopping=True).partial_fit(X, y)
+
+
+def test_partial_fit_takes_new_rates_and_optimizers(blobs):
+    X, y = blobs
+    kept = classifier().partial_fit(X, y)
+    changed = pickle.loads(pickle.dumps(kept)).set_params(lr=1e-30).partial_fit(X, y)
+    assert np.array_equal(changed.predict_proba(X), kept.predict_proba(X))
+    kept.set_params(optimizer=torch.optim.SGD).partial_fit(X, y)
+    with pytest.raises(ValueError, match="training goes on with likelihood=Categorical"):
+        kept.set_params(likelihood=Categorical(0.1)).partial_fit(X, y)
 
 
 def test_partial_fit_of_a_regressor(diabetes):

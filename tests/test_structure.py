@@ -22,7 +22,8 @@ STOREYS = [
     ["_training"],
     ["_network"],
     ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
-    ["modules", "uncertainty", "exceptions", "_optional", "_sklearn_compat"],
+    ["modules", "uncertainty", "exceptions", "_batches", "_temperature"],
+    ["_optional", "_sklearn_compat"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

@@ -19,7 +19,7 @@ from skorch.callbacks import (
 from torch import nn
 
 from skuq import DivergedError, TorchClassifier, TorchRegressor
-from skuq._training import Rows, _SlicedBatches
+from skuq._batches import Rows, SlicedBatches
 from skuq.posteriors import DeepEnsemble, PointEstimate
 from tests import networks
 
@@ -35,13 +35,13 @@ def classifier(**options):
 def batches(n_rows, size, shuffle=True, drop_last=False):
     rows = Rows(torch.arange(n_rows)[:, None].float(), torch.arange(n_rows))
     generator = torch.Generator().manual_seed(0)
-    return _SlicedBatches(rows, size, shuffle, drop_last, generator)
+    return SlicedBatches(rows, size, shuffle, generator, drop_last)
 
 
 @pytest.mark.parametrize(("n_rows", "size"), [(10, 3), (10, 5), (11, 5), (1, 4), (3, 100), (9, 1)])
 @pytest.mark.parametrize("copy_bytes", [0, 2**30])
 def test_batches_hold_every_row_once(n_rows, size, copy_bytes, monkeypatch):
-    monkeypatch.setattr("skuq._training._COPY_BYTES", copy_bytes)
+    monkeypatch.setattr("skuq._batches._COPY_BYTES", copy_bytes)
     iterator = batches(n_rows, size)
     epochs = [list(iterator), list(iterator)]
     for epoch in epochs:
@@ -73,7 +73,7 @@ def test_a_data_loader_where_an_option_needs_one(blobs, untouched_globals):
     X, y = blobs
     sampler = torch.utils.data.SequentialSampler(range(len(y)))
     weight = np.linspace(0.5, 1.5, len(y))
-    loaded = classifier(iterator_train__sampler=sampler, iterator_train__shuffle=False)
+    loaded = classifier(iterator_train__sampler=sampler)
     sliced = classifier(iterator_train__shuffle=False)
     for fitted in (loaded, sliced):
         fitted.fit(X, y, sample_weight=weight)
@@ -83,7 +83,6 @@ def test_a_data_loader_where_an_option_needs_one(blobs, untouched_globals):
 def test_no_batch_at_all(blobs):
     sequential = {
         "iterator_train__sampler": torch.utils.data.SequentialSampler(range(240)),
-        "iterator_train__shuffle": False,
     }
     with pytest.raises(ValueError, match="drop_last=True with fewer rows"):
         classifier(iterator_train__drop_last=True, batch_size=1000, **sequential).fit(*blobs)
@@ -170,6 +169,56 @@ def test_checkpoints(blobs, tmp_path):
     assert fitted.history_[best]["train_loss_best"]
     for name, tensor in fitted.module_.state_dict().items():
         assert torch.equal(tensor, saved[name])
+
+
+class Remembers(Callback):
+    """As users write them: what it keeps is made in its constructor."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.losses.append(net.history[-1]["train_loss"])
+        net.history.record("seen", len(self.losses))
+
+
+def test_a_callback_of_one_s_own(blobs):
+    mine = Remembers()
+    fitted = classifier(callbacks=[mine]).fit(*blobs)
+    assert [epoch["seen"] for epoch in fitted.history_] == [1, 2, 3, 4, 5]
+    assert mine.losses == []  # a copy did the work
+
+
+def test_callbacks_disabled(blobs):
+    X, y = blobs
+    plain = classifier().fit(X, y).predict_proba(X)
+    assert np.array_equal(classifier(callbacks="disable").fit(X, y).predict_proba(X), plain)
+
+
+@pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr", "accuracy"])
+def test_scoring_callbacks_of_a_classifier(scoring, blobs):
+    callbacks = [EpochScoring(scoring, name="score", lower_is_better=False)]
+    fitted = classifier(callbacks=callbacks, early_stopping=True).fit(*blobs)
+    assert np.isfinite([epoch["score"] for epoch in fitted.history_]).all()
+
+
+def test_scoring_callbacks_of_a_regressor(diabetes):
+    callbacks = [EpochScoring("r2", name="score", lower_is_better=False)]
+    fitted = TorchRegressor(
+        posterior=PointEstimate(), callbacks=callbacks, early_stopping=True, max_epochs=60, lr=0.01
+    ).fit(*diabetes)
+    assert max(epoch["score"] for epoch in fitted.history_) > 0.2
+
+
+def test_an_optimizer_made_by_a_function(blobs):
+    import functools
+
+    X, y = blobs
+    made = functools.partial(torch.optim.SGD, momentum=0.9)
+    given = classifier(optimizer=torch.optim.SGD, optimizer__momentum=0.9)
+    expected = given.fit(X, y).predict_proba(X)
+    found = classifier(optimizer=made).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_user_s_early_stopping_stops(blobs):

@@ -6,8 +6,10 @@ from numbers import Integral
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from skuq._engine import Draws
+from skuq._network import call, private_copy
 from skuq._problem import Problem
 from skuq._sklearn_compat import Interval
 from skuq.posteriors._base import Posterior
@@ -63,4 +65,23 @@ class DeepEnsemble(Posterior):
         stacked = {
             name: torch.stack([state[name].detach() for state in states]) for name in states[0]
         }
-        return Draws(networks[0], stacked)
+        draws = Draws(networks[0], stacked)
+        _check_members(draws, networks, problem)
+        return draws
+
+
+def _check_members(draws: Draws, networks: list[nn.Module], problem: Problem) -> None:
+    """Parameters and buffers must be all that members differ in."""
+    for index, network in enumerate(networks):
+        with torch.no_grad():
+            member, draw = (
+                call(private_copy(n), problem.sample, problem.numerics)
+                for n in (network, draws.network(index))
+            )
+        tolerance = problem.numerics.tolerance * (1 + float(member.abs().max()))
+        if not torch.allclose(member, draw, rtol=0, atol=tolerance, equal_nan=True):
+            raise ValueError(
+                f"members of {problem.report.name} differ in more than parameters and buffers: a "
+                "tensor, list or number that the constructor draws at random must be registered "
+                "with register_buffer, or drawn with a seed"
+            )
