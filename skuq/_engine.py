@@ -6,8 +6,12 @@ tensor with a leading axis `n_draws`. `Engine` computes f(x; θ_m, b_m) for all 
 the draw axis only where a value depends on a draw, so whatever comes before the first stacked
 tensor is computed once per row.
 
-Rows are evaluated in chunks of one constant size, the last one padded: the result of a row is then
-bit-equal whatever its neighbours are.
+Rows are evaluated in chunks of one constant size, the last one padded, so that a kernel never
+changes with the number of rows: the result of a row is then bit-equal whatever its neighbours are,
+where the rows of each layer's input begin at multiples of 16 bytes (widths divisible by 4 in
+float32). At other widths MKL's small matrix products depend on the alignment of a row, hence on
+its position, and results are equal to rounding (1e-7); the environment variable
+MKL_CBWR=COMPATIBLE, set before Python starts, makes those bit-equal, too.
 """
 
 from __future__ import annotations

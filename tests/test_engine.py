@@ -282,3 +282,14 @@ def test_a_forward_that_vmap_gets_wrong_is_looped():
     engine = Engine(Draws(module, stacked), x, FLOAT64)
     assert not engine.vectorized
     torch.testing.assert_close(engine(x)[1], 2 * engine(x)[0])
+
+
+def test_at_odd_widths_a_row_gives_the_same_to_rounding():
+    """Small matrix products depend on the alignment of a row; see the engine's docstring."""
+    X, y = problem((17,), 300)
+    classifier = TorchClassifier(
+        posterior=MCDropout(5), max_epochs=2, random_state=0, module__hidden_layer_sizes=(7,)
+    ).fit(X, y)
+    proba = classifier.predict_proba(X)
+    np.testing.assert_allclose(classifier.predict_proba(X[::-1])[::-1], proba, atol=1e-6)
+    np.testing.assert_allclose(classifier.predict_proba(X[41:42]), proba[41:42], atol=1e-6)

@@ -529,6 +529,10 @@ def test_precision(precision, blobs):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torch's compiler imports what it warns of
 def test_compile(blobs):
     X, y = blobs
     compiled = classifier(compile=True).fit(X, y)
