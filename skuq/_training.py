@@ -299,7 +299,7 @@ def _fresh_callbacks(settings: Settings) -> Any:
 
 def _optimizer_defaults(settings: Settings) -> dict[str, Any]:
     """The fused implementation, unless the user chose one."""
-    chosen = {"foreach", "fused", "differentiable", "capturable", "maximize"}
+    chosen = {"foreach", "fused", "differentiable", "capturable"}
     if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
         if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
             return {"optimizer__fused": True}
