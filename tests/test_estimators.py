@@ -292,6 +292,23 @@ def test_homoscedastic_noise_is_the_mean_squared_residual(diabetes):
     np.testing.assert_allclose(fitted.predict_uncertainty(X, "aleatoric"), residual, rtol=1e-5)
 
 
+@pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(7), DeepEnsemble(3)], ids=str)
+def test_intervals_are_quantiles_of_the_mixture(posterior, diabetes):
+    """Between the ends lies the level, by the distribution functions of the draws themselves."""
+    X, y = diabetes
+    fitted = regressor(posterior, precision="float64").fit(X, 1e3 * y)
+    outputs = fitted.draws(torch.as_tensor(X)).detach()
+    mixture = fitted.likelihood_.predictive(outputs)
+    low, high = fitted.predict_interval(X, confidence_level=0.8).T
+    for end, level in ((low, 0.1), (high, 0.9)):
+        reached = mixture.cdf(torch.as_tensor(end)[:, None]).mean(0)[:, 0]
+        np.testing.assert_allclose(reached.numpy(), level, atol=1e-9)
+    mean, std = fitted.predict(X, return_std=True)
+    np.testing.assert_allclose(mean, mixture.mean.mean(0)[:, 0].numpy())
+    total = mixture.variance.mean(0) + mixture.mean.var(0, correction=0)
+    np.testing.assert_allclose(std**2, total[:, 0].numpy())
+
+
 @pytest.mark.parametrize("q", [0, 1, 1.5, [], [[0.5]], np.nan])
 def test_bad_levels(q, diabetes):
     fitted = regressor(max_epochs=1).fit(*diabetes)
