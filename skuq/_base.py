@@ -25,6 +25,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skuq._batches import Rows
+from skuq._data import (
+    checks_of_rows,
+    dense,
+    given_weights,
+    rows_on_device,
+    rows_that_count,
+    train_valid_indices,
+)
 from skuq._engine import Engine
 from skuq._network import Numerics
 from skuq._parameters import DoubleUnderscoreParameters, check_accepted
@@ -33,10 +41,8 @@ from skuq._random import Purpose, derive_seed, root_seed
 from skuq._sklearn_compat import (
     Interval,
     StrOptions,
-    _check_sample_weight,
     validate_parameter_constraints,
 )
-from skuq._split import train_valid_indices
 from skuq._training import Settings, Trained
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
@@ -78,6 +84,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
     histories_: list[list[dict]]
     _engine: Engine
     _root: int  # the seed of the fit
+    _row_shape: tuple[int, ...]
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
     def __init__(
@@ -164,6 +171,8 @@ class TorchEstimator(DoubleUnderscoreParameters):
         """
         return self._fit(X, y, sample_weight, groups)
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def _fit(
         self,
         X: Any,
@@ -174,22 +183,20 @@ class TorchEstimator(DoubleUnderscoreParameters):
         incremental: bool = False,
         classes: Any = None,
     ) -> Any:
-        with torch.inference_mode(False), torch.enable_grad():
-            return self._fit_with_gradients(X, y, sample_weight, groups, incremental, classes)
-
-    def _fit_with_gradients(
-        self, X: Any, y: Any, sample_weight: Any, groups: Any, incremental: bool, classes: Any
-    ) -> Any:
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
             self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
         posterior, likelihood = self._check_parameters(incremental)
         numerics = Numerics.on(self.device, self.precision)
+        # Of images and sequences only the number of dimensions stays the same.
+        reset = not goes_on or len(self._row_shape) > 1
         X, y = validate_data(
-            self, X, y, reset=not goes_on, **_data_options(numerics), **self._target_options
+            self, X, y, reset=reset, **checks_of_rows(numerics), **self._target_options
         )
-        X = _dense(X)
-        if not goes_on:
+        X = dense(X)
+        if goes_on:
+            self._check_dimensions(X)
+        else:
             self._row_shape = X.shape[1:]
         target = self._read_targets(y, reset=not goes_on, classes=classes)
         X, target, weight, groups = self._weighted_rows(X, target, sample_weight, groups)
@@ -206,7 +213,10 @@ class TorchEstimator(DoubleUnderscoreParameters):
             n_classes = len(self.classes_) if self._task == "classification" else None
             likelihood.fit(target, weight, n_classes=n_classes)
             root = root_seed(self.random_state)
-        train, valid = self._rows(X, target, weight, groups, likelihood, numerics, root)
+        rows = rows_on_device(X, likelihood.encode(target), weight, numerics)
+        train, valid = rows, None
+        if self.early_stopping:
+            train, valid = self._split(rows, target, groups, root)
         problem = Problem(
             factory=self.module or MLP,
             module_parameters=self._with_prefix("module"),
@@ -273,66 +283,42 @@ class TorchEstimator(DoubleUnderscoreParameters):
         return posterior, likelihood
 
     def _check_rows(self, X: Any) -> np.ndarray:
-        """X for a prediction. Of images and sequences only the number of dimensions is fixed."""
-        options = _data_options(self._engine.numerics)
+        """X for a prediction."""
+        checks = checks_of_rows(self._engine.numerics)
         if len(self._row_shape) == 1:
-            X = validate_data(self, X, reset=False, **options)
+            X = validate_data(self, X, reset=False, **checks)
         else:
-            X = check_array(X, input_name="X", estimator=self, **options)
+            X = check_array(X, input_name="X", estimator=self, **checks)
+        self._check_dimensions(X)
+        return dense(X)
+
+    def _check_dimensions(self, X: Any) -> None:
         if X.ndim != len(self._row_shape) + 1:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
                 f"of shape {self._row_shape}"
             )
-        return _dense(X)
 
     def _weighted_rows(
         self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
         """Rows that count, with weights of mean 1, or None where all are equal."""
         check_consistent_length(X, target, groups)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        if weight is not None and not weight.any():
-            raise ValueError("sample_weight is zero for every sample; nothing can be learnt")
+        weight = given_weights(sample_weight, X)
         by_class = self._class_weights(target, weight)
         if by_class is not None:
             weight = by_class if weight is None else by_class * weight
-        if weight is None:
-            return X, target, None, groups
-        counts = weight > 0
-        if not counts.any():
-            raise ValueError("the weights of all samples are zero; nothing can be learnt")
-        groups = None if groups is None else np.asarray(groups)[counts]
-        weight = weight[counts] / weight[counts].mean()
-        return X[counts], target[counts], weight, groups
+        return rows_that_count(X, target, weight, groups)
 
-    def _rows(
-        self,
-        X: np.ndarray,
-        target: np.ndarray,
-        weight: np.ndarray | None,
-        groups: Any,
-        likelihood: Likelihood,
-        numerics: Numerics,
-        root: int,
-    ) -> tuple[Rows, Rows | None]:
-        """Training and validation rows on the device."""
-
-        def tensor(values: np.ndarray) -> Tensor:
-            dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-            return torch.tensor(values, dtype=dtype, device=numerics.device)
-
-        weights = None if weight is None else tensor(weight)
-        rows = Rows(tensor(X), tensor(likelihood.encode(target)), weights)
-        if not self.early_stopping:
-            return rows, None
-        stratify = likelihood.task == "classification"
-        seed = derive_seed(root, Purpose.SPLIT)
-        train, valid = train_valid_indices(target, groups, self.validation_fraction, seed, stratify)
+    def _split(self, rows: Rows, target: np.ndarray, groups: Any, root: int) -> tuple[Rows, Rows]:
+        """Training rows, and those that early stopping watches."""
+        train, valid = train_valid_indices(
+            target,
+            groups,
+            self.validation_fraction,
+            derive_seed(root, Purpose.SPLIT),
+            stratify=self._task == "classification",
+        )
         return rows.take(train), rows.take(valid)
 
     def _networks(self, incremental: bool) -> list[Trained]:
@@ -418,13 +404,3 @@ class TorchEstimator(DoubleUnderscoreParameters):
             warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
         self._engine.to(device)
         self.device_ = str(device)
-
-
-def _data_options(numerics: Numerics) -> dict[str, Any]:
-    """How scikit-learn checks X, in fit and in predict."""
-    dtype = np.float64 if numerics.precision == "float64" else np.float32
-    return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
-
-
-def _dense(X: Any) -> np.ndarray:
-    return X.toarray() if hasattr(X, "toarray") else X

@@ -394,6 +394,9 @@ def test_sequences_of_another_length():
     assert "calling Recurrent" in caught.value.__notes__[0]
     with pytest.raises(ValueError, match="NaN"):
         fitted.predict(X * np.nan)
+    fitted.partial_fit(X[:, :3], (X[:, 0, 0] > 0).astype(int))
+    with pytest.raises(ValueError, match="fitted on rows of shape"):
+        fitted.partial_fit(X[:, 0], (X[:, 0, 0] > 0).astype(int))
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -620,15 +623,15 @@ def test_early_stopping_restores_the_best_weights(blobs):
 
 
 def split(y, fitted, groups=None):
+    from skuq._data import train_valid_indices
     from skuq._random import Purpose, derive_seed
-    from skuq._split import train_valid_indices
 
     seed = derive_seed(fitted._root, Purpose.SPLIT)
     return train_valid_indices(y, groups, fitted.validation_fraction, seed, True)
 
 
 def test_validation_rows_are_shuffled_and_stratified():
-    from skuq._split import train_valid_indices
+    from skuq._data import train_valid_indices
 
     y = np.repeat([0, 1, 2, 3], [400, 150, 49, 1])
     train, valid = train_valid_indices(y, None, 0.1, 0, True)
@@ -644,7 +647,7 @@ def test_validation_rows_are_shuffled_and_stratified():
 
 @pytest.mark.parametrize("stratify", [True, False])
 def test_groups_stay_together(stratify):
-    from skuq._split import train_valid_indices
+    from skuq._data import train_valid_indices
 
     groups = np.arange(200) // 10
     y = groups % 2
@@ -654,7 +657,7 @@ def test_groups_stay_together(stratify):
 
 
 def test_each_class_keeps_a_row_in_training():
-    from skuq._split import train_valid_indices
+    from skuq._data import train_valid_indices
 
     y = np.array([0, 0, 1, 2, 3, 4, 5, 6])
     for seed in range(20):

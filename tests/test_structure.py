@@ -17,7 +17,7 @@ STOREYS = [
     ["pipeline"],
     ["estimators"],
     ["_base", "_predict"],
-    ["posteriors", "_split"],
+    ["posteriors", "_data"],
     ["_engine", "_problem"],
     ["_training"],
     ["_network"],

@@ -1,13 +1,70 @@
-"""The rows that early stopping watches."""
+"""From arrays to rows on the device: checks, weights, and what early stopping watches."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
+from torch import Tensor
 
-__all__ = ["train_valid_indices"]
+from skuq._batches import Rows
+from skuq._network import Numerics
+from skuq._sklearn_compat import _check_sample_weight
+
+__all__ = [
+    "checks_of_rows",
+    "dense",
+    "given_weights",
+    "rows_on_device",
+    "rows_that_count",
+    "train_valid_indices",
+]
+
+
+def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
+    """How scikit-learn checks X, in fit and in predict."""
+    dtype = np.float64 if numerics.precision == "float64" else np.float32
+    return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
+
+
+def dense(X: Any) -> np.ndarray:
+    return X.toarray() if hasattr(X, "toarray") else X
+
+
+def given_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """Checked `sample_weight`: finite, not negative, not all zero."""
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero for every sample; nothing can be learnt")
+    return weight
+
+
+def rows_that_count(
+    X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, groups: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+    """Rows of positive weight, and their weights with mean 1."""
+    if weight is None:
+        return X, target, None, groups
+    counts = weight > 0
+    if not counts.any():
+        raise ValueError("the weights of all samples are zero; nothing can be learnt")
+    groups = None if groups is None else np.asarray(groups)[counts]
+    weight = weight[counts] / weight[counts].mean()
+    return X[counts], target[counts], weight, groups
+
+
+def rows_on_device(
+    X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
+) -> Rows:
+    def tensor(values: np.ndarray) -> Tensor:
+        dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
+        return torch.tensor(values, dtype=dtype, device=numerics.device)
+
+    return Rows(tensor(X), tensor(target), None if weight is None else tensor(weight))
 
 
 def train_valid_indices(
