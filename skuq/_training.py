@@ -368,7 +368,10 @@ def train_network(
     net.initialize()
     if resume is not None:
         net.history.extend(copy.deepcopy(resume.history))
-    with driven(module, Sampler(state["dropout"])):
+    noise: Any = Sampler(state["dropout"])
+    if settings.compile:  # a compiled graph cannot draw from a generator of its own
+        noise = torch.compiler.disable(noise.__call__)
+    with driven(module, noise):
         net.partial_fit(train, train.y)
     module.eval().zero_grad(set_to_none=True)
     for layer in module.modules():  # what a forward leaves behind must not hold a graph
