@@ -1,6 +1,7 @@
 """What a user may give to the estimators, and what comes back."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -550,6 +551,7 @@ def test_precision(precision, blobs):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
 def test_compile(blobs):
     X, y = blobs
