@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +64,17 @@ class Numerics:
         """How far two ways of computing the same outputs may lie apart."""
         return TOLERANCE[torch.bfloat16 if self.precision == "bfloat16" else self.dtype]
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
-        )
+    def autocast(self) -> AbstractContextManager:
+        """For a forward: bfloat16, or the dtype of the parameters."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return self.without_autocast()
+
+    def without_autocast(self) -> AbstractContextManager:
+        """Shields from an autocast that the caller may be in."""
+        if torch.is_autocast_enabled(self.device.type):
+            return torch.autocast(self.device.type, enabled=False)
+        return nullcontext()
 
 
 def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tensor:

@@ -99,6 +99,7 @@ class _Net(NeuralNet):
         self.settings = settings
         self.state = state
         self._batch_events = False
+        self._best_losses: dict[str, float] = {}  # by name, of this call of fit
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -205,9 +206,10 @@ class _Net(NeuralNet):
 
     def _record_loss(self, prefix: str, loss: float, n_batches: int) -> None:
         name = f"{prefix}_loss"
-        best = min(self.history[:-1, name], default=float("inf")) if len(self.history) > 1 else None
+        best = self._best_losses.get(name, float("inf"))
+        self._best_losses[name] = min(best, loss)
         self.history.record(name, loss)
-        self.history.record(f"{name}_best", best is None or loss < best)
+        self.history.record(f"{name}_best", loss < best)
         self.history.record(f"{prefix}_batch_count", n_batches)
         if not torch.isfinite(torch.tensor(loss)):
             raise DivergedError(
@@ -371,7 +373,7 @@ def train_network(
     noise: Any = Sampler(state["dropout"])
     if settings.compile:  # a compiled graph cannot draw from a generator of its own
         noise = torch.compiler.disable(noise.__call__)
-    with driven(module, noise):
+    with driven(module, noise), settings.numerics.without_autocast():
         net.partial_fit(train, train.y)
     module.eval().zero_grad(set_to_none=True)
     for layer in module.modules():  # what a forward leaves behind must not hold a graph

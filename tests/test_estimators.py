@@ -564,6 +564,14 @@ def test_compile(blobs):
     )
 
 
+def test_inside_of_autocast(blobs):
+    X, y = blobs
+    expected = classifier(MCDropout(3)).fit(X, y).predict_proba(X)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = classifier(MCDropout(3)).fit(X, y).predict_proba(X)
+    assert np.array_equal(found, expected)
+
+
 def test_before_fit(blobs):
     for ask in ("predict", "predict_proba", "predict_uncertainty", "draws", "predict_draws"):
         with pytest.raises(NotFittedError):
