@@ -123,8 +123,7 @@ class _Net(NeuralNet):
             for _, callback in self.callbacks_
         )
 
-    @property
-    def _full_step(self) -> bool:
+    def _needs_full_steps(self) -> bool:
         """Whether a step must be skorch's own: a callback or the optimizer asks for it."""
         closure = inspect.signature(self.optimizer_.step).parameters.get("closure")
         needs_closure = closure is not None and closure.default is inspect.Parameter.empty
@@ -142,7 +141,7 @@ class _Net(NeuralNet):
         if not self.initialized_:
             self.initialize()
         self._go_on_with_optimizer()
-        self._full_steps = self._full_step
+        self._full_steps = self._needs_full_steps()
         self.notify("on_train_begin", X=X, y=y)
         try:
             self.fit_loop(X, y, **fit_params)

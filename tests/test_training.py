@@ -308,12 +308,12 @@ class Slow(networks.Plain):
 @pytest.mark.parametrize("posterior", [PointEstimate(), DeepEnsemble(2)], ids=str)
 def test_ctrl_c_reaches_the_caller(posterior, blobs):
     network = TorchClassifier(Slow, posterior=posterior, max_epochs=10**6, random_state=0)
+    state = torch.get_rng_state()
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         network.fit(*blobs)
     assert not hasattr(network, "n_iter_")
-    state = torch.get_rng_state()
     assert torch.equal(state, torch.get_rng_state())
 
 
