@@ -354,11 +354,11 @@ class TorchEstimator(DoubleUnderscoreParameters):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_engine")
 
-    def _reduce(self, X: Any, reduction: Callable[[Any], Any]) -> Any:
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
-        X = self._check_rows(X)
-        return self._engine.map(X, lambda output: reduction(self.likelihood_.predictive(output)))
+        X, predictive = self._check_rows(X), self.likelihood_.predictive
+        return self._engine.map(X, lambda out, *rows: reduction(predictive(out), *rows), *aligned)
 
     def draws(self, x: Tensor) -> Tensor:
         """The fitted function draws on torch tensors, differentiable in x.

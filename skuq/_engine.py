@@ -216,7 +216,7 @@ class Engine:
         """
         return self._function()(x)
 
-    def map(self, X: np.ndarray, reduction: Callable[[Tensor], Any]) -> Any:
+    def map(self, X: np.ndarray, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the outputs of all draws, row by row, chunk after chunk.
 
         Parameters
@@ -225,6 +225,8 @@ class Engine:
         reduction : callable
             Maps outputs of shape (n_draws, n_rows, n_outputs), in float64, to a tensor or a tuple
             of tensors with n_rows as their first axis.
+        *aligned : ndarray of shape (n_samples, ...)
+            Reductions also get the same rows of these, as tensors.
 
         Returns
         -------
@@ -233,7 +235,7 @@ class Engine:
         results: list[np.ndarray] = []
         single = False
         for start, output in self._chunks(X):
-            reduced = reduction(output)
+            reduced = reduction(output, *(self._rows(a, start, output) for a in aligned))
             single = isinstance(reduced, Tensor)
             parts = [part.cpu().numpy() for part in ([reduced] if single else reduced)]
             if not results:
@@ -243,15 +245,21 @@ class Engine:
                 rows[...] = part[: len(rows)]
         return results[0] if single else tuple(results)
 
+    def _rows(self, values: np.ndarray, start: int, like: Tensor) -> Tensor:
+        rows = torch.tensor(values[start : start + self.n_rows])
+        return self._padded(rows).to(like.device)
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        missing = self.n_rows - len(rows)
+        return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
+
     @torch.no_grad()
     def _chunks(self, X: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         reduce_on = "cpu" if self.numerics.device.type == "mps" else self.numerics.device
         outputs = self._function()
         for start in range(0, len(X), self.n_rows):
-            rows = torch.tensor(X[start : start + self.n_rows], dtype=self.numerics.dtype)
-            n_rows = len(rows)
-            if n_rows < self.n_rows:
-                rows = torch.cat([rows, rows[:1].expand(self.n_rows - n_rows, *rows.shape[1:])])
+            n_rows = min(self.n_rows, len(X) - start)
+            rows = self._padded(torch.tensor(X[start : start + n_rows], dtype=self.numerics.dtype))
             with explained(type(self.draws.module).__name__, rows):
                 output = outputs(rows.to(self.numerics.device)).to(reduce_on)
             _check_finite(output[:, :n_rows], start)

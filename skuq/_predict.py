@@ -1,8 +1,12 @@
 """What estimators answer, given one thing: how to reduce the predictive distributions of the draws.
 
-A class that mixes one of these in gives ``_reduce(X, reduction)``: `reduction` maps the predictive
-distribution of all draws, of batch shape (n_draws, n_rows, ...), to tensors of n_rows rows. What
-changes the distribution of every draw (a temperature, say) changes every answer at once.
+A class that mixes one of these in gives ``_reduce(X, reduction, *aligned)``: `reduction` maps the
+predictive distribution of all draws, of batch shape (n_draws, n_rows, ...), and the same rows of
+the arrays in `aligned`, to tensors of n_rows rows. What changes the distribution of every draw (a
+temperature, say) changes every answer at once.
+
+A classifier of several labels at once (multilabel) is a distribution over {0, 1} for each label,
+of batch shape (n_draws, n_rows, n_labels).
 """
 
 from __future__ import annotations
@@ -21,7 +25,13 @@ from skuq._mixture import mixture_quantile
 from skuq._sklearn_compat import _num_samples
 from skuq.uncertainty import DECOMPOSITIONS, TOTALS, Uncertainty, _moments
 
-__all__ = ["ClassifierPredictions", "RegressorPredictions"]
+__all__ = [
+    "ClassifierPredictions",
+    "Predictions",
+    "RegressorPredictions",
+    "class_uncertainty",
+    "target_uncertainty",
+]
 
 KINDS = ("total", "aleatoric", "epistemic", "all")
 _MANY_BYTES = 2**30
@@ -36,14 +46,44 @@ def _select(parts: Uncertainty, kind: str) -> Any:
     return parts if kind == "all" else getattr(parts, kind)
 
 
+def class_uncertainty(
+    kind: str = "total", measure: str = "entropy"
+) -> Callable[[Categorical], Any]:
+    """The reduction behind `predict_uncertainty` of a classifier."""
+    _check_kind(kind)
+    if measure in DECOMPOSITIONS:
+        decompose = DECOMPOSITIONS[measure]
+        return lambda predictive: _select(decompose(_class_probabilities(predictive)), kind)
+    if measure not in TOTALS:
+        known = ", ".join(map(repr, (*DECOMPOSITIONS, *TOTALS)))
+        raise ValueError(f"measure must be one of {known}, got {measure!r}")
+    if kind != "total":
+        raise ValueError(
+            f"measure={measure!r} does not decompose: it has kind='total' alone, got "
+            f"kind={kind!r}; use measure='entropy' or 'variance'"
+        )
+    return lambda predictive: TOTALS[measure](_class_probabilities(predictive))
+
+
+def _class_probabilities(predictive: Categorical) -> Tensor:
+    """Of shape (n_draws, n_rows, n_classes, ...), as the measures of uncertainty take them."""
+    return predictive.probs.movedim(-1, 2)
+
+
+def target_uncertainty(kind: str = "total") -> Callable[[Distribution], Any]:
+    """The reduction behind `predict_uncertainty` of a regressor."""
+    _check_kind(kind)
+    return lambda predictive: _select(_moments(predictive.mean, predictive.variance), kind)
+
+
 def _as_uncertainty(result: Any) -> Any:
     return Uncertainty(*result) if isinstance(result, tuple) else result
 
 
-class _Draws:
+class Predictions:
     """Common to both: stacked predictions of the draws."""
 
-    _reduce: Callable[[Any, Callable[[Any], Any]], Any]
+    _reduce: Callable[..., Any]  # see above
 
     def _predict_draws(self, X: Any, reduction: Callable[[Any], Tensor]) -> np.ndarray:
         warned = False
@@ -65,13 +105,14 @@ class _Draws:
         return np.moveaxis(self._reduce(X, rows_first), 1, 0)
 
 
-class ClassifierPredictions(_Draws):
+class ClassifierPredictions(Predictions):
     """The methods of a classifier."""
 
     classes_: np.ndarray
+    _multilabel = False
 
     def _log_proba(self, X: Any) -> np.ndarray:
-        """L, the log of the mean over draws of the probabilities, of shape (n, n_classes)."""
+        """L, the log of the mean over draws of the probabilities, the classes last."""
 
         def reduction(predictive: Categorical) -> Tensor:
             return predictive.logits.logsumexp(0) - math.log(len(predictive.logits))
@@ -96,8 +137,8 @@ class ClassifierPredictions(_Draws):
         ValueError
             If X has NaN, infinity, or another shape than in `fit`.
         """
-        chosen = self._log_proba(X).argmax(axis=1)
-        return self.classes_[chosen]
+        chosen = self._log_proba(X).argmax(axis=-1)
+        return chosen if self._multilabel else self.classes_[chosen]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of the classes, the mean over the draws.
@@ -111,7 +152,8 @@ class ClassifierPredictions(_Draws):
         ndarray of shape (n_samples, n_classes), rows sum to 1; columns as in `classes_`
         """
         proba = np.exp(self._log_proba(X))
-        return proba / proba.sum(axis=1, keepdims=True)
+        proba /= proba.sum(axis=-1, keepdims=True)
+        return proba[..., 1] if self._multilabel else proba
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithms of the mean probabilities, finite where those underflow.
@@ -124,7 +166,8 @@ class ClassifierPredictions(_Draws):
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        return self._log_proba(X)
+        log_proba = self._log_proba(X)
+        return log_proba[..., 1] if self._multilabel else log_proba
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits of the mean prediction: log-probabilities, or log-odds for two classes.
@@ -138,7 +181,8 @@ class ClassifierPredictions(_Draws):
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
         """
         log_proba = self._log_proba(X)
-        return log_proba[:, 1] - log_proba[:, 0] if log_proba.shape[1] == 2 else log_proba
+        binary = log_proba.shape[-1] == 2
+        return log_proba[..., 1] - log_proba[..., 0] if binary else log_proba
 
     def predict_uncertainty(self, X: Any, kind: str = "total", measure: str = "entropy") -> Any:
         """How uncertain the prediction is, for each row.
@@ -162,20 +206,7 @@ class ClassifierPredictions(_Draws):
         ValueError
             For an unknown `kind` or `measure`, or a kind that the measure does not have.
         """
-        _check_kind(kind)
-        if measure in DECOMPOSITIONS:
-            decompose = DECOMPOSITIONS[measure]
-            result = self._reduce(X, lambda predictive: _select(decompose(predictive.probs), kind))
-            return _as_uncertainty(result)
-        if measure not in TOTALS:
-            known = ", ".join(map(repr, (*DECOMPOSITIONS, *TOTALS)))
-            raise ValueError(f"measure must be one of {known}, got {measure!r}")
-        if kind != "total":
-            raise ValueError(
-                f"measure={measure!r} does not decompose: it has kind='total' alone, got "
-                f"kind={kind!r}; use measure='entropy' or 'variance'"
-            )
-        return self._reduce(X, lambda predictive: TOTALS[measure](predictive.probs))
+        return _as_uncertainty(self._reduce(X, class_uncertainty(kind, measure)))
 
     def predict_draws(self, X: Any) -> np.ndarray:
         """Probabilities of every draw.
@@ -188,10 +219,11 @@ class ClassifierPredictions(_Draws):
         -------
         ndarray of shape (n_draws, n_samples, n_classes)
         """
-        return self._predict_draws(X, lambda predictive: predictive.probs)
+        label = (..., 1) if self._multilabel else (...,)
+        return self._predict_draws(X, lambda predictive: predictive.probs[label])
 
 
-class RegressorPredictions(_Draws):
+class RegressorPredictions(Predictions):
     """The methods of a regressor. Everything is in the units of y."""
 
     _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
@@ -238,11 +270,7 @@ class RegressorPredictions(_Draws):
         -------
         ndarray of the shape of y, or Uncertainty of three
         """
-        _check_kind(kind)
-        result = self._reduce(
-            X,
-            lambda predictive: _select(_moments(predictive.mean, predictive.variance), kind),
-        )
+        result = self._reduce(X, target_uncertainty(kind))
         if isinstance(result, tuple):
             return Uncertainty(*map(self._like_target, result))
         return self._like_target(result)

@@ -6,9 +6,11 @@ here walk through the stock ones; `Pipeline` and `make_pipeline` are scikit-lear
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn import pipeline as sklearn_pipeline
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
@@ -21,9 +23,13 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from torch.distributions import Distribution
 
+from skuq._foreign import predictions_of
+from skuq._mixture import Transformed, affine
+from skuq._predict import Predictions, RegressorPredictions
 from skuq._sklearn_compat import BaseSearchCV
-from skuq.uncertainty import Uncertainty
 
 __all__ = [
     "Pipeline",
@@ -38,42 +44,63 @@ _LINEAR_SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 _SEEN_THROUGH = "Pipeline, GridSearchCV and its kin, FrozenEstimator, TransformedTargetRegressor"
 
 
-class _Units:
-    """Maps what a regressor says of z to y = location + slope · z, slope > 0, per target."""
+class _InUnits(RegressorPredictions):
+    """A regressor inside of a TransformedTargetRegressor, in the units of the outermost target."""
 
-    def __init__(self, location: np.ndarray, slope: np.ndarray) -> None:
-        self.location = location
-        self.slope = slope
+    def __init__(self, inner: RegressorPredictions, transformers: list[Any]) -> None:
+        self._inner = inner
+        self._transformers = transformers  # the outermost first
+        self._target_shape = inner._target_shape
 
-    def inside(self, outer: _Units) -> _Units:
-        return _Units(outer.location + outer.slope * self.location, outer.slope * self.slope)
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        def in_units(predictive: Distribution, *rows: Tensor) -> Any:
+            for transformer in reversed(self._transformers):
+                predictive = _pushed_through(transformer, predictive)
+            return reduction(predictive, *rows)
 
-    def values(self, values: np.ndarray) -> np.ndarray:
-        """Of arrays (..., n_targets), or without targets."""
-        return self.location + self.slope * values
-
-    def levels(self, values: np.ndarray) -> np.ndarray:
-        """Of arrays (n_samples, n_levels), or (n_samples, n_targets, n_levels)."""
-        if values.ndim == 2:
-            return self.values(values)
-        return self.location[:, None] + self.slope[:, None] * values
-
-    def variances(self, values: Any) -> Any:
-        if isinstance(values, Uncertainty):
-            return Uncertainty(*map(self.variances, values))
-        return self.slope**2 * values
+        return self._inner._reduce(X, in_units, *aligned)
 
 
-def see_through(estimator: Any, X: Any) -> tuple[Any, Any, _Units | None]:
+def _pushed_through(transformer: Any, predictive: Distribution) -> Distribution:
+    """The distribution of the inverse transform of what `predictive` describes."""
+    n_targets = predictive.batch_shape[-1]
+    if _is_linear(transformer):
+        ends = transformer.inverse_transform(np.repeat([[-1.0], [1.0]], n_targets, axis=1))
+        location, slope = torch.from_numpy(np.stack([ends.mean(0), (ends[1] - ends[0]) / 2]))
+        return affine(predictive, location, slope)
+
+    def through(method: Callable[[np.ndarray], Any]) -> Callable[[Tensor], Tensor]:
+        def mapped(values: Tensor) -> Tensor:
+            with np.errstate(all="ignore"):  # NaN is looked for where it matters
+                result = np.asarray(method(values.reshape(-1, n_targets).cpu().numpy()), float)
+            return torch.from_numpy(result).to(values.device).reshape(values.shape)
+
+        return mapped
+
+    return Transformed(
+        predictive, through(transformer.inverse_transform), through(transformer.transform)
+    )
+
+
+def _is_linear(transformer: Any) -> bool:
+    """Whether a target transformer is known to be linear: then everything is in closed form."""
+    if isinstance(transformer, sklearn_pipeline.Pipeline):
+        return all(step == "passthrough" or _is_linear(step) for _, step in transformer.steps)
+    if isinstance(transformer, FunctionTransformer):
+        return transformer.func is None and transformer.inverse_func is None
+    return isinstance(transformer, _LINEAR_SCALERS)
+
+
+def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
     """The estimator inside of stock scikit-learn objects, and X as it gets it.
 
     Returns
     -------
     estimator : the innermost estimator
     X : transformed by the steps of pipelines around it
-    units : how its targets map to the outermost ones, or None where they are the same
+    transformers : fitted ones of the targets on the way, the outermost first
     """
-    units: _Units | None = None
+    transformers: list[Any] = []
     while True:
         if isinstance(estimator, sklearn_pipeline.Pipeline):
             check_is_fitted(estimator)
@@ -92,37 +119,29 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, _Units | None]:
             estimator = estimator.estimator
         elif isinstance(estimator, TransformedTargetRegressor):
             check_is_fitted(estimator)
-            step = _linear_units(estimator.transformer_)
-            units = step if units is None else step.inside(units)
+            transformers.append(estimator.transformer_)
             estimator = estimator.regressor_
         else:
-            return estimator, X, units
+            return estimator, X, transformers
 
 
-def _linear_units(transformer: Any) -> _Units:
-    """The inverse of a target transformer that is known to be linear."""
-    if not _is_linear(transformer):
-        raise TypeError(
-            f"TransformedTargetRegressor with {transformer} maps targets in a way that is not "
-            "known to be linear, so uncertainty cannot be carried back to the units of y; use "
-            f"{', '.join(s.__name__ for s in _LINEAR_SCALERS)}, or ask its regressor_ in its own "
-            "units"
-        )
-    n_targets = getattr(transformer, "n_features_in_", 1)
-    ends = transformer.inverse_transform(np.repeat([[-1.0], [1.0]], n_targets, axis=1))
-    return _Units(ends.mean(axis=0), (ends[1] - ends[0]) / 2)
+def predictions(estimator: Any, X: Any, **options: Any) -> tuple[Predictions, Any]:
+    """What answers for any fitted scikit-learn object, and X as it takes it.
+
+    Parameters
+    ----------
+    estimator, X : as in `see_through`
+    **options : as in `skuq._foreign.predictions_of`, for what is not skuq's own
+    """
+    leaf, inner, transformers = see_through(estimator, X)
+    found = predictions_of(leaf, **options)
+    if transformers and isinstance(found, RegressorPredictions):
+        return _InUnits(found, transformers), inner
+    return found, inner
 
 
-def _is_linear(transformer: Any) -> bool:
-    if isinstance(transformer, sklearn_pipeline.Pipeline):
-        return all(step == "passthrough" or _is_linear(step) for _, step in transformer.steps)
-    if isinstance(transformer, FunctionTransformer):
-        return transformer.func is None and transformer.inverse_func is None
-    return isinstance(transformer, _LINEAR_SCALERS)
-
-
-def _ask(estimator: Any, X: Any, method: str, **options: Any) -> tuple[Any, _Units | None]:
-    leaf, X, units = see_through(estimator, X)
+def _ask(estimator: Any, X: Any, method: str, **options: Any) -> Any:
+    leaf, inner, transformers = see_through(estimator, X)
     if not hasattr(leaf, method) and hasattr(leaf, "predict_uncertainty"):
         raise TypeError(f"{method} is for regressors; {type(leaf).__name__} is a classifier")
     if not hasattr(leaf, method):
@@ -131,9 +150,12 @@ def _ask(estimator: Any, X: Any, method: str, **options: Any) -> tuple[Any, _Uni
         raise TypeError(
             f"skuq cannot ask {name}{inside} for {method}: it has no such method, and is none of "
             f"the objects that skuq sees through ({_SEEN_THROUGH}). Put a skuq estimator or a "
-            "TemperatureScaler in its place."
+            "calibrator in its place."
         )
-    return getattr(leaf, method)(X, **options), units
+    if transformers:
+        check_is_fitted(leaf)
+        leaf = _InUnits(leaf, transformers)
+    return getattr(leaf, method)(inner, **options)
 
 
 def predict_uncertainty(estimator: Any, X: Any, kind: str = "total", **options: Any) -> Any:
@@ -143,7 +165,9 @@ def predict_uncertainty(estimator: Any, X: Any, kind: str = "total", **options: 
     ----------
     estimator : object
         A fitted skuq estimator, or a scikit-learn Pipeline, search, FrozenEstimator or
-        TransformedTargetRegressor (with a linear transformer) around one.
+        TransformedTargetRegressor around one. Of a nonlinear target transformer, the quantiles of
+        the draws are pushed through its inverse (the mean is then that of y, where scikit-learn's
+        ``predict`` transforms the mean back).
     X : array-like of shape (n_samples, ...)
         As the outermost object takes it.
     kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
@@ -172,8 +196,7 @@ def predict_uncertainty(estimator: Any, X: Any, kind: str = "total", **options: 
     >>> skuq.predict_uncertainty(pipeline, X, kind="epistemic").shape
     (150,)
     """
-    result, units = _ask(estimator, X, "predict_uncertainty", kind=kind, **options)
-    return result if units is None else units.variances(result)
+    return _ask(estimator, X, "predict_uncertainty", kind=kind, **options)
 
 
 def predict_interval(estimator: Any, X: Any, confidence_level: float = 0.9) -> np.ndarray:
@@ -188,8 +211,7 @@ def predict_interval(estimator: Any, X: Any, confidence_level: float = 0.9) -> n
     -------
     ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2), in y's units
     """
-    result, units = _ask(estimator, X, "predict_interval", confidence_level=confidence_level)
-    return result if units is None else units.levels(result)
+    return _ask(estimator, X, "predict_interval", confidence_level=confidence_level)
 
 
 def predict_quantiles(estimator: Any, X: Any, q: Any) -> np.ndarray:
@@ -204,8 +226,7 @@ def predict_quantiles(estimator: Any, X: Any, q: Any) -> np.ndarray:
     -------
     ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
     """
-    result, units = _ask(estimator, X, "predict_quantiles", q=q)
-    return result if units is None else units.levels(result)
+    return _ask(estimator, X, "predict_quantiles", q=q)
 
 
 def predict_draws(estimator: Any, X: Any) -> np.ndarray:
@@ -219,8 +240,7 @@ def predict_draws(estimator: Any, X: Any) -> np.ndarray:
     -------
     ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
     """
-    result, units = _ask(estimator, X, "predict_draws")
-    return result if units is None else units.values(result)
+    return _ask(estimator, X, "predict_draws")
 
 
 def _final_has(method: str) -> Any:

@@ -15,7 +15,7 @@ STOREYS = [
     ["skuq"],
     ["calibration", "metrics"],
     ["pipeline"],
-    ["estimators"],
+    ["estimators", "_foreign"],
     ["_base", "_predict"],
     ["posteriors", "_data"],
     ["_engine", "_problem"],

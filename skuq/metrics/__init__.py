@@ -1,7 +1,98 @@
-"""Metrics: is an uncertainty honest? Pure functions, scorers and pictures."""
+"""How good an uncertainty is: functions of (y_true, ...), scorers, displays."""
 
-from skuq.metrics._calibration import expected_calibration_error
+from skuq.metrics._calibration import (
+    canonical_calibration_error,
+    expected_calibration_error,
+    smooth_calibration_error,
+)
 from skuq.metrics._display import ReliabilityDisplay
-from skuq.metrics._scorers import ece_scorer
+from skuq.metrics._intervals import (
+    interval_score,
+    mean_interval_width,
+    pinball_loss,
+    prediction_interval_coverage,
+    quantile_calibration_error,
+)
+from skuq.metrics._proper import (
+    BrierDecomposition,
+    brier_decomposition,
+    brier_score,
+    negative_log_likelihood,
+)
+from skuq.metrics._regression import (
+    crps,
+    expected_normalized_calibration_error,
+    gaussian_nll,
+    pit_values,
+    sharpness,
+)
+from skuq.metrics._scorers import (
+    UncertaintyScorer,
+    UncertaintyScorers,
+    aurc_scorer,
+    brier_scorer,
+    classwise_ece_scorer,
+    crps_scorer,
+    ece_scorer,
+    error_auroc_scorer,
+    interval_score_scorer,
+    make_uncertainty_scorer,
+    nll_scorer,
+    picp_scorer,
+    uncertainty_scorers,
+)
+from skuq.metrics._selective import (
+    RiskCoverageCurve,
+    SelectiveGuarantee,
+    accuracy_at_coverage,
+    area_under_risk_coverage,
+    coverage_at_risk,
+    risk_coverage_curve,
+    uncertainty_error_auroc,
+)
 
-__all__ = ["ReliabilityDisplay", "ece_scorer", "expected_calibration_error"]
+__all__ = [
+    # classification
+    "expected_calibration_error",
+    "canonical_calibration_error",
+    "smooth_calibration_error",
+    "negative_log_likelihood",
+    "brier_score",
+    "brier_decomposition",
+    "BrierDecomposition",
+    # regression
+    "gaussian_nll",
+    "crps",
+    "interval_score",
+    "pinball_loss",
+    "prediction_interval_coverage",
+    "mean_interval_width",
+    "expected_normalized_calibration_error",
+    "quantile_calibration_error",
+    "sharpness",
+    "pit_values",
+    # any uncertainty
+    "risk_coverage_curve",
+    "RiskCoverageCurve",
+    "area_under_risk_coverage",
+    "uncertainty_error_auroc",
+    "accuracy_at_coverage",
+    "coverage_at_risk",
+    "SelectiveGuarantee",
+    # scorers
+    "make_uncertainty_scorer",
+    "uncertainty_scorers",
+    "UncertaintyScorer",
+    "UncertaintyScorers",
+    "ece_scorer",
+    "classwise_ece_scorer",
+    "nll_scorer",
+    "brier_scorer",
+    "crps_scorer",
+    "picp_scorer",
+    "interval_score_scorer",
+    "aurc_scorer",
+    "error_auroc_scorer",
+    # pictures
+    "ReliabilityDisplay",
+]

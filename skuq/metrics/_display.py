@@ -9,10 +9,10 @@ import numpy as np
 from skuq._optional import import_optional
 from skuq.metrics._calibration import (
     bin_statistics,
-    check_probabilities,
     confidence_and_hit,
     expected_calibration_error,
 )
+from skuq.metrics._checks import check_probabilities
 
 __all__ = ["ReliabilityDisplay"]
 

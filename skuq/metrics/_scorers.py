@@ -1,44 +1,412 @@
-"""Scorers: plain callables ``scorer(estimator, X, y)``, greater is better.
+"""Scorers: callables ``scorer(estimator, X, y, sample_weight=None)``, greater is better.
 
-They work wherever scikit-learn takes ``scoring=``, on stock Pipelines and searches, too.
+They work wherever scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
+TransformedTargetRegressor and searches around them, and on scikit-learn's own classifiers and
+regressors with ``predict(X, return_std=True)``, as one draw.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.metrics import get_scorer
+from torch import Tensor
+from torch.distributions import Distribution
+
+from skuq._mixture import mixture_crps, mixture_log_prob, mixture_quantile
+from skuq._predict import (
+    ClassifierPredictions,
+    Predictions,
+    class_uncertainty,
+    target_uncertainty,
+)
 from skuq.metrics._calibration import expected_calibration_error
+from skuq.metrics._checks import check_level, check_option, check_weight
+from skuq.metrics._intervals import interval_score, prediction_interval_coverage
+from skuq.metrics._proper import brier_score
+from skuq.metrics._selective import area_under_risk_coverage, uncertainty_error_auroc
+from skuq.pipeline import predictions
 
-__all__ = ["ece_scorer"]
+__all__ = [
+    "UncertaintyScorer",
+    "UncertaintyScorers",
+    "aurc_scorer",
+    "brier_scorer",
+    "classwise_ece_scorer",
+    "crps_scorer",
+    "ece_scorer",
+    "error_auroc_scorer",
+    "interval_score_scorer",
+    "make_uncertainty_scorer",
+    "nll_scorer",
+    "picp_scorer",
+    "uncertainty_scorers",
+]
 
 
-def ece_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-    """Negated `expected_calibration_error` (15 uniform bins, top label): greater is better.
+# ---------------------------------------------------------------------------------------------
+# What metrics need of the predictive distributions. Each is a reduction to tensors of n_rows
+# rows, and what makes the arguments of the metric of the arrays that come back.
+
+
+class _Need:
+    tasks = ("classification", "regression")
+
+    def __init__(self, asked: Predictions, options: dict[str, Any]) -> None:
+        self.asked = asked
+        self.classifies = isinstance(asked, ClassifierPredictions)
+        self.options = options
+        task = "classification" if self.classifies else "regression"
+        if task not in self.tasks:
+            raise TypeError(f"this scorer is for {self.tasks[0]}, got a model for {task}")
+
+    def reduce(self, predictive: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return arrays
+
+    def keywords(self) -> dict[str, Any]:
+        """What the metric is told, if it has such parameters."""
+        return {"labels": self.asked.classes_} if self.classifies else {}  # type: ignore[attr-defined]
+
+
+class _Proba(_Need):
+    tasks = ("classification",)
+
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        return (predictive.probs.mean(0),)
+
+
+class _Draws(_Need):
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        draws = predictive.probs if self.classifies else predictive.mean
+        return (draws.movedim(0, 1),)
+
+    def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return (np.moveaxis(arrays[0], 1, 0),)
+
+
+class _Uncertainty(_Need):
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        if self.classifies:
+            chosen = predictive.probs.mean(0).argmax(-1)
+            return chosen, class_uncertainty(**self.options)(predictive)
+        return predictive.mean.mean(0), target_uncertainty(**self.options)(predictive)
+
+    def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        if self.classifies:
+            return self.asked.classes_[arrays[0]], arrays[1]  # type: ignore[attr-defined]
+        return tuple(map(self.asked._like_target, arrays))  # type: ignore[attr-defined]
+
+    def keywords(self) -> dict[str, Any]:
+        return {"loss": "zero_one" if self.classifies else "squared"}
+
+
+class _Interval(_Need):
+    tasks = ("regression",)
+
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        tail = (1 - self.options.get("confidence_level", 0.9)) / 2
+        ends = [mixture_quantile(predictive, level) for level in (tail, 1 - tail)]
+        return (torch.stack(ends, dim=-1),)
+
+    def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return (self.asked._like_target(arrays[0]),)  # type: ignore[attr-defined]
+
+    def keywords(self) -> dict[str, Any]:
+        return {"confidence_level": self.options.get("confidence_level", 0.9)}
+
+
+class _LogLikelihood(_Need):
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        if not self.classifies:
+            return (mixture_log_prob(predictive, y),)
+        of_label = predictive.logits.log_softmax(-1)[:, torch.arange(len(y)), y]
+        return (of_label.logsumexp(0) - math.log(len(of_label)),)
+
+
+class _Crps(_Need):
+    tasks = ("regression",)
+
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        return (mixture_crps(predictive, y).mean(-1),)
+
+
+_NEEDS: dict[str, type[_Need]] = {
+    "proba": _Proba,
+    "interval": _Interval,
+    "uncertainty": _Uncertainty,
+    "draws": _Draws,
+    "log_likelihood": _LogLikelihood,
+    "crps": _Crps,
+}
+_OPTIONS = {"interval": ("confidence_level",), "uncertainty": ("kind", "measure")}
+
+
+def _evaluate(
+    scorers: list[UncertaintyScorer], estimator: Any, X: Any, y: Any, sample_weight: Any
+) -> list[float]:
+    """The scores, from one evaluation of the posterior."""
+    asked, X = predictions(estimator, X)
+    needs = [_NEEDS[s.needs](asked, s._options()) for s in scorers]
+    target = _encode(asked, y)
+    counts: list[int] = []
+
+    def reduction(predictive: Distribution, rows: Tensor) -> tuple[Tensor, ...]:
+        parts = [need.reduce(predictive, rows) for need in needs]
+        counts[:] = map(len, parts)
+        return tuple(tensor for part in parts for tensor in part)
+
+    arrays = list(asked._reduce(X, reduction, target))
+    scores = []
+    for scorer, need, count in zip(scorers, needs, counts):
+        arguments, arrays = tuple(arrays[:count]), arrays[count:]
+        scores.append(scorer._score(y, need.arguments(arguments), need.keywords(), sample_weight))
+    return scores
+
+
+def _encode(asked: Predictions, y: Any) -> np.ndarray:
+    """Targets as reductions take them: class indices, or floats (n_samples, n_targets)."""
+    if not isinstance(asked, ClassifierPredictions):
+        values = np.asarray(y, dtype=float)
+        if not np.isfinite(values).all():
+            raise ValueError("y contains NaN or infinity")
+        return values.reshape(len(values), -1)
+    labels = np.asarray(y)
+    index = np.searchsorted(asked.classes_, labels).clip(max=len(asked.classes_) - 1)
+    if not np.array_equal(asked.classes_[index], labels):
+        raise ValueError(
+            f"y contains labels {np.setdiff1d(labels, asked.classes_)[:5]} that the estimator was "
+            f"not fitted on; its classes are {asked.classes_}"
+        )
+    return index
+
+
+# ---------------------------------------------------------------------------------------------
+# Scorers
+
+
+class UncertaintyScorer(BaseEstimator):
+    """A metric of uncertainty as a scorer; made by `make_uncertainty_scorer`.
+
+    Takes ``sample_weight`` by scikit-learn's metadata routing:
+    ``scorer.set_score_request(sample_weight=True)``.
+    """
+
+    def __init__(
+        self,
+        metric: Callable[..., float],
+        needs: str = "proba",
+        greater_is_better: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.metric = metric
+        self.needs = needs
+        self.greater_is_better = greater_is_better
+        self.options = options
+
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        return self.score(estimator, X, y, sample_weight)
+
+    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The score of a fitted estimator: greater is better.
+
+        Parameters
+        ----------
+        estimator : fitted estimator
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        return _evaluate([self], estimator, X, y, sample_weight)[0]
+
+    def _options(self) -> dict[str, Any]:
+        """The options that change what is asked of the estimator."""
+        options = self.options or {}
+        return {name: options[name] for name in _OPTIONS.get(self.needs, ()) if name in options}
+
+    def _score(
+        self,
+        y: Any,
+        arguments: tuple[np.ndarray, ...],
+        keywords: dict[str, Any],
+        sample_weight: Any,
+    ) -> float:
+        known = inspect.signature(self.metric).parameters
+        given = {name: value for name, value in keywords.items() if name in known}
+        asked = _OPTIONS.get(self.needs, ())
+        for name, value in (self.options or {}).items():
+            if name in known or name not in asked:
+                given[name] = value
+        if sample_weight is not None:
+            given["sample_weight"] = sample_weight
+        value = float(self.metric(y, *arguments, **given))
+        return value if self.greater_is_better else -value
+
+
+class UncertaintyScorers(BaseEstimator):
+    """Several scorers, one evaluation of the posterior; made by `uncertainty_scorers`."""
+
+    def __init__(self, scorers: dict[str, Any]) -> None:
+        self.scorers = scorers
+
+    def __call__(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
+    ) -> dict[str, float]:
+        return self.score(estimator, X, y, sample_weight)
+
+    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """A score by name; parameters as in `UncertaintyScorer.score`."""
+        ours = {n: s for n, s in self.scorers.items() if isinstance(s, UncertaintyScorer)}
+        found = dict(zip(ours, _evaluate(list(ours.values()), estimator, X, y, sample_weight)))
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return {
+            name: found[name] if name in found else scorer(estimator, X, y, **weight)
+            for name, scorer in self.scorers.items()
+        }
+
+
+def make_uncertainty_scorer(
+    metric: Callable[..., float],
+    *,
+    needs: str = "proba",
+    greater_is_better: bool = True,
+    **options: Any,
+) -> UncertaintyScorer:
+    """A scorer of a function of the targets and of what an estimator predicts.
 
     Parameters
     ----------
-    estimator : fitted classifier with `predict_proba` and `classes_`
-    X : array-like of shape (n_samples, ...)
-    y : array-like of shape (n_samples,)
-    sample_weight : array-like of shape (n_samples,), default=None
+    metric : callable
+        ``metric(y_true, *needed, **options)`` gives a number. It gets ``labels`` (the classes),
+        ``loss``, ``confidence_level`` and ``sample_weight`` if it has such parameters and they
+        apply.
+    needs : {"proba", "interval", "uncertainty", "draws", "log_likelihood", "crps"}, \
+            default="proba"
+        What it gets after `y_true`:
+
+        * "proba": probabilities (n_samples, n_classes);
+        * "interval": lower and upper ends on the last axis, of a regressor; its option
+          ``confidence_level`` is 0.9 by default;
+        * "uncertainty": predictions, and uncertainties (n_samples,) of the options ``kind`` and
+          ``measure`` of `predict_uncertainty`;
+        * "draws": as `predict_draws` gives them;
+        * "log_likelihood", "crps": of each sample (n_samples,), under the predictive mixture.
+    greater_is_better : bool, default=True
+        Whether to keep the sign; else the score is negated.
+    **options
+        Passed to the metric, and to what it needs.
 
     Returns
     -------
-    float in [-1, 0]
+    UncertaintyScorer, for ``scoring=``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skuq import TorchClassifier
+    >>> from skuq.metrics import accuracy_at_coverage, make_uncertainty_scorer
+    >>> scorer = make_uncertainty_scorer(accuracy_at_coverage, needs="uncertainty", coverage=0.5)
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = TorchClassifier(lr=0.01, max_epochs=5, random_state=0)
+    >>> cross_val_score(network, X, y, scoring=scorer, cv=3).shape
+    (3,)
+    """
+    check_option("needs", needs, tuple(_NEEDS))
+    if not callable(metric):
+        raise TypeError(f"metric must be a function of (y_true, ...), got {metric!r}")
+    if "confidence_level" in options:
+        check_level("confidence_level", options["confidence_level"])
+    return UncertaintyScorer(metric, needs, greater_is_better, options or None)
+
+
+def uncertainty_scorers(scorers: dict[str, Any] | None = None, **named: Any) -> UncertaintyScorers:
+    """Several scorers as one that returns a dict, for ``scoring=`` of searches and validation.
+
+    Where each scorer by itself would evaluate the posterior, these share one evaluation per
+    estimator and data set.
+
+    Parameters
+    ----------
+    scorers : dict of scorers or names, default=None
+        Those that are not skuq's (scikit-learn's names, other callables) are called one by one.
+    **named : the same as keywords
+
+    Returns
+    -------
+    UncertaintyScorers
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.model_selection import cross_validate
-    >>> from skuq.metrics import ece_scorer
+    >>> from skuq import TorchClassifier
+    >>> from skuq.metrics import aurc_scorer, ece_scorer, nll_scorer, uncertainty_scorers
+    >>> scoring = uncertainty_scorers(nll=nll_scorer, ece=ece_scorer, aurc=aurc_scorer)
     >>> X, y = load_iris(return_X_y=True)
-    >>> scores = cross_validate(LogisticRegression(max_iter=500), X, y, scoring=ece_scorer)
-    >>> bool((scores["test_score"] <= 0).all())
-    True
+    >>> network = TorchClassifier(lr=0.01, max_epochs=5, random_state=0)
+    >>> sorted(cross_validate(network, X, y, scoring=scoring, cv=3))[2:]
+    ['test_aurc', 'test_ece', 'test_nll']
     """
-    proba = estimator.predict_proba(X)
-    error = expected_calibration_error(
-        y, proba, labels=estimator.classes_, sample_weight=sample_weight
+    together = {**(scorers or {}), **named}
+    if not together:
+        raise ValueError("uncertainty_scorers needs at least one scorer")
+    return UncertaintyScorers(
+        {name: get_scorer(s) if isinstance(s, str) else s for name, s in together.items()}
     )
-    return -error
+
+
+def _mean_of_rows(y_true: Any, rows: np.ndarray, *, sample_weight: Any = None) -> float:
+    return float(np.average(rows, weights=check_weight(sample_weight, len(rows))))
+
+
+def _coverage_gap(
+    y_true: Any, interval: Any, *, confidence_level: float, sample_weight: Any = None
+) -> float:
+    coverage = prediction_interval_coverage(y_true, interval, sample_weight=sample_weight)
+    return abs(coverage - confidence_level)
+
+
+def picp_scorer(confidence_level: float = 0.9) -> UncertaintyScorer:
+    """A scorer of intervals: −|coverage − confidence_level|, 0 at best.
+
+    Coverage alone is no score: the widest intervals would win.
+
+    Parameters
+    ----------
+    confidence_level : float in (0, 1), default=0.9
+
+    Returns
+    -------
+    UncertaintyScorer
+    """
+    return make_uncertainty_scorer(
+        _coverage_gap, needs="interval", greater_is_better=False, confidence_level=confidence_level
+    )
+
+
+def _lower(metric: Callable[..., float], needs: str, **options: Any) -> UncertaintyScorer:
+    return make_uncertainty_scorer(metric, needs=needs, greater_is_better=False, **options)
+
+
+ece_scorer = _lower(expected_calibration_error, "proba")
+classwise_ece_scorer = _lower(expected_calibration_error, "proba", kind="classwise")
+brier_scorer = _lower(brier_score, "proba")
+nll_scorer = make_uncertainty_scorer(_mean_of_rows, needs="log_likelihood")
+crps_scorer = _lower(_mean_of_rows, "crps")
+interval_score_scorer = _lower(interval_score, "interval")
+aurc_scorer = _lower(area_under_risk_coverage, "uncertainty")
+error_auroc_scorer = make_uncertainty_scorer(uncertainty_error_auroc, needs="uncertainty")

@@ -1,0 +1,126 @@
+"""scikit-learn's own estimators, seen as a posterior of one draw."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Normal
+
+from skuq._predict import ClassifierPredictions, Predictions, RegressorPredictions
+from skuq._sklearn_compat import _num_samples
+
+__all__ = ["predictions_of"]
+
+_SMALLEST_STD = 1e-150  # a Gaussian process can be certain
+
+
+def predictions_of(
+    estimator: Any, *, logits: bool = False, multilabel: bool = False
+) -> Predictions:
+    """What answers for a fitted estimator: itself, or one draw made of what it predicts.
+
+    Parameters
+    ----------
+    estimator : skuq estimator, classifier with `predict_proba` or `decision_function`, or \
+            regressor whose `predict` takes ``return_std=True``
+    logits : bool, default=False
+        Whether a classifier's `decision_function` is asked before its `predict_proba`.
+    multilabel : bool, default=False
+        Whether the classifier was fitted on indicators of several labels.
+    """
+    if isinstance(estimator, Predictions):
+        return estimator
+    if is_classifier(estimator):
+        return _Classifier(estimator, logits, multilabel)
+    if "return_std" in inspect.signature(getattr(estimator, "predict", len)).parameters:
+        return _Regressor(estimator)
+    raise TypeError(
+        f"{type(estimator).__name__} gives no predictive distribution: it is no skuq estimator, no "
+        "classifier, and its predict does not take return_std=True"
+    )
+
+
+def _apply(
+    reduction: Callable[..., Any], predictive: Distribution, aligned: tuple[np.ndarray, ...]
+) -> Any:
+    reduced = reduction(predictive, *map(torch.tensor, aligned))
+    if isinstance(reduced, Tensor):
+        return reduced.numpy()
+    return tuple(part.numpy() for part in reduced)
+
+
+class _Classifier(ClassifierPredictions):
+    def __init__(self, estimator: Any, logits: bool, multilabel: bool) -> None:
+        self.estimator = estimator
+        self.logits = logits
+        self.multilabel = multilabel
+        self.classes_ = estimator.classes_
+
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        scores = self._scores(X) if self.logits else None
+        if scores is not None:
+            predictive = Categorical(logits=torch.from_numpy(scores)[None], validate_args=False)
+        else:
+            proba = torch.from_numpy(self._proba(X))[None]
+            smallest = np.finfo(float).eps
+            predictive = Categorical(logits=proba.clamp(min=smallest).log(), validate_args=False)
+            predictive.probs = proba  # to the bit: metrics bin it
+        return _apply(reduction, predictive, aligned)
+
+    def _scores(self, X: Any) -> np.ndarray | None:
+        """Logits (n_samples, n_classes) or (n_samples, n_labels, 2), if they are to be had."""
+        if not hasattr(self.estimator, "decision_function"):
+            return None
+        scores = np.asarray(self.estimator.decision_function(X), dtype=float)
+        if self.multilabel or (scores.ndim == 1 and len(self.classes_) == 2):
+            return np.stack([np.zeros_like(scores), scores], axis=-1)
+        # One-vs-one machines may give a score per pair.
+        pairwise = getattr(self.estimator, "decision_function_shape", None) == "ovo"
+        fits = scores.shape == (_num_samples(X), len(self.classes_)) and not pairwise
+        return scores if fits else None
+
+    def _proba(self, X: Any) -> np.ndarray:
+        if not hasattr(self.estimator, "predict_proba"):
+            raise TypeError(
+                f"{type(self.estimator).__name__} has neither predict_proba nor a "
+                "decision_function with one score per class; one of them is needed"
+            )
+        proba = self.estimator.predict_proba(X)
+        if self.multilabel:
+            if isinstance(proba, list):  # forests and neighbours give an array per label
+                if any(part.shape[1] != 2 for part in proba):
+                    raise ValueError("each label must be 0 in some rows and 1 in others")
+                proba = np.stack([part[:, 1] for part in proba], axis=1)
+            return np.stack([1 - proba, proba], axis=-1)
+        proba = np.asarray(proba, dtype=float)
+        if proba.ndim != 2 or np.abs(proba.sum(axis=1) - 1).max() > 1e-4:
+            raise ValueError(
+                f"predict_proba of {type(self.estimator).__name__} must give rows that sum to 1 "
+                f"over its classes, got shape {proba.shape}; multilabel classifiers can only be "
+                "calibrated"
+            )
+        return proba
+
+
+class _Regressor(RegressorPredictions):
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+        self._target_shape = ()
+
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        mean, std = (np.asarray(part, float) for part in self.estimator.predict(X, return_std=True))
+        if mean.ndim > 1:
+            self._target_shape = mean.shape[1:]
+        shape = (1, len(mean), -1)
+        normal = Normal(
+            torch.from_numpy(mean).reshape(shape),
+            torch.from_numpy(std).reshape(shape).clamp(min=_SMALLEST_STD),
+            validate_args=False,
+        )
+        return _apply(reduction, normal, aligned)

@@ -1,0 +1,120 @@
+"""What every metric checks first. Bad input never yields a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+__all__ = ["check_option", "check_probabilities", "check_real", "check_weight", "weighted_mean"]
+
+
+def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def check_n_bins(n_bins: int) -> None:
+    if not isinstance(n_bins, int | np.integer) or isinstance(n_bins, bool) or n_bins < 1:
+        raise ValueError(f"n_bins must be an integer of at least 1, got {n_bins!r}")
+
+
+def check_level(name: str, value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
+    """Weights as floats; None (all equal) stays None."""
+    if n_samples == 0:
+        raise ValueError("y_true is empty: a metric needs at least 1 sample")
+    if sample_weight is None:
+        return None
+    weight = column_or_1d(sample_weight).astype(float)
+    if len(weight) != n_samples:
+        raise ValueError(f"sample_weight must hold {n_samples} numbers, got {len(weight)}")
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight must be finite, not negative and not all zero")
+    return weight
+
+
+def check_real(name: str, values: Any, *, allow_infinite: bool = False) -> np.ndarray:
+    """Numbers as float64, none of them NaN."""
+    if values is None:
+        raise ValueError(f"{name} must be an array of numbers, got None")
+    array = np.asarray(values, dtype=float)
+    if np.isnan(array).any() or not (allow_infinite or np.isfinite(array).all()):
+        raise ValueError(f"{name} contains NaN{'' if allow_infinite else ' or infinity'}")
+    return array
+
+
+def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
+    """The mean over the samples (the first axis) by weight, and evenly over all others."""
+    return float(np.average(values.reshape(len(values), -1).mean(axis=1), weights=weight))
+
+
+def check_probabilities(
+    y_true: Any, y_proba: Any, labels: Any, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Indices of the true classes, probabilities of shape (n, n_classes), weights.
+
+    A `y_proba` of one dimension is the probability of the second of two classes. Rows of weight
+    zero are left out.
+    """
+    y_true = column_or_1d(y_true)
+    proba = np.asarray(y_proba, dtype=float)
+    check_consistent_length(y_true, proba)
+    weight = check_weight(sample_weight, len(y_true))
+    if proba.ndim == 1:
+        _check_range(proba)
+        proba = np.column_stack([1 - proba, proba])
+    elif proba.ndim != 2 or proba.shape[1] < 2:
+        raise ValueError(
+            f"y_proba must have shape (n_samples,) or (n_samples, n_classes), got {proba.shape}"
+        )
+    else:
+        _check_range(proba)
+        if np.abs(proba.sum(axis=1) - 1).max() > 1e-4:
+            raise ValueError("the rows of y_proba must sum to 1")
+    index = _class_indices(y_true, labels, proba.shape[1])
+    if weight is not None and not weight.all():
+        kept = weight > 0
+        index, proba, weight = index[kept], proba[kept], weight[kept]
+    return index, proba.clip(0, 1), weight
+
+
+def _check_range(proba: np.ndarray) -> None:
+    low, high = proba.min(), proba.max()  # NaN if any is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("y_proba contains NaN or infinity")
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise ValueError(f"y_proba must lie in [0, 1], got values from {low:.3g} to {high:.3g}")
+
+
+def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray:
+    if labels is None and n_classes == 2 and y_true.dtype.kind in "bui":
+        low, high = y_true.min(), y_true.max()
+        if low >= 0 and high <= 1:  # the common case, without a sort
+            return y_true.astype(np.intp)
+    if labels is not None:
+        classes = np.asarray(labels)
+        if not np.array_equal(classes, np.unique(classes)):
+            raise ValueError("labels must be sorted and without repetition, as in classes_")
+    else:
+        classes = np.unique(y_true)
+        if n_classes == 2 and np.isin(classes.astype(object), [0, 1]).all():
+            classes = np.array([0, 1], dtype=y_true.dtype)
+    if len(classes) != n_classes:
+        raise ValueError(
+            f"y_proba has {n_classes} columns, but {len(classes)} labels are known: pass "
+            "labels=classifier.classes_"
+        )
+    index = np.searchsorted(classes, y_true).clip(max=len(classes) - 1)
+    if not np.array_equal(classes[index], y_true):
+        raise ValueError(
+            f"y_true contains labels {np.setdiff1d(y_true, classes)[:5]} that are not among "
+            f"labels={classes}"
+        )
+    return index

@@ -1,0 +1,239 @@
+"""Predicted distributions of real targets against what came: scores, coverage, calibration.
+
+A predicted normal distribution is given by `mean` and `std` of the shape of y; an equal mixture of
+them (the draws of a posterior) by a further first axis. ``std=None`` makes points of them, so the
+draws of an ensemble are then an empirical distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skuq._mixture import normal_mixture_crps
+from skuq.metrics._checks import (
+    check_n_bins,
+    check_real,
+    check_weight,
+    weighted_mean,
+)
+
+__all__ = [
+    "crps",
+    "expected_normalized_calibration_error",
+    "gaussian_nll",
+    "pit_values",
+    "sharpness",
+]
+
+
+def _check_normals(
+    y_true: Any, mean: Any, std: Any, sample_weight: Any, *, points: bool = True
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray | None]:
+    """y of shape (n, ...), means and standard deviations of shape (n_draws, n, ...), weights."""
+    y, means = check_real("y_true", y_true), check_real("mean", mean)
+    weight = check_weight(sample_weight, len(y) if y.ndim else 0)
+    if means.shape == y.shape:
+        means = means[None]
+    if means.shape[1:] != y.shape or not len(means):
+        raise ValueError(
+            f"mean must have the shape of y_true, {y.shape}, or (n_draws, *{y.shape}), got "
+            f"{means.shape}"
+        )
+    if std is None and points:
+        stds = np.zeros_like(means)
+    else:
+        stds = check_real("std", std)
+        if stds.shape != np.shape(mean):
+            raise ValueError(f"std must have the shape of mean, {np.shape(mean)}, got {stds.shape}")
+        if (stds < 0).any() or not (points or stds.all()):
+            raise ValueError(f"std must be {'>= 0' if points else 'positive'}")
+        stds = stds.reshape(means.shape)
+    return torch.tensor(y), torch.tensor(means), torch.tensor(stds), weight
+
+
+def gaussian_nll(y_true: Any, mean: Any, std: Any, *, sample_weight: Any = None) -> float:
+    """Negative log-likelihood of a normal distribution, or of an equal mixture of them.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        Several targets are independent given the draw: their densities multiply.
+    mean, std : array-like of the shape of y_true, or (n_draws, *shape of y_true)
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    Returns
+    -------
+    float, in nats per sample (it depends on the unit of y)
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or a std is not positive.
+
+    Examples
+    --------
+    >>> from skuq.metrics import gaussian_nll
+    >>> round(gaussian_nll([0.0], [0.0], [1.0]), 4)                      # ½ log 2π
+    0.9189
+    """
+    y, means, stds, weight = _check_normals(y_true, mean, std, sample_weight, points=False)
+    log_density = -0.5 * ((y - means) / stds).square() - stds.log() - 0.5 * math.log(2 * math.pi)
+    joint = log_density.reshape(*means.shape[:2], -1).sum(-1)
+    return weighted_mean((math.log(len(joint)) - joint.logsumexp(0)).numpy(), weight)
+
+
+def crps(y_true: Any, mean: Any, std: Any = None, *, sample_weight: Any = None) -> float:
+    """Continuous ranked probability score, E|Y − y| − ½ E|Y − Y'|: lower is better [1]_.
+
+    Closed forms: of a normal distribution, σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π]; of an equal mixture
+    of them [2]_; and of points.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+    mean : array-like of the shape of y_true, or (n_draws, *shape of y_true)
+    std : array-like of the shape of `mean`, default=None
+        None or 0: points. The score of one point is the absolute error.
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    Returns
+    -------
+    float, in the unit of y; the mean over targets
+
+    References
+    ----------
+    .. [1] T. Gneiting and A. Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation",
+       JASA 102, 2007, doi:10.1198/016214506000001437.
+    .. [2] E. Grimit, T. Gneiting, V. Berrocal, N. Johnson, "The continuous ranked probability
+       score for circular variables and its application to mesoscale forecast ensemble
+       verification", QJRMS 132, 2006, doi:10.1256/qj.05.235.
+
+    Examples
+    --------
+    >>> from skuq.metrics import crps
+    >>> round(crps([0.0], [0.0], [1.0]), 4)
+    0.2337
+    >>> crps([3.0], [1.0])
+    2.0
+    """
+    y, means, stds, weight = _check_normals(y_true, mean, std, sample_weight)
+    return weighted_mean(normal_mixture_crps(y, means, stds).numpy(), weight)
+
+
+def pit_values(y_true: Any, mean: Any, std: Any = None) -> np.ndarray:
+    """Probability integral transform: the predicted probability of at most y, F(y) [1]_.
+
+    Uniform on [0, 1] for calibrated predictions; shaped like a U where they are too narrow.
+
+    Parameters
+    ----------
+    y_true, mean, std : as in `crps`
+        Among points, those equal to y count half.
+
+    Returns
+    -------
+    ndarray of the shape of y_true
+
+    References
+    ----------
+    .. [1] T. Gneiting, F. Balabdaoui, A. Raftery, "Probabilistic forecasts, calibration and
+       sharpness", JRSS B 69, 2007, doi:10.1111/j.1467-9868.2007.00587.x.
+
+    Examples
+    --------
+    >>> from skuq.metrics import pit_values
+    >>> pit_values([0.0, 1.0], [0.0, 0.0], [1.0, 1.0]).round(3)
+    array([0.5  , 0.841])
+    """
+    y, means, stds, _ = _check_normals(y_true, mean, std, None)
+    distance = y - means
+    steps = 0.5 * (1 + distance.sign())
+    smooth = torch.special.ndtr(distance / torch.where(stds > 0, stds, 1))
+    return torch.where(stds > 0, smooth, steps).mean(0).numpy()
+
+
+def expected_normalized_calibration_error(
+    y_true: Any, mean: Any, std: Any, *, n_bins: int = 10, sample_weight: Any = None
+) -> float:
+    """ENCE: mean over bins of |RMSE − root mean variance| / root mean variance [1]_.
+
+    Samples are put into bins of equal weight by their predicted std (equal ones share a bin).
+
+    Parameters
+    ----------
+    y_true, mean, std : array-like of shape (n_samples,) or (n_samples, n_targets)
+        Several targets are binned each by itself, and their errors averaged.
+    n_bins : int, default=10
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    Returns
+    -------
+    float >= 0
+
+    References
+    ----------
+    .. [1] D. Levi, L. Gispan, N. Giladi, E. Fetaya, "Evaluating and Calibrating Uncertainty
+       Prediction in Regression Tasks", Sensors 22, 2022, arXiv:1905.11659.
+
+    Examples
+    --------
+    >>> from skuq.metrics import expected_normalized_calibration_error
+    >>> expected_normalized_calibration_error([1.0, -1.0], [0.0, 0.0], [2.0, 2.0])
+    0.5
+    """
+    check_n_bins(n_bins)
+    y, means, stds, weight = _check_normals(y_true, mean, std, sample_weight, points=False)
+    if len(means) > 1:
+        raise ValueError(
+            "mean and std must have the shape of y_true: combine draws first, as "
+            "predict(X, return_std=True) does"
+        )
+    shares = np.ones(len(y)) if weight is None else weight
+    shares, kept = shares[shares > 0], shares > 0
+    residuals = (y - means[0]).numpy()[kept].reshape(len(shares), -1)
+    spreads = stds[0].numpy()[kept].reshape(len(shares), -1)
+    errors = []
+    for residual, spread in zip(residuals.T, spreads.T):
+        levels = np.linspace(0, 1, n_bins + 1)
+        edges = np.unique(np.quantile(spread, levels, weights=shares, method="inverted_cdf"))
+        index = (np.searchsorted(edges, spread, side="left") - 1).clip(0)
+        size = np.bincount(index, shares)
+        filled = size > 0
+        square, variance = (
+            np.bincount(index, shares * values**2)[filled] / size[filled]
+            for values in (residual, spread)
+        )
+        errors.append(np.mean(np.abs(np.sqrt(square / variance) - 1)))
+    return float(np.mean(errors))
+
+
+def sharpness(std: Any, *, sample_weight: Any = None) -> float:
+    """Root mean square of predicted standard deviations: how narrow predictions are.
+
+    It says nothing of whether they are right: compare it among calibrated models.
+
+    Parameters
+    ----------
+    std : array-like of shape (n_samples,) or (n_samples, n_targets)
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    Returns
+    -------
+    float >= 0, in the unit of y
+
+    Examples
+    --------
+    >>> from skuq.metrics import sharpness
+    >>> round(sharpness([3.0, 4.0, 5.0, 2.0]) ** 2, 6)
+    13.5
+    """
+    stds = check_real("std", std)
+    if (stds < 0).any():
+        raise ValueError("std must be >= 0")
+    weight = check_weight(sample_weight, len(stds) if stds.ndim else 0)
+    return math.sqrt(weighted_mean(stds**2, weight))

@@ -1,0 +1,403 @@
+"""Selective prediction: what an uncertainty is worth for telling which predictions to trust."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.validation import check_consistent_length
+
+from skuq.metrics._checks import check_level, check_option, check_real, check_weight
+
+__all__ = [
+    "RiskCoverageCurve",
+    "SelectiveGuarantee",
+    "accuracy_at_coverage",
+    "area_under_risk_coverage",
+    "coverage_at_risk",
+    "risk_coverage_curve",
+    "uncertainty_error_auroc",
+]
+
+
+class RiskCoverageCurve(NamedTuple):
+    """Of the k most certain samples, for k = 1 … n.
+
+    Attributes
+    ----------
+    coverage : ndarray of shape (n_samples,)
+        Share of the samples (by weight) that is kept, increasing to 1.
+    risk : ndarray of shape (n_samples,)
+        Their mean loss.
+    threshold : ndarray of shape (n_samples,)
+        The largest uncertainty among them.
+    """
+
+    coverage: np.ndarray
+    risk: np.ndarray
+    threshold: np.ndarray
+
+
+class SelectiveGuarantee(NamedTuple):
+    """What `coverage_at_risk` found.
+
+    Attributes
+    ----------
+    coverage : float
+        Share of the samples that is kept; 0 where no threshold will do.
+    threshold : float
+        Keep the samples whose uncertainty is at most this; −inf where none will do.
+    risk : float
+        The error rate among the kept; NaN where nothing is kept.
+    bound : float
+        With probability 1 − delta the true error rate of kept samples is at most this; NaN
+        without `delta`.
+    """
+
+    coverage: float
+    threshold: float
+    risk: float
+    bound: float
+
+
+_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "zero_one": lambda y_true, y_pred: y_true != y_pred,
+    "squared": lambda y_true, y_pred: (y_true - y_pred) ** 2,
+    "absolute": lambda y_true, y_pred: np.abs(y_true - y_pred),
+}
+
+
+def sample_losses(y_true: Any, y_pred: Any, loss: Any) -> np.ndarray:
+    """The loss of each sample, averaged over targets where there are several."""
+    truth, predicted = np.asarray(y_true), np.asarray(y_pred)
+    check_consistent_length(truth, predicted)
+    if truth.shape != predicted.shape:
+        raise ValueError(
+            f"y_true and y_pred must have one shape, got {truth.shape} and {predicted.shape}"
+        )
+    if callable(loss):
+        losses = np.asarray(loss(truth, predicted), dtype=float)
+    else:
+        check_option("loss", loss, tuple(_LOSSES))
+        if loss != "zero_one":
+            truth, predicted = check_real("y_true", truth), check_real("y_pred", predicted)
+        losses = np.asarray(_LOSSES[loss](truth, predicted), dtype=float)
+    if losses.shape[:1] != truth.shape[:1]:
+        raise ValueError(f"loss must give a number per sample, got shape {losses.shape}")
+    return check_real("loss", losses.reshape(len(losses), -1).mean(axis=1))
+
+
+def _check(
+    y_true: Any, y_pred: Any, uncertainty: Any, loss: Any, sample_weight: Any, at_least: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Losses, uncertainties and weights of the samples that have a weight."""
+    scores = check_real("uncertainty", uncertainty, allow_infinite=True)
+    check_consistent_length(y_true, scores)
+    weight = check_weight(sample_weight, len(scores))
+    losses = sample_losses(y_true, y_pred, loss)
+    if scores.ndim != 1:
+        raise ValueError(
+            f"uncertainty must have shape (n_samples,), got {scores.shape}: with several targets, "
+            "reduce them to one number per sample, by a mean, say"
+        )
+    weight = np.ones(len(scores)) if weight is None else weight
+    kept = weight > 0
+    if kept.sum() < at_least:
+        raise ValueError(f"at least {at_least} samples are needed, got {kept.sum()}")
+    return losses[kept], scores[kept], weight[kept]
+
+
+def _curve(losses: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> RiskCoverageCurve:
+    """Samples of one uncertainty share their mean loss: the average over their orders."""
+    order = np.argsort(scores, kind="stable")
+    levels, group = np.unique(scores[order], return_inverse=True)
+    kept, lost = weight[order], (weight * losses)[order]
+    by_group = np.bincount(group, lost) / np.bincount(group, kept)
+    if len(levels) < len(order):
+        kept = (np.bincount(group, kept) / np.bincount(group))[group]  # so do their weights
+    coverage = kept.cumsum()
+    risk = (kept * by_group[group]).cumsum() / coverage
+    return RiskCoverageCurve(coverage / coverage[-1], risk, levels[group])
+
+
+def risk_coverage_curve(
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    *,
+    loss: Any = "zero_one",
+    sample_weight: Any = None,
+) -> RiskCoverageCurve:
+    """Mean loss of the most certain samples, against how many of them are kept [1]_.
+
+    Samples of equal uncertainty share their mean loss, so the order of rows does not matter.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n_samples,) or (n_samples, n_targets)
+    uncertainty : array-like of shape (n_samples,)
+        Higher is more uncertain; any unit.
+    loss : {"zero_one", "squared", "absolute"} or callable, default="zero_one"
+        A callable maps (y_true, y_pred) to a loss per sample.
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    Returns
+    -------
+    RiskCoverageCurve of coverage, risk and threshold
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 samples, or NaN.
+
+    References
+    ----------
+    .. [1] R. El-Yaniv and Y. Wiener, "On the Foundations of Noise-free Selective Classification",
+       JMLR 11, 2010, https://www.jmlr.org/papers/v11/el-yaniv10a.html.
+
+    Examples
+    --------
+    >>> from skuq.metrics import risk_coverage_curve
+    >>> curve = risk_coverage_curve([0, 1, 1, 0], [0, 1, 0, 0], [0.1, 0.2, 0.9, 0.3])
+    >>> curve.coverage.tolist(), curve.risk.tolist()
+    ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.0, 0.25])
+    """
+    return _curve(*_check(y_true, y_pred, uncertainty, loss, sample_weight))
+
+
+def area_under_risk_coverage(
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    *,
+    loss: Any = "zero_one",
+    method: str = "mean",
+    excess: bool = False,
+    sample_weight: Any = None,
+) -> float:
+    """Area under the risk–coverage curve (AURC): lower is better.
+
+    Parameters
+    ----------
+    y_true, y_pred, uncertainty, loss, sample_weight : as in `risk_coverage_curve`
+    method : {"mean", "trapezoid", "generalized"}, default="mean"
+        "mean": the mean of the risk over all coverages 1/n … 1 [1]_. "trapezoid": the integral by
+        the trapezoid rule from 1/n to 1, divided by 1 − 1/n, another published number.
+        "generalized": AUGRC [2]_, the integral of the share of samples that are kept and lose,
+        from coverage 0; at 0/1 loss it is (1 − AUROC)·acc·(1 − acc) + (1 − acc)²/2.
+    excess : bool, default=False
+        Subtract the area of the oracle, which keeps the samples of smallest loss first
+        (E-AURC [1]_).
+
+    Returns
+    -------
+    float, in units of the loss: 0 if nothing is lost; the mean loss (half of it for
+    "generalized") where the uncertainty is constant
+
+    References
+    ----------
+    .. [1] Y. Geifman, G. Uziel, R. El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
+       Classifiers", ICLR 2019, arXiv:1805.08206.
+    .. [2] J. Traub et al., "Overcoming Common Flaws in the Evaluation of Selective Classification
+       Systems", NeurIPS 2024, arXiv:2407.01032.
+
+    Examples
+    --------
+    >>> from skuq.metrics import area_under_risk_coverage
+    >>> y_true, y_pred, uncertainty = [1, 1, 1], [1, 0, 1], [0.3, 0.4, 0.2]
+    >>> round(area_under_risk_coverage(y_true, y_pred, uncertainty), 4)
+    0.1111
+    >>> round(area_under_risk_coverage(y_true, y_pred, uncertainty, method="trapezoid"), 4)
+    0.0833
+    """
+    check_option("method", method, ("mean", "trapezoid", "generalized"))
+    losses, scores, weight = _check(y_true, y_pred, uncertainty, loss, sample_weight)
+    area = _area(_curve(losses, scores, weight), method)
+    if excess:
+        area -= _area(_curve(losses, losses, weight), method)
+    return area
+
+
+def _area(curve: RiskCoverageCurve, method: str) -> float:
+    coverage, risk = curve.coverage, curve.risk
+    if method == "mean":
+        return float(np.diff(coverage, prepend=0) @ risk)
+    if method == "trapezoid":
+        return float(np.trapezoid(risk, coverage) / (1 - coverage[0]))
+    return float(np.trapezoid(np.append(0, coverage * risk), np.append(0, coverage)))
+
+
+def uncertainty_error_auroc(
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    *,
+    loss: Any = "zero_one",
+    sample_weight: Any = None,
+) -> float:
+    """How well the uncertainty tells errors from right predictions: area under the ROC curve.
+
+    The probability that an error is more uncertain than a right prediction, ties counting half.
+
+    Parameters
+    ----------
+    y_true, y_pred, uncertainty, sample_weight : as in `risk_coverage_curve`
+    loss : "zero_one" or callable, default="zero_one"
+        A callable must give 0 (right) or 1 (an error).
+
+    Returns
+    -------
+    float in [0, 1]; 0.5 is chance. NaN, with a warning, where all or none are errors.
+
+    Warns
+    -----
+    UndefinedMetricWarning
+        If all or none of the predictions are errors.
+
+    Examples
+    --------
+    >>> from skuq.metrics import uncertainty_error_auroc
+    >>> uncertainty_error_auroc([0, 1, 1, 0], [0, 1, 0, 0], [0.1, 0.2, 0.9, 0.3])
+    1.0
+    """
+    losses, scores, weight = _check(y_true, y_pred, uncertainty, loss, sample_weight, at_least=1)
+    errors = _as_errors(losses)
+    if errors.all() or not errors.any():
+        which = "all" if errors.all() else "none"
+        warnings.warn(
+            f"{which} of the predictions are errors: their AUROC is not defined, NaN is returned",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+        return float("nan")
+    # An infinite uncertainty is a rank like any other.
+    ranks = np.unique(scores, return_inverse=True)[1]
+    return float(roc_auc_score(errors, ranks, sample_weight=weight))
+
+
+def _as_errors(losses: np.ndarray) -> np.ndarray:
+    if not np.isin(losses, [0, 1]).all():
+        raise ValueError("the loss must be 0 (right) or 1 (an error) for every sample")
+    return losses == 1
+
+
+def accuracy_at_coverage(
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    *,
+    coverage: float = 0.8,
+    sample_weight: Any = None,
+) -> float:
+    """Accuracy on the most certain samples, the fewest that make up this share.
+
+    Parameters
+    ----------
+    y_true, y_pred, uncertainty, sample_weight : as in `risk_coverage_curve`
+    coverage : float in (0, 1], default=0.8
+
+    Returns
+    -------
+    float in [0, 1]
+        Where the share cuts through samples of equal uncertainty, the mean over their orders.
+
+    Examples
+    --------
+    >>> from skuq.metrics import accuracy_at_coverage
+    >>> accuracy_at_coverage([0, 1, 1, 0], [0, 1, 0, 0], [0.1, 0.2, 0.9, 0.3], coverage=0.75)
+    1.0
+    """
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage must lie in (0, 1], got {coverage!r}")
+    losses, scores, weight = _check(
+        y_true, y_pred, uncertainty, "zero_one", sample_weight, at_least=1
+    )
+    curve = _curve(losses, scores, weight)
+    reached = np.flatnonzero(curve.coverage >= coverage - 1e-9)
+    return float(1 - curve.risk[reached[0]])
+
+
+def coverage_at_risk(
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    *,
+    risk: float,
+    delta: float | None = 0.001,
+) -> SelectiveGuarantee:
+    """The largest share of samples that can be kept at an error rate of at most `risk`.
+
+    With `delta`, the threshold comes with a guarantee [1]_: on new samples of the same
+    distribution the error rate of kept ones is at most `risk`, with probability 1 − delta over the
+    samples given here. A binary search tests at most k = ⌊log₂ n⌋ + 1 thresholds, each by the
+    upper limit of its binomial tail at level delta/k. The samples must have trained nothing.
+
+    Parameters
+    ----------
+    y_true, y_pred, uncertainty : as in `risk_coverage_curve`
+    risk : float in (0, 1)
+        The error rate that is allowed.
+    delta : float in (0, 1) or None, default=0.001
+        None asks for the error rate of these samples alone, without a guarantee.
+
+    Returns
+    -------
+    SelectiveGuarantee of coverage, threshold, risk and bound
+
+    References
+    ----------
+    .. [1] Y. Geifman and R. El-Yaniv, "Selective Classification for Deep Neural Networks",
+       NeurIPS 2017, arXiv:1705.08500.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq.metrics import coverage_at_risk
+    >>> y_true, uncertainty = np.zeros(1000), np.linspace(0, 1, 1000)
+    >>> y_pred = uncertainty > 0.7                          # the 300 most uncertain are wrong
+    >>> coverage_at_risk(y_true, y_pred, uncertainty, risk=0.02, delta=None).coverage
+    0.714
+    >>> coverage_at_risk(y_true, y_pred, uncertainty, risk=0.02).coverage
+    0.702
+    """
+    risk = check_level("risk", risk)
+    losses, scores, _ = _check(y_true, y_pred, uncertainty, "zero_one", None, at_least=1)
+    order = np.argsort(scores, kind="stable")
+    ordered, errors = scores[order], losses[order].cumsum()
+    # A threshold keeps all samples of its uncertainty.
+    kept = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
+    wrong = errors[kept - 1]
+    if delta is None:
+        fits = np.flatnonzero(wrong <= risk * kept)
+        chosen = fits[-1] if len(fits) else None
+        bound = np.full(len(kept), np.nan)
+    else:
+        level = check_level("delta", delta) / len(scores).bit_length()
+        bound = stats.beta.ppf(1 - level, wrong + 1, kept - wrong)
+        bound[wrong == kept] = 1.0
+        chosen = _search(bound, risk)
+    if chosen is None:
+        return SelectiveGuarantee(0.0, -np.inf, np.nan, np.nan)
+    return SelectiveGuarantee(
+        coverage=float(kept[chosen] / len(scores)),
+        threshold=float(ordered[kept[chosen] - 1]),
+        risk=float(wrong[chosen] / kept[chosen]),
+        bound=float(bound[chosen]),
+    )
+
+
+def _search(bound: np.ndarray, risk: float) -> int | None:
+    """The last threshold whose bound holds that a binary search meets, of ⌊log₂ n⌋ + 1 at most."""
+    chosen, low, high = None, 0, len(bound) - 1
+    while low <= high:
+        middle = (low + high + 1) // 2
+        if bound[middle] <= risk:
+            chosen, low = middle, middle + 1
+        else:
+            high = middle - 1
+    return chosen
