@@ -154,12 +154,12 @@ class _ByQuantiles(Distribution):
 
     def _mean_and_variance(self) -> tuple[Tensor, Tensor]:
         if self._moments is None:
-            centre, first, second = None, None, None
-            for share, quantile in self._nodes():
-                if centre is None:
-                    centre, first, second = quantile, torch.zeros_like(quantile), 0.0
-                first = first + share * (quantile - centre)
-                second = second + share * (quantile - centre).square()
+            nodes = self._nodes()
+            _, centre = next(nodes)
+            first, second = torch.zeros_like(centre), torch.zeros_like(centre)
+            for share, quantile in nodes:
+                first += share * (quantile - centre)
+                second += share * (quantile - centre).square()
             self._moments = centre + first, (second - first.square()).clamp(min=0)
         return self._moments
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
+from skuq._bins import Bins, bin_statistics, uniform_index
 from skuq.metrics._checks import check_n_bins, check_option, check_probabilities
 
 __all__ = [
@@ -17,72 +18,6 @@ __all__ = [
     "expected_calibration_error",
     "smooth_calibration_error",
 ]
-
-_BLOCK = 2**16  # rows whose temporaries stay in the cache
-
-
-class Bins(NamedTuple):
-    """Of each bin that is not empty: its weight share, mean confidence and frequency of success."""
-
-    share: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    n_effective: np.ndarray  # (Σw)²/Σw²: with equal weights, the number of rows
-    edges: np.ndarray  # (n_bins, 2)
-
-
-def bin_statistics(
-    confidence: np.ndarray,
-    hit: np.ndarray,
-    weight: np.ndarray | None,
-    n_bins: int,
-    strategy: str,
-) -> Bins:
-    """Bins are closed on the right; the first also holds 0. Empty ones are left out."""
-    levels = np.linspace(0, 1, n_bins + 1)
-    if strategy == "quantile":
-        method = "inverted_cdf"
-        levels = np.unique(np.quantile(confidence, levels, weights=weight, method=method))
-    n_bins = max(1, len(levels) - 1)
-    counts, sums, hits, squares = np.zeros((4, n_bins))
-    for start in range(0, len(confidence), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        block = confidence[rows]
-        if strategy == "uniform":
-            index = _uniform_index(block, levels)
-        else:
-            index = np.searchsorted(levels, block, side="left") - 1
-            index.clip(0, n_bins - 1, out=index)
-        if weight is None:
-            both = np.bincount(index + n_bins * hit[rows], minlength=2 * n_bins)
-            counts += both[:n_bins] + both[n_bins:]
-            hits += both[n_bins:]
-            sums += np.bincount(index, block, n_bins)
-        else:
-            w = weight[rows]
-            counts += np.bincount(index, w, n_bins)
-            squares += np.bincount(index, w * w, n_bins)
-            hits += np.bincount(index, w * hit[rows], n_bins)
-            sums += np.bincount(index, w * block, n_bins)
-    kept = np.flatnonzero(counts > 0)
-    edges = np.stack([levels[:n_bins], levels[-n_bins:]], axis=1)
-    return Bins(
-        share=counts[kept] / counts.sum(),
-        confidence=sums[kept] / counts[kept],
-        accuracy=hits[kept] / counts[kept],
-        n_effective=counts[kept] if weight is None else counts[kept] ** 2 / squares[kept],
-        edges=edges[kept],
-    )
-
-
-def _uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Bins (levels[i], levels[i + 1]] of equal width, exactly as a search finds them."""
-    n_bins = len(levels) - 1
-    guess = (confidence * n_bins).astype(np.intp)  # right but for rounding at the edges
-    np.minimum(guess, n_bins - 1, out=guess)
-    guess -= confidence <= levels[guess]
-    guess += confidence > levels[guess + 1]
-    return np.maximum(guess, 0, out=guess)
 
 
 def confidence_and_hit(
@@ -238,7 +173,7 @@ def canonical_calibration_error(
     check_n_bins(n_bins)
     y, proba, weight = check_probabilities(y_true, y_proba, labels, sample_weight)
     weight = np.ones(len(y)) if weight is None else weight
-    cells = _uniform_index(proba, np.linspace(0, 1, n_bins + 1))
+    cells = uniform_index(proba, np.linspace(0, 1, n_bins + 1))
     _, cell = np.unique(cells, axis=0, return_inverse=True)
     excess = 0.0
     for k in range(proba.shape[1]):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from skuq._bins import bin_statistics
 from skuq._optional import import_optional
 from skuq.metrics._calibration import (
-    bin_statistics,
     confidence_and_hit,
     expected_calibration_error,
 )

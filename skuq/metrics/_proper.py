@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skuq.metrics._calibration import bin_statistics, confidence_and_hit
+from skuq._bins import bin_statistics
+from skuq.metrics._calibration import confidence_and_hit
 from skuq.metrics._checks import check_n_bins, check_option, check_probabilities
 
 __all__ = ["BrierDecomposition", "brier_decomposition", "brier_score", "negative_log_likelihood"]

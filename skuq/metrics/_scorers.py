@@ -56,7 +56,7 @@ __all__ = [
 
 
 class _Need:
-    tasks = ("classification", "regression")
+    tasks: tuple[str, ...] = ("classification", "regression")
 
     def __init__(self, asked: Predictions, options: dict[str, Any]) -> None:
         self.asked = asked

@@ -1,13 +1,10 @@
-"""Temperature scaling: the right T, on any labels, and never for the worse."""
+"""Calibrators of classifiers: every answer is calibrated, on any labels."""
 
 import numpy as np
 import pytest
-import torch
-from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits, make_classification
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -18,148 +15,9 @@ from sklearn.svm import SVC
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
-from skuq._temperature import _loss, _slope
 from skuq.calibration import TemperatureScaler, fit_temperature
 from skuq.metrics import expected_calibration_error
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
-
-
-def planted(temperature, n=20_000, n_draws=0, seed=0):
-    """Labels drawn from (the mean of) softmax(z), and logits T·z."""
-    random = np.random.default_rng(seed)
-    z = 1.5 * random.normal(size=(max(n_draws, 1), n, 4))
-    proba = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
-    cumulative = proba.mean(0).cumsum(1)
-    y = (random.random((n, 1)) > cumulative).sum(1).clip(max=3)
-    return temperature * (z if n_draws else z[0]), y
-
-
-def tensors(logits, y):
-    draws = torch.as_tensor(logits)
-    draws = draws if draws.ndim == 3 else draws[None]
-    weight = torch.full((len(y),), 1 / len(y), dtype=torch.float64)
-    return draws, torch.as_tensor(y), weight
-
-
-# -- arrays -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5, 8.0])
-@pytest.mark.parametrize("n_draws", [0, 5])
-def test_a_planted_temperature_is_found(temperature, n_draws):
-    logits, y = planted(temperature, n_draws=n_draws)
-    assert fit_temperature(logits, y) == pytest.approx(temperature, rel=0.05)
-
-
-def test_newton_reaches_the_stationary_point():
-    """There the mean logit of the label equals the mean expected logit."""
-    logits, y = planted(2.5)
-    arrays = tensors(logits, y)
-    fitted = fit_temperature(logits, y)
-    assert abs(_slope(*arrays, 1 / fitted)[0]) <= 1e-10
-    scipy = minimize_scalar(lambda t: _loss(*arrays, t), bounds=(0.1, 10), method="bounded")
-    assert _loss(*arrays, fitted) <= scipy.fun + 1e-15
-
-
-def test_slope_is_the_derivative_of_the_loss():
-    arrays = tensors(*planted(2.5, n=50))
-    beta, h = 0.7, 1e-5
-    first, second = _slope(*arrays, beta)
-    losses = [_loss(*arrays, 1 / (beta + d)) for d in (-h, 0, h)]
-    assert first == pytest.approx((losses[2] - losses[0]) / (2 * h), rel=1e-6)
-    assert second == pytest.approx((losses[2] - 2 * losses[1] + losses[0]) / h**2, rel=1e-3)
-
-
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.filterwarnings("ignore:the temperature is at its bound")
-def test_never_worse_than_one_and_as_good_as_a_fine_grid(seed):
-    random = np.random.default_rng(seed)
-    logits = random.lognormal(sigma=2) * random.normal(size=(3, 8, 3))
-    y = np.r_[0, 1, random.integers(0, 3, 6)]
-    arrays = tensors(logits, y)
-    grid = np.exp(np.linspace(np.log(0.01), np.log(100), 2000))
-    best = min(_loss(*arrays, t) for t in grid)
-    fitted = _loss(*arrays, fit_temperature(logits, y))
-    assert fitted <= best + 1e-6
-    assert fitted <= _loss(*arrays, 1.0)
-
-
-def test_weights_are_repetitions():
-    logits, y = planted(2.0, n=500)
-    counts = np.random.default_rng(1).integers(0, 4, 500)
-    repeated = np.repeat(np.arange(500), counts)
-    for stack in (logits, np.stack([logits, 0.5 * logits])):
-        weighted = fit_temperature(stack, y, sample_weight=counts)
-        assert weighted == pytest.approx(
-            fit_temperature(stack[..., repeated, :], y[repeated]), rel=1e-4
-        )
-
-
-def test_shifts_blocks_and_kinds_of_arrays(monkeypatch):
-    logits, y = planted(2.0, n=700)
-    expected = fit_temperature(logits, y)
-    shift = np.random.default_rng(0).normal(size=(700, 1)) * 100
-    assert fit_temperature(logits + shift, y) == pytest.approx(expected)
-    assert fit_temperature(torch.tensor(logits), torch.tensor(y)) == expected
-    assert fit_temperature(logits.astype(np.float32), y.astype(np.int8)) == pytest.approx(expected)
-    monkeypatch.setattr("skuq._temperature._BLOCK_NUMBERS", 100)
-    assert fit_temperature(logits, y) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("n_draws", [1, 3])
-def test_perfectly_separable_data(n_draws):
-    y = np.arange(30) % 3
-    logits = np.repeat((np.eye(3)[y] * 4)[None], n_draws, axis=0)
-    with pytest.warns(ConvergenceWarning, match="at its bound, T = 0.01") as record:
-        assert fit_temperature(logits, y) == 0.01
-    assert len(record) == 1
-
-
-@pytest.mark.parametrize("n_draws", [1, 3])
-def test_logits_that_are_all_wrong(n_draws):
-    y = np.arange(30) % 3
-    logits = np.repeat((np.eye(3)[y] * -4)[None], n_draws, axis=0)
-    with pytest.warns(ConvergenceWarning, match="T = 100"):
-        assert fit_temperature(logits, y) == 100
-
-
-def test_constant_logits():
-    with pytest.warns(ConvergenceWarning, match="does not depend"):
-        assert fit_temperature(np.zeros((10, 3)), np.arange(10) % 3) == 1
-
-
-def test_saturated_logits():
-    """±1e4, where probabilities are 0 and 1: the loss is finite and T has a lot to soften."""
-    logits, y = planted(2e4, n=300)
-    assert np.abs(logits).max() > 5e4
-    with pytest.warns(ConvergenceWarning, match="T = 100"):
-        assert fit_temperature(logits, y) == 100
-    assert np.isfinite(_loss(*tensors(logits, y), 0.01))
-
-
-@pytest.mark.parametrize(
-    ("logits", "y", "message"),
-    [
-        (np.zeros(3), [0, 1, 2], "must have shape"),
-        (np.full((2, 2), np.nan), [0, 1], "NaN"),
-        (np.zeros((2, 2)), [0, 2], "from 0 to 1"),
-        (np.zeros((2, 2)), [1, 2], "encode labels"),
-        (np.zeros((2, 2)), [0], r"shape \(2,\)"),
-        (np.zeros((2, 2)), [1, 1], "single class"),
-    ],
-)
-def test_bad_arrays(logits, y, message):
-    with pytest.raises(ValueError, match=message):
-        fit_temperature(logits, np.array(y))
-
-
-@pytest.mark.parametrize("weight", [[1, -1], [0, 0], [1], [1, np.nan]])
-def test_bad_weights(weight):
-    with pytest.raises(ValueError, match="sample_weight must be 2 finite"):
-        fit_temperature(np.eye(2), np.array([0, 1]), sample_weight=weight)
-
-
-# -- the meta-estimator -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

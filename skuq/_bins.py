@@ -1,0 +1,75 @@
+"""Bins of confidence: mean confidence and frequency of success in each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Bins", "bin_statistics", "uniform_index"]
+
+_BLOCK = 2**16  # rows whose temporaries stay in the cache
+
+
+class Bins(NamedTuple):
+    """Of each bin that is not empty: its weight share, mean confidence and frequency of success."""
+
+    share: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    n_effective: np.ndarray  # (Σw)²/Σw²: with equal weights, the number of rows
+    edges: np.ndarray  # (n_bins, 2)
+
+
+def bin_statistics(
+    confidence: np.ndarray,
+    hit: np.ndarray,
+    weight: np.ndarray | None,
+    n_bins: int,
+    strategy: str,
+) -> Bins:
+    """Bins are closed on the right; the first also holds 0. Empty ones are left out."""
+    levels = np.linspace(0, 1, n_bins + 1)
+    if strategy == "quantile":
+        quantiles = np.quantile(confidence, levels, weights=weight, method="inverted_cdf")
+        levels = np.unique(quantiles)
+    n_bins = max(1, len(levels) - 1)
+    counts, sums, hits, squares = np.zeros((4, n_bins))
+    for start in range(0, len(confidence), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        block = confidence[rows]
+        if strategy == "uniform":
+            index = uniform_index(block, levels)
+        else:
+            index = np.searchsorted(levels, block, side="left") - 1
+            index.clip(0, n_bins - 1, out=index)
+        if weight is None:
+            both = np.bincount(index + n_bins * hit[rows], minlength=2 * n_bins)
+            counts += both[:n_bins] + both[n_bins:]
+            hits += both[n_bins:]
+            sums += np.bincount(index, block, n_bins)
+        else:
+            w = weight[rows]
+            counts += np.bincount(index, w, n_bins)
+            squares += np.bincount(index, w * w, n_bins)
+            hits += np.bincount(index, w * hit[rows], n_bins)
+            sums += np.bincount(index, w * block, n_bins)
+    kept = np.flatnonzero(counts > 0)
+    edges = np.stack([levels[:n_bins], levels[-n_bins:]], axis=1)
+    return Bins(
+        share=counts[kept] / counts.sum(),
+        confidence=sums[kept] / counts[kept],
+        accuracy=hits[kept] / counts[kept],
+        n_effective=counts[kept] if weight is None else counts[kept] ** 2 / squares[kept],
+        edges=edges[kept],
+    )
+
+
+def uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Bins (levels[i], levels[i + 1]] of equal width, exactly as a search finds them."""
+    n_bins = len(levels) - 1
+    guess = (confidence * n_bins).astype(np.intp)  # right but for rounding at the edges
+    np.minimum(guess, n_bins - 1, out=guess)
+    guess -= confidence <= levels[guess]
+    guess += confidence > levels[guess + 1]
+    return np.maximum(guess, 0, out=guess)

@@ -1,0 +1,238 @@
+"""What calibrators have in common: rows that the estimator has not seen tell how to change what it
+predicts, and the predictive distribution of every draw is changed, so that every answer is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import sklearn
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags, indexable
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from torch.distributions import Distribution
+
+from skuq._predict import Predictions
+from skuq._sklearn_compat import (
+    _check_sample_weight,
+    _safe_indexing,
+    validate_parameter_constraints,
+)
+from skuq.pipeline import predictions, see_through
+
+__all__ = ["Calibrator"]
+
+_MANY_SEEN = 0.1  # a share of rows seen in training above which a warning is due
+
+
+class Calibrator(MetaEstimatorMixin, BaseEstimator):
+    """Base class and contract of the calibrators.
+
+    A subclass gives:
+
+    * ``_read_targets(y)``: checked targets;
+    * ``_evidence(estimator, X, y)``: an array with a row for each row of X, of what a fitted
+      estimator says about it; NaN in rows that it can say nothing about;
+    * ``_learn(evidence, y, weight)``: sets the fitted attributes from rows that were left out;
+    * ``_calibrated(predictive)``: the distributions of the draws, changed.
+
+    Estimators are fitted and asked here; the evidence of cross-fitting and of a frozen estimator
+    look the same to a subclass.
+    """
+
+    _classifies: ClassVar[bool]
+    _parameter_constraints: ClassVar[dict] = {"cv": ["cv_object"]}
+
+    estimator: Any
+    cv: Any
+    n_jobs: int | None
+
+    def _read_targets(self, y: Any) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
+
+    def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _evidence")
+
+    def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _learn")
+
+    def _calibrated(self, predictive: Any) -> Distribution:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _calibrated")
+
+    # -- fit -------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
+        """Fit the calibration, and the estimator unless it is frozen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Also given to the estimator: to the last step of a Pipeline.
+        groups : array-like of shape (n_samples,), default=None
+            For a `cv` that keeps groups together.
+
+        Returns
+        -------
+        self : the calibrator
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used.
+
+        Warns
+        -----
+        UserWarning
+            If a frozen estimator was trained on many of the rows.
+        """
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
+        )
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        self._check_estimator()
+        target = self._read_targets(y)
+        X, target = indexable(X, target)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        if isinstance(self.estimator, FrozenEstimator):
+            check_is_fitted(self.estimator)
+            _warn_of_rows_seen(self.estimator, X)
+            fitted = self.estimator
+            self._begin(fitted, target)
+            evidence = self._evidence(fitted, X, target)
+        else:
+            fitted = _fit_clone(self.estimator, X, target, sample_weight)
+            self._begin(fitted, target)
+            evidence = self._cross_fitted(X, target, sample_weight, groups)
+        known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
+        if sample_weight is not None:
+            known &= sample_weight > 0
+        weight = None if sample_weight is None else sample_weight[known]
+        self._learn(evidence[known], target[known], weight)
+        self.estimator_ = fitted
+        return self
+
+    def _check_estimator(self) -> None:
+        """Refuse what this calibrator cannot calibrate."""
+
+    def _begin(self, fitted: Any, y: np.ndarray) -> None:
+        """Take over from the fitted estimator what decodes its predictions."""
+
+    def _cross_fitted(
+        self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
+    ) -> np.ndarray:
+        """Evidence on rows that were left out."""
+        splits = list(check_cv(self.cv, y, classifier=self._classifies).split(X, y, groups))
+        parts = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fold_evidence)(self, X, y, sample_weight, *split) for split in splits
+        )
+        evidence = np.full((len(y), *parts[0].shape[1:]), np.nan)
+        for (_, test), part in zip(splits, parts):
+            evidence[test] = part
+        return evidence
+
+    # -- predict ---------------------------------------------------------------------------------
+
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        """Reduce the calibrated predictive distributions; see `skuq._predict`."""
+        check_is_fitted(self)
+        asked, inner = self._ask(self.estimator_, X)
+
+        def calibrated(predictive: Any, *rows: Any) -> Any:
+            return reduction(self._calibrated(predictive), *rows)
+
+        return asked._reduce(inner, calibrated, *aligned)
+
+    def _ask(self, estimator: Any, X: Any) -> tuple[Predictions, Any]:
+        return predictions(estimator, X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimator_")
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features that the estimator was fitted on."""
+        return self._fitted_estimator("n_features_in_").n_features_in_
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the features that the estimator was fitted on."""
+        return self._fitted_estimator("feature_names_in_").feature_names_in_
+
+    def _fitted_estimator(self, attribute: str) -> Any:
+        if not hasattr(self, "estimator_"):
+            raise AttributeError(f"{type(self).__name__} has no {attribute} before fit")
+        return self.estimator_
+
+    def __sklearn_tags__(self) -> Any:
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags.sparse = inner.input_tags.sparse
+        tags.target_tags.multi_output = inner.target_tags.multi_output
+        if tags.classifier_tags is not None and inner.classifier_tags is not None:
+            tags.classifier_tags.multi_label = inner.classifier_tags.multi_label
+        return tags
+
+
+def _fold_evidence(
+    calibrator: Calibrator,
+    X: Any,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    train: np.ndarray,
+    test: np.ndarray,
+) -> np.ndarray:
+    weight = None if sample_weight is None else sample_weight[train]
+    fold = _fit_clone(calibrator.estimator, _safe_indexing(X, train), y[train], weight)
+    return calibrator._evidence(fold, _safe_indexing(X, test), y[test])
+
+
+def _fit_clone(estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+    estimator = clone(estimator)
+    if weight is None:
+        return estimator.fit(X, y)
+    return estimator.fit(X, y, **{_weight_argument(estimator): weight})
+
+
+def _weight_argument(estimator: Any) -> str:
+    """What the sample weights are called in `fit`."""
+    if has_fit_parameter(estimator, "sample_weight"):
+        return "sample_weight"
+    if sklearn.get_config()["enable_metadata_routing"]:
+        return "sample_weight"
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        return f"{name}__{_weight_argument(last)}"
+    inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
+    if inner is None:
+        raise ValueError(
+            f"sample_weight was given, but {type(estimator).__name__}.fit does not take it"
+        )
+    return _weight_argument(inner)
+
+
+def _warn_of_rows_seen(frozen: Any, X: Any) -> None:
+    leaf, inner, _ = see_through(frozen, X)
+    while isinstance(leaf, Calibrator):
+        leaf, inner, _ = see_through(leaf.estimator_, inner)
+    if not hasattr(leaf, "_share_seen"):
+        return
+    share = leaf._share_seen(inner)
+    if share > _MANY_SEEN:
+        warnings.warn(
+            f"the frozen {type(leaf).__name__} was trained on {share:.0%} of the rows that are to "
+            "calibrate it. It is right too often on those, so the result will be too sure of "
+            "itself: give rows kept apart, or the estimator unfrozen with cv.",
+            UserWarning,
+            stacklevel=3,
+        )

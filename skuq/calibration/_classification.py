@@ -1,0 +1,258 @@
+"""Calibrators of probabilities: they change the logits of every draw."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_array, column_or_1d
+from torch import Tensor
+from torch.distributions import Categorical
+
+from skuq._predict import ClassifierPredictions, Predictions
+from skuq._sklearn_compat import Interval, StrOptions
+from skuq.calibration._base import Calibrator
+from skuq.calibration._temperature import (
+    Logits,
+    check_logits,
+    label_columns,
+    loss_at,
+    search_temperature,
+)
+from skuq.calibration._vector import search_scales
+from skuq.pipeline import predictions
+
+__all__ = ["TemperatureScaler", "VectorScaler"]
+
+_NEVER = 1e6  # a class that a fold has not seen lies so far below the best logit
+
+
+class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
+    """Evidence: the logits of all draws, (n_samples, n_draws, n_classes) or, for several labels,
+    (n_samples, n_draws, n_labels, 2)."""
+
+    _classifies = True
+
+    def _check_estimator(self) -> None:
+        if not is_classifier(self.estimator):
+            raise TypeError(
+                f"{type(self).__name__} needs a classifier, got {type(self.estimator).__name__}"
+            )
+
+    def _read_targets(self, y: Any) -> np.ndarray:
+        check_classification_targets(y)
+        self._multilabel = type_of_target(y) == "multilabel-indicator"
+        if self._multilabel:
+            return check_array(y, accept_sparse=False, dtype=np.int64)
+        return column_or_1d(y, warn=True)
+
+    def _begin(self, fitted: Any, y: np.ndarray) -> None:
+        if self._multilabel:
+            self.classes_ = np.arange(y.shape[1])
+            return
+        self.classes_ = fitted.classes_
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y contains labels {unknown[:5]} that the estimator was not fitted on; its "
+                f"classes are {self.classes_}"
+            )
+
+    def _ask(self, estimator: Any, X: Any) -> tuple[Predictions, Any]:
+        return predictions(estimator, X, logits=True, multilabel=self._multilabel)
+
+    def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+        asked, inner = self._ask(estimator, X)
+        logits = asked._reduce(inner, lambda predictive: predictive.logits.movedim(0, 1))
+        if self._multilabel:
+            return logits
+        joined = np.repeat(logits.max(axis=-1, keepdims=True) - _NEVER, len(self.classes_), -1)
+        joined[..., np.searchsorted(self.classes_, estimator.classes_)] = logits
+        joined[~np.isin(y, estimator.classes_)] = np.nan
+        return joined
+
+    def _checked_logits(
+        self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> list[Logits]:
+        """One for each label; a single one of a multiclass problem."""
+        if self._multilabel:
+            scores = evidence[..., 1] - evidence[..., 0]
+            return label_columns(np.moveaxis(scores, 1, 0), y, weight)
+        index = np.searchsorted(self.classes_, y)
+        return [check_logits(np.moveaxis(evidence, 1, 0), index, weight)]
+
+
+class TemperatureScaler(_ClassifierCalibrator):
+    """Calibrates a classifier by one temperature for the logits of every draw [1]_.
+
+    The logits of each draw are divided by T before probabilities are averaged, so every answer is
+    calibrated: `predict_proba`, `predict_uncertainty`, `predict_draws`, `decision_function`. With
+    one draw the predicted class never changes; with several it can, and `predict` is the most
+    probable class of the calibrated mean.
+
+    Parameters
+    ----------
+    estimator : classifier
+        A skuq classifier, a Pipeline or a search around one, or any scikit-learn classifier with
+        `decision_function` or `predict_proba` (then there is one draw). A fitted one that must
+        not be fitted again comes as ``FrozenEstimator(estimator)``, and all of X, y calibrates;
+        those must be rows that it was not fitted on. A multilabel classifier gets one temperature
+        for each label.
+    cv : int, cross-validation generator or iterable, default=5
+        Otherwise logits are cross-fitted: T is fitted on the predictions of folds that were left
+        out, and the estimator is fitted anew on everything. A search inside is run in each fold.
+    objective : {"nll", "brier", "ece"}, default="nll"
+        What T minimises: negative log-likelihood, Brier score, or the expected calibration error
+        (top label, 15 bins).
+    n_jobs : int, default=None
+        Folds fitted at the same time, as joblib tasks.
+
+    Attributes
+    ----------
+    temperature_ : float, or ndarray of shape (n_labels,) for multilabel
+        T: above 1 softens, below 1 sharpens.
+    n_iter_ : int
+        Evaluations of the objective (the most of all labels).
+    loss_before_, loss_after_ : float
+        The objective at T = 1 and at T, on the rows that T was fitted on (mean over the labels).
+    flat_range_ : tuple of two floats, of the objective "ece" on one label
+        The calibration error jumps as rows change bins; between these temperatures it is less
+        than 0.001 above its best.
+    estimator_ : classifier
+        The fitted estimator.
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_, feature_names_in_ : those of the estimator
+
+    See Also
+    --------
+    VectorScaler : A scale and a bias for each class.
+    sklearn.calibration.CalibratedClassifierCV : Isotonic and sigmoid calibration.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks",
+       ICML 2017, arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier
+    >>> from skuq.calibration import TemperatureScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = TorchClassifier(lr=0.01, max_epochs=20, random_state=0)
+    >>> scaler = TemperatureScaler(network, cv=3).fit(X, y)
+    >>> scaler.predict_proba(X).shape
+    (150, 3)
+    >>> scaler.loss_after_ <= scaler.loss_before_
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Calibrator._parameter_constraints,
+        "objective": [StrOptions({"nll", "brier", "ece"})],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self, estimator: Any, cv: Any = 5, objective: str = "nll", n_jobs: int | None = None
+    ) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.objective = objective
+        self.n_jobs = n_jobs
+
+    def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        columns = self._checked_logits(evidence, y, weight)
+        found = [search_temperature(column, self.objective) for column in columns]
+        temperatures = np.array([search.temperature for search in found])
+        self.temperature_ = temperatures if self._multilabel else float(temperatures[0])
+        self.n_iter_ = max(search.n_iter for search in found)
+        before = [loss_at(column, 1.0, self.objective) for column in columns]
+        after = [loss_at(c, t, self.objective) for c, t in zip(columns, temperatures)]
+        self.loss_before_, self.loss_after_ = float(np.mean(before)), float(np.mean(after))
+        if len(found) == 1 and found[0].flat_range is not None:
+            self.flat_range_ = found[0].flat_range
+
+    def _calibrated(self, predictive: Categorical) -> Categorical:
+        temperature: Any = self.temperature_
+        if self._multilabel:
+            temperature = predictive.logits.new_tensor(temperature)[:, None]
+        return Categorical(logits=predictive.logits / temperature, validate_args=False)
+
+
+class VectorScaler(_ClassifierCalibrator):
+    """Calibrates a classifier by a scale and a bias for each class [1]_.
+
+    The logits z of each draw become a ⊙ z + b before probabilities are averaged. The negative
+    log-likelihood is minimised, plus `l2` times the squared distance from a mere temperature,
+    mean_k (a_k − ā)² + mean_k b_k²: the larger `l2`, the nearer to `TemperatureScaler`. It can
+    change the predicted class also of one draw. For two or more classes, not for multilabel.
+
+    Parameters
+    ----------
+    estimator, cv, n_jobs : as in `TemperatureScaler`
+    l2 : float >= 0, default=1e-3
+        Weight of the penalty.
+
+    Attributes
+    ----------
+    scale_ : ndarray of shape (n_classes,)
+        a.
+    bias_ : ndarray of shape (n_classes,)
+        b, of mean 0.
+    n_iter_ : int
+    loss_before_, loss_after_ : float
+        Mean negative log-likelihood without scaling and with it, on the rows that it was fitted
+        on.
+    estimator_, classes_, n_features_in_, feature_names_in_ : as in `TemperatureScaler`
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks",
+       ICML 2017, arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier
+    >>> from skuq.calibration import VectorScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = TorchClassifier(lr=0.01, max_epochs=20, random_state=0)
+    >>> VectorScaler(network, cv=3).fit(X, y).scale_.shape
+    (3,)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Calibrator._parameter_constraints,
+        "l2": [Interval(Real, 0, None, closed="left")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self, estimator: Any, cv: Any = 5, l2: float = 1e-3, n_jobs: int | None = None
+    ) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.l2 = l2
+        self.n_jobs = n_jobs
+
+    def _read_targets(self, y: Any) -> np.ndarray:
+        target = super()._read_targets(y)
+        if self._multilabel:
+            raise ValueError("VectorScaler is not for multilabel targets: use TemperatureScaler")
+        return target
+
+    def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        (logits,) = self._checked_logits(evidence, y, weight)
+        found = search_scales(logits, self.l2)
+        self.scale_, self.bias_, self.n_iter_ = found.scale, found.bias, found.n_iter
+        self.loss_before_, self.loss_after_ = loss_at(logits, 1.0, "nll"), found.loss
+
+    def _calibrated(self, predictive: Categorical) -> Categorical:
+        logits: Tensor = predictive.logits
+        scale, bias = (torch.as_tensor(v).to(logits) for v in (self.scale_, self.bias_))
+        return Categorical(logits=logits * scale + bias, validate_args=False)

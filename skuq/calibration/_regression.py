@@ -1,0 +1,277 @@
+"""Calibrators of predicted distributions of real targets."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin, is_regressor
+from sklearn.utils.validation import check_array
+from torch import Tensor
+from torch.distributions import Distribution
+
+from skuq._mixture import Recalibrated, affine, mixture_cdf
+from skuq._predict import RegressorPredictions, target_uncertainty
+from skuq.calibration._base import Calibrator
+from skuq.pipeline import predictions
+
+__all__ = ["QuantileRecalibrator", "VarianceScaler", "fit_variance_scale"]
+
+
+def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = None) -> Any:
+    """The k for which k · std fits the errors best: k² = mean((y − mean)² / std²) [1]_.
+
+    It minimises the negative log-likelihood of normal distributions of std k · std.
+
+    Parameters
+    ----------
+    y_true, mean, std : array-like of shape (n_samples,) or (n_samples, n_targets)
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    Returns
+    -------
+    float, or ndarray of shape (n_targets,)
+
+    References
+    ----------
+    .. [1] D. Levi, L. Gispan, N. Giladi, E. Fetaya, "Evaluating and Calibrating Uncertainty
+       Prediction in Regression Tasks", Sensors 22, 2022, arXiv:1905.11659.
+
+    Examples
+    --------
+    >>> from skuq.calibration import fit_variance_scale
+    >>> fit_variance_scale([1.0, -1.0], [0.0, 0.0], [0.5, 0.5])
+    2.0
+    """
+    y, centre, spread = (np.asarray(values, dtype=float) for values in (y_true, mean, std))
+    if not y.shape == centre.shape == spread.shape or y.ndim not in (1, 2) or not len(y):
+        raise ValueError(
+            "y_true, mean and std must have one shape, (n_samples,) or (n_samples, n_targets), got "
+            f"{y.shape}, {centre.shape} and {spread.shape}"
+        )
+    if not (spread > 0).all():
+        raise ValueError("std must be positive")
+    square = ((y - centre) / spread) ** 2
+    if not np.isfinite(square).all():
+        raise ValueError("y_true, mean or std contains NaN or infinity, or std is too small")
+    return _scale_of(square, sample_weight)
+
+
+def _scale_of(square: np.ndarray, weight: Any) -> Any:
+    scale = np.sqrt(np.average(square, axis=0, weights=weight))
+    if not np.all(scale > 0):
+        raise ValueError(
+            "every prediction is exact, so no scale fits the errors: calibrate on rows that the "
+            "estimator was not fitted on"
+        )
+    return scale if np.ndim(scale) else float(scale)
+
+
+class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
+    _classifies = False
+
+    def _check_estimator(self) -> None:
+        if not is_regressor(self.estimator):
+            raise TypeError(
+                f"{type(self).__name__} needs a regressor, got {type(self.estimator).__name__}"
+            )
+
+    def _read_targets(self, y: Any) -> np.ndarray:
+        target = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        self._target_shape = target.shape[1:]
+        return target
+
+    def _of_rows(self, estimator: Any, X: Any, y: np.ndarray, reduction: Any) -> np.ndarray:
+        """A reduction of the predictive distributions and the targets (n_rows, n_targets)."""
+        asked, inner = predictions(estimator, X)
+        return asked._reduce(inner, reduction, y.reshape(len(y), -1))
+
+
+class VarianceScaler(_RegressorCalibrator):
+    """Calibrates a regressor by one factor k for the standard deviation of each target [1]_.
+
+    Every draw is scaled about the mean of all: μ_m → μ̄ + k (μ_m − μ̄), σ_m → k σ_m. So the mean
+    stays, the total standard deviation and intervals' distances from the mean grow k-fold, and
+    aleatoric and epistemic variances keep their shares. k² = mean((y − μ̄)²/σ²) over rows that were
+    left out, σ² the total variance.
+
+    Parameters
+    ----------
+    estimator : regressor
+        A skuq regressor, a Pipeline, a TransformedTargetRegressor or a search around one, or a
+        scikit-learn regressor whose `predict` takes ``return_std=True``. A fitted one comes as
+        ``FrozenEstimator(estimator)``: then all of X, y calibrates.
+    cv : int, cross-validation generator or iterable, default=5
+        Otherwise predictions are cross-fitted, and the estimator is fitted anew on everything.
+    n_jobs : int, default=None
+        Folds fitted at the same time, as joblib tasks.
+
+    Attributes
+    ----------
+    scale_ : float, or ndarray of shape (n_targets,)
+        k: above 1 widens.
+    estimator_ : regressor
+        The fitted estimator.
+    n_features_in_, feature_names_in_ : those of the estimator
+
+    References
+    ----------
+    .. [1] D. Levi, L. Gispan, N. Giladi, E. Fetaya, "Evaluating and Calibrating Uncertainty
+       Prediction in Regression Tasks", Sensors 22, 2022, arXiv:1905.11659.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skuq import TorchRegressor
+    >>> from skuq.calibration import VarianceScaler
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> network = TorchRegressor(lr=0.01, max_epochs=20, random_state=0)
+    >>> scaler = VarianceScaler(network, cv=3).fit(X, y)
+    >>> mean, std = scaler.predict(X, return_std=True)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Calibrator._parameter_constraints,
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(self, estimator: Any, cv: Any = 5, n_jobs: int | None = None) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.n_jobs = n_jobs
+
+    def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+        total = target_uncertainty("total")
+
+        def reduction(predictive: Distribution, rows: Tensor) -> Tensor:
+            return (rows - predictive.mean.mean(0)).square() / total(predictive)
+
+        return self._of_rows(estimator, X, y, reduction)
+
+    def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        scale = _scale_of(evidence, weight)
+        self.scale_ = scale if self._target_shape else float(scale[0])
+
+    def _calibrated(self, predictive: Distribution) -> Distribution:
+        centre = predictive.mean.mean(0)
+        scale = centre.new_tensor(self.scale_)
+        return affine(predictive, (1 - scale) * centre, scale)
+
+
+class QuantileRecalibrator(_RegressorCalibrator):
+    """Calibrates the quantiles of a regressor: P(Y ≤ y) = R(F(y)) [1]_.
+
+    F is the distribution function of the predictive mixture, and R the share of rows, among those
+    left out, whose F(y) is at most that: an increasing piecewise linear map, made for each target
+    from the ranks i / (n + 1). (It is its own isotonic regression.) The q-quantile becomes that
+    at level R⁻¹(q), so quantiles and intervals reach their levels whatever the shape of F;
+    `predict` and ``return_std`` give the moments of the recalibrated distribution.
+
+    One distribution takes the place of the draws, so there is a total uncertainty alone and no
+    `predict_draws`. Where all n rows fall inside of a quantile, R says nothing of what lies beyond:
+    it is linear there, and levels beyond 1/(n + 1) and n/(n + 1) are guesses.
+
+    Parameters
+    ----------
+    estimator, cv, n_jobs : as in `VarianceScaler`
+
+    Attributes
+    ----------
+    levels_ : list of ndarray, one per target
+        Knots of R: levels of F, from 0 to 1 …
+    frequencies_ : list of ndarray, one per target
+        … and the frequencies of targets below them.
+    estimator_, n_features_in_, feature_names_in_ : as in `VarianceScaler`
+
+    Warns
+    -----
+    UserWarning
+        In `fit`, if targets lie where F is 0 or 1 to the last bit: scale variances first.
+
+    References
+    ----------
+    .. [1] V. Kuleshov, N. Fenner, S. Ermon, "Accurate Uncertainties for Deep Learning Using
+       Calibrated Regression", ICML 2018, arXiv:1807.00263.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skuq import TorchRegressor
+    >>> from skuq.calibration import QuantileRecalibrator
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> network = TorchRegressor(lr=0.01, max_epochs=20, random_state=0)
+    >>> recalibrator = QuantileRecalibrator(network, cv=3).fit(X, y)
+    >>> recalibrator.predict_interval(X, confidence_level=0.8).shape
+    (442, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict] = VarianceScaler._parameter_constraints
+
+    def __init__(self, estimator: Any, cv: Any = 5, n_jobs: int | None = None) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.n_jobs = n_jobs
+
+    def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+        return self._of_rows(estimator, X, y, mixture_cdf)
+
+    def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        maps = [_frequencies_below(column, weight) for column in evidence.T]
+        self.levels_ = [levels for levels, _ in maps]
+        self.frequencies_ = [frequencies for _, frequencies in maps]
+
+    def _calibrated(self, predictive: Distribution) -> Distribution:
+        return Recalibrated(predictive, self.levels_, self.frequencies_)
+
+    def predict_uncertainty(self, X: Any, kind: str = "total") -> np.ndarray:
+        """Variance of the recalibrated distribution, in squared units of y.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        kind : {"total"}, default="total"
+            It has no parts: ask `estimator_` for them.
+
+        Returns
+        -------
+        ndarray of the shape of y
+        """
+        if kind != "total":
+            raise ValueError(
+                f"QuantileRecalibrator has kind='total' alone, got kind={kind!r}: quantiles of the "
+                "whole mixture are mapped, not those of draws. Use VarianceScaler, or ask "
+                "estimator_."
+            )
+        return super().predict_uncertainty(X, kind)
+
+    @property
+    def predict_draws(self) -> Any:
+        """Not there: see the class."""
+        raise AttributeError(
+            "QuantileRecalibrator has no predict_draws: quantiles of the whole mixture are mapped, "
+            "not those of draws. Use VarianceScaler, or ask estimator_."
+        )
+
+
+def _frequencies_below(pit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Knots of R: distinct values of F(y), and the mean of their ranks i / (n + 1)."""
+    if (beyond := (pit <= 0) | (pit >= 1)).any():
+        warnings.warn(
+            f"{beyond.sum()} of {len(pit)} targets lie where the predicted distribution has no "
+            "mass at all, so no quantile reaches them: calibrate variances first, as in "
+            "QuantileRecalibrator(VarianceScaler(estimator))",
+            UserWarning,
+            stacklevel=4,
+        )
+    order = np.argsort(pit, kind="stable")
+    mass = np.ones(len(pit)) if weight is None else weight[order] * len(pit) / weight.sum()
+    ranks = (mass.cumsum() - (mass - 1) / 2) / (len(pit) + 1)  # i / (n + 1) for equal weights
+    levels, group = np.unique(pit[order], return_inverse=True)
+    frequencies = np.bincount(group, mass * ranks) / np.bincount(group, mass)
+    inside = (levels > 0) & (levels < 1)
+    return (
+        np.concatenate([[0.0], levels[inside], [1.0]]),
+        np.concatenate([[0.0], frequencies[inside], [1.0]]),
+    )

@@ -1,0 +1,388 @@
+"""The temperature of logits, at the level of arrays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skuq._bins import bin_statistics
+
+__all__ = [
+    "Logits",
+    "TemperatureSearch",
+    "check_logits",
+    "fit_temperature",
+    "label_columns",
+    "loss_at",
+    "search_temperature",
+]
+
+_COLDEST, _HOTTEST = 0.01, 100.0
+_BLOCK_NUMBERS = 2**15  # logits that one pass holds in float64: they stay in the cache
+_SURVEY_ROWS = 2000
+_START_ROWS, _START_STRIDE = 2000, 10  # more rows than that: begin with a tenth of them
+_FEW_CLASSES = 32  # below, sums over the classes are fastest over a first axis
+_FLAT = 1e-3  # as good: a calibration error of at most this much more
+
+
+class Logits(NamedTuple):
+    """Checked logits with their labels and weights, on one device."""
+
+    draws: Tensor  # (n_draws, n_samples, n_classes), of any floating type
+    labels: Tensor  # (n_samples,) of class indices
+    weight: Tensor  # (n_samples,) in float64, of sum 1
+
+    def take(self, stride: int) -> Logits:
+        """Every `stride`-th row."""
+        some = self.weight[::stride]
+        return Logits(self.draws[:, ::stride], self.labels[::stride], some / some.sum())
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        n_draws, n_samples, n_classes = self.draws.shape
+        step = max(1, _BLOCK_NUMBERS // (n_draws * n_classes))
+        for start in range(0, n_samples, step):
+            rows = slice(start, start + step)
+            yield self.draws[:, rows], self.labels[rows], self.weight[rows]
+
+
+class TemperatureSearch(NamedTuple):
+    """What `search_temperature` found."""
+
+    temperature: float
+    n_iter: int  # evaluations on all rows
+    flat_range: tuple[float, float] | None = None  # of a rough objective: where it is as good
+
+
+def fit_temperature(
+    logits: Any,
+    y: Any,
+    sample_weight: Any = None,
+    *,
+    objective: str = "nll",
+    multilabel: bool = False,
+) -> Any:
+    """The temperature T for which softmax(logits / T) describes the labels best [1]_.
+
+    With several draws, T divides the logits of every draw, and what is judged is the mean of their
+    probabilities. The negative log-likelihood of one draw is convex in 1/T and solved by Newton's
+    method to a gradient of 1e-10. All else is not convex: a survey of [0.01, 100], and a bounded
+    search from its best places. Never worse than T = 1.
+
+    Parameters
+    ----------
+    logits : array or Tensor of shape (n_samples, n_classes, ...) or (n_draws, n_samples, \
+            n_classes, ...)
+        Logits or log-probabilities; further axes, of dense outputs (height, width), are those of
+        `y`. With ``multilabel=True`` of shape (n_samples, n_labels) or (n_draws, n_samples,
+        n_labels), a sigmoid each. A tensor stays on its device; sums are in float64.
+    y : array or Tensor of shape (n_samples, ...)
+        Indices of the classes, from 0 to n_classes − 1; for multilabel 0 or 1, of shape
+        (n_samples, n_labels).
+    sample_weight : array-like of shape (n_samples,) or of the shape of y, default=None
+    objective : {"nll", "brier", "ece"}, default="nll"
+        What T minimises: negative log-likelihood, Brier score, or the expected calibration error
+        of the top label in 15 bins, which is rough in T: see `TemperatureScaler.flat_range_`.
+    multilabel : bool, default=False
+        Whether each column of logits is a label of its own.
+
+    Returns
+    -------
+    float, or ndarray of shape (n_labels,) for multilabel
+        T in [0.01, 100]: above 1 softens, below 1 sharpens.
+
+    Raises
+    ------
+    ValueError
+        If logits are not finite, labels are no indices or of a single class, or shapes differ.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If T is at a bound, as on perfectly separable data, or the objective does not depend on T.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks",
+       ICML 2017, arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq.calibration import fit_temperature
+    >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    >>> round(fit_temperature(logits, [0, 0, 1, 1]), 2)      # right in 3 of 4: softer than it says
+    3.64
+    """
+    if not multilabel:
+        return search_temperature(check_logits(logits, y, sample_weight), objective).temperature
+    columns = label_columns(logits, y, sample_weight)
+    return np.array([search_temperature(column, objective).temperature for column in columns])
+
+
+def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
+    """Checked logits, with dense outputs as one row per place."""
+    draws, labels = _as_tensor(logits), _as_tensor(y)
+    labels = labels.to(draws.device)
+    if draws.ndim == labels.ndim + 1:
+        draws = draws[None]
+    if draws.ndim != labels.ndim + 2 or 0 in draws.shape or draws.shape[2] < 2:
+        raise ValueError(
+            "logits must have shape (n_samples, n_classes) or (n_draws, n_samples, n_classes) "
+            "with at least 2 classes, and the further axes of y, which has shape "
+            f"{tuple(labels.shape)}; got {tuple(_as_tensor(logits).shape)}"
+        )
+    n_draws, n_samples, n_classes = draws.shape[:3]
+    if tuple(labels.shape) != (n_samples, *draws.shape[3:]):
+        raise ValueError(
+            f"y must have shape {(n_samples, *draws.shape[3:])} as logits do, got "
+            f"{tuple(labels.shape)}"
+        )
+    weight = _check_weight(sample_weight, labels)
+    if draws.ndim > 3:
+        draws = draws.movedim(2, -1).reshape(n_draws, -1, n_classes)
+        labels = labels.reshape(-1)
+    low, high = torch.aminmax(draws.detach())
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise ValueError("logits contain NaN or infinity")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        labels = labels.long()
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= n_classes:
+        raise ValueError(
+            f"y must hold indices of the classes from 0 to {n_classes - 1}, got values from "
+            f"{least} to {most}; encode labels first"
+        )
+    if least == most:
+        raise ValueError("y holds a single class: the temperature needs at least two")
+    return Logits(draws.detach(), labels.long(), weight)
+
+
+def label_columns(logits: Any, y: Any, sample_weight: Any) -> list[Logits]:
+    """Of several labels: logits 0 and z of each."""
+    scores, labels = _as_tensor(logits), _as_tensor(y)
+    if labels.ndim != 2 or tuple(scores.shape[-2:]) != tuple(labels.shape):
+        raise ValueError(
+            "with multilabel=True, y must have shape (n_samples, n_labels) and logits that or "
+            f"(n_draws, n_samples, n_labels), got {tuple(labels.shape)} and {tuple(scores.shape)}"
+        )
+    pairs = torch.stack([torch.zeros_like(scores), scores], dim=-1)
+    columns = []
+    for label in range(labels.shape[1]):
+        try:
+            columns.append(check_logits(pairs[..., label, :], labels[:, label], sample_weight))
+        except ValueError as error:
+            raise ValueError(f"label {label}: {error}") from None
+    return columns
+
+
+def _as_tensor(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+
+
+def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
+    """One weight for each label, in a row, of sum 1."""
+    if sample_weight is None:
+        size = labels.numel()
+        return torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
+    weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
+    if weight.shape == labels.shape[:1]:
+        weight = weight.reshape(-1, *(1 for _ in labels.shape[1:])).expand(labels.shape)
+    valid = weight.shape == labels.shape and bool((weight >= 0).all()) and weight.sum() > 0
+    if not valid or not bool(torch.isfinite(weight).all()):
+        raise ValueError(f"sample_weight must be {len(labels)} finite numbers >= 0, not all zero")
+    return weight.reshape(-1) / weight.sum()
+
+
+# ---------------------------------------------------------------------------------------------
+# Objectives
+
+
+def loss_at(logits: Logits, temperature: float, objective: str) -> float:
+    """The objective at one temperature."""
+    if objective == "ece":
+        return _ece(logits, temperature)
+    row_loss = _nll_rows if objective == "nll" else _brier_rows
+    total = torch.zeros((), dtype=torch.float64, device=logits.weight.device)
+    for draws, y, w in logits.blocks():
+        total += w @ row_loss((draws.double() / temperature).log_softmax(-1), y)
+    return float(total)
+
+
+def _nll_rows(log_proba: Tensor, y: Tensor) -> Tensor:
+    """−log mean_m p_m of the label."""
+    of_label = log_proba.gather(-1, y.expand(len(log_proba), -1)[..., None])[..., 0]
+    return np.log(len(log_proba)) - of_label.logsumexp(0)
+
+
+def _brier_rows(log_proba: Tensor, y: Tensor) -> Tensor:
+    proba = log_proba.exp().mean(0)
+    of_label = proba.gather(-1, y[:, None])[:, 0]
+    return proba.square().sum(-1) - 2 * of_label + 1
+
+
+def _ece(logits: Logits, temperature: float) -> float:
+    confidence, hit = [], []
+    for draws, y, _ in logits.blocks():
+        top = (draws.double() / temperature).softmax(-1).mean(0).max(-1)
+        confidence.append(top.values.cpu())
+        hit.append((top.indices == y).cpu())
+    bins = bin_statistics(
+        torch.cat(confidence).numpy().clip(0, 1),
+        torch.cat(hit).numpy(),
+        logits.weight.cpu().numpy(),
+        n_bins=15,
+        strategy="uniform",
+    )
+    return float(bins.share @ np.abs(bins.confidence - bins.accuracy))
+
+
+# ---------------------------------------------------------------------------------------------
+# Searches
+
+
+def search_temperature(logits: Logits, objective: str = "nll") -> TemperatureSearch:
+    """See `fit_temperature`."""
+    if objective not in ("nll", "brier", "ece"):
+        raise ValueError(f"objective must be 'nll', 'brier' or 'ece', got {objective!r}")
+    if objective == "nll" and len(logits.draws) == 1:
+        found = _newton(logits)
+    else:
+        found = _survey_and_search(logits, objective)
+    if found.temperature in (_COLDEST, _HOTTEST):
+        cold = found.temperature == _COLDEST
+        reason = "every row is classified right" if cold else "logits mislead"
+        warnings.warn(
+            f"the temperature is at its bound, T = {found.temperature}: {reason} in the "
+            f"calibration data, so the {objective} has no optimum inside. Use more or other "
+            "calibration data.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _slope(logits: Logits, beta: float) -> tuple[float, float]:
+    """First and second derivative of the likelihood loss of one draw in β = 1/T."""
+    total = torch.zeros(2, dtype=torch.float64, device=logits.weight.device)
+    few = logits.draws.shape[-1] < _FEW_CLASSES
+    axis = 0 if few else 1
+    for draws, y, w in logits.blocks():
+        z = draws[0]
+        of_label = z.gather(1, y[:, None])[:, 0].double()
+        z = z.T.to(torch.float64, memory_format=torch.contiguous_format) if few else z.double()
+        z = z - of_label.unsqueeze(axis)  # relative to the label's
+        largest = z.amax(axis, keepdim=True)
+        share = torch.exp((z - largest).mul_(beta))
+        mass = share.sum(axis)
+        share *= z
+        mean = share.sum(axis) / mass
+        share *= z
+        total[0] += w @ mean
+        total[1] += w @ (share.sum(axis) / mass - mean.square())
+    first, second = total.tolist()
+    return first, second
+
+
+def _newton(logits: Logits) -> TemperatureSearch:
+    """The root in β = 1/T of the slope, which increases with β.
+
+    Begins at the root of some of the rows. Steps that leave the bracket bisect it, or try a bound
+    of it that was not tried yet.
+    """
+    lowest, highest = 1 / _HOTTEST, 1 / _COLDEST
+    low, high, beta, tried = lowest, highest, 1.0, set()
+    if len(logits.labels) > _START_ROWS and bool(logits.weight[::_START_STRIDE].any()):
+        beta = 1 / _newton(logits.take(_START_STRIDE)).temperature
+    n_iter = 0
+    while n_iter < 200:
+        slope, curvature = _slope(logits, beta)
+        n_iter += 1
+        tried.add(beta)
+        if slope == 0 == curvature:
+            return _where_nothing_moves(logits, n_iter)
+        small = abs(slope) <= 1e-10
+        if small and abs(slope) <= 1e-6 * beta * curvature:
+            break
+        if beta == (highest if slope < 0 else lowest):
+            break
+        low, high = (beta, high) if slope < 0 else (low, beta)
+        if high - low <= 1e-15 * high:
+            break
+        bound = high if slope < 0 else low
+        newton = beta - slope / curvature if curvature > 0 and not small else bound
+        inside = low < newton < high
+        beta = newton if inside else bound if bound not in tried else float(np.sqrt(low * high))
+    return TemperatureSearch(_as_temperature(beta), n_iter)
+
+
+def _where_nothing_moves(logits: Logits, n_iter: int) -> TemperatureSearch:
+    """All rows are certain where the search is: its bounds tell why."""
+    at_low, at_high = (_slope(logits, beta)[0] for beta in (1 / _HOTTEST, 1 / _COLDEST))
+    if at_low == at_high:
+        warnings.warn(
+            "the likelihood does not depend on the temperature (constant logits?); T = 1 is kept",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+        return TemperatureSearch(1.0, n_iter + 2)
+    return TemperatureSearch(_COLDEST if at_high <= 0 else _HOTTEST, n_iter + 2)
+
+
+def _as_temperature(beta: float) -> float:
+    """1/β; to the bit at the bounds."""
+    ends = {1 / _COLDEST: _COLDEST, 1 / _HOTTEST: _HOTTEST}
+    return ends.get(beta, 1 / beta)
+
+
+def _survey_and_search(logits: Logits, objective: str) -> TemperatureSearch:
+    """The best of searches in log T, which begin where a survey is lowest.
+
+    The calibration error jumps as rows change bins: it is surveyed on all rows, at more places,
+    and searched on ever finer grids.
+    """
+    rough = objective == "ece"
+    stride = 1 if rough else max(1, len(logits.labels) // _SURVEY_ROWS)
+    some = logits.take(stride) if bool(logits.weight[::stride].any()) else logits
+    places = np.linspace(np.log(_COLDEST), np.log(_HOTTEST), 161 if rough else 41)
+    survey = np.array([loss_at(some, float(np.exp(place)), objective) for place in places])
+    n_iter = len(places) if some is logits else 0
+    padded = np.pad(survey, 1, constant_values=np.inf)
+    minima = np.flatnonzero((survey <= padded[:-2]) & (survey <= padded[2:]))
+    candidates = [(loss_at(logits, t, objective), t) for t in (1.0, _COLDEST, _HOTTEST)]
+    n_iter += 3
+    for index in minima[np.argsort(survey[minima], kind="stable")][:3]:
+        low, high = places[max(index - 1, 0)], places[min(index + 1, len(places) - 1)]
+        if rough:
+            for place in np.linspace(low, high, 21):
+                candidates.append((loss_at(logits, np.exp(place), objective), float(np.exp(place))))
+            n_iter += 21
+            continue
+        found = minimize_scalar(
+            lambda place: loss_at(logits, float(np.exp(place)), objective),
+            bounds=(low, high),
+            method="bounded",
+            options={"xatol": 1e-7},
+        )
+        candidates.append((float(found.fun), float(np.exp(found.x))))
+        n_iter += int(found.nfev)
+    loss, temperature = min(candidates, key=lambda candidate: candidate[0])
+    if not rough:
+        return TemperatureSearch(temperature, n_iter)
+    good = survey <= loss + _FLAT
+    left = right = int(np.argmin(np.abs(places - np.log(temperature))))
+    while left > 0 and good[left - 1]:
+        left -= 1
+    while right < len(places) - 1 and good[right + 1]:
+        right += 1
+    flat = min(temperature, np.exp(places[left])), max(temperature, np.exp(places[right]))
+    return TemperatureSearch(temperature, n_iter, (float(flat[0]), float(flat[1])))

@@ -1,0 +1,113 @@
+"""A scale and a bias for each class, at the level of arrays."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+
+from skuq.calibration._temperature import Logits, check_logits, search_temperature
+
+__all__ = ["VectorSearch", "fit_vector_scaling", "search_scales"]
+
+
+class VectorSearch(NamedTuple):
+    """What `search_scales` found."""
+
+    scale: np.ndarray
+    bias: np.ndarray
+    n_iter: int
+    loss: float  # mean negative log-likelihood, without the penalty
+
+
+def fit_vector_scaling(
+    logits: Any, y: Any, sample_weight: Any = None, *, l2: float = 1e-3
+) -> tuple[np.ndarray, np.ndarray]:
+    """The a and b for which softmax(a ⊙ logits + b) describes the labels best; see `VectorScaler`.
+
+    Parameters
+    ----------
+    logits, y, sample_weight : as in `fit_temperature`
+    l2 : float >= 0, default=1e-3
+
+    Returns
+    -------
+    scale, bias : ndarray of shape (n_classes,)
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the search does not converge, as with ``l2=0`` on separable data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq.calibration import fit_vector_scaling
+    >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    >>> scale, bias = fit_vector_scaling(logits, [0, 0, 1, 1])
+    >>> scale.shape, bias.shape
+    ((2,), (2,))
+    """
+    if not 0 <= l2 < math.inf:
+        raise ValueError(f"l2 must be a finite number >= 0, got {l2!r}")
+    found = search_scales(check_logits(logits, y, sample_weight), l2)
+    return found.scale, found.bias
+
+
+def search_scales(logits: Logits, l2: float) -> VectorSearch:
+    """L-BFGS from the best temperature; convex for one draw."""
+    n_classes = logits.draws.shape[-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is as good to begin at
+        beta = 1 / search_temperature(logits).temperature
+    start = np.concatenate([np.full(n_classes, beta), np.zeros(n_classes)])
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, gradient = _loss_and_gradient(logits, parameters)
+        scale, bias = np.split(parameters, 2)
+        apart = scale - scale.mean()
+        penalty = (apart @ apart + bias @ bias) / n_classes
+        return loss + l2 * penalty, gradient + 2 * l2 / n_classes * np.concatenate([apart, bias])
+
+    found = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14},
+    )
+    scale, bias = np.split(found.x, 2)
+    if not found.success or not np.abs(found.x).max() < 1e4:
+        warnings.warn(
+            "the vector scaling did not converge: the calibration data may be separable; use more "
+            "of them, or a larger l2",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    loss, _ = _loss_and_gradient(logits, found.x)
+    return VectorSearch(scale, bias - bias.mean(), int(found.nit), loss)
+
+
+def _loss_and_gradient(logits: Logits, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean of −log mean_m softmax(a ⊙ z_m + b)_y."""
+    device = logits.weight.device
+    scale, bias = torch.from_numpy(parameters).to(device).chunk(2)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    gradient = torch.zeros(2, len(scale), dtype=torch.float64, device=device)
+    for draws, y, w in logits.blocks():
+        z = draws.double()
+        log_proba = (z * scale + bias).log_softmax(-1)
+        of_label = log_proba.gather(-1, y.expand(len(z), -1)[..., None])[..., 0]
+        total += w @ (math.log(len(z)) - of_label.logsumexp(0))
+        share = of_label.softmax(0) * w  # of each draw in the likelihood of the row
+        residual = log_proba.exp()  # less 1 at the label
+        residual[:, torch.arange(len(y), device=device), y] -= 1
+        residual *= share[..., None]
+        gradient[0] += (residual * z).sum((0, 1))
+        gradient[1] += residual.sum((0, 1))
+    return float(total), gradient.reshape(-1).cpu().numpy()
