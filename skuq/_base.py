@@ -29,6 +29,7 @@ from skuq._data import (
     checks_of_rows,
     dense,
     given_weights,
+    row_hashes,
     rows_on_device,
     rows_that_count,
     train_valid_indices,
@@ -84,6 +85,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
     histories_: list[list[dict]]
     _engine: Engine
     _root: int  # the seed of the fit
+    _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
     _row_shape: tuple[int, ...]
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
@@ -233,7 +235,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
             lambda reduction: engine.map(X, reduction), likelihood.encode(target), weight
         )
         # Only here does the estimator change: what failed above has changed nothing.
-        self._engine, self._root = engine, root
+        self._engine, self._root, self._rows_seen = engine, root, np.unique(row_hashes(X))
         self.likelihood_, self.posterior_ = likelihood, posterior
         self._states = [trained.state for trained in problem.trained] if incremental else []
         self.histories_ = [trained.history for trained in problem.trained]
@@ -359,6 +361,10 @@ class TorchEstimator(DoubleUnderscoreParameters):
         check_is_fitted(self)
         X, predictive = self._check_rows(X), self.likelihood_.predictive
         return self._engine.map(X, lambda out, *rows: reduction(predictive(out), *rows), *aligned)
+
+    def _share_seen(self, X: Any) -> float:
+        """The share of rows that training has seen."""
+        return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())
 
     def draws(self, x: Tensor) -> Tensor:
         """The fitted function draws on torch tensors, differentiable in x.

@@ -17,6 +17,7 @@ __all__ = [
     "checks_of_rows",
     "dense",
     "given_weights",
+    "row_hashes",
     "rows_on_device",
     "rows_that_count",
     "train_valid_indices",
@@ -31,6 +32,19 @@ def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
 
 def dense(X: Any) -> np.ndarray:
     return X.toarray() if hasattr(X, "toarray") else X
+
+
+def row_hashes(X: np.ndarray) -> np.ndarray:
+    """A number for each row, by which equal rows are known again."""
+    rows = X.reshape(len(X), -1)
+    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
+    hashes = np.empty(len(X), dtype=np.uint64)
+    step = max(1, 2**18 // max(1, rows.shape[1]))
+    for start in range(0, len(X), step):
+        block = np.ascontiguousarray(rows[start : start + step]) + 0.0  # no -0
+        words = block.view(f"u{block.itemsize}").astype(np.uint64)
+        hashes[start : start + step] = (words ^ (words >> 17)) @ factors
+    return hashes
 
 
 def given_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:

@@ -6,7 +6,7 @@ import pkgutil
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
@@ -16,8 +16,9 @@ from sklearn.utils.estimator_checks import (
 )
 
 import skuq
-from skuq import TorchClassifier, posteriors
+from skuq import TorchClassifier, TorchRegressor, posteriors
 from skuq._base import TorchEstimator
+from skuq.calibration._base import Calibrator
 from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
 
 # What makes a check fast; a posterior that is not named here is checked with its defaults.
@@ -27,7 +28,7 @@ CHEAP = {"max_epochs": 30, "lr": 0.01}
 # The only failures that are expected, and why.
 WEIGHTS = (
     "weight 2 equals a row twice only without dropout noise and minibatches, and to 1e-7 only in "
-    "float64; test_sample_weight_equivalence checks it there. Under a TemperatureScaler the rows "
+    "float64; test_sample_weight_equivalence checks it there. Under a calibrator the rows "
     "also fall into other folds"
 )
 EXPECTED_FAILURES = {
@@ -61,10 +62,10 @@ def all_estimators():
             yield from (cls(posterior=posterior, **CHEAP) for posterior in all_posteriors())
         elif issubclass(cls, Pipeline):
             continue  # scikit-learn's own Pipeline does not pass these checks either
-        elif "estimator" in inspect.signature(cls).parameters:
+        elif issubclass(cls, Calibrator):
+            inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
             options = {**CHEAP, "max_epochs": 10, "random_state": 0}
-            inner = TorchClassifier(posterior=all_posteriors()[0], **options)
-            yield cls(inner, cv=2)
+            yield cls(inner(posterior=all_posteriors()[0], **options), cv=2)
         else:
             raise AssertionError(f"{cls.__name__} has no recipe here: add one")
 
@@ -78,7 +79,8 @@ ESTIMATORS = list(all_estimators())
 
 def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
-    assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler"}
+    assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
+    assert names >= {"VarianceScaler", "QuantileRecalibrator"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
         type(posterior).__name__ for posterior in all_posteriors()
     }
