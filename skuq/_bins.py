@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Bins", "bin_statistics", "uniform_index"]
+__all__ = ["Bins", "bin_statistics", "quantile_edges", "uniform_index"]
 
 _BLOCK = 2**16  # rows whose temporaries stay in the cache
 
@@ -31,9 +31,8 @@ def bin_statistics(
     """Bins are closed on the right; the first also holds 0. Empty ones are left out."""
     levels = np.linspace(0, 1, n_bins + 1)
     if strategy == "quantile":
-        quantiles = np.quantile(confidence, levels, weights=weight, method="inverted_cdf")
-        levels = np.unique(quantiles)
-    n_bins = max(1, len(levels) - 1)
+        levels = np.append(confidence.min(), quantile_edges(confidence, weight, n_bins))
+        n_bins = len(levels) - 1
     counts, sums, hits, squares = np.zeros((4, n_bins))
     for start in range(0, len(confidence), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -41,8 +40,7 @@ def bin_statistics(
         if strategy == "uniform":
             index = uniform_index(block, levels)
         else:
-            index = np.searchsorted(levels, block, side="left") - 1
-            index.clip(0, n_bins - 1, out=index)
+            index = np.searchsorted(levels[1:], block, side="left")
         if weight is None:
             both = np.bincount(index + n_bins * hit[rows], minlength=2 * n_bins)
             counts += both[:n_bins] + both[n_bins:]
@@ -55,7 +53,7 @@ def bin_statistics(
             hits += np.bincount(index, w * hit[rows], n_bins)
             sums += np.bincount(index, w * block, n_bins)
     kept = np.flatnonzero(counts > 0)
-    edges = np.stack([levels[:n_bins], levels[-n_bins:]], axis=1)
+    edges = np.stack([levels[:-1], levels[1:]], axis=1)
     return Bins(
         share=counts[kept] / counts.sum(),
         confidence=sums[kept] / counts[kept],
@@ -63,6 +61,12 @@ def bin_statistics(
         n_effective=counts[kept] if weight is None else counts[kept] ** 2 / squares[kept],
         edges=edges[kept],
     )
+
+
+def quantile_edges(values: np.ndarray, weight: np.ndarray | None, n_bins: int) -> np.ndarray:
+    """Upper ends of bins of equal weight; fewer where values are equal, which share a bin."""
+    levels = np.linspace(0, 1, n_bins + 1)[1:]
+    return np.unique(np.quantile(values, levels, weights=weight, method="inverted_cdf"))
 
 
 def uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:

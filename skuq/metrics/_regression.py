@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._bins import quantile_edges
 from skuq._mixture import normal_mixture_crps
 from skuq.metrics._checks import (
     check_n_bins,
@@ -199,9 +200,7 @@ def expected_normalized_calibration_error(
     spreads = stds[0].numpy()[kept].reshape(len(shares), -1)
     errors = []
     for residual, spread in zip(residuals.T, spreads.T):
-        levels = np.linspace(0, 1, n_bins + 1)
-        edges = np.unique(np.quantile(spread, levels, weights=shares, method="inverted_cdf"))
-        index = (np.searchsorted(edges, spread, side="left") - 1).clip(0)
+        index = np.searchsorted(quantile_edges(spread, shares, n_bins), spread, side="left")
         size = np.bincount(index, shares)
         filled = size > 0
         square, variance = (

@@ -10,8 +10,8 @@ from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skuq._bins import bin_statistics
 from skuq.metrics import ReliabilityDisplay, ece_scorer, expected_calibration_error
-from skuq.metrics._calibration import bin_statistics
 
 ece = expected_calibration_error
 OPTIONS = [
