@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from skuq.calibration import fit_temperature
-from skuq.metrics import expected_calibration_error
-from skuq.uncertainty import entropy_decomposition
+from skuq.metrics import canonical_calibration_error, expected_calibration_error
+from skuq.uncertainty import entropy, entropy_decomposition
 
 
 @pytest.fixture
@@ -48,8 +49,20 @@ def test_temperatures(outputs, reference):
         y = labels[5000:]
         nll = -scaled[np.arange(len(y)), y].mean()
         assert nll == pytest.approx(expected["nll_second_half_after"], abs=1e-3), name
-        ece = expected_calibration_error(y, np.exp(scaled), labels=np.arange(proba.shape[1]))
+        labels_ = np.arange(proba.shape[1])
+        ece = expected_calibration_error(y, np.exp(scaled), labels=labels_)
         assert ece == pytest.approx(expected["ece15_second_half_after"], abs=1e-3), name
+        # At the temperature of the reference, the error is the same to 1e-4.
+        there = logits[5000:] / expected["T_first_half"]
+        there -= np.logaddexp.reduce(there, axis=1, keepdims=True)
+        ece = expected_calibration_error(y, np.exp(there), labels=labels_)
+        assert ece == pytest.approx(expected["ece15_second_half_after"], abs=1e-4), name
+        raw = logits[5000:] - np.logaddexp.reduce(logits[5000:], axis=1, keepdims=True)
+        assert np.array_equal(scaled.argmax(1), raw.argmax(1)), name
+        before = expected_calibration_error(y, np.exp(raw), labels=labels_)
+        assert before == pytest.approx(expected["ece15_second_half_before"], abs=1e-4), name
+        nll = -raw[np.arange(len(y)), y].mean()
+        assert nll == pytest.approx(expected["nll_second_half_before"], abs=1e-3), name
         seen += 1
     assert seen == 10
 
@@ -65,3 +78,21 @@ def test_published_calibration_errors(outputs):
     published = (0.0475, 0.2116)  # Rahimi et al. 2020, Table 1
     for value in published:
         assert min(abs(value - other) for other in found.values()) < 5e-5
+
+
+def test_canonical_errors_of_seven_models(outputs):
+    """Widmann et al. 2019, total variation, 10 bins per class."""
+    with np.load(outputs / "cifar10_7models_probs.npz") as file:
+        for proba, expected in zip(file["probs"], file["widmann_ECE_uniform_TV"]):
+            value = canonical_calibration_error(file["labels"], proba.astype(float))
+            assert value == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_entropy_is_that_of_human_labels_in_part(outputs):
+    with np.load(outputs / "cifar10_7models_probs.npz") as file:
+        mean = file["probs"].astype(float).mean(0)
+    mean /= mean.sum(-1, keepdims=True)
+    with np.load(outputs / "cifar10h_counts.npz") as file:
+        counts = file[file.files[0]].astype(float)
+    human = entropy(counts / counts.sum(1, keepdims=True))
+    assert spearmanr(entropy(mean), human).statistic == pytest.approx(0.3312, abs=1e-3)

@@ -6,6 +6,7 @@ import pytest
 from sklearn import pipeline as stock
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
@@ -15,6 +16,7 @@ from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
     OneHotEncoder,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
     StandardScaler,
@@ -136,15 +138,81 @@ def test_nested_target_transforms(diabetes):
     np.testing.assert_allclose(skuq.predict_draws(outer, X).mean(0)[:, 0], outer.predict(X))
 
 
-def test_other_target_transforms_are_refused(diabetes):
+LOG = {"func": np.log1p, "inverse_func": np.expm1}
+
+
+def quantiles_by_hand(inverse, regressor_, X, levels):
+    inner = regressor_.predict_quantiles(X, levels)
+    return np.stack([inverse(column) for column in inner.T], axis=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        LOG,
+        {"func": np.negative, "inverse_func": np.negative},
+        {"transformer": QuantileTransformer(n_quantiles=50, output_distribution="normal")},
+        {"transformer": PowerTransformer()},
+        {"transformer": make_pipeline(FunctionTransformer(np.log, np.exp), StandardScaler())},
+    ],
+    ids=str,
+)
+def test_quantiles_are_pushed_through_target_transforms(options, diabetes):
     X, y = diabetes
-    for options in (
-        {"func": np.log1p, "inverse_func": np.expm1},
-        {"transformer": QuantileTransformer(n_quantiles=20)},
-    ):
-        fitted = TransformedTargetRegressor(regressor(), **options).fit(X, y)
-        with pytest.raises(TypeError, match="not known to be linear"):
-            skuq.predict_interval(fitted, X)
+    fitted = TransformedTargetRegressor(regressor(), **options).fit(X, y)
+    levels = np.array([0.3, 0.5, 0.7])
+    turned = fitted.transformer_.inverse_transform([[1.0], [2.0]])
+    inner_levels = 1 - levels if turned[1] < turned[0] else levels
+    expected = quantiles_by_hand(
+        lambda z: fitted.transformer_.inverse_transform(z[:, None])[:, 0],
+        fitted.regressor_,
+        X,
+        inner_levels,
+    )
+    np.testing.assert_allclose(skuq.predict_quantiles(fitted, X, levels), expected, rtol=1e-9)
+    interval = skuq.predict_interval(fitted, X, 0.4)
+    np.testing.assert_allclose(interval, np.sort(expected[:, [0, 2]], axis=1), rtol=1e-9)
+
+
+def test_moments_through_a_logarithm_are_those_of_a_lognormal(diabetes):
+    X, y = diabetes
+    fitted = TransformedTargetRegressor(regressor(), func=np.log, inverse_func=np.exp).fit(X, y)
+    seen = fitted.regressor_._reduce(X, lambda d: (d.mean.movedim(0, 1), d.stddev.movedim(0, 1)))
+    mean, std = (part[..., 0].T for part in seen)
+    means = np.exp(mean + std**2 / 2)
+    variances = means**2 * np.expm1(std**2)
+    draws = skuq.predict_draws(fitted, X)
+    np.testing.assert_allclose(draws[..., 0], means, rtol=1e-6)
+    parts = skuq.predict_uncertainty(fitted, X, kind="all")
+    np.testing.assert_allclose(parts.aleatoric, variances.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(parts.epistemic, means.var(0), rtol=1e-5)
+    np.testing.assert_allclose(parts.total, parts.aleatoric + parts.epistemic)
+
+
+def test_two_targets_through_a_nonlinear_transform(diabetes):
+    X, y = diabetes
+    both = np.stack([y, 400 - y], axis=1)
+    fitted = TransformedTargetRegressor(regressor(), **LOG).fit(X, both)
+    inner = fitted.regressor_.predict_quantiles(X, [0.2, 0.8])
+    np.testing.assert_allclose(skuq.predict_quantiles(fitted, X, [0.2, 0.8]), np.expm1(inner))
+    assert skuq.predict_uncertainty(fitted, X).shape == both.shape
+
+
+def test_target_transforms_that_cannot_be_undone(diabetes):
+    X, y = diabetes
+    poles = {"func": np.reciprocal, "inverse_func": np.reciprocal}
+    small = TransformedTargetRegressor(regressor(), **poles).fit(X, y)
+    for ask in (skuq.predict_uncertainty, skuq.predict_interval):
+        with pytest.raises(ValueError, match="not monotone"):
+            ask(small, X)
+    undefined = {"func": np.square, "inverse_func": np.sqrt, "check_inverse": False}
+    undefined = TransformedTargetRegressor(regressor(), **undefined).fit(X, y / 1e3 - 0.15)
+    with pytest.raises(ValueError, match="gives NaN"):
+        skuq.predict_interval(undefined, X)
+    mixing = TransformedTargetRegressor(regressor(), transformer=PCA(whiten=True))
+    mixing.fit(X, np.stack([y, y + X[:, 0]], axis=1))
+    with pytest.raises(ValueError, match="mixes targets"):
+        skuq.predict_uncertainty(mixing, X)
 
 
 def test_what_cannot_be_seen_through_is_named(blobs):

@@ -11,7 +11,13 @@ import torch
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from skuq.calibration._temperature import Logits, check_logits, search_temperature
+from skuq.calibration._temperature import (
+    _COLDEST,
+    _HOTTEST,
+    Logits,
+    check_logits,
+    search_temperature,
+)
 
 __all__ = ["VectorSearch", "fit_vector_scaling", "search_scales"]
 
@@ -42,7 +48,7 @@ def fit_vector_scaling(
     Warns
     -----
     ConvergenceWarning
-        If the search does not converge, as with ``l2=0`` on separable data.
+        If there is no optimum, as on separable data.
 
     Examples
     --------
@@ -65,6 +71,7 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is as good to begin at
         beta = 1 / search_temperature(logits).temperature
+    at_bound = beta in (1 / _COLDEST, 1 / _HOTTEST)
     start = np.concatenate([np.full(n_classes, beta), np.zeros(n_classes)])
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -82,10 +89,10 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         options={"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14},
     )
     scale, bias = np.split(found.x, 2)
-    if not found.success or not np.abs(found.x).max() < 1e4:
+    if at_bound or not found.success:
         warnings.warn(
-            "the vector scaling did not converge: the calibration data may be separable; use more "
-            "of them, or a larger l2",
+            "the vector scaling has no optimum: the calibration data may be separable, or their "
+            "logits mislead; use more or other calibration data",
             ConvergenceWarning,
             stacklevel=3,
         )
