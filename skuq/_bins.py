@@ -72,8 +72,10 @@ def quantile_edges(values: np.ndarray, weight: np.ndarray | None, n_bins: int) -
 def uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Bins (levels[i], levels[i + 1]] of equal width, exactly as a search finds them."""
     n_bins = len(levels) - 1
-    guess = (confidence * n_bins).astype(np.intp)  # right but for rounding at the edges
-    np.minimum(guess, n_bins - 1, out=guess)
-    guess -= confidence <= levels[guess]
-    guess += confidence > levels[guess + 1]
-    return np.maximum(guess, 0, out=guess)
+    place = confidence * n_bins
+    index = place.astype(np.intp)
+    place -= index
+    near = (place < 1e-9) | (place > 1 - 1e-9)  # of an edge, where rounding decides
+    if near.any():
+        index[near] = (np.searchsorted(levels, confidence[near], side="left") - 1).clip(0)
+    return index

@@ -11,7 +11,7 @@ from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
 from skuq._bins import Bins, bin_statistics, uniform_index
-from skuq.metrics._checks import check_n_bins, check_option, check_probabilities
+from skuq.metrics._checks import check_n_bins, check_option, check_probabilities, two_columns
 
 __all__ = [
     "canonical_calibration_error",
@@ -25,6 +25,10 @@ def confidence_and_hit(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The pairs of confidence and success that a kind of calibration compares."""
     check_option("kind", kind, ("top-label", "classwise", "binary"))
+    if kind == "binary" and proba.ndim == 1:
+        yield proba, y == 1
+        return
+    proba = two_columns(proba)
     if kind == "binary" and proba.shape[1] != 2:
         raise ValueError(f"kind='binary' needs two classes, got {proba.shape[1]}")
     if kind == "top-label":
@@ -172,7 +176,7 @@ def canonical_calibration_error(
     """
     check_n_bins(n_bins)
     y, proba, weight = check_probabilities(y_true, y_proba, labels, sample_weight)
-    weight = np.ones(len(y)) if weight is None else weight
+    proba, weight = two_columns(proba), np.ones(len(y)) if weight is None else weight
     cells = uniform_index(proba, np.linspace(0, 1, n_bins + 1))
     _, cell = np.unique(cells, axis=0, return_inverse=True)
     excess = 0.0

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-__all__ = ["check_option", "check_probabilities", "check_real", "check_weight", "weighted_mean"]
+__all__ = [
+    "check_level",
+    "check_n_bins",
+    "check_option",
+    "check_probabilities",
+    "check_real",
+    "check_weight",
+    "two_columns",
+    "weighted_mean",
+]
 
 
 def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -58,46 +67,48 @@ def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
 def check_probabilities(
     y_true: Any, y_proba: Any, labels: Any, sample_weight: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Indices of the true classes, probabilities of shape (n, n_classes), weights.
+    """Indices of the true classes, probabilities, weights; rows of weight zero are left out.
 
-    A `y_proba` of one dimension is the probability of the second of two classes. Rows of weight
-    zero are left out.
+    Probabilities are of shape (n, n_classes); a `y_proba` of one dimension, the probability of the
+    second of two classes, stays so: `two_columns` widens it.
     """
     y_true = column_or_1d(y_true)
     proba = np.asarray(y_proba, dtype=float)
     check_consistent_length(y_true, proba)
     weight = check_weight(sample_weight, len(y_true))
-    if proba.ndim == 1:
-        _check_range(proba)
-        proba = np.column_stack([1 - proba, proba])
-    elif proba.ndim != 2 or proba.shape[1] < 2:
+    if proba.ndim != 1 and (proba.ndim != 2 or proba.shape[1] < 2):
         raise ValueError(
             f"y_proba must have shape (n_samples,) or (n_samples, n_classes), got {proba.shape}"
         )
-    else:
-        _check_range(proba)
-        if np.abs(proba.sum(axis=1) - 1).max() > 1e-4:
-            raise ValueError("the rows of y_proba must sum to 1")
-    index = _class_indices(y_true, labels, proba.shape[1])
+    low, high = _range(proba)
+    if proba.ndim == 2 and np.abs(proba.sum(axis=1) - 1).max() > 1e-4:
+        raise ValueError("the rows of y_proba must sum to 1")
+    index = _class_indices(y_true, labels, 2 if proba.ndim == 1 else proba.shape[1])
     if weight is not None and not weight.all():
         kept = weight > 0
         index, proba, weight = index[kept], proba[kept], weight[kept]
-    return index, proba.clip(0, 1), weight
+    return index, proba if low >= 0 and high <= 1 else proba.clip(0, 1), weight
 
 
-def _check_range(proba: np.ndarray) -> None:
+def two_columns(proba: np.ndarray) -> np.ndarray:
+    """Probabilities of shape (n_samples, n_classes)."""
+    return np.column_stack([1 - proba, proba]) if proba.ndim == 1 else proba
+
+
+def _range(proba: np.ndarray) -> tuple[float, float]:
     low, high = proba.min(), proba.max()  # NaN if any is
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("y_proba contains NaN or infinity")
     if low < -1e-6 or high > 1 + 1e-6:
         raise ValueError(f"y_proba must lie in [0, 1], got values from {low:.3g} to {high:.3g}")
+    return low, high
 
 
 def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray:
     if labels is None and n_classes == 2 and y_true.dtype.kind in "bui":
         low, high = y_true.min(), y_true.max()
         if low >= 0 and high <= 1:  # the common case, without a sort
-            return y_true.astype(np.intp)
+            return y_true.astype(np.intp, copy=False)
     if labels is not None:
         classes = np.asarray(labels)
         if not np.array_equal(classes, np.unique(classes)):

@@ -8,7 +8,7 @@ import numpy as np
 
 from skuq._bins import bin_statistics
 from skuq.metrics._calibration import confidence_and_hit
-from skuq.metrics._checks import check_n_bins, check_option, check_probabilities
+from skuq.metrics._checks import check_n_bins, check_option, check_probabilities, two_columns
 
 __all__ = ["BrierDecomposition", "brier_decomposition", "brier_score", "negative_log_likelihood"]
 
@@ -54,6 +54,7 @@ def negative_log_likelihood(
     0.6931
     """
     y, proba, weight = check_probabilities(y_true, y_proba, labels, sample_weight)
+    proba = two_columns(proba)
     of_label = proba[np.arange(len(y)), y].clip(np.finfo(float).eps)
     return float(-np.average(np.log(of_label), weights=weight))
 
@@ -86,6 +87,7 @@ def brier_score(
     0.25
     """
     y, proba, weight = check_probabilities(y_true, y_proba, labels, sample_weight)
+    proba = two_columns(proba)
     distance = (proba**2).sum(axis=1) - 2 * proba[np.arange(len(y)), y] + 1
     half = 0.5 if proba.shape[1] == 2 else 1.0
     return float(half * np.average(distance, weights=weight))
@@ -131,7 +133,7 @@ def brier_decomposition(
     check_option("strategy", strategy, ("uniform", "quantile"))
     y, proba, weight = check_probabilities(y_true, y_proba, labels, sample_weight)
     total = np.zeros(3)
-    kind = "binary" if proba.shape[1] == 2 else "classwise"
+    kind = "binary" if proba.ndim == 1 or proba.shape[1] == 2 else "classwise"
     for confidence, hit in confidence_and_hit(y, proba, kind):
         bins = bin_statistics(confidence, hit, weight, n_bins, strategy)
         base = bins.share @ bins.accuracy
