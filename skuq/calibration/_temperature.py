@@ -293,17 +293,17 @@ def _slope(logits: Logits, beta: float) -> tuple[float, float]:
     return first, second
 
 
-def _newton(logits: Logits) -> TemperatureSearch:
+def _newton(logits: Logits, step_enough: float = 0.0) -> TemperatureSearch:
     """The root in β = 1/T of the slope, which increases with β.
 
-    Begins at the root of some of the rows. Steps that leave the bracket bisect it, or try a bound
-    of it that was not tried yet.
+    Begins near the root of some of the rows (found to a relative step of `step_enough`). Steps
+    that leave the bracket bisect it, or try a bound of it that was not tried yet.
     """
     lowest, highest = 1 / _HOTTEST, 1 / _COLDEST
     low, high, beta, tried = lowest, highest, 1.0, set()
     if len(logits.labels) > _START_ROWS and bool(logits.weight[::_START_STRIDE].any()):
-        beta = 1 / _newton(logits.take(_START_STRIDE)).temperature
-    n_iter = 0
+        beta = 1 / _newton(logits.take(_START_STRIDE), step_enough=1e-3).temperature
+    n_iter, before = 0, 0.0
     while n_iter < 200:
         slope, curvature = _slope(logits, beta)
         n_iter += 1
@@ -321,6 +321,12 @@ def _newton(logits: Logits) -> TemperatureSearch:
         bound = high if slope < 0 else low
         newton = beta - slope / curvature if curvature > 0 and not small else bound
         inside = low < newton < high
+        # Newton's steps converge quadratically: two slopes tell the next.
+        converged = inside and abs(slope) ** 3 <= 1e-11 * before**2
+        before = slope if inside else 0.0
+        if converged or (inside and abs(newton - beta) <= step_enough * beta):
+            beta = newton
+            break
         beta = newton if inside else bound if bound not in tried else float(np.sqrt(low * high))
     return TemperatureSearch(_as_temperature(beta), n_iter)
 
