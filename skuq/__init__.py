@@ -1,5 +1,6 @@
 """skuq: honest uncertainty from torch networks, for scikit-learn users."""
 
+from skuq._report import report
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
@@ -14,4 +15,5 @@ __all__ = [
     "predict_interval",
     "predict_quantiles",
     "predict_uncertainty",
+    "report",
 ]

@@ -65,9 +65,9 @@ class _Classifier(ClassifierPredictions):
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         scores = self._scores(X) if self.logits else None
         if scores is not None:
-            predictive = Categorical(logits=torch.from_numpy(scores)[None], validate_args=False)
+            predictive = Categorical(logits=torch.tensor(scores)[None], validate_args=False)
         else:
-            proba = torch.from_numpy(self._proba(X))[None]
+            proba = torch.tensor(self._proba(X))[None]
             smallest = np.finfo(float).eps
             predictive = Categorical(logits=proba.clamp(min=smallest).log(), validate_args=False)
             predictive.probs = proba  # to the bit: metrics bin it
@@ -119,8 +119,8 @@ class _Regressor(RegressorPredictions):
             self._target_shape = mean.shape[1:]
         shape = (1, len(mean), -1)
         normal = Normal(
-            torch.from_numpy(mean).reshape(shape),
-            torch.from_numpy(std).reshape(shape).clamp(min=_SMALLEST_STD),
+            torch.tensor(mean).reshape(shape),
+            torch.tensor(std).reshape(shape).clamp(min=_SMALLEST_STD),
             validate_args=False,
         )
         return _apply(reduction, normal, aligned)

@@ -6,6 +6,13 @@ from skuq.metrics._calibration import (
     smooth_calibration_error,
 )
 from skuq.metrics._display import ReliabilityDisplay
+from skuq.metrics._display_decomposition import DecompositionDisplay
+from skuq.metrics._display_regression import (
+    PITDisplay,
+    PredictionBandDisplay,
+    RegressionCalibrationDisplay,
+)
+from skuq.metrics._display_uncertainty import RiskCoverageDisplay, UncertaintyHistogramDisplay
 from skuq.metrics._intervals import (
     interval_score,
     mean_interval_width,
@@ -95,4 +102,10 @@ __all__ = [
     "error_auroc_scorer",
     # pictures
     "ReliabilityDisplay",
+    "RiskCoverageDisplay",
+    "UncertaintyHistogramDisplay",
+    "DecompositionDisplay",
+    "PredictionBandDisplay",
+    "RegressionCalibrationDisplay",
+    "PITDisplay",
 ]

@@ -1,4 +1,4 @@
-"""Pictures, after scikit-learn's convention for displays. matplotlib is imported when drawing."""
+"""The reliability diagram. matplotlib is imported when drawing."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from typing import Any
 import numpy as np
 
 from skuq._bins import bin_statistics
-from skuq._optional import import_optional
-from skuq.metrics._calibration import (
-    confidence_and_hit,
-    expected_calibration_error,
-)
+from skuq.metrics._axes import new_axes, style, user_name
+from skuq.metrics._calibration import confidence_and_hit, expected_calibration_error
 from skuq.metrics._checks import check_probabilities
 
 __all__ = ["ReliabilityDisplay"]
 
+_STRIP = 0.14  # height of the histogram, in units of the accuracy axis
+
 
 class ReliabilityDisplay:
-    """Reliability diagram: accuracy against the confidence in the predicted class, per bin.
+    """Reliability diagram: how often predictions are right, against their confidence, per bin.
 
-    Make it with `from_estimator` or `from_predictions`.
+    Make it with `from_estimator` or `from_predictions`. Several estimators can share one axes: the
+    first one's confidences are drawn as a histogram below.
 
     Parameters
     ----------
     confidence : ndarray of shape (n_filled_bins,)
         Mean confidence of each bin that is not empty.
     accuracy : ndarray of shape (n_filled_bins,)
+        Share of samples in which the event came true.
     share : ndarray of shape (n_filled_bins,)
         Share of the samples, which the area of a marker shows.
+    error : ndarray of shape (2, n_filled_bins)
+        Distances from `accuracy` to the ends of its 95 % Wilson interval.
+    edges : ndarray of shape (n_filled_bins, 2)
+        Ends of the bins.
     ece : float
+    kind : {"top-label", "binary"}, default="top-label"
     name : str, default=None
         For the legend.
 
@@ -43,13 +49,19 @@ class ReliabilityDisplay:
         confidence: np.ndarray,
         accuracy: np.ndarray,
         share: np.ndarray,
+        error: np.ndarray,
+        edges: np.ndarray,
         ece: float,
+        kind: str = "top-label",
         name: str | None = None,
     ) -> None:
         self.confidence = confidence
         self.accuracy = accuracy
         self.share = share
+        self.error = error
+        self.edges = edges
         self.ece = ece
+        self.kind = kind
         self.name = name
 
     @classmethod
@@ -61,6 +73,7 @@ class ReliabilityDisplay:
         *,
         n_bins: int = 15,
         strategy: str = "uniform",
+        kind: str = "top-label",
         sample_weight: Any = None,
         name: str | None = None,
         ax: Any = None,
@@ -74,6 +87,8 @@ class ReliabilityDisplay:
         X : array-like of shape (n_samples, ...)
         y : array-like of shape (n_samples,)
         n_bins, strategy, sample_weight : as in `expected_calibration_error`
+        kind : {"top-label", "binary"}, default="top-label"
+            "binary" is the probability of the second of two classes.
         name : str, default=None
             For the legend; None is the name of the class of the estimator.
         ax : matplotlib Axes, default=None
@@ -89,8 +104,9 @@ class ReliabilityDisplay:
             labels=estimator.classes_,
             n_bins=n_bins,
             strategy=strategy,
+            kind=kind,
             sample_weight=sample_weight,
-            name=type(estimator).__name__ if name is None else name,
+            name=user_name(estimator, name),
             ax=ax,
             **kwargs,
         )
@@ -104,6 +120,7 @@ class ReliabilityDisplay:
         labels: Any = None,
         n_bins: int = 15,
         strategy: str = "uniform",
+        kind: str = "top-label",
         sample_weight: Any = None,
         name: str | None = None,
         ax: Any = None,
@@ -115,6 +132,7 @@ class ReliabilityDisplay:
         ----------
         y_true, y_proba, labels, n_bins, strategy, sample_weight : as in \
                 `expected_calibration_error`
+        kind : {"top-label", "binary"}, default="top-label"
         name : str, default=None
             For the legend.
         ax : matplotlib Axes, default=None
@@ -124,14 +142,19 @@ class ReliabilityDisplay:
         -------
         ReliabilityDisplay
         """
+        if kind == "classwise":
+            raise ValueError("a diagram shows one kind of event: kind='top-label' or 'binary'")
         options: dict[str, Any] = {"labels": labels, "sample_weight": sample_weight}
         ece = expected_calibration_error(
-            y_true, y_proba, n_bins=n_bins, strategy=strategy, **options
+            y_true, y_proba, n_bins=n_bins, strategy=strategy, kind=kind, **options
         )
         y, proba, weight = check_probabilities(y_true, y_proba, **options)
-        ((confidence, hit),) = confidence_and_hit(y, proba, "top-label")
+        ((confidence, hit),) = confidence_and_hit(y, proba, kind)
         bins = bin_statistics(confidence, hit, weight, n_bins, strategy)
-        display = cls(bins.confidence, bins.accuracy, bins.share, ece, name)
+        error = _wilson(bins.accuracy, bins.n_effective)
+        display = cls(
+            bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, kind, name
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> ReliabilityDisplay:
@@ -149,26 +172,60 @@ class ReliabilityDisplay:
         -------
         self : ReliabilityDisplay
         """
-        pyplot = import_optional("matplotlib.pyplot", "plot", "ReliabilityDisplay.plot")
-        if ax is None:
-            _, ax = pyplot.subplots()
+        ax = new_axes(ax, "ReliabilityDisplay", (5.0, 5.4))
+        first = not getattr(ax, "_skuq_drawn", 0)
         name = self.name if name is None else name
         label = f"{name} (ECE {self.ece:.3f})" if name else f"ECE {self.ece:.3f}"
-        if not any(line.get_label() == "perfectly calibrated" for line in ax.lines):
+        if first:
             ax.plot([0, 1], [0, 1], ":", color="0.5", label="perfectly calibrated")
-        (self.line_,) = ax.plot(self.confidence, self.accuracy, **{"label": label, **kwargs})
+            ax.axhline(0, color="0.7", linewidth=0.8)
+        options = {**style(ax), "label": label, "markersize": 0, **kwargs}
+        marker = options.pop("marker")
+        (self.line_,) = ax.plot(self.confidence, self.accuracy, **options)
+        color = self.line_.get_color()
+        bars = {"color": color, "linewidth": 1, "alpha": 0.6}
+        ax.errorbar(
+            self.confidence,
+            self.accuracy,
+            self.error,
+            fmt="none",
+            capsize=2,
+            ecolor=color,
+            elinewidth=1,
+            alpha=0.6,
+        )
         ax.scatter(
             self.confidence,
             self.accuracy,
-            s=12 + 300 * self.share,
-            color=self.line_.get_color(),
-            alpha=0.5,
+            s=14 + 260 * self.share,
+            marker=marker,
+            color=color,
+            alpha=0.6,
             linewidths=0,
-            clip_on=False,
             zorder=self.line_.get_zorder() + 1,
         )
-        ax.set(xlabel="confidence in the predicted class", ylabel="accuracy")
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        ax.legend(loc="lower right")
+        if first:
+            ax.vlines(self.confidence, self.accuracy, self.confidence, linestyles=":", **bars)
+            heights = _STRIP * 0.9 * self.share / self.share.max()
+            widths = self.edges[:, 1] - self.edges[:, 0]
+            ax.bar(
+                self.edges[:, 0], heights, widths, bottom=-_STRIP, align="edge",
+                color=color, alpha=0.45, edgecolor="white", linewidth=0.5,
+            )  # fmt: skip
+        event = "predicted class" if self.kind == "top-label" else "second class"
+        ax.set(
+            xlabel=f"confidence in the {event}, and its histogram", ylabel="share that came true"
+        )
+        ax.set(xlim=(-0.02, 1.02), ylim=(-_STRIP, 1.06), aspect="equal")
+        ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        ax.legend(loc="best")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _wilson(share: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Distances to the ends of the 95 % score interval of a frequency (Wilson 1927)."""
+    z = 1.959963984540054
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return np.stack([share - (centre - half), centre + half - share]).clip(0)

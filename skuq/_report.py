@@ -1,0 +1,318 @@
+"""One page that tells how far a fitted model's uncertainty can be trusted."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skuq._optional import import_optional
+from skuq._predict import ClassifierPredictions
+from skuq.metrics import (
+    DecompositionDisplay,
+    PITDisplay,
+    RegressionCalibrationDisplay,
+    ReliabilityDisplay,
+    RiskCoverageDisplay,
+    UncertaintyHistogramDisplay,
+    area_under_risk_coverage,
+    brier_score,
+    coverage_at_risk,
+    expected_calibration_error,
+    expected_normalized_calibration_error,
+    mean_interval_width,
+    negative_log_likelihood,
+    prediction_interval_coverage,
+    sharpness,
+    uncertainty_error_auroc,
+)
+from skuq.metrics._scorers import crps_scorer, nll_scorer, uncertainty_scorers
+from skuq.pipeline import predict_interval, predict_uncertainty, predictions
+
+__all__ = ["Report", "report"]
+
+_CSS = """
+.skuq{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1080px;margin:0 auto;padding:1em}
+.skuq h1{font-size:1.5em}.skuq h2{font-size:1.15em;margin-top:1.6em}
+.skuq pre{background:#f5f5f5;padding:.7em;overflow-x:auto;white-space:pre-wrap;font-size:.85em}
+.skuq table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}
+.skuq td,.skuq th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right}
+.skuq td:first-child,.skuq th:first-child{text-align:left}
+.skuq .figures{display:flex;flex-wrap:wrap;gap:1em}.skuq figure{margin:0;flex:1 1 440px}
+.skuq img{max-width:100%;height:auto}.skuq figcaption{color:#555;font-size:.9em}
+.skuq .wide{overflow-x:auto}
+"""
+
+
+class Report:
+    """What `skuq.report` found.
+
+    Attributes
+    ----------
+    metrics : dict of str to float
+    html : str
+        One document, with nothing outside of it.
+    """
+
+    def __init__(self, metrics: dict[str, float], title: str, body: str) -> None:
+        self.metrics = metrics
+        self._body = f"<style>{_CSS}</style><div class='skuq'>{body}</div>"
+        self.html = (
+            "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
+            "<meta name='viewport' content='width=device-width'>"
+            f"<title>{escape(title)}</title></head><body>{self._body}</body></html>"
+        )
+
+    def save(self, path: Any) -> Path:
+        """Write the document to a file.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        Path
+        """
+        target = Path(path)
+        target.write_text(self.html, encoding="utf-8")
+        return target
+
+    def _repr_html_(self) -> str:
+        return self._body
+
+    def __repr__(self) -> str:
+        return "Report(" + ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items()) + ")"
+
+
+def report(
+    estimator: Any, X: Any, y: Any, *, n_most_uncertain: int = 10, title: str | None = None
+) -> Report:
+    """Judge a fitted model's uncertainty on rows that it has not seen, on one HTML page.
+
+    Parameters
+    ----------
+    estimator : fitted classifier or regressor
+        One that `skuq.predict_uncertainty` can ask, of one target.
+    X : array-like of shape (n_samples, ...)
+    y : array-like of shape (n_samples,)
+    n_most_uncertain : int, default=10
+        How many of the most uncertain samples are listed.
+    title : str, default=None
+
+    Returns
+    -------
+    Report
+        Shown as it is in notebooks; `save` writes the page, `metrics` holds the numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 samples, or several targets.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> import skuq
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = skuq.TorchClassifier(lr=0.01, max_epochs=20, random_state=0).fit(X, y)
+    >>> page = skuq.report(network, X, y)
+    >>> page.html.startswith("<!DOCTYPE html>")
+    True
+    """
+    truth = np.asarray(y)
+    if truth.ndim != 1 or len(truth) < 2:
+        raise ValueError(
+            f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
+        )
+    classifies = isinstance(predictions(estimator, X)[0], ClassifierPredictions)
+    predicted = estimator.predict(X)
+    parts = predict_uncertainty(estimator, X, kind="all")
+    judge = _judge_classifier if classifies else _judge_regressor
+    metrics, figures = judge(estimator, X, truth, predicted, parts)
+    title = title or f"Uncertainty of {type(estimator).__name__}"
+    unit = "nats" if classifies else "squared units of y"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{len(truth)} samples. Numbers and pictures are worth what these rows are: they must "
+        "have trained, chosen and calibrated nothing.</p>",
+        f"<pre>{escape(repr(estimator))}</pre>",
+        "<h2>In numbers</h2>",
+        _table(["", "value"], [[name, f"{value:.4g}"] for name, value in metrics.items()]),
+        "<h2>In pictures</h2><div class='figures'>",
+        *(_figure(draw, caption) for caption, draw in figures),
+        f"</div><h2>The most uncertain samples ({unit})</h2>",
+        _most_uncertain(X, truth, predicted, parts, n_most_uncertain),
+    ]
+    return Report(metrics, title, "".join(body))
+
+
+Figures = list[tuple[str, Callable[[Any], Any]]]
+
+
+def _judge_classifier(
+    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any
+) -> tuple[dict[str, float], Figures]:
+    proba, labels = estimator.predict_proba(X), estimator.classes_
+    wrong = predicted != y
+    ranks = (y, predicted, parts.total)
+    metrics = {
+        "accuracy": 1 - wrong.mean(),
+        "negative log-likelihood (nats)": negative_log_likelihood(y, proba, labels=labels),
+        "Brier score": brier_score(y, proba, labels=labels),
+        "ECE (top label, 15 bins)": expected_calibration_error(y, proba, labels=labels),
+        "MCE": expected_calibration_error(y, proba, labels=labels, norm="max"),
+        "AURC": area_under_risk_coverage(*ranks),
+        "excess AURC": area_under_risk_coverage(*ranks, excess=True),
+        "AUGRC": area_under_risk_coverage(*ranks, method="generalized"),
+    }
+    if 0 < wrong.sum() < len(y):
+        metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
+    kept = coverage_at_risk(*ranks, risk=0.05, delta=0.05)
+    metrics["share kept at 5 % errors, 95 % sure"] = kept.coverage
+    figures: Figures = [
+        (
+            "Calibrated predictions lie on the diagonal; bars are 95 % intervals.",
+            lambda ax: ReliabilityDisplay.from_predictions(y, proba, labels=labels, ax=ax),
+        ),
+        (
+            "The lower, the better uncertainty ranks errors last.",
+            lambda ax: RiskCoverageDisplay.from_predictions(*ranks, ax=ax),
+        ),
+        (
+            "Errors should be more uncertain.",
+            lambda ax: UncertaintyHistogramDisplay.from_predictions(
+                parts.total[~wrong], parts.total[wrong], groups=("right", "wrong"), ax=ax
+            ),
+        ),
+        (
+            "Along a dotted line the total is the same.",
+            lambda ax: DecompositionDisplay.from_predictions(
+                parts.aleatoric, parts.epistemic, wrong=wrong, unit="nats", ax=ax
+            ),
+        ),
+    ]
+    return metrics, figures
+
+
+def _judge_regressor(
+    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any
+) -> tuple[dict[str, float], Figures]:
+    residual, std = y - predicted, np.sqrt(parts.total)
+    scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
+    metrics = {
+        "R²": 1 - (residual**2).mean() / y.var() if y.var() else float("nan"),
+        "RMSE": float(np.sqrt((residual**2).mean())),
+        "negative log-likelihood (nats)": -scores["nll"],
+        "CRPS": -scores["crps"],
+        "ENCE": expected_normalized_calibration_error(y, predicted, std),
+        "sharpness (root mean variance)": sharpness(std),
+        "AURC (squared error)": area_under_risk_coverage(y, predicted, parts.total, loss="squared"),
+    }
+    for level in (0.5, 0.8, 0.9, 0.95):
+        interval = predict_interval(estimator, X, level)
+        metrics[f"coverage of {level:.0%} intervals"] = prediction_interval_coverage(y, interval)
+        metrics[f"width of {level:.0%} intervals"] = mean_interval_width(interval)
+    figures: Figures = [
+        (
+            "Below the diagonal, intervals are too narrow.",
+            lambda ax: RegressionCalibrationDisplay.from_estimator(estimator, X, y, name="", ax=ax),
+        ),
+        (
+            "Flat if calibrated; a U if too narrow, a hump if too wide.",
+            lambda ax: PITDisplay.from_estimator(estimator, X, y, name="observed", ax=ax),
+        ),
+        (
+            "The lower, the better uncertainty ranks large errors last.",
+            lambda ax: RiskCoverageDisplay.from_predictions(
+                y, predicted, parts.total, loss="squared", ax=ax
+            ),
+        ),
+        (
+            "Along a dotted line the total is the same.",
+            lambda ax: DecompositionDisplay.from_predictions(
+                parts.aleatoric, parts.epistemic, unit="squared units of y", ax=ax
+            ),
+        ),
+    ]
+    return metrics, figures
+
+
+def _figure(draw: Callable[[Any], Any], caption: str) -> str:
+    figure = import_optional("matplotlib.figure", "plot", "skuq.report").Figure(
+        figsize=(5.2, 4.6), layout="constrained"
+    )
+    draw(figure.subplots())
+    return f"<figure>{_image(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _image(figure: Any, text: str, dpi: int = 110) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img alt='{escape(text, quote=True)}' src='data:image/png;base64,{data}'>"
+
+
+def _table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
+    """Cells are escaped, but those that are markup already, the last of each row, if `raw`."""
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+    for row in rows:
+        cells = [escape(cell) for cell in row]
+        if raw:
+            cells[-1] = row[-1]
+        lines.append("".join(f"<td>{cell}</td>" for cell in cells))
+    return "<div class='wide'><table><tr>" + "</tr><tr>".join(lines) + "</tr></table></div>"
+
+
+def _most_uncertain(X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, n: int) -> str:
+    order = np.argsort(-parts.total, kind="stable")[:n]
+    head = ["row", "true", "predicted", "total", "aleatoric", "epistemic"]
+    rows = []
+    shown = _shown_features(X)
+    for i in order:
+        values = [f"{part[i]:.4g}" for part in parts]
+        rows.append([str(i), _cell(y[i]), _cell(predicted[i]), *values])
+    if shown == "image":
+        rows = [[*row, _thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
+        return _table([*head, "image"], rows, raw=True)
+    if shown is None:
+        return _table(head, rows)
+    names, columns = shown
+    for i, row in zip(order, rows):
+        row += [_cell(column[i]) for column in columns]
+    return _table(head + names, rows)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _shown_features(X: Any, at_most: int = 8) -> Any:
+    """Names and columns of the first features, "image" for rows of pixels, or None."""
+    if hasattr(X, "columns"):
+        names = list(X.columns)[:at_most]
+        return [str(name) for name in names], [np.asarray(X[name]) for name in names]
+    if hasattr(X, "toarray"):
+        return None
+    array = np.asarray(X)
+    if array.ndim == 2:
+        names = [f"x{j}" for j in range(min(at_most, array.shape[1]))]
+        return names, list(array.T[:at_most])
+    pixels = array.ndim == 3 or (array.ndim == 4 and array.shape[1] in (1, 3))
+    return "image" if pixels else None
+
+
+def _thumbnail(row: np.ndarray) -> str:
+    figure = import_optional("matplotlib.figure", "plot", "skuq.report").Figure(figsize=(0.7, 0.7))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    image = np.asarray(row, dtype=float)
+    image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
+    span = np.ptp(image) or 1.0
+    ax.imshow((image - image.min()) / span, cmap="gray_r")
+    return _image(figure, "the sample", dpi=80)

@@ -1,0 +1,154 @@
+"""A picture of what an uncertainty is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skuq.metrics._axes import COLOURS, classifies, new_axes, user_name
+from skuq.metrics._checks import check_real
+from skuq.pipeline import predict_uncertainty
+
+__all__ = ["DecompositionDisplay"]
+
+
+class DecompositionDisplay:
+    """Aleatoric against epistemic uncertainty of each sample.
+
+    Parameters
+    ----------
+    aleatoric, epistemic : ndarray of shape (n_samples,)
+    wrong : ndarray of shape (n_samples,), of bool, default=None
+        Which samples to mark as predicted wrong.
+    unit : str, default=""
+    name : str, default=None
+        For the title.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib artists, after `plot`
+    """
+
+    def __init__(
+        self,
+        aleatoric: np.ndarray,
+        epistemic: np.ndarray,
+        wrong: np.ndarray | None = None,
+        unit: str = "",
+        name: str | None = None,
+    ) -> None:
+        self.aleatoric = aleatoric
+        self.epistemic = epistemic
+        self.wrong = wrong
+        self.unit = unit
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> DecompositionDisplay:
+        """Draw for a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted estimator that `skuq.predict_uncertainty` can ask
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), default=None
+            Labels, to mark what a classifier gets wrong.
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.scatter``
+
+        Returns
+        -------
+        DecompositionDisplay
+        """
+        parts = predict_uncertainty(estimator, X, kind="all")
+        labelled = classifies(estimator, X)
+        wrong = np.asarray(y) != estimator.predict(X) if labelled and y is not None else None
+        return cls.from_predictions(
+            parts.aleatoric,
+            parts.epistemic,
+            wrong=wrong,
+            unit="nats" if labelled else "squared units of y",
+            name=user_name(estimator, name),
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        aleatoric: Any,
+        epistemic: Any,
+        *,
+        wrong: Any = None,
+        unit: str = "",
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> DecompositionDisplay:
+        """Draw for the two parts.
+
+        Parameters
+        ----------
+        aleatoric, epistemic : array-like of shape (n_samples,)
+        wrong : array-like of shape (n_samples,), of bool, default=None
+        unit : str, default=""
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.scatter``
+
+        Returns
+        -------
+        DecompositionDisplay
+        """
+        one, two = check_real("aleatoric", aleatoric), check_real("epistemic", epistemic)
+        if one.shape != two.shape or one.ndim != 1:
+            raise ValueError(
+                f"aleatoric and epistemic must have one shape, (n_samples,), got {one.shape} and "
+                f"{two.shape}"
+            )
+        marked = None if wrong is None else np.asarray(wrong, dtype=bool)
+        return cls(one, two, marked, unit, name).plot(ax=ax, **kwargs)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> DecompositionDisplay:
+        """Draw the samples; along a dotted line the total is the same.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.scatter``
+
+        Returns
+        -------
+        self : DecompositionDisplay
+        """
+        ax = new_axes(ax, "DecompositionDisplay")
+        right = np.ones(len(self.aleatoric), bool) if self.wrong is None else ~self.wrong
+        options = {"s": 14, "alpha": 0.5, "linewidths": 0, "color": COLOURS[0], **kwargs}
+        label = None if self.wrong is None else "right"
+        ax.scatter(self.aleatoric[right], self.epistemic[right], label=label, **options)
+        if self.wrong is not None:
+            marks = {**options, "s": 30, "alpha": 0.9, "color": COLOURS[1], "marker": "x"}
+            marks["linewidths"] = 1.2
+            ax.scatter(self.aleatoric[~right], self.epistemic[~right], label="wrong", **marks)
+            ax.legend()
+        ax.set_xlim(left=0)
+        ax.set_ylim(bottom=0)
+        (_, right_end), (_, top) = ax.get_xlim(), ax.get_ylim()
+        for level in np.linspace(0, right_end + top, 9)[1:-1]:
+            ax.plot([0, level], [level, 0], ":", color="0.75", linewidth=0.8, zorder=0)
+        ax.set(xlim=(0, right_end), ylim=(0, top), title=self.name or "")
+        unit = f" ({self.unit})" if self.unit else ""
+        ax.set(xlabel=f"aleatoric uncertainty{unit}", ylabel=f"epistemic uncertainty{unit}")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

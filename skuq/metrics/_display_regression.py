@@ -1,0 +1,425 @@
+"""Pictures of predicted distributions of real targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+from torch.distributions import Distribution
+
+from skuq._mixture import mixture_cdf, mixture_quantile
+from skuq._predict import RegressorPredictions, target_uncertainty
+from skuq.metrics._axes import new_axes, style, user_name
+from skuq.metrics._checks import check_level, check_real
+from skuq.pipeline import predictions
+
+__all__ = ["PITDisplay", "PredictionBandDisplay", "RegressionCalibrationDisplay"]
+
+
+def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
+    """F(y) of every sample, under the predictive mixture; of several targets, one after another."""
+    asked, inner = predictions(estimator, X)
+    if not isinstance(asked, RegressorPredictions):
+        raise TypeError(f"this picture is of regressors, got {type(estimator).__name__}")
+    target = check_real("y", y)
+    return asked._reduce(inner, mixture_cdf, target.reshape(len(target), -1)).T.ravel()
+
+
+def _check_pit(pit: Any) -> np.ndarray:
+    values = check_real("pit", pit)
+    if values.ndim != 1 or not len(values) or values.min() < 0 or values.max() > 1:
+        raise ValueError("pit must be numbers in [0, 1] of shape (n_samples,), as of pit_values")
+    return values
+
+
+class PITDisplay:
+    """Histogram of the probability integral transform: flat for calibrated predictions.
+
+    A U says that predictions are too narrow, a hump that they are too wide, a slope that they are
+    shifted. 95 % of the bars of calibrated predictions end in the grey band.
+
+    Parameters
+    ----------
+    pit : ndarray of shape (n_samples,)
+    n_bins : int, default=10
+    name : str, default=None
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib artists, after `plot`
+    """
+
+    def __init__(self, pit: np.ndarray, n_bins: int = 10, name: str | None = None) -> None:
+        self.pit = pit
+        self.n_bins = n_bins
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        n_bins: int = 10,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> PITDisplay:
+        """Draw for a fitted regressor, under its predictive mixture.
+
+        Parameters
+        ----------
+        estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        n_bins : int, default=10
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.stairs``
+
+        Returns
+        -------
+        PITDisplay
+        """
+        pit = _pit_of(estimator, X, y)
+        name = user_name(estimator, name)
+        return cls.from_predictions(pit, n_bins=n_bins, name=name, ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        pit: Any,
+        *,
+        n_bins: int = 10,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> PITDisplay:
+        """Draw for values of `skuq.metrics.pit_values`.
+
+        Parameters
+        ----------
+        pit : array-like of shape (n_samples,), in [0, 1]
+        n_bins : int, default=10
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.stairs``
+
+        Returns
+        -------
+        PITDisplay
+        """
+        return cls(_check_pit(pit), n_bins, name).plot(ax=ax, **kwargs)
+
+    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> PITDisplay:
+        """Draw the histogram; several can share one `ax`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        name : str, default=None
+        **kwargs : passed to ``ax.stairs``
+
+        Returns
+        -------
+        self : PITDisplay
+        """
+        ax = new_axes(ax, "PITDisplay")
+        name = self.name if name is None else name
+        n, k = len(self.pit), self.n_bins
+        if not getattr(ax, "_skuq_drawn", 0):
+            low, high = stats.binom.ppf([0.025, 0.975], n, 1 / k) * k / n
+            ax.axhspan(low, high, color="0.88", zorder=0, label="95 % of bars, if calibrated")
+            ax.axhline(1, linestyle=":", color="0.4")
+        look = style(ax)
+        density, edges = np.histogram(self.pit, bins=k, range=(0, 1), density=True)
+        options = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
+        ax.stairs(density, edges, **{**options, "label": name, **kwargs})
+        ax.set(xlabel="probability integral transform F(y)", ylabel="density", xlim=(0, 1))
+        ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * density.max()))
+        ax.legend()
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class RegressionCalibrationDisplay:
+    """Observed against expected coverage of central intervals.
+
+    Below the diagonal intervals are too narrow, above it too wide.
+
+    Parameters
+    ----------
+    expected, observed : ndarray of shape (n_levels,)
+    name : str, default=None
+
+    Attributes
+    ----------
+    miscalibration_ : float
+        Area between curve and diagonal.
+    ax_, figure_, line_ : matplotlib artists, after `plot`
+    """
+
+    def __init__(self, expected: np.ndarray, observed: np.ndarray, name: str | None = None) -> None:
+        self.expected = expected
+        self.observed = observed
+        self.name = name
+        self.miscalibration_ = float(np.trapezoid(np.abs(observed - expected), expected))
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> RegressionCalibrationDisplay:
+        """Draw for a fitted regressor, under its predictive mixture.
+
+        Parameters
+        ----------
+        estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.plot``
+
+        Returns
+        -------
+        RegressionCalibrationDisplay
+        """
+        pit = _pit_of(estimator, X, y)
+        return cls.from_predictions(pit, name=user_name(estimator, name), ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls, pit: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any
+    ) -> RegressionCalibrationDisplay:
+        """Draw for values of `skuq.metrics.pit_values`.
+
+        Parameters
+        ----------
+        pit : array-like of shape (n_samples,), in [0, 1]
+            The central interval of level c holds y where |2 F(y) − 1| is at most c.
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.plot``
+
+        Returns
+        -------
+        RegressionCalibrationDisplay
+        """
+        needed = np.sort(np.abs(2 * _check_pit(pit) - 1))
+        expected = np.linspace(0, 1, 101)
+        observed = np.searchsorted(needed, expected, side="right") / len(needed)
+        return cls(expected, observed, name).plot(ax=ax, **kwargs)
+
+    def plot(
+        self, ax: Any = None, *, name: str | None = None, **kwargs: Any
+    ) -> RegressionCalibrationDisplay:
+        """Draw the curve; several can share one `ax`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        name : str, default=None
+        **kwargs : passed to ``ax.plot``
+
+        Returns
+        -------
+        self : RegressionCalibrationDisplay
+        """
+        ax = new_axes(ax, "RegressionCalibrationDisplay", (5.0, 4.8))
+        name = self.name if name is None else name
+        area = f"area {self.miscalibration_:.3f}"
+        if not getattr(ax, "_skuq_drawn", 0):
+            ax.plot([0, 1], [0, 1], ":", color="0.5", label="perfectly calibrated")
+        options = {**style(ax), "markevery": 10, "markersize": 5}
+        options |= {"label": f"{name} ({area})" if name else area, **kwargs}
+        (self.line_,) = ax.plot(self.expected, self.observed, **options)
+        ax.fill_between(
+            self.expected, self.expected, self.observed, color=self.line_.get_color(), alpha=0.12,
+            linewidth=0,
+        )  # fmt: skip
+        ax.set(xlabel="expected coverage of central intervals", ylabel="observed coverage")
+        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        ax.legend(loc="best")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class PredictionBandDisplay:
+    """A regressor of one feature: mean, intervals of the noise alone and of everything, data.
+
+    Parameters
+    ----------
+    x, mean : ndarray of shape (n_grid,)
+    noise : ndarray of shape (n_grid, 2)
+        Central interval of a normal distribution with the aleatoric variance.
+    total : ndarray of shape (n_grid, 2)
+        Central interval of the predictive mixture.
+    confidence_level : float
+    name : str, default=None
+
+    Attributes
+    ----------
+    ax_, figure_, line_ : matplotlib artists, after `plot`
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        mean: np.ndarray,
+        noise: np.ndarray,
+        total: np.ndarray,
+        confidence_level: float,
+        name: str | None = None,
+    ) -> None:
+        self.x = x
+        self.mean = mean
+        self.noise = noise
+        self.total = total
+        self.confidence_level = confidence_level
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        confidence_level: float = 0.9,
+        margin: float = 0.15,
+        n_grid: int = 300,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> PredictionBandDisplay:
+        """Draw for a fitted regressor.
+
+        Parameters
+        ----------
+        estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+        X : array-like of shape (n_samples, 1)
+        y : array-like of shape (n_samples,), default=None
+            Targets, to draw the data.
+        confidence_level : float in (0, 1), default=0.9
+        margin : float, default=0.15
+            How far the grid goes beyond X, in units of its range.
+        n_grid : int, default=300
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.plot``
+
+        Returns
+        -------
+        PredictionBandDisplay
+        """
+        column = check_real("X", X)
+        if column.ndim != 2 or column.shape[1] != 1:
+            raise ValueError(
+                f"PredictionBandDisplay needs X of exactly one feature, got shape {column.shape}"
+            )
+        reach = margin * np.ptp(column)
+        grid = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
+        if hasattr(X, "columns"):  # a frame: predictions want its names
+            grid = type(X)({X.columns[0]: grid[:, 0]})
+        tail = (1 - check_level("confidence_level", confidence_level)) / 2
+        asked, inner = predictions(estimator, grid)
+        if not isinstance(asked, RegressorPredictions) or asked._target_shape not in ((), (1,)):
+            raise TypeError("PredictionBandDisplay needs a fitted regressor of one target")
+
+        def reduction(predictive: Distribution) -> tuple[Tensor, ...]:
+            ends = [mixture_quantile(predictive, level) for level in (tail, 1 - tail)]
+            return predictive.mean.mean(0), target_uncertainty("aleatoric")(predictive), *ends
+
+        mean, variance, low, high = (part[:, 0] for part in asked._reduce(inner, reduction))
+        half = stats.norm.ppf(1 - tail) * np.sqrt(variance)
+        display = cls(
+            np.asarray(grid, dtype=float)[:, 0],
+            mean,
+            np.stack([mean - half, mean + half], axis=1),
+            np.stack([low, high], axis=1),
+            confidence_level,
+            user_name(estimator, name),
+        ).plot(ax=ax, **kwargs)
+        if y is not None:
+            display.ax_.plot(column[:, 0], y, ".", color="0.25", markersize=4, zorder=1, alpha=0.6)
+        return display
+
+    @classmethod
+    def from_predictions(
+        cls,
+        x: Any,
+        mean: Any,
+        aleatoric_std: Any,
+        total_std: Any,
+        *,
+        confidence_level: float = 0.9,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> PredictionBandDisplay:
+        """Draw for means and standard deviations, of normal distributions.
+
+        Parameters
+        ----------
+        x, mean, aleatoric_std, total_std : array-like of shape (n_grid,)
+        confidence_level : float in (0, 1), default=0.9
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : passed to ``ax.plot``
+
+        Returns
+        -------
+        PredictionBandDisplay
+        """
+        place, centre = check_real("x", x), check_real("mean", mean)
+        stds = check_real("aleatoric_std", aleatoric_std), check_real("total_std", total_std)
+        if len({array.shape for array in (place, centre, *stds)}) != 1 or place.ndim != 1:
+            raise ValueError("x, mean, aleatoric_std and total_std must have one shape, (n_grid,)")
+        half = stats.norm.ppf((1 + check_level("confidence_level", confidence_level)) / 2)
+        order = np.argsort(place)
+        noise, total = (
+            np.stack([centre - half * std, centre + half * std], axis=1)[order] for std in stds
+        )
+        display = cls(place[order], centre[order], noise, total, confidence_level, name)
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(
+        self, ax: Any = None, *, name: str | None = None, **kwargs: Any
+    ) -> PredictionBandDisplay:
+        """Draw the bands.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        name : str, default=None
+        **kwargs : passed to ``ax.plot``
+
+        Returns
+        -------
+        self : PredictionBandDisplay
+        """
+        ax = new_axes(ax, "PredictionBandDisplay", (6.4, 4.2))
+        name = self.name if name is None else name
+        look = style(ax)
+        options = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
+        (self.line_,) = ax.plot(self.x, self.mean, **{**options, "label": name or "mean", **kwargs})
+        color, level = self.line_.get_color(), f"{self.confidence_level:.0%}"
+        bands = ((self.total, 0.18, "noise and ignorance"), (self.noise, 0.32, "noise alone"))
+        for band, alpha, what in bands:
+            label = f"{level}, {what}"
+            ax.fill_between(self.x, *band.T, color=color, alpha=alpha, linewidth=0, label=label)
+        ax.set(xlabel="x", ylabel="y")
+        ax.margins(x=0)
+        ax.legend(fontsize="small")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,0 +1,103 @@
+"""The report: the metrics' numbers, self-contained, escaped."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skuq
+from skuq import TorchClassifier, TorchRegressor
+from skuq.metrics import crps_scorer, ece_scorer
+from skuq.posteriors import MCDropout, PointEstimate
+
+from .networks import ConvNet
+
+
+class Strict(HTMLParser):
+    """Every tag that is opened is closed; what is there is counted."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            assert not (name in ("src", "href") and not value.startswith("data:"))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parsed(html):
+    parser = Strict()
+    parser.feed(html)
+    assert not parser.open
+    return parser.seen
+
+
+@pytest.fixture(scope="module")
+def frame(blobs):
+    X, y = blobs
+    names = ["<script>alert(1)</script>", *(f"f{j}" for j in range(1, X.shape[1]))]
+    labels = np.array(["<b>bold</b>", "b & c", "d"])[y]
+    return pd.DataFrame(X, columns=names), labels
+
+
+def test_classification(frame, tmp_path):
+    X, y = frame
+    network = TorchClassifier(posterior=MCDropout(5), max_epochs=5, random_state=0)
+    model = make_pipeline(StandardScaler(), network).fit(X, y)
+    page = skuq.report(model, X, y, title="<i>mine</i>", n_most_uncertain=240)
+    seen = parsed(page.html)
+    assert seen.count("img") == 4 and "script" not in seen and "b" not in seen and "i" not in seen
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page.html and "&lt;script&gt;" in page.html
+    assert page.metrics["ECE (top label, 15 bins)"] == pytest.approx(-ece_scorer(model, X, y))
+    assert page.metrics["accuracy"] == pytest.approx(model.score(X, y))
+    assert page.save(tmp_path / "page.html").read_text(encoding="utf-8") == page.html
+    assert "<html" not in page._repr_html_() and "AURC" in repr(page)
+    rows = re.findall(r"<tr>(.*?)</tr>", page.html)
+    listed = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    totals = [float(cells[3]) for cells in listed if len(cells) > 6]
+    assert len(totals) == 240 and totals == sorted(totals, reverse=True)
+
+
+def test_regression(diabetes):
+    X, y = diabetes
+    network = TorchRegressor(posterior=MCDropout(4), max_epochs=5, random_state=0)
+    model = TransformedTargetRegressor(network, transformer=StandardScaler()).fit(X, y)
+    page = skuq.report(model, X, y)
+    assert parsed(page.html).count("img") == 4
+    assert page.metrics["CRPS"] == pytest.approx(-crps_scorer(model, X, y))
+    assert page.metrics["R²"] == pytest.approx(model.score(X, y))
+    interval = skuq.predict_interval(model, X, 0.8)
+    assert page.metrics["width of 80% intervals"] == pytest.approx(np.ptp(interval, axis=1).mean())
+
+
+def test_images_are_shown(digits):
+    X, y = digits
+    images = X.reshape(-1, 1, 8, 8)
+    network = TorchClassifier(ConvNet, posterior=MCDropout(3), max_epochs=1, random_state=0)
+    page = skuq.report(network.fit(images, y), images[:50], y[:50], n_most_uncertain=3)
+    assert parsed(page.html).count("img") == 4 + 3
+
+
+def test_few_rows_all_right():
+    X = np.array([[-3.0], [3.0]] * 20)
+    y = np.array([0, 1] * 20)
+    network = TorchClassifier(posterior=PointEstimate(), lr=0.05, max_epochs=60, random_state=0)
+    page = skuq.report(network.fit(X, y), X[:2], y[:2])
+    assert page.metrics["accuracy"] == 1 and "AUROC of errors" not in page.metrics
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        skuq.report(network, X[:1], y[:1])
+    with pytest.raises(ValueError, match="shape"):
+        skuq.report(network, X, np.stack([y, y], axis=1))
