@@ -134,7 +134,10 @@ def test_metadata_routing(blobs):
             make_pipeline(StandardScaler().set_fit_request(sample_weight=False), network),
             {"torchclassifier__lr": [0.01]},
             cv=GroupKFold(3),
-            scoring={"accuracy": scorer, "ece": ece_scorer},
+            scoring={
+                "accuracy": scorer,
+                "ece": clone(ece_scorer).set_score_request(sample_weight=False),
+            },
             refit="accuracy",
         )
         search.fit(X, y, sample_weight=weight, groups=groups)

@@ -188,14 +188,15 @@ class VectorScaler(_ClassifierCalibrator):
     """Calibrates a classifier by a scale and a bias for each class [1]_.
 
     The logits z of each draw become a ⊙ z + b before probabilities are averaged. The negative
-    log-likelihood is minimised, plus `l2` times the squared distance from a mere temperature,
-    mean_k (a_k − ā)² + mean_k b_k²: the larger `l2`, the nearer to `TemperatureScaler`. It can
-    change the predicted class also of one draw. For two or more classes, not for multilabel.
+    log-likelihood of a sample is minimised, plus `l2`/n_samples times the squared distance from a
+    mere temperature, Σ_k (a_k − ā)² + Σ_k b_k²: the larger `l2` and the fewer the samples, the
+    nearer to `TemperatureScaler`. It can change the predicted class also of one draw. For two or
+    more classes, not for multilabel.
 
     Parameters
     ----------
     estimator, cv, n_jobs : as in `TemperatureScaler`
-    l2 : float >= 0, default=1e-3
+    l2 : float >= 0, default=2.0
         Weight of the penalty.
 
     Attributes
@@ -233,7 +234,7 @@ class VectorScaler(_ClassifierCalibrator):
     }
 
     def __init__(
-        self, estimator: Any, cv: Any = 5, l2: float = 1e-3, n_jobs: int | None = None
+        self, estimator: Any, cv: Any = 5, l2: float = 2.0, n_jobs: int | None = None
     ) -> None:
         self.estimator = estimator
         self.cv = cv

@@ -32,14 +32,14 @@ class VectorSearch(NamedTuple):
 
 
 def fit_vector_scaling(
-    logits: Any, y: Any, sample_weight: Any = None, *, l2: float = 1e-3
+    logits: Any, y: Any, sample_weight: Any = None, *, l2: float = 2.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The a and b for which softmax(a ⊙ logits + b) describes the labels best; see `VectorScaler`.
 
     Parameters
     ----------
     logits, y, sample_weight : as in `fit_temperature`
-    l2 : float >= 0, default=1e-3
+    l2 : float >= 0, default=2.0
 
     Returns
     -------
@@ -67,7 +67,7 @@ def fit_vector_scaling(
 
 def search_scales(logits: Logits, l2: float) -> VectorSearch:
     """L-BFGS from the best temperature; convex for one draw."""
-    n_classes = logits.draws.shape[-1]
+    n_classes, strength = logits.draws.shape[-1], l2 / len(logits.labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is as good to begin at
         beta = 1 / search_temperature(logits).temperature
@@ -78,8 +78,8 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         loss, gradient = _loss_and_gradient(logits, parameters)
         scale, bias = np.split(parameters, 2)
         apart = scale - scale.mean()
-        penalty = (apart @ apart + bias @ bias) / n_classes
-        return loss + l2 * penalty, gradient + 2 * l2 / n_classes * np.concatenate([apart, bias])
+        penalty = strength * (apart @ apart + bias @ bias)
+        return loss + penalty, gradient + 2 * strength * np.concatenate([apart, bias])
 
     found = minimize(
         objective,
@@ -89,7 +89,7 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         options={"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14},
     )
     scale, bias = np.split(found.x, 2)
-    if at_bound or not found.success:
+    if at_bound or found.status == 1:  # 1: too many iterations
         warnings.warn(
             "the vector scaling has no optimum: the calibration data may be separable, or their "
             "logits mislead; use more or other calibration data",

@@ -218,7 +218,7 @@ class ReliabilityDisplay:
         )
         ax.set(xlim=(-0.02, 1.02), ylim=(-_STRIP, 1.06), aspect="equal")
         ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-        ax.legend(loc="best")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -196,8 +196,8 @@ def _encode(asked: Predictions, y: Any) -> np.ndarray:
 class UncertaintyScorer(BaseEstimator):
     """A metric of uncertainty as a scorer; made by `make_uncertainty_scorer`.
 
-    Takes ``sample_weight`` by scikit-learn's metadata routing:
-    ``scorer.set_score_request(sample_weight=True)``.
+    Takes ``sample_weight`` by scikit-learn's metadata routing. The ready ones are shared, so ask a
+    copy: ``sklearn.base.clone(nll_scorer).set_score_request(sample_weight=True)``.
     """
 
     def __init__(
