@@ -208,14 +208,14 @@ def test_certain_probabilities_give_one_label():
 
 def test_empty_sets_and_how_to_forbid_them():
     """Of a doubtful row, after sure ones: "lac" gives no label at all, "aps" its likeliest."""
-    sure = np.repeat([[0.98, 0.01, 0.01]], 99, axis=0)
+    sure = np.repeat(0.97 * np.eye(3) + 0.01, 33, axis=0)
     known = KnownClassifier(np.vstack([sure, [[0.4, 0.35, 0.25]]]), np.array(["a", "b", "c"]))
     apart, doubtful = np.arange(99)[:, None], np.array([[99]])
     sets = {}
     for score, options in (("lac", {}), ("aps", {"include_last_label": True})):
         conformal = SplitConformalClassifier(
             known, confidence_level=0.9, conformity_score=score, prefit=True
-        ).conformalize(apart, np.full(99, "a"))
+        ).conformalize(apart, np.repeat(["a", "b", "c"], 33))
         predicted = conformal.predict_set(doubtful, conformity_score_params=options)[1]
         sets[score] = predicted[0, :, 0].tolist()
     assert sets["lac"] == [False, False, False]
