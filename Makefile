@@ -24,6 +24,7 @@ types: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(RUN) benchmarks/foundation.py
+	$(RUN) benchmarks/calibration_speed.py
 
 $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)
