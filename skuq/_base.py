@@ -235,7 +235,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
             lambda reduction: engine.map(X, reduction), likelihood.encode(target), weight
         )
         # Only here does the estimator change: what failed above has changed nothing.
-        self._engine, self._root, self._rows_seen = engine, root, np.unique(row_hashes(X))
+        self._engine, self._root, self._rows_seen = engine, root, row_hashes(X)
         self.likelihood_, self.posterior_ = likelihood, posterior
         self._states = [trained.state for trained in problem.trained] if incremental else []
         self.histories_ = [trained.history for trained in problem.trained]
