@@ -34,15 +34,18 @@ from skuq._data import (
     rows_that_count,
     train_valid_indices,
 )
-from skuq._engine import Engine
+from skuq._engine import Draws, Engine
 from skuq._network import Numerics
 from skuq._parameters import DoubleUnderscoreParameters, check_accepted
 from skuq._problem import Problem
+from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
 from skuq._sklearn_compat import (
+    CallbackSupportMixin,
     Interval,
     StrOptions,
     validate_parameter_constraints,
+    with_callbacks,
 )
 from skuq._training import Settings, Trained
 from skuq.likelihoods import Likelihood
@@ -52,7 +55,7 @@ from skuq.posteriors import MCDropout, Posterior
 __all__ = ["TorchEstimator"]
 
 
-class TorchEstimator(DoubleUnderscoreParameters):
+class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -147,6 +150,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
 
     # -- fit -------------------------------------------------------------------------------------
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
         """Train the network and fit the posterior.
 
@@ -185,6 +189,7 @@ class TorchEstimator(DoubleUnderscoreParameters):
         incremental: bool = False,
         classes: Any = None,
     ) -> Any:
+        task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
             self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
@@ -212,13 +217,30 @@ class TorchEstimator(DoubleUnderscoreParameters):
                 )
             likelihood, root = copy.deepcopy(self.likelihood_), self._root
         else:
-            n_classes = len(self.classes_) if self._task == "classification" else None
-            likelihood.fit(target, weight, n_classes=n_classes)
+            classifies = self._task == "classification"
+            likelihood.fit(target, weight, n_classes=len(self.classes_) if classifies else None)
             root = root_seed(self.random_state)
         rows = rows_on_device(X, likelihood.encode(target), weight, numerics)
-        train, valid = rows, None
-        if self.early_stopping:
-            train, valid = self._split(rows, target, groups, root)
+        split = self.early_stopping
+        train, valid = self._split(rows, target, groups, root) if split else (rows, None)
+
+        def fitted(draws: Draws, networks: list[Trained]) -> dict[str, Any]:
+            """The attributes of the estimator with these draws."""
+            engine, learnt = Engine(draws, problem.sample, numerics), copy.deepcopy(likelihood)
+            learnt.finish(lambda reduction: engine.map(X, reduction), learnt.encode(target), weight)
+            return {
+                "_engine": engine,
+                "_root": root,
+                "_rows_seen": row_hashes(X),
+                "_states": [network.state for network in networks] if incremental else [],
+                "likelihood_": learnt,
+                "posterior_": posterior,
+                "histories_": [network.history for network in networks],
+                "history_": networks[0].history,
+                "n_iter_": max(len(network.history) for network in networks),
+                "device_": str(numerics.device),
+            }
+
         problem = Problem(
             factory=self.module or MLP,
             module_parameters=self._with_prefix("module"),
@@ -226,22 +248,16 @@ class TorchEstimator(DoubleUnderscoreParameters):
             train_rows=train,
             valid_rows=valid,
             settings=self._settings(numerics, max_epochs=1 if incremental else self.max_epochs),
+            task=task,
+            alone=lambda network: fitted(Draws(network.module), [network]),
             root=root,
             resume=self._networks(incremental) if goes_on else [],
         )
-        draws = posterior.fit(problem)
-        engine = Engine(draws, problem.sample, numerics)
-        likelihood.finish(
-            lambda reduction: engine.map(X, reduction), likelihood.encode(target), weight
-        )
-        # Only here does the estimator change: what failed above has changed nothing.
-        self._engine, self._root, self._rows_seen = engine, root, row_hashes(X)
-        self.likelihood_, self.posterior_ = likelihood, posterior
-        self._states = [trained.state for trained in problem.trained] if incremental else []
-        self.histories_ = [trained.history for trained in problem.trained]
-        self.history_ = self.histories_[0]
-        self.n_iter_ = max(len(history) for history in self.histories_)
-        self.device_ = str(numerics.device)
+        with task:
+            attributes = fitted(posterior.fit(problem), problem.trained)
+            # Only here does the estimator change: what failed above has changed nothing.
+            self.__dict__.update(attributes)
+            task.end(lambda: attributes)
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -360,7 +376,9 @@ class TorchEstimator(DoubleUnderscoreParameters):
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
         X, predictive = self._check_rows(X), self.likelihood_.predictive
-        return self._engine.map(X, lambda out, *rows: reduction(predictive(out), *rows), *aligned)
+        return self._engine.map(
+            X, lambda out, *rows: reduction(predictive(out), *rows), *aligned, verbose=self.verbose
+        )
 
     def _share_seen(self, X: Any) -> float:
         """The share of rows that training has seen."""

@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._network import Numerics, call, explained, first_rows, private_copy
+from skuq._progress import bar
 
 __all__ = ["Draws", "Engine"]
 
@@ -216,7 +217,13 @@ class Engine:
         """
         return self._function()(x)
 
-    def map(self, X: np.ndarray, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+    def map(
+        self,
+        X: np.ndarray,
+        reduction: Callable[..., Any],
+        *aligned: np.ndarray,
+        verbose: int = 0,
+    ) -> Any:
         """Reduce the outputs of all draws, row by row, chunk after chunk.
 
         Parameters
@@ -227,6 +234,8 @@ class Engine:
             of tensors with n_rows as their first axis.
         *aligned : ndarray of shape (n_samples, ...)
             Reductions also get the same rows of these, as tensors.
+        verbose : int, default=0
+            1 shows a bar over the chunks, after a second.
 
         Returns
         -------
@@ -234,7 +243,7 @@ class Engine:
         """
         results: list[np.ndarray] = []
         single = False
-        for start, output in self._chunks(X):
+        for start, output in self._chunks(X, verbose):
             reduced = reduction(output, *(self._rows(a, start, output) for a in aligned))
             single = isinstance(reduced, Tensor)
             parts = [part.cpu().numpy() for part in ([reduced] if single else reduced)]
@@ -254,10 +263,11 @@ class Engine:
         return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
     @torch.no_grad()
-    def _chunks(self, X: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    def _chunks(self, X: np.ndarray, verbose: int) -> Iterator[tuple[int, Tensor]]:
         reduce_on = "cpu" if self.numerics.device.type == "mps" else self.numerics.device
         outputs = self._function()
-        for start in range(0, len(X), self.n_rows):
+        starts = range(0, len(X), self.n_rows)
+        for start in bar(starts, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             n_rows = min(self.n_rows, len(X) - start)
             rows = self._padded(torch.tensor(X[start : start + n_rows], dtype=self.numerics.dtype))
             with explained(type(self.draws.module).__name__, rows):

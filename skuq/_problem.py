@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import Tensor, nn
 
 from skuq._batches import Rows
 from skuq._network import Numerics, Report, build, first_rows, inspect_network, own_copy
+from skuq._progress import Task, parallel
 from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq._training import Settings, Trained, train_network
 from skuq.exceptions import DivergedError
@@ -37,6 +38,10 @@ class Problem:
         Three rows of X on the device.
     report : Report
         What the module is called, its dropout layers, its other randomness.
+    task : Task
+        The task of fitting, which begins with the training of the networks.
+    alone : callable
+        Maps a trained network to the attributes of an estimator that has it alone.
     """
 
     factory: Callable[..., nn.Module]
@@ -45,6 +50,8 @@ class Problem:
     train_rows: Rows
     valid_rows: Rows | None
     settings: Settings
+    task: Task
+    alone: Callable[[Trained], dict[str, Any]]
     root: int  # the seed of the fit
     resume: list[Trained] = field(default_factory=list)  # networks to go on with
 
@@ -81,13 +88,29 @@ class Problem:
         -------
         list of nn.Module, in eval mode, on the device
         """
+        self.task.begin(n_networks, of="network")
+        self.trained = []
         if n_jobs is None:
-            self.trained = [self._train_one(k, bootstrap) for k in range(n_networks)]
+            for k in range(n_networks):
+                self.trained.append(self._train_one(k, bootstrap, self.task.subtask("network")))
         else:
             with _one_torch_thread():
-                tasks = (delayed(_train_task)(self, k, bootstrap) for k in range(n_networks))
-                self.trained = list(Parallel(n_jobs=n_jobs)(tasks))
+                jobs = (delayed(_train_job)(self, k, bootstrap) for k in range(n_networks))
+                for trained in parallel(n_jobs, jobs, self.task):
+                    self.trained.append(trained)
+                    done = self.task.subtask("network").begin()
+                    done.end(self._state(trained.module, trained.history))
         return [trained.module for trained in self.trained]
+
+    def _state(self, module: nn.Module, history: list[dict]) -> Callable[[], dict[str, Any]]:
+        """What `alone` says of a copy of a network, which may be in training."""
+
+        def state() -> dict[str, Any]:
+            network = copy.deepcopy(self._first)
+            network.load_state_dict(module.state_dict())
+            return self.alone(Trained(network.eval(), list(history)))
+
+        return state
 
     def _build(self, network: int) -> nn.Module:
         """An untrained network, or the one that training goes on from."""
@@ -102,32 +125,37 @@ class Problem:
                 module = own_copy(built, self.sample)
         return module.to(self.numerics.device, self.numerics.dtype)
 
-    def _train_one(self, network: int, bootstrap: bool) -> Trained:
+    def _train_one(self, network: int, bootstrap: bool, task: Task) -> Trained:
         module = copy.deepcopy(self._first) if network == 0 else self._build(network)
         rows = self.train_rows
         if bootstrap:
             random = np.random.default_rng(self.seed(Purpose.BOOTSTRAP, network))
             rows = rows.take(random.integers(len(rows), size=len(rows)))
         try:
-            return train_network(
-                module,
-                rows,
-                self.valid_rows,
-                self.likelihood,
-                self.settings,
-                root=self.root,
-                network=network,
-                other_noise=bool(self.report.other_noise),
-                resume=self.resume[network] if network < len(self.resume) else None,
-            )
+            with task.begin(self.settings.max_epochs, of="epoch"):
+                trained = train_network(
+                    module,
+                    rows,
+                    self.valid_rows,
+                    self.likelihood,
+                    self.settings,
+                    task,
+                    self._state,
+                    root=self.root,
+                    network=network,
+                    other_noise=bool(self.report.other_noise),
+                    resume=self.resume[network] if network < len(self.resume) else None,
+                )
+                task.end(self._state(trained.module, trained.history))
+                return trained
         except DivergedError as error:
             raise DivergedError(f"network {network}: {error}" if network else str(error)) from None
 
 
-def _train_task(problem: Problem, network: int, bootstrap: bool) -> Trained:
+def _train_job(problem: Problem, network: int, bootstrap: bool) -> Trained:
     """A joblib task, which may run in another process."""
     with _one_torch_thread():
-        return problem._train_one(network, bootstrap)
+        return problem._train_one(network, bootstrap, Task("network"))
 
 
 @contextmanager

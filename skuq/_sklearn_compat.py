@@ -1,16 +1,31 @@
 """The one place that imports what scikit-learn does not promise to keep."""
 
+from typing import Any
+
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing to support."""
+
+    def with_callbacks(method: Any) -> Any:
+        return method
+
+
 __all__ = [
     "BaseSearchCV",
+    "CallbackSupportMixin",
     "Interval",
     "StrOptions",
     "_check_sample_weight",
     "_num_samples",
     "_safe_indexing",
     "validate_parameter_constraints",
+    "with_callbacks",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dis
 import inspect
+from collections.abc import Callable as Function
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from torch.utils.data import DataLoader
 from skuq._batches import Batch, Rows, SlicedBatches
 from skuq._dropout import Sampler, driven
 from skuq._network import Numerics, call, first_rows
+from skuq._progress import Task
 from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
@@ -78,6 +80,23 @@ def _raised_on_purpose(error: BaseException) -> bool:
     return in_callback and dis.opname[code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 
+class _Epochs(Callback):
+    """Tells of epochs, and ends training where a watcher asks for it."""
+
+    def __init__(self, network: Task, state: Function[..., Any]) -> None:
+        self.network = network
+        self.state = state
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.epoch = self.network.subtask("epoch").begin()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        last = net.history[-1]
+        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
+        if self.epoch.end(self.state(net.module_, net.history), **losses):
+            raise KeyboardInterrupt
+
+
 class _Criterion(nn.Module):
     """The likelihood in the form that skorch calls: its loss in training, else the true NLL."""
 
@@ -94,16 +113,18 @@ class _Criterion(nn.Module):
 class _Net(NeuralNet):
     """skorch's net with our batches, our loss and a lean inner loop."""
 
-    def __init__(self, *args: Any, settings: Settings, state: dict[str, Any], **kwargs: Any):
+    def __init__(self, *args: Any, settings: Settings, state: dict, epochs: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.settings = settings
         self.state = state
+        self.epochs = epochs
         self._batch_events = False
         self._best_losses: dict[str, float] = {}  # by name, of this call of fit
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        told = [("epochs", self.epochs)] if self.epochs else []
+        return [("epoch_timer", EpochTimer()), *told, ("print_log", PrintLog())]
 
     def initialize_callbacks(self) -> _Net:
         super().initialize_callbacks()
@@ -313,6 +334,8 @@ def train_network(
     valid: Rows | None,
     likelihood: Likelihood,
     settings: Settings,
+    task: Task,
+    snapshot: Function[..., Any],
     *,
     root: int,
     network: int,
@@ -327,6 +350,10 @@ def train_network(
     train, valid : Rows
     likelihood : Likelihood, fitted
     settings : Settings
+    task : Task
+        The training of this network; its epochs become subtasks.
+    snapshot : callable
+        Maps the module and its history to a function that makes the attributes of an estimator.
     root, network : int
         The seed of the fit and the number of the network: from both come its generators.
     other_noise : bool
@@ -359,11 +386,12 @@ def train_network(
         batch_size=settings.batch_size,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=_fresh_callbacks(settings),
-        verbose=settings.verbose,
+        verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
         device=device,
         compile=settings.compile,
         settings=settings,
         state=state,
+        epochs=_Epochs(task, snapshot) if task.watchers else None,
         **{**_optimizer_defaults(settings), **settings.net_options},
     )
     net.initialize()

@@ -60,8 +60,11 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         Whether training runs through ``torch.compile``.
     callbacks : list of skorch callbacks, "disable" or None, default=None
         As in skorch; copied for each network. Their parameters are ``callbacks__<name>__*``.
+        Callbacks of scikit-learn 1.9 (`sklearn.callback`) go to ``set_callbacks`` instead; their
+        tasks are fit, network and epoch. "disable" turns off what happens at epochs, also bars.
     verbose : int, default=0
-        1 prints skorch's table of epochs.
+        1 shows bars over networks and epochs, and over long predictions, where tqdm is
+        installed; 2 prints skorch's table of epochs.
     random_state : int, RandomState instance or None, default=None
         From it come initial weights, shuffling, dropout and masks. The global generators of
         torch, NumPy and `random` are neither used nor changed.

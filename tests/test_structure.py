@@ -24,7 +24,7 @@ STOREYS = [
     ["_network"],
     ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
     ["modules", "uncertainty", "exceptions", "_batches", "_bins"],
-    ["_optional", "_sklearn_compat"],
+    ["_optional", "_progress", "_sklearn_compat"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

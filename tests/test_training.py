@@ -252,7 +252,7 @@ def test_parameter_groups(blobs):
 
 
 def test_the_table(blobs, capsys):
-    classifier(verbose=1, max_epochs=2, early_stopping=True).fit(*blobs)
+    classifier(verbose=2, max_epochs=2, early_stopping=True).fit(*blobs)
     assert "train_loss" in (out := capsys.readouterr().out) and "valid_loss" in out
     classifier(max_epochs=2).fit(*blobs)
     assert not capsys.readouterr().out

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import sklearn
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
@@ -19,10 +20,13 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch.distributions import Distribution
 
 from skuq._predict import Predictions
+from skuq._progress import Task, parallel, watchers
 from skuq._sklearn_compat import (
+    CallbackSupportMixin,
     _check_sample_weight,
     _safe_indexing,
     validate_parameter_constraints,
+    with_callbacks,
 )
 from skuq.pipeline import predictions, see_through
 
@@ -31,7 +35,7 @@ __all__ = ["Calibrator"]
 _MANY_SEEN = 0.1  # a share of rows seen in training above which a warning is due
 
 
-class Calibrator(MetaEstimatorMixin, BaseEstimator):
+class Calibrator(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     """Base class and contract of the calibrators.
 
     A subclass gives:
@@ -47,11 +51,19 @@ class Calibrator(MetaEstimatorMixin, BaseEstimator):
     """
 
     _classifies: ClassVar[bool]
-    _parameter_constraints: ClassVar[dict] = {"cv": ["cv_object"]}
+    _parameter_constraints: ClassVar[dict] = {
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
 
-    estimator: Any
-    cv: Any
-    n_jobs: int | None
+    def __init__(
+        self, estimator: Any, cv: Any = 5, n_jobs: int | None = None, verbose: int = 0
+    ) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def _read_targets(self, y: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
@@ -67,6 +79,7 @@ class Calibrator(MetaEstimatorMixin, BaseEstimator):
 
     # -- fit -------------------------------------------------------------------------------------
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
         """Fit the calibration, and the estimator unless it is frozen.
 
@@ -105,22 +118,18 @@ class Calibrator(MetaEstimatorMixin, BaseEstimator):
         X, target = indexable(X, target)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if isinstance(self.estimator, FrozenEstimator):
-            check_is_fitted(self.estimator)
-            _warn_of_rows_seen(self.estimator, X)
-            fitted = self.estimator
-            self._begin(fitted, target)
-            evidence = self._evidence(fitted, X, target)
-        else:
-            fitted = _fit_clone(self.estimator, X, target, sample_weight)
-            self._begin(fitted, target)
-            evidence = self._cross_fitted(X, target, sample_weight, groups)
-        known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
-        if sample_weight is not None:
-            known &= sample_weight > 0
-        weight = None if sample_weight is None else sample_weight[known]
-        self._learn(evidence[known], target[known], weight)
-        self.estimator_ = fitted
+        with Task("fit", watchers(self, X, y, sample_weight)) as task:
+            if isinstance(self.estimator, FrozenEstimator):
+                fitted, evidence = self._of_frozen(task, X, target)
+            else:
+                fitted, evidence = self._cross_fitted(task, X, target, sample_weight, groups)
+            known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
+            if sample_weight is not None:
+                known &= sample_weight > 0
+            weight = None if sample_weight is None else sample_weight[known]
+            self._learn(evidence[known], target[known], weight)
+            self.estimator_ = fitted
+            task.end(dict)  # nothing is missing of a copy of self
         return self
 
     def _check_estimator(self) -> None:
@@ -129,18 +138,36 @@ class Calibrator(MetaEstimatorMixin, BaseEstimator):
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
         """Take over from the fitted estimator what decodes its predictions."""
 
+    def _of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The frozen estimator, and its evidence on all rows."""
+        check_is_fitted(self.estimator)
+        _warn_of_rows_seen(self.estimator, X)
+        self._begin(self.estimator, y)
+        task.begin()
+        return self.estimator, self._evidence(self.estimator, X, y)
+
     def _cross_fitted(
-        self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
-    ) -> np.ndarray:
-        """Evidence on rows that were left out."""
+        self, task: Task, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
+    ) -> tuple[Any, np.ndarray]:
+        """The estimator fitted on everything, and evidence on rows that were left out."""
         splits = list(check_cv(self.cv, y, classifier=self._classifies).split(X, y, groups))
-        parts = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fold_evidence)(self, X, y, sample_weight, *split) for split in splits
+        task.begin(1 + len(splits), of="fit")
+        whole = task.subtask("fit-estimator").begin()
+        fitted = _fit_clone(whole, self.estimator, X, y, sample_weight)
+        whole.end()
+        self._begin(fitted, y)
+        folds = [task.subtask("fit-fold") for _ in splits]
+        jobs = (
+            delayed(_fold_evidence)(fold.begin(), self, X, y, sample_weight, *split)
+            for fold, split in zip(folds, splits)
         )
-        evidence = np.full((len(y), *parts[0].shape[1:]), np.nan)
-        for (_, test), part in zip(splits, parts):
+        evidence = np.full(0, np.nan)
+        for (_, test), fold, part in zip(splits, folds, parallel(self.n_jobs, jobs, task)):
+            if not len(evidence):
+                evidence = np.full((len(y), *part.shape[1:]), np.nan)
             evidence[test] = part
-        return evidence
+            fold.end()
+        return fitted, evidence
 
     # -- predict ---------------------------------------------------------------------------------
 
@@ -185,6 +212,7 @@ class Calibrator(MetaEstimatorMixin, BaseEstimator):
 
 
 def _fold_evidence(
+    task: Task,
     calibrator: Calibrator,
     X: Any,
     y: np.ndarray,
@@ -193,15 +221,15 @@ def _fold_evidence(
     test: np.ndarray,
 ) -> np.ndarray:
     weight = None if sample_weight is None else sample_weight[train]
-    fold = _fit_clone(calibrator.estimator, _safe_indexing(X, train), y[train], weight)
+    fold = _fit_clone(task, calibrator.estimator, _safe_indexing(X, train), y[train], weight)
     return calibrator._evidence(fold, _safe_indexing(X, test), y[test])
 
 
-def _fit_clone(estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+def _fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
     estimator = clone(estimator)
-    if weight is None:
-        return estimator.fit(X, y)
-    return estimator.fit(X, y, **{_weight_argument(estimator): weight})
+    weights = {} if weight is None else {_weight_argument(estimator): weight}
+    with task.of(estimator):
+        return estimator.fit(X, y, **weights)
 
 
 def _weight_argument(estimator: Any) -> str:

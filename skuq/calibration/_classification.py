@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,6 +110,8 @@ class TemperatureScaler(_ClassifierCalibrator):
         (top label, 15 bins).
     n_jobs : int, default=None
         Folds fitted at the same time, as joblib tasks.
+    verbose : int, default=0
+        1 shows a bar over the folds.
 
     Attributes
     ----------
@@ -154,16 +156,18 @@ class TemperatureScaler(_ClassifierCalibrator):
     _parameter_constraints: ClassVar[dict] = {
         **Calibrator._parameter_constraints,
         "objective": [StrOptions({"nll", "brier", "ece"})],
-        "n_jobs": [Integral, None],
     }
 
     def __init__(
-        self, estimator: Any, cv: Any = 5, objective: str = "nll", n_jobs: int | None = None
+        self,
+        estimator: Any,
+        cv: Any = 5,
+        objective: str = "nll",
+        n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
-        self.estimator = estimator
-        self.cv = cv
+        super().__init__(estimator, cv, n_jobs, verbose)
         self.objective = objective
-        self.n_jobs = n_jobs
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         columns = self._checked_logits(evidence, y, weight)
@@ -195,7 +199,7 @@ class VectorScaler(_ClassifierCalibrator):
 
     Parameters
     ----------
-    estimator, cv, n_jobs : as in `TemperatureScaler`
+    estimator, cv, n_jobs, verbose : as in `TemperatureScaler`
     l2 : float >= 0, default=2.0
         Weight of the penalty.
 
@@ -230,16 +234,18 @@ class VectorScaler(_ClassifierCalibrator):
     _parameter_constraints: ClassVar[dict] = {
         **Calibrator._parameter_constraints,
         "l2": [Interval(Real, 0, None, closed="left")],
-        "n_jobs": [Integral, None],
     }
 
     def __init__(
-        self, estimator: Any, cv: Any = 5, l2: float = 2.0, n_jobs: int | None = None
+        self,
+        estimator: Any,
+        cv: Any = 5,
+        l2: float = 2.0,
+        n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
-        self.estimator = estimator
-        self.cv = cv
+        super().__init__(estimator, cv, n_jobs, verbose)
         self.l2 = l2
-        self.n_jobs = n_jobs
 
     def _read_targets(self, y: Any) -> np.ndarray:
         target = super()._read_targets(y)

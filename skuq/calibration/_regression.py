@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
@@ -107,6 +106,8 @@ class VarianceScaler(_RegressorCalibrator):
         Otherwise predictions are cross-fitted, and the estimator is fitted anew on everything.
     n_jobs : int, default=None
         Folds fitted at the same time, as joblib tasks.
+    verbose : int, default=0
+        1 shows a bar over the folds.
 
     Attributes
     ----------
@@ -131,16 +132,6 @@ class VarianceScaler(_RegressorCalibrator):
     >>> scaler = VarianceScaler(network, cv=3).fit(X, y)
     >>> mean, std = scaler.predict(X, return_std=True)
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **Calibrator._parameter_constraints,
-        "n_jobs": [Integral, None],
-    }
-
-    def __init__(self, estimator: Any, cv: Any = 5, n_jobs: int | None = None) -> None:
-        self.estimator = estimator
-        self.cv = cv
-        self.n_jobs = n_jobs
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
         total = target_uncertainty("total")
@@ -175,7 +166,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
 
     Parameters
     ----------
-    estimator, cv, n_jobs : as in `VarianceScaler`
+    estimator, cv, n_jobs, verbose : as in `VarianceScaler`
 
     Attributes
     ----------
@@ -206,13 +197,6 @@ class QuantileRecalibrator(_RegressorCalibrator):
     >>> recalibrator.predict_interval(X, confidence_level=0.8).shape
     (442, 2)
     """
-
-    _parameter_constraints: ClassVar[dict] = VarianceScaler._parameter_constraints
-
-    def __init__(self, estimator: Any, cv: Any = 5, n_jobs: int | None = None) -> None:
-        self.estimator = estimator
-        self.cv = cv
-        self.n_jobs = n_jobs
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
         return self._of_rows(estimator, X, y, mixture_cdf)
