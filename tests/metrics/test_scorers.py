@@ -65,9 +65,9 @@ def evaluations(monkeypatch):
     counted = []
     original = Engine.map
 
-    def counting(self, X, *args):
+    def counting(self, X, *args, **options):
         counted.append(len(X))
-        return original(self, X, *args)
+        return original(self, X, *args, **options)
 
     monkeypatch.setattr(Engine, "map", counting)
     return counted
