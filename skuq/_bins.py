@@ -66,7 +66,11 @@ def bin_statistics(
 def quantile_edges(values: np.ndarray, weight: np.ndarray | None, n_bins: int) -> np.ndarray:
     """Upper ends of bins of equal weight; fewer where values are equal, which share a bin."""
     levels = np.linspace(0, 1, n_bins + 1)[1:]
-    return np.unique(np.quantile(values, levels, weights=weight, method="inverted_cdf"))
+    order = np.argsort(values, kind="stable")
+    reached = np.arange(1.0, len(values) + 1) if weight is None else weight[order].cumsum()
+    # Only ratios of weights matter, not how levels and sums are rounded.
+    ends = np.searchsorted(reached, levels * reached[-1] * (1 - 1e-12))
+    return np.unique(values[order][ends])
 
 
 def uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -241,6 +242,7 @@ class Engine:
         -------
         ndarray, or tuple of ndarrays, of n_samples rows
         """
+        check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
         single = False
         for start, output in self._chunks(X, verbose):
@@ -255,7 +257,7 @@ class Engine:
         return results[0] if single else tuple(results)
 
     def _rows(self, values: np.ndarray, start: int, like: Tensor) -> Tensor:
-        rows = torch.tensor(values[start : start + self.n_rows])
+        rows = torch.tensor(np.ascontiguousarray(values[start : start + self.n_rows]))
         return self._padded(rows).to(like.device)
 
     def _padded(self, rows: Tensor) -> Tensor:
@@ -269,7 +271,11 @@ class Engine:
         starts = range(0, len(X), self.n_rows)
         for start in bar(starts, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             n_rows = min(self.n_rows, len(X) - start)
-            rows = self._padded(torch.tensor(X[start : start + n_rows], dtype=self.numerics.dtype))
+            rows = self._padded(
+                torch.tensor(
+                    np.ascontiguousarray(X[start : start + n_rows]), dtype=self.numerics.dtype
+                )
+            )
             with explained(type(self.draws.module).__name__, rows):
                 output = outputs(rows.to(self.numerics.device)).to(reduce_on)
             _check_finite(output[:, :n_rows], start)

@@ -49,7 +49,10 @@ def predictions_of(
 def _apply(
     reduction: Callable[..., Any], predictive: Distribution, aligned: tuple[np.ndarray, ...]
 ) -> Any:
-    reduced = reduction(predictive, *map(torch.tensor, aligned))
+    n_rows = predictive.batch_shape[1]
+    if any(len(rows) != n_rows for rows in aligned):
+        raise ValueError(f"X has {n_rows} rows, y has {len(aligned[0])}; they must be as many")
+    reduced = reduction(predictive, *(torch.tensor(np.ascontiguousarray(a)) for a in aligned))
     if isinstance(reduced, Tensor):
         return reduced.numpy()
     return tuple(part.numpy() for part in reduced)
@@ -109,9 +112,10 @@ class _Classifier(ClassifierPredictions):
 
 
 class _Regressor(RegressorPredictions):
+    _target_shape: tuple[int, ...] = ()  # learnt with the first prediction
+
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
-        self._target_shape = ()
 
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         mean, std = (np.asarray(part, float) for part in self.estimator.predict(X, return_std=True))

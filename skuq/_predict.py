@@ -46,6 +46,21 @@ def _select(parts: Uncertainty, kind: str) -> Any:
     return parts if kind == "all" else getattr(parts, kind)
 
 
+def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
+    """A reduction of a regressor's distributions and targets that refuses another number of them;
+    broadcasting would score every target against each."""
+
+    def checked(predictive: Distribution, y: Tensor, *rows: Tensor) -> Any:
+        if y.shape[-1] != predictive.batch_shape[-1]:
+            raise ValueError(
+                f"y has {y.shape[-1]} targets, but the regressor predicts "
+                f"{predictive.batch_shape[-1]}"
+            )
+        return reduction(predictive, y, *rows)
+
+    return checked
+
+
 def class_uncertainty(
     kind: str = "total", measure: str = "entropy"
 ) -> Callable[[Categorical], Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_consistent_length
 
 from skuq._optional import import_optional
 from skuq._predict import ClassifierPredictions
@@ -98,7 +99,7 @@ def report(
     Parameters
     ----------
     estimator : fitted classifier or regressor
-        One that `skuq.predict_uncertainty` can ask, of one target.
+        One that `skuq.predict_uncertainty` can ask for all its parts, of one target.
     X : array-like of shape (n_samples, ...)
     y : array-like of shape (n_samples,)
     n_most_uncertain : int, default=10
@@ -130,8 +131,12 @@ def report(
         raise ValueError(
             f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
         )
-    classifies = isinstance(predictions(estimator, X)[0], ClassifierPredictions)
-    predicted = estimator.predict(X)
+    asked, inner = predictions(estimator, X)
+    check_consistent_length(X, truth)
+    classifies = isinstance(asked, ClassifierPredictions)
+    # A regressor's mean is that of its predictive distribution, about which its variance lies:
+    # where targets are transformed, scikit-learn's predict gives another.
+    predicted = estimator.predict(X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     metrics, figures = judge(estimator, X, truth, predicted, parts)
@@ -150,6 +155,13 @@ def report(
         _most_uncertain(X, truth, predicted, parts, n_most_uncertain),
     ]
     return Report(metrics, title, "".join(body))
+
+
+def _mean(asked: Any, X: Any) -> np.ndarray:
+    mean = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
+    if mean.shape[1] != 1:
+        raise ValueError(f"skuq.report is for one target, the regressor predicts {mean.shape[1]}")
+    return mean[:, 0]
 
 
 Figures = list[tuple[str, Callable[[Any], Any]]]

@@ -50,7 +50,10 @@ class _InUnits(RegressorPredictions):
     def __init__(self, inner: RegressorPredictions, transformers: list[Any]) -> None:
         self._inner = inner
         self._transformers = transformers  # the outermost first
-        self._target_shape = inner._target_shape
+
+    @property
+    def _target_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self._inner._target_shape
 
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         def in_units(predictive: Distribution, *rows: Tensor) -> Any:
@@ -134,6 +137,7 @@ def predictions(estimator: Any, X: Any, **options: Any) -> tuple[Predictions, An
     **options : as in `skuq._foreign.predictions_of`, for what is not skuq's own
     """
     leaf, inner, transformers = see_through(estimator, X)
+    check_is_fitted(leaf)
     found = predictions_of(leaf, **options)
     if transformers and isinstance(found, RegressorPredictions):
         return _InUnits(found, transformers), inner

@@ -53,7 +53,7 @@ class Uncertainty(NamedTuple):
 
 def _as_tensor(values: Any, name: str, ndim: int) -> Tensor:
     if not isinstance(values, Tensor):
-        array = np.asarray(values, dtype=float)
+        array = np.asarray(values, dtype=float, order="C")
         values = torch.tensor(array) if not array.flags.writeable else torch.from_numpy(array)
     values = values.double()
     if values.ndim < ndim or values.numel() == 0:

@@ -3,6 +3,7 @@ predicts, and the predictive distribution of every draw is changed, so that ever
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from numbers import Integral
@@ -234,7 +235,12 @@ def _fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.nda
 
 def _weight_argument(estimator: Any) -> str:
     """What the sample weights are called in `fit`."""
-    if has_fit_parameter(estimator, "sample_weight"):
+    open_ended = any(
+        parameter.kind is parameter.VAR_KEYWORD and parameter.name == "fit_params"
+        for parameter in inspect.signature(estimator.fit).parameters.values()
+    )
+    votes = open_ended and hasattr(estimator, "estimators")  # VotingClassifier and its kin
+    if has_fit_parameter(estimator, "sample_weight") or votes:
         return "sample_weight"
     if sklearn.get_config()["enable_metadata_routing"]:
         return "sample_weight"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from skuq._predict import ClassifierPredictions, Predictions
-from skuq._sklearn_compat import Interval, StrOptions
+from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
 from skuq.calibration._base import Calibrator
 from skuq.calibration._temperature import (
     Logits,
@@ -66,6 +66,11 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         return predictions(estimator, X, logits=True, multilabel=self._multilabel)
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+        if self._multilabel and np.ndim(estimator.predict(_safe_indexing(X, [0]))) != 2:
+            raise ValueError(
+                f"y holds several labels, but the {type(estimator).__name__} predicts one: fit it "
+                "on indicators"
+            )
         asked, inner = self._ask(estimator, X)
         logits = asked._reduce(inner, lambda predictive: predictive.logits.movedim(0, 1))
         if self._multilabel:

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._mixture import Recalibrated, affine, mixture_cdf
-from skuq._predict import RegressorPredictions, target_uncertainty
+from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
+from skuq._sklearn_compat import _check_sample_weight
 from skuq.calibration._base import Calibrator
 from skuq.pipeline import predictions
 
@@ -55,6 +56,10 @@ def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = No
     square = ((y - centre) / spread) ** 2
     if not np.isfinite(square).all():
         raise ValueError("y_true, mean or std contains NaN or infinity, or std is too small")
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, square, ensure_non_negative=True)
+        if not sample_weight.any():
+            raise ValueError("sample_weight is zero everywhere")
     return _scale_of(square, sample_weight)
 
 
@@ -85,7 +90,7 @@ class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
     def _of_rows(self, estimator: Any, X: Any, y: np.ndarray, reduction: Any) -> np.ndarray:
         """A reduction of the predictive distributions and the targets (n_rows, n_targets)."""
         asked, inner = predictions(estimator, X)
-        return asked._reduce(inner, reduction, y.reshape(len(y), -1))
+        return asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
 
 
 class VarianceScaler(_RegressorCalibrator):

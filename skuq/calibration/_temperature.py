@@ -151,6 +151,8 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
     low, high = torch.aminmax(draws.detach())
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         raise ValueError("logits contain NaN or infinity")
+    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
+        raise ValueError("y must hold indices of the classes, got fractions or NaN")
     if labels.is_floating_point() or labels.dtype == torch.bool:
         labels = labels.long()
     least, most = int(labels.min()), int(labels.max())
@@ -185,7 +187,14 @@ def label_columns(logits: Any, y: Any, sample_weight: Any) -> list[Logits]:
 def _as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values)
+    array = np.asarray(values, order="C")
+    if array.dtype.kind not in "bui" and array.dtype not in (np.float32, np.float64):
+        try:
+            array = array.astype(float)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"logits and y must be numbers, got {array.dtype}; encode labels first"
+            ) from None
     return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
 
 
@@ -194,6 +203,8 @@ def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
     if sample_weight is None:
         size = labels.numel()
         return torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
+    if not isinstance(sample_weight, Tensor):
+        sample_weight = np.asarray(sample_weight, dtype=float, order="C")
     weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
     if weight.shape == labels.shape[:1]:
         weight = weight.reshape(-1, *(1 for _ in labels.shape[1:])).expand(labels.shape)

@@ -256,4 +256,6 @@ def _smooth_error(confidence: np.ndarray, residual: np.ndarray, bandwidth: float
     smallest = 1e-3
     if error(smallest) <= smallest:
         return error(smallest)
+    if error(1.0) >= 1.0:  # all are certain and wrong
+        return 1.0
     return brentq(lambda sigma: error(sigma) - sigma, smallest, 1.0, xtol=1e-9)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 __all__ = [
+    "check_labels",
     "check_level",
     "check_n_bins",
     "check_option",
@@ -53,10 +54,20 @@ def check_real(name: str, values: Any, *, allow_infinite: bool = False) -> np.nd
     """Numbers as float64, none of them NaN."""
     if values is None:
         raise ValueError(f"{name} must be an array of numbers, got None")
-    array = np.asarray(values, dtype=float)
+    array = np.asarray(values, dtype=float, order="C")
     if np.isnan(array).any() or not (allow_infinite or np.isfinite(array).all()):
         raise ValueError(f"{name} contains NaN{'' if allow_infinite else ' or infinity'}")
     return array
+
+
+def check_labels(name: str, values: np.ndarray) -> bool:
+    """Refuse labels that are missing or no labels; whether they are text."""
+    missing = (values != values) | (values == np.array(None))
+    if np.any(missing):
+        raise ValueError(f"{name} contains NaN or None")
+    if values.dtype.kind == "f" and not np.equal(values, np.rint(values)).all():
+        raise ValueError(f"{name} holds continuous numbers, not labels: choose another loss")
+    return values.dtype.kind in "US" or any(isinstance(v, str) for v in values.flat[:1])
 
 
 def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._mixture import mixture_cdf, mixture_quantile
-from skuq._predict import RegressorPredictions, target_uncertainty
+from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
 from skuq.metrics._axes import new_axes, style, user_name
 from skuq.metrics._checks import check_level, check_real
 from skuq.pipeline import predictions
@@ -24,7 +24,7 @@ def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
     if not isinstance(asked, RegressorPredictions):
         raise TypeError(f"this picture is of regressors, got {type(estimator).__name__}")
     target = check_real("y", y)
-    return asked._reduce(inner, mixture_cdf, target.reshape(len(target), -1)).T.ravel()
+    return asked._reduce(inner, of_targets(mixture_cdf), target.reshape(len(target), -1)).T.ravel()
 
 
 def _check_pit(pit: Any) -> np.ndarray:

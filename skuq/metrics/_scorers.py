@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -24,6 +25,7 @@ from skuq._predict import (
     ClassifierPredictions,
     Predictions,
     class_uncertainty,
+    of_targets,
     target_uncertainty,
 )
 from skuq.metrics._calibration import expected_calibration_error
@@ -164,7 +166,8 @@ def _evaluate(
         counts[:] = map(len, parts)
         return tuple(tensor for part in parts for tensor in part)
 
-    arrays = list(asked._reduce(X, reduction, target))
+    classifies = isinstance(asked, ClassifierPredictions)
+    arrays = list(asked._reduce(X, reduction if classifies else of_targets(reduction), target))
     scores = []
     for scorer, need, count in zip(scorers, needs, counts):
         arguments, arrays = tuple(arrays[:count]), arrays[count:]
@@ -179,7 +182,7 @@ def _encode(asked: Predictions, y: Any) -> np.ndarray:
         if not np.isfinite(values).all():
             raise ValueError("y contains NaN or infinity")
         return values.reshape(len(values), -1)
-    labels = np.asarray(y)
+    labels = column_or_1d(y)
     index = np.searchsorted(asked.classes_, labels).clip(max=len(asked.classes_) - 1)
     if not np.array_equal(asked.classes_[index], labels):
         raise ValueError(

@@ -12,7 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
-from skuq.metrics._checks import check_level, check_option, check_real, check_weight
+from skuq.metrics._checks import check_labels, check_level, check_option, check_real, check_weight
 
 __all__ = [
     "RiskCoverageCurve",
@@ -86,6 +86,8 @@ def sample_losses(y_true: Any, y_pred: Any, loss: Any) -> np.ndarray:
         check_option("loss", loss, tuple(_LOSSES))
         if loss != "zero_one":
             truth, predicted = check_real("y_true", truth), check_real("y_pred", predicted)
+        elif check_labels("y_true", truth) != check_labels("y_pred", predicted):
+            raise ValueError("of y_true and y_pred one holds text and the other does not")
         losses = np.asarray(_LOSSES[loss](truth, predicted), dtype=float)
     if losses.shape[:1] != truth.shape[:1]:
         raise ValueError(f"loss must give a number per sample, got shape {losses.shape}")
@@ -373,7 +375,7 @@ def coverage_at_risk(
     kept = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
     wrong = errors[kept - 1]
     if delta is None:
-        fits = np.flatnonzero(wrong <= risk * kept)
+        fits = np.flatnonzero(wrong <= risk * kept + 1e-9)  # 0.29 * 100 < 29
         chosen = fits[-1] if len(fits) else None
         bound = np.full(len(kept), np.nan)
     else:

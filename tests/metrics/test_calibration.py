@@ -11,7 +11,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skuq._bins import bin_statistics
-from skuq.metrics import ReliabilityDisplay, ece_scorer, expected_calibration_error
+from skuq.metrics import (
+    ReliabilityDisplay,
+    ece_scorer,
+    expected_calibration_error,
+    smooth_calibration_error,
+)
 
 ece = expected_calibration_error
 OPTIONS = [
@@ -192,3 +197,22 @@ def test_display():
     )
     assert np.array_equal(second.line_.get_xdata(), second.confidence)
     pyplot.close("all")
+
+
+@pytest.mark.parametrize("n_rows", [10, 60, 61])
+def test_only_ratios_of_weights_matter(n_rows):
+    random = np.random.default_rng(n_rows)
+    y, p = random.integers(2, size=n_rows), random.random(n_rows)
+    options = {"strategy": "quantile", "n_bins": 5, "kind": "binary"}
+    plain = expected_calibration_error(y, p, **options)
+    for weight in (1.0, 0.1, 1 / n_rows, 3e7):
+        weighted = expected_calibration_error(
+            y, p, sample_weight=np.full(n_rows, weight), **options
+        )
+        assert weighted == pytest.approx(plain, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_rows", [1, 20, 21, 49, 200])
+def test_certain_and_wrong(n_rows):
+    error = smooth_calibration_error(np.zeros(n_rows, int), np.ones(n_rows))
+    assert error == pytest.approx(1)

@@ -311,3 +311,34 @@ def test_bad_input(call, error, message, classifier, regressor):
 
 
 D = np.random.default_rng(0).normal(size=(20, 10)), np.arange(20.0)
+
+
+def regression(n_targets):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(60, 2)).astype(np.float32)
+    y = X @ random.normal(size=(2, n_targets))
+    return X, y, TorchRegressor(max_epochs=3, random_state=0).fit(X, y.squeeze())
+
+
+@pytest.mark.parametrize("scorer", [m.nll_scorer, m.crps_scorer])
+def test_targets_are_as_many_as_predicted(scorer):
+    X, y, one = regression(1)
+    _, both, two = regression(2)
+    assert np.isfinite(scorer(two, X, both))
+    for model, targets in [(two, y[:, 0]), (one, np.hstack([y, y]))]:
+        with pytest.raises(ValueError, match="targets, but the regressor predicts"):
+            scorer(model, X, targets)
+    for fewer in (y[:20, 0], y[:1, 0]):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            scorer(one, X, fewer)
+    assert scorer(one, X[::-1], y[::-1, 0]) == pytest.approx(scorer(one, X, y[:, 0]))
+
+
+def test_labels_in_a_column_are_labels(classifier, blobs):
+    X, y = blobs
+    y = np.array(["a", "b", "c"])[y]
+    logistic = LogisticRegression(max_iter=5000).fit(X, y)
+    for model in (classifier, logistic):
+        assert m.nll_scorer(model, X, y[:, None]) == m.nll_scorer(model, X, y)
+        with pytest.raises(ValueError, match=r"inconsistent|must be as many"):
+            m.nll_scorer(model, X, y[:20])

@@ -192,3 +192,25 @@ def test_bad_input(call, message):
 def test_auroc_needs_losses_of_zero_and_one():
     with pytest.raises(ValueError, match=r"0 \(right\) or 1"):
         uncertainty_error_auroc([0.0, 2.0], [0.0, 0.5], [0, 1], loss="absolute")
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "message"),
+    [
+        ([0, np.nan, 1.0], [0, 1, 1], "NaN or None"),
+        (np.array(["a", None, "b"], dtype=object), ["a", "a", "b"], "NaN or None"),
+        (["0", "1", "1"], [0, 1, 1], "text"),
+        ([0.3, 0.1, 0.2], [0.3, 0.2, 0.1], "continuous"),
+    ],
+)
+def test_what_are_no_labels_of_one_kind(y_true, y_pred, message):
+    for metric in (area_under_risk_coverage, accuracy_at_coverage):
+        with pytest.raises(ValueError, match=message):
+            metric(y_true, y_pred, [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("wrong", [28, 29, 57, 58])
+def test_a_risk_that_is_just_reached_is_allowed(wrong):
+    y_true, y_pred = np.arange(100) < wrong, np.zeros(100, bool)
+    found = coverage_at_risk(y_true, y_pred, np.ones(100), risk=wrong / 100, delta=None)
+    assert found.coverage == 1
