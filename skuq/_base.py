@@ -252,6 +252,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             alone=lambda network: fitted(Draws(network.module), [network]),
             root=root,
             resume=self._networks(incremental) if goes_on else [],
+            keeps_optimizers=incremental,
         )
         with task:
             attributes = fitted(posterior.fit(problem), problem.trained)

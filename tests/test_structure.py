@@ -20,6 +20,7 @@ STOREYS = [
     ["_base", "_predict"],
     ["posteriors", "_data"],
     ["_engine", "_problem"],
+    ["_stacked"],
     ["_training"],
     ["_network"],
     ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
