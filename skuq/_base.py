@@ -40,6 +40,7 @@ from skuq._parameters import DoubleUnderscoreParameters, check_accepted
 from skuq._problem import Problem
 from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
+from skuq._settings import Settings, Trained
 from skuq._sklearn_compat import (
     CallbackSupportMixin,
     Interval,
@@ -47,7 +48,6 @@ from skuq._sklearn_compat import (
     validate_parameter_constraints,
     with_callbacks,
 )
-from skuq._training import Settings, Trained
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import MCDropout, Posterior
@@ -221,8 +221,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             likelihood.fit(target, weight, n_classes=len(self.classes_) if classifies else None)
             root = root_seed(self.random_state)
         rows = rows_on_device(X, likelihood.encode(target), weight, numerics)
-        split = self.early_stopping
-        train, valid = self._split(rows, target, groups, root) if split else (rows, None)
+        train, valid = self._split(rows, target, groups, root)
 
         def fitted(draws: Draws, networks: list[Trained]) -> dict[str, Any]:
             """The attributes of the estimator with these draws."""
@@ -252,6 +251,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             alone=lambda network: fitted(Draws(network.module), [network]),
             root=root,
             resume=self._networks(incremental) if goes_on else [],
+            keeps_optimizers=incremental,
         )
         with task:
             attributes = fitted(posterior.fit(problem), problem.trained)
@@ -328,8 +328,12 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             weight = by_class if weight is None else by_class * weight
         return rows_that_count(X, target, weight, groups)
 
-    def _split(self, rows: Rows, target: np.ndarray, groups: Any, root: int) -> tuple[Rows, Rows]:
+    def _split(
+        self, rows: Rows, target: np.ndarray, groups: Any, root: int
+    ) -> tuple[Rows, Rows | None]:
         """Training rows, and those that early stopping watches."""
+        if not self.early_stopping:
+            return rows, None
         train, valid = train_valid_indices(
             target,
             groups,

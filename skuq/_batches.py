@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Batch", "Rows", "SlicedBatches"]
+__all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches"]
 
 _COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
 
@@ -64,7 +64,7 @@ class SlicedBatches:
         rows: Rows,
         batch_size: int,
         shuffle: bool,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
         drop_last: bool = False,
     ) -> None:
         self._rows = rows
@@ -100,3 +100,46 @@ class SlicedBatches:
         else:
             for start, stop in self._spans():
                 yield rows[order[start:stop]]
+
+
+class StackedBatches(SlicedBatches):
+    """Batches of several networks at once, each with its own order: (x, target, weight), of shape
+    (n_networks, n_rows, ...).
+
+    Attributes
+    ----------
+    indices : Tensor of shape (n_networks, n_rows), or None
+        The rows of each network, if not all.
+    """
+
+    indices: Tensor | None = None
+
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        shuffle: bool,
+        generators: Sequence[torch.Generator],
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(rows, batch_size, shuffle, None, drop_last)
+        self._generators = generators
+
+    def __iter__(self) -> Iterator[Any]:
+        rows, order = self._rows, self._orders().to(self._rows.X.device)
+        size = rows.X.numel() * rows.X.element_size() * len(self._generators)
+        shuffled = rows.take(order) if size <= _COPY_BYTES else None
+        for start, stop in self._spans():
+            if shuffled is None:
+                batch = rows[order[:, start:stop]]
+            else:
+                batch = shuffled[:, start:stop]
+            yield (*batch, batch.weight)
+
+    def _orders(self) -> Tensor:
+        n_rows = len(self._rows)
+        if self._shuffle:
+            order = torch.stack([torch.randperm(n_rows, generator=g) for g in self._generators])
+        else:
+            order = torch.arange(n_rows).expand(len(self._generators), n_rows)
+        return order if self.indices is None else self.indices.gather(1, order)

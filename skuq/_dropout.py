@@ -24,6 +24,7 @@ __all__ = [
     "drive",
     "driven",
     "dropout_layers",
+    "mask_shape",
     "restart_calls",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,9 @@ from skuq._batches import Rows
 from skuq._network import Numerics, Report, build, first_rows, inspect_network, own_copy
 from skuq._progress import Task, parallel
 from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._training import Settings, Trained, train_network
+from skuq._settings import Settings, Trained
+from skuq._stacked import AT_ONCE, Stack, may_stack, train_stack
+from skuq._training import train_network
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 
@@ -54,6 +56,7 @@ class Problem:
     alone: Callable[[Trained], dict[str, Any]]
     root: int  # the seed of the fit
     resume: list[Trained] = field(default_factory=list)  # networks to go on with
+    keeps_optimizers: bool = False  # for partial_fit to go on with
 
     def __post_init__(self) -> None:
         self.trained: list[Trained] = []
@@ -91,23 +94,26 @@ class Problem:
         self.task.begin(n_networks, of="network")
         self.trained = []
         if n_jobs is None:
-            for k in range(n_networks):
-                self.trained.append(self._train_one(k, bootstrap, self.task.subtask("network")))
+            n_groups = -(-n_networks // AT_ONCE)
+            for group in np.array_split(np.arange(n_networks), n_groups):
+                self.trained += self._train_group(group.tolist(), bootstrap)
         else:
             with _one_torch_thread():
                 jobs = (delayed(_train_job)(self, k, bootstrap) for k in range(n_networks))
                 for trained in parallel(n_jobs, jobs, self.task):
                     self.trained.append(trained)
                     done = self.task.subtask("network").begin()
-                    done.end(self._state(trained.module, trained.history))
+                    done.end(self._state(trained.module.state_dict, trained.history))
         return [trained.module for trained in self.trained]
 
-    def _state(self, module: nn.Module, history: list[dict]) -> Callable[[], dict[str, Any]]:
+    def _state(
+        self, weights: Callable[[], dict[str, Tensor]], history: list[dict]
+    ) -> Callable[[], dict[str, Any]]:
         """What `alone` says of a copy of a network, which may be in training."""
 
         def state() -> dict[str, Any]:
             network = copy.deepcopy(self._first)
-            network.load_state_dict(module.state_dict())
+            network.load_state_dict(weights())
             return self.alone(Trained(network.eval(), list(history)))
 
         return state
@@ -125,12 +131,57 @@ class Problem:
                 module = own_copy(built, self.sample)
         return module.to(self.numerics.device, self.numerics.dtype)
 
-    def _train_one(self, network: int, bootstrap: bool, task: Task) -> Trained:
-        module = copy.deepcopy(self._first) if network == 0 else self._build(network)
-        rows = self.train_rows
+    def _train_group(self, group: list[int], bootstrap: bool) -> list[Trained]:
+        """Networks trained at once where they can be stacked, else one after another."""
+        tasks = [self.task.subtask("network") for _ in group]
+        stack = None
+        if len(group) > 1 and self._may_stack():
+            networks = [self._first_or_new(k) for k in group]
+            stack = Stack.of(networks, self.train_rows.X, self.numerics)
+        if stack is None:
+            return [self._train_one(k, bootstrap, task) for k, task in zip(group, tasks)]
+        indices = None
         if bootstrap:
-            random = np.random.default_rng(self.seed(Purpose.BOOTSTRAP, network))
-            rows = rows.take(random.integers(len(rows), size=len(rows)))
+            indices = torch.stack([self._bootstrapped(k) for k in group])
+        with ExitStack() as closing:
+            for task in tasks:
+                closing.enter_context(task)
+            return train_stack(
+                networks,
+                stack,
+                self.train_rows,
+                indices,
+                self.valid_rows,
+                self.likelihood,
+                self.settings,
+                tasks,
+                self._state,
+                root=self.root,
+                first=group[0],
+            )
+
+    def _may_stack(self) -> bool:
+        goes_on = any(trained.state for trained in self.resume)
+        return (
+            not goes_on
+            and not self.keeps_optimizers
+            and not self.report.other_noise
+            and may_stack(self._first, self.settings)
+        )
+
+    def _first_or_new(self, network: int) -> nn.Module:
+        return copy.deepcopy(self._first) if network == 0 else self._build(network)
+
+    def _bootstrapped(self, network: int) -> Tensor:
+        """Indices of rows drawn with replacement."""
+        random = np.random.default_rng(self.seed(Purpose.BOOTSTRAP, network))
+        n_rows = len(self.train_rows)
+        return torch.from_numpy(random.integers(n_rows, size=n_rows))
+
+    def _train_one(self, network: int, bootstrap: bool, task: Task) -> Trained:
+        module, rows = self._first_or_new(network), self.train_rows
+        if bootstrap:
+            rows = rows.take(self._bootstrapped(network))
         try:
             with task.begin(self.settings.max_epochs, of="epoch"):
                 trained = train_network(
@@ -146,7 +197,7 @@ class Problem:
                     other_noise=bool(self.report.other_noise),
                     resume=self.resume[network] if network < len(self.resume) else None,
                 )
-                task.end(self._state(trained.module, trained.history))
+                task.end(self._state(trained.module.state_dict, trained.history))
                 return trained
         except DivergedError as error:
             raise DivergedError(f"network {network}: {error}" if network else str(error)) from None

@@ -13,7 +13,6 @@ import dis
 import inspect
 from collections.abc import Callable as Function
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,42 +25,15 @@ from torch.utils.data import DataLoader
 
 from skuq._batches import Batch, Rows, SlicedBatches
 from skuq._dropout import Sampler, driven
-from skuq._network import Numerics, call, first_rows
+from skuq._network import call
 from skuq._progress import Task
-from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
-from skuq.exceptions import DivergedError
+from skuq._random import PrivateGlobals, Purpose, derive_seed
+from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
 from skuq.likelihoods import Likelihood
 
-__all__ = ["Settings", "Trained", "train_network"]
+__all__ = ["make_optimizer", "train_network"]
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is trained: the estimator's parameters, with nothing left to decide."""
-
-    optimizer: type[torch.optim.Optimizer]
-    lr: float
-    max_epochs: int
-    batch_size: int
-    patience: int | None  # epochs without improvement before early stopping; None: never
-    callbacks: Any
-    verbose: int
-    compile: bool
-    numerics: Numerics
-    net_options: dict[str, Any]  # optimizer__*, callbacks__*
-    train_options: dict[str, Any]  # iterator_train__*, without the prefix
-    valid_options: dict[str, Any]
-
-
-@dataclass
-class Trained:
-    """A trained network and what going on with its training needs."""
-
-    module: nn.Module
-    history: list[dict]
-    state: dict[str, Any] = field(default_factory=dict)
 
 
 class _StopTraining(KeyboardInterrupt):
@@ -93,7 +65,7 @@ class _Epochs(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         last = net.history[-1]
         losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
-        if self.epoch.end(self.state(net.module_, net.history), **losses):
+        if self.epoch.end(self.state(net.module_.state_dict, net.history), **losses):
             raise KeyboardInterrupt
 
 
@@ -124,7 +96,8 @@ class _Net(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         told = [("epochs", self.epochs)] if self.epochs else []
-        return [("epoch_timer", EpochTimer()), *told, ("print_log", PrintLog())]
+        table = [("print_log", PrintLog())] if self.verbose else []
+        return [("epoch_timer", EpochTimer()), *told, *table]
 
     def initialize_callbacks(self) -> _Net:
         super().initialize_callbacks()
@@ -202,27 +175,28 @@ class _Net(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        total: Any = 0.0
-        n_rows = n_batches = 0
+        losses, sizes = [], []
         for batch in iterator:
             if self._batch_events:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             size = len(batch[0])
-            total = total + size * step["loss"].detach()
-            n_rows, n_batches = n_rows + size, n_batches + 1
+            losses.append(step["loss"].detach())
+            sizes.append(size)
             if self._batch_events:
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         if training and not self._batch_events:
             self.history.new_batch()  # stock callbacks look at the last batch of an epoch
-        if not n_batches:
+        if not sizes:
             raise ValueError(
                 f"no batch in an epoch of {prefix}ing: drop_last=True with fewer rows than "
                 f"batch_size={self.batch_size}. Set a smaller batch_size."
             )
-        self._record_loss(prefix, float(total) / n_rows, n_batches)
+        shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        loss = float(shares @ torch.stack(losses).cpu().double())
+        self._record_loss(prefix, loss, len(sizes))
 
     def _record_loss(self, prefix: str, loss: float, n_batches: int) -> None:
         name = f"{prefix}_loss"
@@ -231,18 +205,15 @@ class _Net(NeuralNet):
         self.history.record(name, loss)
         self.history.record(f"{name}_best", loss < best)
         self.history.record(f"{prefix}_batch_count", n_batches)
-        if not torch.isfinite(torch.tensor(loss)):
-            raise DivergedError(
-                f"the {prefix} loss is {loss} in epoch {len(self.history)}: training diverged. "
-                f"Lower lr (now {self.lr}), scale the features, or clip gradients with skorch's "
-                "GradientNormClipping callback."
-            )
+        check_loss(prefix, loss, len(self.history), self.lr)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         with self.state["other"] or nullcontext():
             if self._full_steps:
                 return super().train_step(batch, **fit_params)
-            self.optimizer_.zero_grad(set_to_none=True)
+            for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
+                for parameter in group["params"]:
+                    parameter.grad = None
             step = self.train_step_single(batch)
             self.optimizer_.step()
             return step
@@ -328,6 +299,27 @@ def _optimizer_defaults(settings: Settings) -> dict[str, Any]:
     return {}
 
 
+def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
+    return _Net(
+        module,
+        criterion=_Criterion(likelihood),
+        optimizer=settings.optimizer,
+        lr=settings.lr,
+        max_epochs=settings.max_epochs,
+        batch_size=settings.batch_size,
+        device=settings.numerics.device,
+        compile=settings.compile,
+        settings=settings,
+        **{**_optimizer_defaults(settings), **settings.net_options, **options},
+    )
+
+
+def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
+    """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
+    net = _net(module, likelihood, settings, callbacks="disable", state={}, epochs=None, verbose=0)
+    return net.initialize().optimizer_
+
+
 def train_network(
     module: nn.Module,
     train: Rows,
@@ -353,7 +345,8 @@ def train_network(
     task : Task
         The training of this network; its epochs become subtasks.
     snapshot : callable
-        Maps the module and its history to a function that makes the attributes of an estimator.
+        Maps a function that gives a state dict, and a history, to a function that makes the
+        attributes of an estimator.
     root, network : int
         The seed of the fit and the number of the network: from both come its generators.
     other_noise : bool
@@ -366,35 +359,22 @@ def train_network(
     DivergedError
         If a loss or a weight becomes NaN or infinite.
     """
-    device = settings.numerics.device
     if resume is not None and resume.state:
         state = dict(resume.state)
     else:
-        state = {
-            "shuffling": generator(derive_seed(root, Purpose.SHUFFLING, network)),
-            "dropout": generator(derive_seed(root, Purpose.DROPOUT, network), device),
-            "other": PrivateGlobals(derive_seed(root, Purpose.OTHER, network))
-            if other_noise
-            else None,
-        }
-    net = _Net(
+        state = network_state(root, network, settings)
+        if other_noise:
+            state["other"] = PrivateGlobals(derive_seed(root, Purpose.OTHER, network))
+    net = _net(
         module,
-        criterion=_Criterion(likelihood),
-        optimizer=settings.optimizer,
-        lr=settings.lr,
-        max_epochs=settings.max_epochs,
-        batch_size=settings.batch_size,
+        likelihood,
+        settings,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=_fresh_callbacks(settings),
         verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
-        device=device,
-        compile=settings.compile,
-        settings=settings,
         state=state,
         epochs=_Epochs(task, snapshot) if task.watchers else None,
-        **{**_optimizer_defaults(settings), **settings.net_options},
-    )
-    net.initialize()
+    ).initialize()
     if resume is not None:
         net.history.extend(copy.deepcopy(resume.history))
     noise: Any = Sampler(state["dropout"])
@@ -402,22 +382,6 @@ def train_network(
         noise = torch.compiler.disable(noise.__call__)
     with driven(module, noise), settings.numerics.without_autocast():
         net.partial_fit(train, train.y)
-    module.eval().zero_grad(set_to_none=True)
-    for layer in module.modules():  # what a forward leaves behind must not hold a graph
-        for name, value in vars(layer).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                setattr(layer, name, value.detach())
-    with torch.no_grad():
-        call(module, first_rows(train.X, 2), settings.numerics)
-    _check_weights(module, settings)
+    check_trained(module, train, settings)
     state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
     return Trained(module, list(net.history), state)
-
-
-def _check_weights(module: nn.Module, settings: Settings) -> None:
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if not bool(torch.isfinite(tensor).all()):
-            raise DivergedError(
-                f"'{name}' holds NaN or infinity after training: training diverged. "
-                f"Lower lr (now {settings.lr}) or scale the features."
-            )
