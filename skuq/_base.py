@@ -24,7 +24,6 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skuq._batches import Rows
 from skuq._data import (
     checks_of_rows,
     dense,
@@ -221,7 +220,13 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             likelihood.fit(target, weight, n_classes=len(self.classes_) if classifies else None)
             root = root_seed(self.random_state)
         rows = rows_on_device(X, likelihood.encode(target), weight, numerics)
-        train, valid = self._split(rows, target, groups, root)
+        if self.early_stopping:
+            fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
+            stratify = self._task == "classification"
+            apart = train_valid_indices(target, groups, fraction, seed, stratify)
+            train, valid = map(rows.take, apart)
+        else:
+            train, valid = rows, None
 
         def fitted(draws: Draws, networks: list[Trained]) -> dict[str, Any]:
             """The attributes of the estimator with these draws."""
@@ -327,21 +332,6 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         if by_class is not None:
             weight = by_class if weight is None else by_class * weight
         return rows_that_count(X, target, weight, groups)
-
-    def _split(
-        self, rows: Rows, target: np.ndarray, groups: Any, root: int
-    ) -> tuple[Rows, Rows | None]:
-        """Training rows, and those that early stopping watches."""
-        if not self.early_stopping:
-            return rows, None
-        train, valid = train_valid_indices(
-            target,
-            groups,
-            self.validation_fraction,
-            derive_seed(root, Purpose.SPLIT),
-            stratify=self._task == "classification",
-        )
-        return rows.take(train), rows.take(valid)
 
     def _networks(self, incremental: bool) -> list[Trained]:
         """The networks that training goes on from; `partial_fit` also keeps their optimizers."""
