@@ -21,6 +21,7 @@ from torch.func import functional_call, vmap
 
 from skuq._batches import Rows, SlicedBatches, StackedBatches
 from skuq._dropout import Recorder, apply_mask, drive, driven, dropout_layers, mask_shape
+from skuq._flat import forget_gradients, lay_flat
 from skuq._network import Numerics, call, first_rows
 from skuq._progress import Task
 from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
@@ -303,6 +304,7 @@ class _Run:
         self._likelihood = likelihood
         self._settings = settings
         self._optimizer = optimizer
+        self._is_flat = False
 
     def epoch(
         self,
@@ -347,11 +349,12 @@ class _Run:
         self._stack.train(True)
         losses, sizes = [], []
         for x, target, weight in batches:
-            for group in self._optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
+            forget_gradients(self._optimizer)
             loss = self._losses(self._likelihood.loss, x, target, weight)
             loss.sum().backward()
+            if not self._is_flat:
+                lay_flat(self._optimizer)
+                self._is_flat = True
             self._optimizer.step()
             losses.append(loss.detach())
             sizes.append(x.shape[1])

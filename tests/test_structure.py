@@ -25,7 +25,7 @@ STOREYS = [
     ["_settings"],
     ["_network"],
     ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
-    ["modules", "uncertainty", "exceptions", "_batches", "_bins"],
+    ["modules", "uncertainty", "exceptions", "_batches", "_bins", "_flat"],
     ["_optional", "_progress", "_sklearn_compat"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
