@@ -15,6 +15,7 @@ from torch.distributions import Categorical
 
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
+from skuq._softmax import Softmax
 from skuq.calibration._base import Calibrator
 from skuq.calibration._temperature import (
     Logits,
@@ -190,7 +191,7 @@ class TemperatureScaler(_ClassifierCalibrator):
         temperature: Any = self.temperature_
         if self._multilabel:
             temperature = predictive.logits.new_tensor(temperature)[:, None]
-        return Categorical(logits=predictive.logits / temperature, validate_args=False)
+        return Softmax(predictive.logits / temperature)
 
 
 class VectorScaler(_ClassifierCalibrator):
@@ -267,4 +268,4 @@ class VectorScaler(_ClassifierCalibrator):
     def _calibrated(self, predictive: Categorical) -> Categorical:
         logits: Tensor = predictive.logits
         scale, bias = (torch.as_tensor(v).to(logits) for v in (self.scale_, self.bias_))
-        return Categorical(logits=logits * scale + bias, validate_args=False)
+        return Softmax(logits * scale + bias)
