@@ -311,6 +311,7 @@ class Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
         if device == self.numerics.device:
             return self
+        # The layout of images was chosen for the device they were fitted on.
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)
