@@ -199,7 +199,8 @@ class Engine:
 
         def evaluate(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
             if not tensors:
-                return one({}, x)[None]
+                # What functional_call does takes as long as a small network, for nothing.
+                return (one({}, x) if state else call(shell, x, self.numerics))[None]
             if vectorized:
                 return vmap(one, in_dims=(0, None), randomness="error")(tensors, x)
             n_draws = len(next(iter(tensors.values())))
@@ -259,16 +260,17 @@ class Engine:
         ndarray, or tuple of ndarrays, of n_samples rows
         """
         check_consistent_length(X, *aligned)
-        results: list[np.ndarray] = []
+        results: list[Tensor] = []
         single = False
         for block in _one_behind(self._reduced(X, reduction, aligned, verbose)):
-            single, parts = block.single, block.arrays()
+            single, parts = block.single, block.parts()
             if not results:
-                results = [np.empty((len(X), *part.shape[1:]), part.dtype) for part in parts]
+                results = [torch.empty((len(X), *p.shape[1:]), dtype=p.dtype) for p in parts]
             for result, part in zip(results, parts):
                 rows = result[block.start : block.start + len(part)]
-                rows[...] = part[: len(rows)]
-        return results[0] if single else tuple(results)
+                rows.copy_(part[: len(rows)])
+        arrays = [result.numpy() for result in results]
+        return arrays[0] if single else tuple(arrays)
 
     def _reduced(
         self, X: np.ndarray, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
@@ -356,14 +358,14 @@ class _Reduced:
             self._arrived.record(torch.cuda.current_stream(output.device))
         self._parts = parts
 
-    def arrays(self) -> list[np.ndarray]:
-        """Raises ValueError if an output was not finite."""
+    def parts(self) -> list[Tensor]:
+        """What the reduction gave. Raises ValueError if an output was not finite."""
         if self._arrived is not None:
             self._arrived.synchronize()
         total, *parts = self._parts
         if not math.isfinite(total):
             _check_finite(self._output[:, : self._n_rows], self.start)
-        return [part.cpu().numpy() for part in parts]
+        return parts
 
 
 def _one_behind(blocks: Iterator[_Reduced]) -> Iterator[_Reduced]:

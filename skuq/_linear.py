@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,42 +28,14 @@ class StackedLinear(nn.Linear):
 class DrawnLinear(nn.Linear):
     """A layer under vmap, whose weight has an axis that vmap hides.
 
-    vmap's own rule multiplies by the weight of each draw; here all weights meet rows that do not
-    depend on a draw in one product. Outputs lie in memory with the rows last, as what comes next,
-    a product or a reduction over outputs, wants them.
+    vmap's own rule for `linear` multiplies by the weight of each draw. Written as W xᵀ, the
+    weights of all draws meet rows that do not depend on a draw in one product. Outputs lie in
+    memory with the rows last, as what comes next, a product or a reduction over outputs, wants
+    them.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Product.apply(x, self.weight, self.bias)
-
-
-class _Product(torch.autograd.Function):
-    """Only its rule for vmap is ever used; autograd sees the operations inside of that."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return nn.functional.linear(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-        n_draws, (x_axis, weight_axis, bias_axis) = info.batch_size, in_dims
-        weight = weight.movedim(weight_axis, 0)
-        if bias is None:
-            bias = weight.new_zeros(())
-        elif bias_axis is not None:
-            bias = bias.movedim(bias_axis, 0)[:, :, None]
-        else:
-            bias = bias[:, None]
-        if x_axis is None:
-            shape, columns = x.shape[:-1], x.flatten(0, -2).mT
-            every = bias.expand(n_draws, weight.shape[1], 1).flatten(0, 1)
-            out = torch.addmm(every, weight.flatten(0, 1), columns).unflatten(0, (n_draws, -1))
-        else:
-            x = x.movedim(x_axis, 0)
-            shape = x.shape[1:-1]
-            out = torch.baddbmm(bias, weight, x.flatten(1, -2).mT)
-        return out.mT.unflatten(1, shape), 0
+        out, bias = torch.mm(self.weight, x.flatten(0, -2).mT), cast("Tensor | None", self.bias)
+        if bias is not None:
+            out = out.add_(bias[:, None])
+        return out.mT.unflatten(0, x.shape[:-1])

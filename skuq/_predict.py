@@ -150,7 +150,7 @@ class ClassifierPredictions(Predictions):
         ValueError
             If X has NaN, infinity, or another shape than in `fit`.
         """
-        chosen = self._log_proba(X).argmax(axis=-1)
+        chosen = self._reduce(X, lambda predictive: log_mean(predictive).max(-1).indices)
         return chosen if self._multilabel else self.classes_[chosen]
 
     def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
@@ -171,8 +171,7 @@ class ClassifierPredictions(Predictions):
         """
 
         def reduction(predictive: Categorical) -> tuple[Tensor, ...]:
-            proba = log_mean(predictive).exp()
-            proba = proba / proba.sum(-1, keepdim=True)
+            proba = predictive.probs.mean(0)
             parts = class_uncertainty("all")(predictive) if return_uncertainty else ()
             return (proba[..., 1] if self._multilabel else proba, *parts)
 

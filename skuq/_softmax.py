@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
+from torch.distributions.utils import lazy_property
 
 __all__ = ["Softmax", "log_mean"]
 
@@ -19,26 +20,31 @@ _TRUSTED = 1e-200  # smaller mean probabilities come from logarithms: a term may
 
 
 class Softmax(Categorical):
-    """The categorical distribution of logits: normalised logits and probabilities at once.
+    """The categorical distribution of logits.
 
-    torch's own takes exponentials for each of the two, and copies what is not contiguous.
+    Normalised logits and probabilities come from the same exponentials; torch's own takes them
+    for each of the two, and copies what is not contiguous.
 
     Parameters
     ----------
     logits : Tensor of shape (..., n_classes)
     """
 
-    probs: Tensor
-    logits: Tensor
-
     def __init__(self, logits: Tensor) -> None:
-        shifted = logits - logits.detach().amax(-1, keepdim=True)
-        share = shifted.exp()
-        mass = share.sum(-1, keepdim=True)
-        self.logits = self._param = shifted - mass.log()
-        self.__dict__["probs"] = share / mass  # elsewhere made of the logits when asked for
+        self._param = logits
         self._num_events = logits.shape[-1]
+        self._shifted = logits - logits.detach().amax(-1, keepdim=True)
+        self._share = self._shifted.exp()
+        self._mass = self._share.sum(-1, keepdim=True)
         Distribution.__init__(self, logits.shape[:-1], validate_args=False)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        return self._shifted - self._mass.log()
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        return self._share / self._mass
 
 
 def log_mean(predictive: Categorical) -> Tensor:
@@ -46,12 +52,12 @@ def log_mean(predictive: Categorical) -> Tensor:
 
     Finite also where probabilities underflow.
     """
-    logits = predictive.logits
-    if len(logits) == 1:
-        return logits[0]
+    if predictive.batch_shape[0] == 1:
+        return predictive.logits[0]
     mean = predictive.probs.mean(0)
     trusted = mean > _TRUSTED
-    if not logits.is_cuda and bool(trusted.all()):
+    if not mean.is_cuda and bool(trusted.all()):  # a GPU would have to wait for the answer
         return mean.log()
+    logits = predictive.logits
     exact = logits.logsumexp(0) - math.log(len(logits))
     return torch.where(trusted, mean.clamp(min=_TRUSTED).log(), exact)
