@@ -30,7 +30,7 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._linear import DrawnLinear
+from skuq._layers import DrawnLinear
 from skuq._network import Numerics, call, explained, first_rows, private_copy
 from skuq._progress import bar
 

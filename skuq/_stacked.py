@@ -22,9 +22,10 @@ from torch.func import functional_call, vmap
 from skuq._batches import Rows, SlicedBatches, StackedBatches
 from skuq._dropout import Recorder, apply_mask, drive, driven, dropout_layers, mask_shape
 from skuq._flat import forget_gradients, lay_flat
-from skuq._linear import StackedLinear
+from skuq._layers import STACKED
 from skuq._network import Numerics, call, first_rows
 from skuq._progress import Task
+from skuq._sequential import share_memory_of_activations
 from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
 from skuq._training import make_optimizer
 from skuq.likelihoods import Likelihood
@@ -99,10 +100,10 @@ class Stack:
         self.n_networks = len(networks)
         self.module = _stacked_copy(networks)
         self._one = copy.deepcopy(networks[0])
+        share_memory_of_activations(self.module)
         if not vectorized:
             for layer in self.module.modules():
-                if type(layer) is nn.Linear:
-                    layer.__class__ = StackedLinear
+                layer.__class__ = STACKED.get(type(layer), type(layer))
 
     @classmethod
     def of(cls, networks: Sequence[nn.Module], x: Tensor, numerics: Numerics) -> Stack | None:
