@@ -9,7 +9,7 @@ from torch import nn
 
 __all__ = ["share_memory_of_activations"]
 
-_FRESH = (  # layers whose output is a new tensor, which their own gradient does not need
+_FRESH = (  # layers whose output is a new tensor
     nn.Linear,
     nn.Conv1d,
     nn.Conv2d,
@@ -24,12 +24,14 @@ class _Sequential:
     """Mixed in before a container: a ReLU after a layer that makes a new tensor works in place.
 
     Only in the forward of the container: who calls the layers one by one gets what they return.
+    Not where there is a gradient: its way back through views changed in place is long.
     """
 
     def forward(self: Any, x: Any) -> Any:
         before: nn.Module | None = None
         for layer in self:
-            if type(layer) is nn.ReLU and _is_plain(before) and not _has_hooks(layer):
+            plain = _is_plain(before) and not _has_hooks(layer)
+            if type(layer) is nn.ReLU and plain and not x.requires_grad:
                 x = x.relu_()
             else:
                 x = layer(x)

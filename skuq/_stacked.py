@@ -25,7 +25,6 @@ from skuq._flat import forget_gradients, lay_flat
 from skuq._layers import STACKED
 from skuq._network import Numerics, call, first_rows
 from skuq._progress import Task
-from skuq._sequential import share_memory_of_activations
 from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
 from skuq._training import make_optimizer
 from skuq.likelihoods import Likelihood
@@ -100,7 +99,6 @@ class Stack:
         self.n_networks = len(networks)
         self.module = _stacked_copy(networks)
         self._one = copy.deepcopy(networks[0])
-        share_memory_of_activations(self.module)
         if not vectorized:
             for layer in self.module.modules():
                 layer.__class__ = STACKED.get(type(layer), type(layer))
