@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,51 +13,22 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skuq._bins import bin_statistics
+from skuq.calibration._logits import Logits, check_logits, label_columns
 
 __all__ = [
-    "Logits",
     "TemperatureSearch",
-    "check_logits",
     "fit_temperature",
-    "label_columns",
     "loss_at",
     "search_temperature",
 ]
 
 _COLDEST, _HOTTEST = 0.01, 100.0
-_BLOCK_NUMBERS = {"cpu": 2**17, "gpu": 2**22}  # logits that a pass holds in float64 at a time
 _SURVEY_ROWS = 2000
 _START_ROWS, _START_STRIDE = 2000, 10  # more rows than that: begin with a tenth of them,
 _START_ENOUGH = 100_000  # or so many
 _ORDERS = 5  # derivatives that a pass yields: the last three cost a third of it, and save another
 _LARGEST_EXPONENT = 600.0  # float64 ends at 709, and sums of five powers must fit, too
 _FLAT = 1e-3  # as good: a calibration error of at most this much more
-
-
-class Logits(NamedTuple):
-    """Checked logits with their labels and weights, on one device."""
-
-    draws: Tensor  # (n_draws, n_samples, n_classes), of any floating type
-    labels: Tensor  # (n_samples,) of class indices
-    weight: Tensor  # (n_samples,) in float64, of sum 1
-    span: float  # the largest logit less the least
-
-    def take(self, stride: int) -> Logits:
-        """Every `stride`-th row."""
-        some = self.weight[::stride]
-        return Logits(self.draws[:, ::stride], self.labels[::stride], some / some.sum(), self.span)
-
-    @property
-    def rows_at_once(self) -> int:
-        n_draws, _, n_classes = self.draws.shape
-        numbers = _BLOCK_NUMBERS["cpu" if self.draws.device.type == "cpu" else "gpu"]
-        return min(len(self.labels), max(1, numbers // (n_draws * n_classes)))
-
-    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        step = self.rows_at_once
-        for start in range(0, len(self.labels), step):
-            rows = slice(start, start + step)
-            yield self.draws[:, rows], self.labels[rows], self.weight[rows]
 
 
 class TemperatureSearch(NamedTuple):
@@ -133,94 +103,6 @@ def fit_temperature(
         return search_temperature(check_logits(logits, y, sample_weight), objective).temperature
     columns = label_columns(logits, y, sample_weight)
     return np.array([search_temperature(column, objective).temperature for column in columns])
-
-
-def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
-    """Checked logits, with dense outputs as one row per place."""
-    draws, labels = _as_tensor(logits), _as_tensor(y)
-    labels = labels.to(draws.device)
-    if draws.ndim == labels.ndim + 1:
-        draws = draws[None]
-    if draws.ndim != labels.ndim + 2 or 0 in draws.shape or draws.shape[2] < 2:
-        raise ValueError(
-            "logits must have shape (n_samples, n_classes) or (n_draws, n_samples, n_classes) "
-            "with at least 2 classes, and the further axes of y, which has shape "
-            f"{tuple(labels.shape)}; got {tuple(_as_tensor(logits).shape)}"
-        )
-    n_draws, n_samples, n_classes = draws.shape[:3]
-    if tuple(labels.shape) != (n_samples, *draws.shape[3:]):
-        raise ValueError(
-            f"y must have shape {(n_samples, *draws.shape[3:])} as logits do, got "
-            f"{tuple(labels.shape)}"
-        )
-    weight = _check_weight(sample_weight, labels)
-    if draws.ndim > 3:
-        draws = draws.movedim(2, -1).reshape(n_draws, -1, n_classes)
-        labels = labels.reshape(-1)
-    low, high = torch.stack(torch.aminmax(draws.detach())).tolist()
-    if not np.isfinite(high - low):
-        raise ValueError("logits contain NaN or infinity")
-    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
-        raise ValueError("y must hold indices of the classes, got fractions or NaN")
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        labels = labels.long()
-    least, most = torch.stack(torch.aminmax(labels)).tolist()
-    if least < 0 or most >= n_classes:
-        raise ValueError(
-            f"y must hold indices of the classes from 0 to {n_classes - 1}, got values from "
-            f"{least} to {most}; encode labels first"
-        )
-    if least == most:
-        raise ValueError("y holds a single class: the temperature needs at least two")
-    return Logits(draws.detach(), labels.long(), weight, high - low)
-
-
-def label_columns(logits: Any, y: Any, sample_weight: Any) -> list[Logits]:
-    """Of several labels: logits 0 and z of each."""
-    scores, labels = _as_tensor(logits), _as_tensor(y)
-    if labels.ndim != 2 or tuple(scores.shape[-2:]) != tuple(labels.shape):
-        raise ValueError(
-            "with multilabel=True, y must have shape (n_samples, n_labels) and logits that or "
-            f"(n_draws, n_samples, n_labels), got {tuple(labels.shape)} and {tuple(scores.shape)}"
-        )
-    pairs = torch.stack([torch.zeros_like(scores), scores], dim=-1)
-    columns = []
-    for label in range(labels.shape[1]):
-        try:
-            columns.append(check_logits(pairs[..., label, :], labels[:, label], sample_weight))
-        except ValueError as error:
-            raise ValueError(f"label {label}: {error}") from None
-    return columns
-
-
-def _as_tensor(values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values, order="C")
-    if array.dtype.kind not in "bui" and array.dtype not in (np.float32, np.float64):
-        try:
-            array = array.astype(float)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"logits and y must be numbers, got {array.dtype}; encode labels first"
-            ) from None
-    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
-
-
-def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
-    """One weight for each label, in a row, of sum 1."""
-    if sample_weight is None:
-        size = labels.numel()
-        return torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
-    if not isinstance(sample_weight, Tensor):
-        sample_weight = np.asarray(sample_weight, dtype=float, order="C")
-    weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
-    if weight.shape == labels.shape[:1]:
-        weight = weight.reshape(-1, *(1 for _ in labels.shape[1:])).expand(labels.shape)
-    valid = weight.shape == labels.shape and bool((weight >= 0).all()) and weight.sum() > 0
-    if not valid or not bool(torch.isfinite(weight).all()):
-        raise ValueError(f"sample_weight must be {len(labels)} finite numbers >= 0, not all zero")
-    return weight.reshape(-1) / weight.sum()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -351,18 +233,21 @@ def _cumulants(logits: Logits, beta: float) -> Tensor:
 def _step(derivatives: list[float]) -> tuple[float, float]:
     """The step in β to the root of the slope's Taylor series, and the slope that this leaves.
 
-    Newton's step, and infinity, where the series does not fall fast.
+    The n-th of its terms is at most rⁿ of the linear one, for some r: so are those left out. Where
+    r is not small, it is Newton's step, and nothing is known of what it leaves.
     """
-    series = np.array([d / math.factorial(order) for order, d in enumerate(derivatives)])
-    newton = step = -series[0] / series[1]
-    for _ in range(4):  # that polynomial's own Newton steps
-        powers = step ** np.arange(_ORDERS)
-        step -= (series @ powers) / (series[1:] @ (np.arange(1, _ORDERS) * powers[:-1]))
-    terms = np.abs(series * step ** np.arange(_ORDERS))[1:]
-    ratio = ((terms[1:] / terms[0]) ** (1 / np.arange(1, _ORDERS - 1))).max()
+    orders = np.arange(_ORDERS)
+    series = np.array([d / math.factorial(n) for n, d in enumerate(derivatives)])
+    with np.errstate(all="ignore"):
+        newton = step = -series[0] / series[1]
+        for _ in range(4):  # that polynomial's own Newton steps
+            powers = step**orders
+            step = step - (series @ powers) / (series[1:] @ (orders[1:] * powers[:-1]))
+        terms = np.abs(series * step**orders)[1:]
+        ratio = ((terms[1:] / terms[0]) ** (1 / orders[1:-1])).max()
     if ratio < 0.1:
-        return step, terms[0] * ratio ** (_ORDERS - 1)
-    return newton, np.inf
+        return float(step), float(terms[0] * ratio ** (_ORDERS - 1))
+    return float(newton), math.inf
 
 
 def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
@@ -392,7 +277,7 @@ def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
         if high - low <= 1e-15 * high:
             break
         bound = high if slope < 0 else low
-        step, left = np.inf, np.inf
+        step, left = math.inf, math.inf
         if curvature > 0 and not small:
             step, left = _step([slope, curvature, *higher])
         if low < beta + step < high:
@@ -401,7 +286,7 @@ def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
                 break
         else:
             beta = bound if bound not in tried else float(np.sqrt(low * high))
-    return TemperatureSearch(float(_as_temperature(beta)), n_iter)
+    return TemperatureSearch(_as_temperature(beta), n_iter)
 
 
 def _where_nothing_moves(logits: Logits, n_iter: int) -> TemperatureSearch:

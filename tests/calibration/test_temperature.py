@@ -7,7 +7,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
 from skuq.calibration import fit_temperature
-from skuq.calibration._temperature import _BLOCK_NUMBERS, _slope, check_logits, loss_at
+from skuq.calibration._logits import _BLOCK_NUMBERS, check_logits
+from skuq.calibration._temperature import _slope, loss_at
 
 
 def planted(temperature, n=20_000, n_draws=0, seed=0):
