@@ -17,13 +17,8 @@ from skuq._predict import ClassifierPredictions, Predictions
 from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
 from skuq._softmax import Softmax
 from skuq.calibration._base import Calibrator
-from skuq.calibration._temperature import (
-    Logits,
-    check_logits,
-    label_columns,
-    loss_at,
-    search_temperature,
-)
+from skuq.calibration._logits import Logits, check_logits, label_columns
+from skuq.calibration._temperature import loss_at, search_temperature
 from skuq.calibration._vector import search_scales
 from skuq.pipeline import predictions
 
@@ -87,7 +82,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         """One for each label; a single one of a multiclass problem."""
         if self._multilabel:
             scores = evidence[..., 1] - evidence[..., 0]
-            return label_columns(np.moveaxis(scores, 1, 0), y, weight)
+            return list(label_columns(np.moveaxis(scores, 1, 0), y, weight))
         index = np.searchsorted(self.classes_, y)
         return [check_logits(np.moveaxis(evidence, 1, 0), index, weight)]
 
