@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks import (
@@ -27,7 +26,7 @@ from benchmarks import (
     scaling,
     training,
 )
-from benchmarks.harness import Report
+from benchmarks.harness import Report, torch_threads
 from benchmarks.output import as_json, environment, markdown, table_markdown
 
 TABLES: dict[str, Callable[[Report], None]] = {
@@ -117,16 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.markdown = options.publish / "table.md"
         options.json = options.publish / "numbers.json"
         options.figures = options.publish
-    torch.set_num_threads(options.threads)
     report = Report(options.repeats, options.quick, not options.no_peers)
     failed = False
     # What NumPy's own matrix products use is not torch's affair.
-    with threadpool_limits(options.threads, user_api="blas"):
+    with torch_threads(options.threads), threadpool_limits(options.threads, user_api="blas"):
         for name in names:
             if name not in left_out:
                 failed |= not run_table(name, TABLES[name], report)
                 write(report, options)
-    print(markdown(where(report), report).splitlines()[0])
+        print(markdown(where(report), report).splitlines()[0])
     return int(failed)
 
 
