@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, over every estimator × posterior that the package holds."""
+"""scikit-learn's own checks, over every estimator × posterior and every likelihood."""
 
 import importlib
 import inspect
@@ -16,9 +16,10 @@ from sklearn.utils.estimator_checks import (
 )
 
 import skuq
-from skuq import TorchClassifier, TorchRegressor, posteriors
+from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
 from skuq._base import TorchEstimator
 from skuq.calibration._base import Calibrator
+from skuq.likelihoods import Likelihood
 from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
 
 # What makes a check fast; a posterior that is not named here is checked with its defaults.
@@ -54,7 +55,20 @@ def all_posteriors():
     return [cls(**CHEAP_POSTERIORS.get(cls.__name__, {})) for cls in found]
 
 
+def all_likelihoods():
+    """With their defaults, those that an estimator takes by itself included."""
+    public = (getattr(likelihoods, name) for name in likelihoods.__all__)
+    return [cls() for cls in public if issubclass(cls, Likelihood) and cls is not Likelihood]
+
+
+def estimator_with(likelihood, **options):
+    classifies = likelihood.task == "classification"
+    return (TorchClassifier if classifies else TorchRegressor)(likelihood=likelihood, **options)
+
+
 def all_estimators():
+    for likelihood in all_likelihoods():
+        yield estimator_with(likelihood, posterior=PointEstimate(), **CHEAP)
     for cls in sorted(set(public_classes()), key=lambda cls: cls.__name__):
         if not issubclass(cls, BaseEstimator) or not hasattr(cls, "predict"):
             continue
@@ -85,7 +99,11 @@ def test_everything_is_found():
         type(posterior).__name__ for posterior in all_posteriors()
     }
     n_ours = len([e for e in ESTIMATORS if isinstance(e, TorchEstimator)])
-    assert n_ours == 2 * len(all_posteriors())
+    assert n_ours == 2 * len(all_posteriors()) + len(all_likelihoods())
+    assert {type(likelihood).__name__ for likelihood in all_likelihoods()} >= {
+        "Bernoulli", "Categorical", "Gaussian", "Laplace", "MixtureOfGaussians", "Poisson",
+        "Quantile", "StochasticLogits", "StudentT", "UncertaintyAware",
+    }  # fmt: skip
 
 
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
