@@ -191,10 +191,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def _check_data(
         self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
     ) -> Any:
-        shape = getattr(y, "shape", None) or np.shape(y)
-        if len(shape) == 2 and shape[1] > 1 and not likelihood.takes_indicators:
+        if not likelihood.takes_indicators and len(shape := _shape(y)) == 2 and shape[1] > 1:
             raise ValueError(
-                f"y should be a 1d array of labels, got shape {tuple(shape)}. For several labels "
+                f"y should be a 1d array of labels, got shape {shape}. For several labels "
                 "at once, each there (1) or not (0), use likelihood=Bernoulli()"
             )
         return super()._check_data(X, y, likelihood, checks, reset)
@@ -369,3 +368,11 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return self._tell_of_targets(tags)
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    """Of any array-like; () where it has none."""
+    try:
+        return tuple(y.shape) if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths, which are refused elsewhere
+        return ()

@@ -43,8 +43,9 @@ class UncertaintyAware(Likelihood):
         collapses to 0 and the loss to the squared error (a warning says so); or no s at all, C
         outputs and the squared error ½ SSE (half the Brier score for ``link="softmax"``).
     clamp : tuple of two floats, default=(-6, 6)
-        Between these s is held. The loss has no lower bound without: where SSE → 0, s → −∞. What
-        the lower end is matters to results: it is a hyperparameter.
+        Between these s is held; how far the output lies beyond is added to the loss, which brings
+        it back. Without, the loss has no lower bound: where SSE → 0, s → −∞. What the lower end
+        is matters to results: it is a hyperparameter.
     label_smoothing : float in [0, 1), default=0.0
         ε, at most 1 − 1/C: the target is 1 − ε on the label and ε/(C − 1) on the others, in
         training alone.
@@ -129,13 +130,16 @@ class UncertaintyAware(Likelihood):
         h = output[..., : self.n_classes_]
         return h.softmax(-1) if self.link == "softmax" else h
 
-    def _log_variance(self, output: Tensor) -> Tensor:
-        """s, of shape (...)."""
-        low, high = self.clamp
+    def _raw_log_variance(self, output: Tensor) -> Tensor:
         if self.log_variance == "constant":
             return torch.zeros_like(output[..., 0])
         s = output[..., -1]
-        return (s.square() if self.log_variance == "square" else s).clamp(low, high)
+        return s.square() if self.log_variance == "square" else s
+
+    def _log_variance(self, output: Tensor) -> Tensor:
+        """s, of shape (...)."""
+        s = self._raw_log_variance(output)
+        return s if self.log_variance == "constant" else s.clamp(*self.clamp)
 
     def noise_variance(self, output: Tensor) -> Tensor:
         """σ² = e^s of outputs of shape (..., n_outputs_); 1 for ``log_variance="constant"``."""
@@ -146,9 +150,10 @@ class UncertaintyAware(Likelihood):
         hot = one_hot(target, n_classes).to(output.dtype)
         if epsilon > 0:
             hot = hot * (1 - epsilon) + (1 - hot) * epsilon / (n_classes - 1)
-        s = self._log_variance(output)
+        raw, s = self._raw_log_variance(output), self._log_variance(output)
         squares = (hot - self._location(output)).square().sum(-1)
-        return 0.5 * ((-s).exp() * squares + n_classes * s)
+        # A clamp has no gradient: what overshoots would stay outside, and weigh down all of a row.
+        return 0.5 * ((-s).exp() * squares + n_classes * s) + 0.5 * (raw - s).square()
 
     def _log_proba(self, output: Tensor) -> Tensor:
         h = output[..., : self.n_classes_]
