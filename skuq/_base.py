@@ -244,7 +244,8 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             if self.early_stopping:
                 fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
                 stratify = self._task == "classification" and target.ndim == 1
-                apart = train_valid_indices(target, groups, fraction, seed, stratify)
+                known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
+                apart = train_valid_indices(known, groups, fraction, seed, stratify)
                 train, valid = map(train.take, apart)
             return Problem(
                 factory=self.module or MLP,

@@ -41,7 +41,8 @@ class UncertaintyAware(Likelihood):
     log_variance : {"free", "square", "constant"}, default="free"
         s: the last output r itself; r², which the best s, below log(2/C), cannot be, so that it
         collapses to 0 and the loss to the squared error (a warning says so); or no s at all, C
-        outputs and the squared error ½ SSE (half the Brier score for ``link="softmax"``).
+        outputs and the squared error ½ SSE (of two classes and ``link="softmax"`` the Brier score
+        (y − p)²).
     clamp : tuple of two floats, default=(-6, 6)
         Between these s is held; how far the output lies beyond is added to the loss, which brings
         it back. Without, the loss has no lower bound: where SSE → 0, s → −∞. What the lower end
