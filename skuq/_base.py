@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -22,8 +23,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from skuq._checks import checked_parameters
 from skuq._data import (
     checks_of_rows,
     dense,
@@ -31,11 +32,12 @@ from skuq._data import (
     row_hashes,
     rows_on_device,
     rows_that_count,
+    split_missing,
     train_valid_indices,
 )
 from skuq._engine import Draws, Engine
 from skuq._network import Numerics
-from skuq._parameters import DoubleUnderscoreParameters, check_accepted
+from skuq._parameters import DoubleUnderscoreParameters
 from skuq._problem import Problem
 from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
@@ -44,12 +46,11 @@ from skuq._sklearn_compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
-    validate_parameter_constraints,
     with_callbacks,
 )
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
-from skuq.posteriors import MCDropout, Posterior
+from skuq.posteriors import Posterior
 
 __all__ = ["TorchEstimator"]
 
@@ -135,6 +136,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     # -- what a subclass gives -------------------------------------------------------------------
 
     _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
+    _n_classes: int | None = None  # of a classification
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         """Targets as the likelihood takes them; sets what decodes predictions."""
@@ -157,7 +159,8 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
         y : array-like of shape (n_samples,), of a regressor also (n_samples, n_targets)
-            Labels of any type, or numbers.
+            Labels of any type, or numbers. Of a likelihood that takes several labels indicators,
+            0 or 1, of shape (n_samples, n_labels).
         sample_weight : array-like of shape (n_samples,), default=None
             Normalised to mean 1; rows of weight zero do not take part.
         groups : array-like of shape (n_samples,), default=None
@@ -196,15 +199,14 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         numerics = Numerics.on(self.device, self.precision)
         # Of images and sequences only the number of dimensions stays the same.
         reset = not goes_on or len(self._row_shape) > 1
-        X, y = validate_data(
-            self, X, y, reset=reset, **checks_of_rows(numerics), **self._target_options
-        )
-        X = dense(X)
+        X, y, missing = self._check_data(X, y, likelihood, checks_of_rows(numerics), reset)
         if goes_on:
             self._check_dimensions(X)
         else:
             self._row_shape = X.shape[1:]
         target = self._read_targets(y, reset=not goes_on, classes=classes)
+        if missing is not None:
+            target = np.where(missing, np.nan, target)
         X, target, weight, groups = self._weighted_rows(X, target, sample_weight, groups)
         if not incremental:
             self._check_targets(target)
@@ -216,23 +218,15 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
                 )
             likelihood, root = copy.deepcopy(self.likelihood_), self._root
         else:
-            classifies = self._task == "classification"
-            likelihood.fit(target, weight, n_classes=len(self.classes_) if classifies else None)
             root = root_seed(self.random_state)
-        rows = rows_on_device(X, likelihood.encode(target), weight, numerics)
-        if self.early_stopping:
-            fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
-            stratify = self._task == "classification"
-            apart = train_valid_indices(target, groups, fraction, seed, stratify)
-            train, valid = map(rows.take, apart)
-        else:
-            train, valid = rows, None
+            seed = derive_seed(root, Purpose.LIKELIHOOD)
+            likelihood.fit(target, weight, n_classes=self._n_classes, seed=seed)
 
         def fitted(draws: Draws, networks: list[Trained]) -> dict[str, Any]:
             """The attributes of the estimator with these draws."""
             engine = Engine(draws, problem.sample, problem.numerics)
             learnt = copy.deepcopy(likelihood)
-            learnt.finish(lambda reduction: engine.map(X, reduction), learnt.encode(target), weight)
+            learnt.finish(partial(engine.map, X), encoded, weight)
             return {
                 "_engine": engine,
                 "_root": root,
@@ -246,19 +240,37 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
                 "device_": str(numerics.device),
             }
 
-        problem = Problem(
-            factory=self.module or MLP,
-            module_parameters=self._with_prefix("module"),
-            likelihood=likelihood,
-            train_rows=train,
-            valid_rows=valid,
-            settings=self._settings(numerics, max_epochs=1 if incremental else self.max_epochs),
-            task=task,
-            alone=lambda network: fitted(Draws(network.module), [network]),
-            root=root,
-            resume=self._networks(incremental) if goes_on else [],
-            keeps_optimizers=incremental,
-        )
+        def problem_of(encoded: np.ndarray, task: Task) -> Problem:
+            train, valid = rows_on_device(X, encoded, weight, numerics), None
+            if self.early_stopping:
+                fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
+                stratify = self._task == "classification" and target.ndim == 1
+                known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
+                apart = train_valid_indices(known, groups, fraction, seed, stratify)
+                train, valid = map(train.take, apart)
+            return Problem(
+                factory=self.module or MLP,
+                module_parameters=self._with_prefix("module"),
+                likelihood=likelihood,
+                train_rows=train,
+                valid_rows=valid,
+                settings=self._settings(numerics, max_epochs=1 if incremental else self.max_epochs),
+                task=task,
+                alone=lambda network: fitted(Draws(network.module), [network]),
+                root=root,
+                resume=self._networks(incremental) if goes_on else [],
+                keeps_optimizers=incremental,
+            )
+
+        encoded = likelihood.encode(target)
+        if likelihood.retrains(encoded) and (goes_on or not incremental):
+            if goes_on:
+                before = self._engine
+            else:
+                first = problem_of(encoded, Task("fit"))
+                before = Engine(clone(posterior).fit(first), first.sample, numerics)
+            encoded = likelihood.relabel(partial(before.map, X), encoded)
+        problem = problem_of(encoded, task)
         with task:
             attributes = fitted(posterior.fit(problem), problem.trained)
             # Only here does the estimator change: what failed above has changed nothing.
@@ -267,44 +279,19 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        if self.early_stopping and self.callbacks == "disable":
-            raise ValueError("early_stopping=True needs callbacks, got callbacks='disable'")
-        if isinstance(self.module, nn.Module):
-            name = type(self.module).__name__
-            raise TypeError(
-                f"module must be a class or a factory, got an instance of {name}: pass "
-                f"module={name} and its arguments as module__*, or a function that returns a "
-                "copy of the instance each time"
-            )
-        check_accepted("module", self._with_prefix("module"), self.module or MLP)
-        optimizer = self._with_prefix("optimizer")
-        check_accepted(
-            "optimizer", optimizer, self.optimizer, but=("params", "lr"), also="param_groups"
-        )
-        for prefix in ("iterator_train", "iterator_valid"):
-            check_accepted(prefix, self._with_prefix(prefix), DataLoader, but=("dataset",))
-        for name in ("posterior", "likelihood"):
-            if isinstance(getattr(self, name), type):
-                raise TypeError(
-                    f"{name} must be an instance, got the class: write "
-                    f"{name}={getattr(self, name).__name__}()"
-                )
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
-        )
-        posterior = MCDropout() if self.posterior is None else clone(self.posterior)
-        posterior.validate()
-        default = self._default_likelihood()
-        likelihood = default if self.likelihood is None else clone(self.likelihood)
-        likelihood.validate()
-        if likelihood.task != self._task:
-            raise ValueError(
-                f"{type(self).__name__} needs a likelihood for {self._task}, got "
-                f"{type(likelihood).__name__}, which is for {likelihood.task}"
-            )
-        return posterior, likelihood
+        return checked_parameters(self, incremental)
+
+    def _check_data(
+        self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """X and y, and where y was NaN, if that means something: y holds a known value there."""
+        missing = None
+        if likelihood.takes_missing:
+            y, missing = split_missing(y)
+        if likelihood.takes_indicators:
+            checks = {**checks, "multi_output": True}
+        X, y = validate_data(self, X, y, reset=reset, **checks, **self._target_options)
+        return dense(X), dense(y), missing
 
     def _check_rows(self, X: Any) -> np.ndarray:
         """X for a prediction."""
@@ -361,6 +348,14 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             train_options=self._with_prefix("iterator_train"),
             valid_options=self._with_prefix("iterator_valid"),
         )
+
+    def _tell_of_targets(self, tags: Any) -> Any:
+        """Adds to scikit-learn's tags what the likelihood takes."""
+        tags.input_tags.sparse = True
+        likelihood = self._default_likelihood() if self.likelihood is None else self.likelihood
+        if isinstance(likelihood, Likelihood) and likelihood.task == self._task:
+            likelihood.update_tags(tags)
+        return tags
 
     # -- predict ---------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ __all__ = [
     "row_hashes",
     "rows_on_device",
     "rows_that_count",
+    "split_missing",
     "train_valid_indices",
 ]
 
@@ -32,6 +33,21 @@ def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
 
 def dense(X: Any) -> np.ndarray:
     return X.toarray() if hasattr(X, "toarray") else X
+
+
+def split_missing(y: Any) -> tuple[Any, np.ndarray | None]:
+    """Targets with a known value in the place of NaN, and where that was; None if nowhere."""
+    values = np.asarray(dense(y))
+    try:
+        numbers = values.astype(float)
+    except (TypeError, ValueError):  # labels that are no numbers
+        return y, None
+    missing = np.isnan(numbers)
+    if not missing.any():
+        return y, None
+    if missing.all():
+        raise ValueError("every label in y is NaN; nothing can be learnt")
+    return np.where(missing, numbers[~missing][0], numbers), missing
 
 
 def row_hashes(X: np.ndarray) -> np.ndarray:

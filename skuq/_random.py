@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     SPLIT = 4
     BOOTSTRAP = 5
     OTHER = 6
+    LIKELIHOOD = 7
 
 
 def root_seed(random_state: Any) -> int:

@@ -240,7 +240,7 @@ class _Net(NeuralNet):
 
     @property
     def classes_(self) -> Any:
-        return torch.arange(self.criterion_.likelihood.n_outputs_).numpy()
+        return torch.arange(self.criterion_.likelihood.n_classes_).numpy()
 
     def predict_proba(self, X: Any) -> Any:
         return self._predictive(X).probs.numpy()

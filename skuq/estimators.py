@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 from skuq._base import TorchEstimator
 from skuq._parameters import suggest
@@ -183,8 +184,33 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    @property
+    def _n_classes(self) -> int:  # type: ignore[override]
+        return 2 if self._multilabel else len(self.classes_)
+
+    def _check_data(
+        self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
+    ) -> Any:
+        if not likelihood.takes_indicators and len(shape := _shape(y)) == 2 and shape[1] > 1:
+            raise ValueError(
+                f"y should be a 1d array of labels, got shape {shape}. For several labels "
+                "at once, each there (1) or not (0), use likelihood=Bernoulli()"
+            )
+        return super()._check_data(X, y, likelihood, checks, reset)
+
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        if reset:
+            self._multilabel = y.ndim == 2
+        elif self._multilabel != (y.ndim == 2):
+            raise ValueError(
+                f"y has shape {y.shape}, but this classifier was begun with "
+                f"{'several labels' if self._multilabel else 'one label'} for each row"
+            )
+        if self._multilabel:
+            return self._read_indicators(y, reset, classes)
         if reset:
             self.classes_ = np.unique(y if classes is None else classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
@@ -203,16 +229,48 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
             )
         return np.searchsorted(self.classes_, y)
 
+    def _read_indicators(self, y: np.ndarray, reset: bool, classes: Any) -> np.ndarray:
+        """0 or 1 for each of several labels."""
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                f"y of shape {y.shape} must hold 0 and 1 alone, got values such as "
+                f"{y[~np.isin(y, (0, 1))][0]!r}; each column says whether its label is there"
+            )
+        labels = np.arange(y.shape[1])
+        if classes is not None and not np.array_equal(np.unique(classes), labels):
+            raise ValueError(
+                f"classes={classes!r} does not count the columns of y, of shape {y.shape}"
+            )
+        if reset:
+            self.classes_ = labels
+        elif len(labels) != len(self.classes_):
+            raise ValueError(
+                f"y has {len(labels)} labels, but this classifier was begun with "
+                f"{len(self.classes_)}"
+            )
+        return y.astype(np.int64)
+
     def _check_targets(self, target: np.ndarray) -> None:
-        if target.min() == target.max():
+        known = target[~np.isnan(target)]
+        if target.ndim == 1 and known.min() == known.max():
             raise ValueError(
                 "only one class is left after rows with sample_weight zero are removed, "
-                f"{self.classes_[target[0]]!r}; a classifier needs at least 2 classes"
+                f"{self.classes_[int(known[0])]!r}; a classifier needs at least 2 classes"
             )
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:
             return None
+        if target.ndim == 2:
+            raise ValueError(
+                "class_weight is for one label per row; of several labels give sample_weight"
+            )
+        weights, known = np.ones(len(target)), ~np.isnan(target)
+        of_known = None if weight is None else weight[known]
+        weights[known] = self._weights_of(target[known].astype(np.int64), of_known)
+        return weights
+
+    def _weights_of(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
         if isinstance(self.class_weight, dict):
             return self._given_class_weights()[target]
         share = np.bincount(target, weight, len(self.classes_)).astype(float)
@@ -236,9 +294,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         return weights
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+        return self._tell_of_targets(super().__sklearn_tags__())
 
 
 class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
@@ -310,6 +366,13 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         tags.target_tags.multi_output = True
-        return tags
+        return self._tell_of_targets(tags)
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    """Of any array-like; () where it has none."""
+    try:
+        return tuple(y.shape) if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths, which are refused elsewhere
+        return ()

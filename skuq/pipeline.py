@@ -26,8 +26,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._derived import Transformed, affine
 from skuq._foreign import predictions_of
-from skuq._mixture import Transformed, affine
 from skuq._predict import Predictions, RegressorPredictions
 from skuq._sklearn_compat import BaseSearchCV
 

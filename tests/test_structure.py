@@ -18,15 +18,16 @@ STOREYS = [
     ["pipeline"],
     ["estimators", "_foreign"],
     ["_base", "_predict"],
+    ["_checks"],
     ["posteriors", "_data"],
     ["_engine", "_problem"],
     ["_stacked"],
     ["_training"],
     ["_settings"],
     ["_network"],
-    ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
-    ["modules", "uncertainty", "exceptions", "_batches", "_bins", "_flat", "_layers"],
-    ["_optional", "_progress", "_sequential", "_sklearn_compat", "_softmax"],
+    ["likelihoods", "_dropout", "_random", "_parameters", "_derived"],
+    ["modules", "uncertainty", "exceptions", "_mixture", "_batches", "_bins", "_flat", "_layers"],
+    ["_distributions", "_optional", "_progress", "_sequential", "_sklearn_compat", "_softmax"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

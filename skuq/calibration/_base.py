@@ -207,8 +207,10 @@ class Calibrator(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
         tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
         tags.input_tags.sparse = inner.input_tags.sparse
         tags.target_tags.multi_output = inner.target_tags.multi_output
+        tags.target_tags.positive_only = inner.target_tags.positive_only
         if tags.classifier_tags is not None and inner.classifier_tags is not None:
             tags.classifier_tags.multi_label = inner.classifier_tags.multi_label
+            tags.classifier_tags.multi_class = inner.classifier_tags.multi_class
         return tags
 
 

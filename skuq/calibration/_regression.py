@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._mixture import Recalibrated, affine, mixture_cdf
+from skuq._derived import affine, recalibrated
+from skuq._mixture import mixture_cdf
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
 from skuq._sklearn_compat import _check_sample_weight
 from skuq.calibration._base import Calibrator
@@ -212,7 +213,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
         self.frequencies_ = [frequencies for _, frequencies in maps]
 
     def _calibrated(self, predictive: Distribution) -> Distribution:
-        return Recalibrated(predictive, self.levels_, self.frequencies_)
+        return recalibrated(predictive, self.levels_, self.frequencies_)
 
     def predict_uncertainty(self, X: Any, kind: str = "total") -> np.ndarray:
         """Variance of the recalibrated distribution, in squared units of y.

@@ -1,13 +1,11 @@
-"""Likelihoods as mathematical objects: densities, gradients, minimisers, edges."""
+"""The normal likelihood: density, gradients, minimisers, edges."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from skuq import TorchRegressor
-from skuq.likelihoods import Categorical, Gaussian
-from skuq.posteriors import PointEstimate
+from skuq.likelihoods import Gaussian
 
 
 def tensor(*values):
@@ -110,40 +108,6 @@ def test_finite_at_any_output(heteroscedastic):
         assert torch.isfinite(likelihood.predictive(output).variance).all()
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_finite_after_memorising_five_points():
-    X, y = np.arange(5.0)[:, None] / 5, np.array([0.0, 3.0, -1.0, 8.0, 8.0])
-    regressor = TorchRegressor(posterior=PointEstimate(), max_epochs=2000, lr=0.01, random_state=0)
-    regressor.fit(np.repeat(X, 2, axis=0), np.repeat(y, 2))
-    mean, std = regressor.predict(X, return_std=True)
-    assert np.isfinite(mean).all() and (std >= np.sqrt(1e-6) * y.std() * 0.99).all()
-
-
 def test_constant_targets():
     likelihood = Gaussian().fit(np.full((5, 1), 1e6))
     assert likelihood.scale_ == 1 and (likelihood.encode(np.full((2, 1), 1e6)) == 0).all()
-
-
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_categorical_loss_is_the_cross_entropy(label_smoothing):
-    """−Σ_k q_k log softmax(z)_k with q = 1 − ε + ε/K on the label, ε/K elsewhere."""
-    z, y, n_classes = tensor(1.0, -2.0, 0.5)[None], torch.tensor([2]), 3
-    q = np.full(n_classes, label_smoothing / n_classes)
-    q[2] += 1 - label_smoothing
-    log_softmax = z.log_softmax(1)[0].numpy()
-    likelihood = Categorical(label_smoothing).fit(y.numpy(), n_classes=3)
-    assert float(likelihood.loss(z, y)) == pytest.approx(-q @ log_softmax)
-    assert float(likelihood.negative_log_likelihood(z, y)) == pytest.approx(-log_softmax[2])
-
-
-def test_two_classes_are_a_logistic_regression():
-    z, y = tensor(-3.0, 0.2, 40.0, -800.0), torch.tensor([1, 0, 1, 1])
-    logits = torch.stack([torch.zeros_like(z), z], dim=1)
-    expected = nn.functional.binary_cross_entropy_with_logits(z, y.double(), reduction="none")
-    torch.testing.assert_close(Categorical().fit(y.numpy()).loss(logits, y), expected)
-
-
-def test_categorical_at_extreme_logits():
-    predictive = Categorical().fit(np.array([0, 1])).predictive(tensor(1e4, -1e4)[None])
-    assert torch.isfinite(predictive.logits).all()
-    np.testing.assert_allclose(predictive.probs.numpy(), [[1, 0]])

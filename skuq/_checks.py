@@ -1,0 +1,59 @@
+"""Parameters of an estimator, checked before anything is fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import clone
+from torch import nn
+from torch.utils.data import DataLoader
+
+from skuq._parameters import check_accepted
+from skuq._sklearn_compat import validate_parameter_constraints
+from skuq.likelihoods import Likelihood
+from skuq.modules import MLP
+from skuq.posteriors import MCDropout, Posterior
+
+__all__ = ["checked_parameters"]
+
+
+def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
+    """The posterior and the likelihood to fit, once the parameters are known to be good."""
+    if incremental and estimator.early_stopping:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    if estimator.early_stopping and estimator.callbacks == "disable":
+        raise ValueError("early_stopping=True needs callbacks, got callbacks='disable'")
+    if isinstance(estimator.module, nn.Module):
+        name = type(estimator.module).__name__
+        raise TypeError(
+            f"module must be a class or a factory, got an instance of {name}: pass "
+            f"module={name} and its arguments as module__*, or a function that returns a "
+            "copy of the instance each time"
+        )
+    check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
+    optimizer = estimator._with_prefix("optimizer")
+    check_accepted(
+        "optimizer", optimizer, estimator.optimizer, but=("params", "lr"), also="param_groups"
+    )
+    for prefix in ("iterator_train", "iterator_valid"):
+        check_accepted(prefix, estimator._with_prefix(prefix), DataLoader, but=("dataset",))
+    for name in ("posterior", "likelihood"):
+        if isinstance(getattr(estimator, name), type):
+            raise TypeError(
+                f"{name} must be an instance, got the class: write "
+                f"{name}={getattr(estimator, name).__name__}()"
+            )
+    validate_parameter_constraints(
+        estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
+    )
+    posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
+    posterior.validate()
+    default = estimator._default_likelihood()
+    likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
+    likelihood.validate()
+    if likelihood.task != estimator._task:
+        raise ValueError(
+            f"{type(estimator).__name__} needs a likelihood for {estimator._task}, got "
+            f"{type(likelihood).__name__}, which is for {likelihood.task}"
+        )
+    return posterior, likelihood

@@ -1,0 +1,313 @@
+"""Distributions made from those of draws: transformed, scaled, recalibrated.
+
+Each has the distributions that it is made of, of batch shape (n_draws, n_rows, n_targets), as
+`base`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from skuq._mixture import (
+    LEVELS,
+    NODES,
+    SHARES,
+    device_of,
+    is_discrete,
+    mixture_cdf,
+    mixture_crps,
+    mixture_quantile,
+)
+
+__all__ = ["Affine", "Recalibrated", "Transformed", "affine", "recalibrated"]
+
+_TRUSTED = 3  # transforms must be defined and monotone for |t| up to this
+
+
+class _Integrated(Distribution):
+    """Mean and variance from an integral that is taken once, for what has no closed form."""
+
+    arg_constraints: dict = {}
+
+    def __init__(self, batch_shape: torch.Size) -> None:
+        super().__init__(batch_shape, validate_args=False)
+        self._moments: tuple[Tensor, Tensor] | None = None
+
+    def _integrate(self) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _integrate")
+
+    def _mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        if self._moments is None:
+            self._moments = self._integrate()
+        return self._moments
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean_and_variance()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        return self._mean_and_variance()[1]
+
+
+class Transformed(_Integrated):
+    """y = forward(z), monotone in each target by itself, for components of z.
+
+    Quantiles are pushed through; mean and variance come from a grid of them. Where the map is not
+    defined or turns around far out in a tail (beyond 3 standard normal deviations), the last good
+    value of the grid stands for what lies beyond.
+
+    Parameters
+    ----------
+    base : Distribution of batch shape (n_draws, n_rows, n_targets)
+    forward, inverse : functions of tensors (..., n_rows, n_targets)
+        From z to y and back.
+    """
+
+    def __init__(
+        self,
+        base: Distribution,
+        forward: Callable[[Tensor], Tensor],
+        inverse: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(base.batch_shape)
+        self.base = base
+        self.forward = forward
+        self.inverse = inverse
+        self.decreasing = self._direction()
+        self._check_targets_apart()
+
+    def _direction(self) -> Tensor:
+        """Whether the map decreases, for each element; it must be monotone and defined."""
+        levels = torch.special.ndtr(torch.arange(-_TRUSTED, _TRUSTED + 1, dtype=torch.float64))
+        levels = levels.to(device_of(self)).reshape(-1, *(1 for _ in self.batch_shape))
+        steps = torch.stack(
+            [self.defined(self.forward(self.base.icdf(q.expand(self.batch_shape)))) for q in levels]
+        ).diff(dim=0)
+        decreasing = (steps <= 0).all(0) & (steps < 0).any(0)
+        if not bool((decreasing | (steps >= 0).all(0)).all()):
+            raise ValueError(
+                "the inverse of the target transformer is not monotone where the prediction has "
+                "much of its mass, so the transformer is not invertible there"
+            )
+        return decreasing
+
+    def _check_targets_apart(self) -> None:
+        n_targets = self.batch_shape[-1]
+        if n_targets == 1:
+            return
+        level = torch.full(self.batch_shape, 0.25, dtype=torch.float64, device=device_of(self))
+        lower, upper = self.base.icdf(level), self.base.icdf(1 - level)
+        at_lower = self.forward(lower)
+        for target in range(n_targets):
+            moved = lower.clone()
+            moved[..., target] = upper[..., target]
+            others = torch.arange(n_targets) != target
+            if not torch.equal(self.forward(moved)[..., others], at_lower[..., others]):
+                raise ValueError(
+                    "the target transformer mixes targets, so their uncertainty cannot be carried "
+                    "back one by one; use a transformer that maps each target by itself"
+                )
+
+    def defined(self, values: Tensor) -> Tensor:
+        """The values, if none is NaN."""
+        if bool(values.isnan().any()):
+            raise ValueError(
+                "the inverse of the target transformer gives NaN where the prediction has much of "
+                "its mass; clip inside of the inverse, or use a transformer that is defined there"
+            )
+        return values
+
+    def _base_levels(self, q: Tensor) -> Tensor:
+        return torch.where(self.decreasing, 1 - q, q)
+
+    def quantile_of_mixture(self, level: Tensor) -> Tensor:
+        """Quantiles move with a monotone map."""
+        level = torch.where(self.decreasing[0], 1 - level, level)
+        return self.defined(self.forward(mixture_quantile(self.base, level)))
+
+    def icdf(self, q: Tensor) -> Tensor:
+        return self.defined(self.forward(self.base.icdf(self._base_levels(q))))
+
+    def cdf(self, y: Tensor) -> Tensor:
+        below = self.base.cdf(self.inverse(y))
+        return torch.where(self.decreasing, 1 - below, below)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        step = 1e-6 * (y.abs() + 1)
+        if is_discrete(self.base):
+            return self.base.log_prob(self.inverse(y))
+        slope = (self.inverse(y + step) - self.inverse(y - step)) / (2 * step)
+        return self.base.log_prob(self.inverse(y)) + slope.abs().log()
+
+    def _integrate(self) -> tuple[Tensor, Tensor]:
+        """Over levels Φ(t), from the median outwards."""
+        middle = len(NODES) // 2
+        median = self.icdf(self._level(middle))
+        first, second = torch.zeros_like(median), torch.zeros_like(median)
+        for side in (-1, 1):
+            last = median
+            for step in range(1, middle + 1):
+                index = middle + side * step
+                value = self.forward(self.base.icdf(self._base_levels(self._level(index))))
+                outward = side * (value - last) >= 0  # levels are those of y: it increases
+                last = torch.where(outward, value, last)  # NaN is not outward
+                first += SHARES[index] * (last - median)
+                second += SHARES[index] * (last - median).square()
+        return median + first, (second - first.square()).clamp(min=0)
+
+    def _level(self, index: int) -> Tensor:
+        return LEVELS[index].to(device_of(self)).expand(self.batch_shape)
+
+
+class Affine(Distribution):
+    """The distribution of location + scale · z, for components of z.
+
+    Parameters
+    ----------
+    base : Distribution of batch shape (n_draws, n_rows, n_targets)
+    location, scale : Tensor of shape (n_targets,) or (n_rows, n_targets), scale > 0
+        The same for all draws.
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, base: Distribution, location: Tensor, scale: Tensor) -> None:
+        super().__init__(base.batch_shape, validate_args=False)
+        self.base = base
+        self.location = location
+        self.scale = scale
+
+    def quantile_of_mixture(self, level: Tensor) -> Tensor:
+        return self.location + self.scale * mixture_quantile(self.base, level)
+
+    def crps_of_mixture(self, y: Tensor) -> Tensor:
+        return self.scale * mixture_crps(self.base, self.undo(y))
+
+    def undo(self, y: Tensor) -> Tensor:
+        return (y - self.location) / self.scale
+
+    @property
+    def mean(self) -> Tensor:
+        return self.location + self.scale * self.base.mean
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square() * self.base.variance
+
+    def cdf(self, y: Tensor) -> Tensor:
+        return self.base.cdf(self.undo(y))
+
+    def icdf(self, q: Tensor) -> Tensor:
+        return self.location + self.scale * self.base.icdf(q)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        density = self.base.log_prob(self.undo(y))
+        return density if is_discrete(self.base) else density - self.scale.log()
+
+
+def affine(base: Distribution, location: Tensor, scale: Tensor) -> Distribution:
+    """The distribution of location + scale · z, scale > 0."""
+    location, scale = location.to(device_of(base)), scale.to(device_of(base))
+    if isinstance(base, Normal):
+        return Normal(location + scale * base.mean, scale * base.stddev, validate_args=False)
+    return Affine(base, location, scale)
+
+
+class Recalibrated(_Integrated):
+    """One distribution in place of a mixture, whose distribution function is mapped: R(F(y)).
+
+    Parameters
+    ----------
+    components : Distribution of batch shape (n_draws, n_rows, n_targets)
+    levels, frequencies : list of ndarray, one per target
+        The knots of R, from (0, 0) to (1, 1), increasing; linear between them.
+    """
+
+    def __init__(
+        self, components: Distribution, levels: list[np.ndarray], frequencies: list[np.ndarray]
+    ) -> None:
+        super().__init__(torch.Size((1, *components.batch_shape[1:])))
+        self.base = components
+        self.levels = levels
+        self.frequencies = frequencies
+        self.is_discrete = is_discrete(components)
+
+    def _density(self, target: int, below: np.ndarray) -> np.ndarray:
+        """Slope of R, over about √n knots at once: between neighbours it is noise."""
+        knots = np.arange(len(self.levels[target]))
+        some = np.append(knots[: -1 : math.isqrt(len(knots))], knots[-1])
+        levels, frequencies = self.levels[target][some], self.frequencies[target][some]
+        cell = np.searchsorted(levels, below, side="right") - 1
+        return (np.diff(frequencies) / np.diff(levels))[cell.clip(0, len(levels) - 2)]
+
+    def _map(self, values: Tensor, xs: list[np.ndarray], ys: list[np.ndarray]) -> Tensor:
+        """Piecewise linear maps of each target, the last axis."""
+        columns = [
+            torch.from_numpy(np.interp(values[..., d].cpu().numpy(), xs[d], ys[d]))
+            for d in range(values.shape[-1])
+        ]
+        return torch.stack(columns, -1).to(values.device)
+
+    def cdf(self, y: Tensor) -> Tensor:
+        below = mixture_cdf(self.base, y)
+        return self._map(below, self.levels, self.frequencies)[None]
+
+    def icdf(self, q: Tensor) -> Tensor:
+        level = self._map(q.squeeze(-3), self.frequencies, self.levels)
+        tiny = np.finfo(float).eps
+        return mixture_quantile(self.base, level.clamp(tiny, 1 - tiny)).unsqueeze(-3)
+
+    def _integrate(self) -> tuple[Tensor, Tensor]:
+        """E[y] = u − ∫ G and E[y²] = u² − 2 ∫ y G, up to u far above, by the trapezoid rule.
+
+        The nodes are means of the components' quantiles: no equation is solved. The standard
+        deviation is right to 0.1 % where draws are alike, to 3 % where their noise differs tenfold.
+        Over the integers: E[y] = u − Σ G and E[y²] = u² − Σ (2y + 1) G, of the integers below u.
+        """
+        nodes = torch.stack([self.base.icdf(self._level(i)).mean(0) for i in range(len(NODES))])
+        nodes = nodes.floor() if self.is_discrete else nodes
+        below = torch.cat([self.base.cdf(x[:, None]).mean(1) for x in nodes.split(16)])
+        mapped = self._map(below, self.levels, self.frequencies)
+        centre = nodes[len(NODES) // 2]
+        x, top = nodes - centre, nodes[-1] - centre
+        if self.is_discrete:
+            first = top - _lattice_sum(mapped, x)
+            second = top.square() - _lattice_sum((2 * x + 1) * mapped, x)
+        else:
+            first = top - torch.trapezoid(mapped, x, dim=0)
+            second = top.square() - 2 * torch.trapezoid(x * mapped, x, dim=0)
+        return (centre + first)[None], (second - first.square()).clamp(min=0)[None]
+
+    def _level(self, index: int) -> Tensor:
+        return LEVELS[index].to(device_of(self)).expand(self.base.batch_shape)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        if self.is_discrete:
+            return (self.cdf(y) - self.cdf(y - 1)).clamp(min=np.finfo(float).tiny).log()
+        below = mixture_cdf(self.base, y)
+        slopes = [self._density(d, below[..., d].cpu().numpy()) for d in range(y.shape[-1])]
+        slope = torch.from_numpy(np.stack(slopes, -1)).to(y.device)
+        density = self.base.log_prob(y).logsumexp(0) - math.log(len(self.base.mean))
+        return (slope.log() + density)[None]
+
+
+def _lattice_sum(values: Tensor, nodes: Tensor) -> Tensor:
+    """Over the integers from the first node to before the last, linear between the nodes."""
+    return torch.trapezoid(values, nodes, dim=0) - (values[-1] - values[0]) / 2
+
+
+def recalibrated(
+    components: Distribution, levels: list[np.ndarray], frequencies: list[np.ndarray]
+) -> Distribution:
+    """`Recalibrated`, inside of a scaling: the integers stay integers."""
+    if isinstance(components, Affine):
+        inner = recalibrated(components.base, levels, frequencies)
+        return Affine(inner, components.location, components.scale)
+    return Recalibrated(components, levels, frequencies)

@@ -1,0 +1,244 @@
+"""Distributions that torch lacks, or whose distribution or quantile function it lacks.
+
+Each gives `mean`, `variance`, `stddev`, `log_prob`, `cdf` and `icdf` element by element. Those
+with `is_discrete` are over the integers: `icdf` is the least integer that reaches the level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import scipy.special
+import torch
+from torch import Tensor, distributions
+
+__all__ = [
+    "MixtureOfNormals",
+    "Poisson",
+    "QuantileKnots",
+    "StudentT",
+    "invert",
+    "least_integer",
+]
+
+_MAX_STEPS = 200
+
+
+def invert(
+    cdf: Callable[[Tensor], Tensor],
+    density: Callable[[Tensor], Tensor],
+    level: Tensor,
+    start: Tensor,
+    low: Tensor,
+    high: Tensor,
+    resolution: Tensor,
+) -> Tensor:
+    """Where an increasing `cdf` is `level`, between `low` and `high`.
+
+    Newton's steps, or bisection where they leave the bracket or do not shrink it. Each element
+    stops by itself, so the result for one does not depend on the others.
+    """
+    x, done = start, high - low <= resolution
+    for step in range(_MAX_STEPS):
+        if bool(done.all()):
+            break
+        excess = cdf(x) - level
+        low = torch.where((excess < 0) & ~done, x, low)
+        high = torch.where((excess >= 0) & ~done, x, high)
+        newton = x - excess / density(x)
+        bisect = ~((newton > low) & (newton < high)) | (step % 3 == 2)  # NaN bisects, too
+        moved = torch.where(bisect, (low + high) / 2, newton)
+        finished = ((moved - x).abs() <= resolution) | (high - low <= resolution)
+        x = torch.where(done, x, moved)
+        done = done | finished
+    return x
+
+
+def least_integer(
+    cdf: Callable[[Tensor], Tensor], level: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """The least integer k with cdf(k) >= level, where cdf(low) < level and `high` reaches it."""
+    for _ in range(_MAX_STEPS):
+        middle = ((low + high) / 2).floor()
+        open_ = high - low > 1
+        if not bool(open_.any()):
+            break
+        reached = cdf(middle) >= level
+        high = torch.where(open_ & reached, middle, high)
+        low = torch.where(open_ & ~reached, middle, low)
+    return high
+
+
+def _by_scipy(function: Any, *arguments: Tensor) -> Tensor:
+    """Evaluated on the CPU, in float64, without a gradient."""
+    arrays = [a.detach().cpu().double().numpy() for a in torch.broadcast_tensors(*arguments)]
+    return torch.as_tensor(function(*arrays)).to(arguments[0])
+
+
+class StudentT(distributions.StudentT):
+    """torch's, with distribution and quantile function (without a gradient).
+
+    Parameters
+    ----------
+    df, loc, scale : Tensor of the batch shape
+    """
+
+    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(df, loc, scale, validate_args=False)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return _by_scipy(lambda t, df: scipy.special.stdtr(df, t), self._standard(value), self.df)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        z = _by_scipy(lambda p, df: scipy.special.stdtrit(df, p), value.to(self.loc), self.df)
+        return self.loc + self.scale * z
+
+    def _standard(self, value: Tensor) -> Tensor:
+        return (value - self.loc) / self.scale
+
+
+class Poisson(distributions.Poisson):
+    """torch's, with distribution and quantile function.
+
+    Parameters
+    ----------
+    rate : Tensor of the batch shape
+    """
+
+    is_discrete = True
+
+    def __init__(self, rate: Tensor) -> None:
+        super().__init__(rate, validate_args=False)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        k = (value * (1 + 1e-12) + 1e-9).floor()  # what was rounded to below an integer is that
+        return torch.where(k < 0, 0.0, torch.special.gammaincc(k.clamp(min=0) + 1, self.rate))
+
+    def icdf(self, value: Tensor) -> Tensor:
+        level, rate = torch.broadcast_tensors(value, self.rate)
+        high = (rate + 40 * rate.sqrt() + 80).ceil()  # beyond is less than the last bit of 1
+        return least_integer(self.cdf, level, torch.full_like(rate, -1.0), high)
+
+
+class MixtureOfNormals(distributions.MixtureSameFamily):
+    """torch's mixture of normal distributions, with a quantile function.
+
+    Parameters
+    ----------
+    logits, mean, std : Tensor of shape (*batch_shape, n_components)
+    """
+
+    def __init__(self, logits: Tensor, mean: Tensor, std: Tensor) -> None:
+        weights = distributions.Categorical(logits=logits, validate_args=False)
+        normals = distributions.Normal(mean, std, validate_args=False)
+        super().__init__(weights, normals, validate_args=False)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        single = self.component_distribution.icdf(value.unsqueeze(-1))
+        low, high = single.amin(-1), single.amax(-1)
+        resolution = 1e-13 * (self.stddev + low.abs() + high.abs())
+        level = value.expand_as(low)
+        start = (low + high) / 2
+        return invert(
+            self.cdf, lambda x: self.log_prob(x).exp(), level, start, low, high, resolution
+        )
+
+
+class QuantileKnots(distributions.Distribution):
+    """The distribution with given quantiles: uniform between them, exponential beyond.
+
+    The exponential tail begins at the outermost quantile, and its quantile function goes through
+    that nearest to the median, so that tails of a Laplace distribution come out exactly.
+
+    Parameters
+    ----------
+    levels : Tensor of shape (n_levels,), n_levels >= 2
+        Increasing, in (0, 1).
+    quantiles : Tensor of shape (*batch_shape, n_levels)
+        Strictly increasing on the last axis.
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, levels: Tensor, quantiles: Tensor) -> None:
+        super().__init__(quantiles.shape[:-1], validate_args=False)
+        self.levels = levels
+        self.quantiles = quantiles
+        last = len(levels) - 1
+        middle = int((levels - 0.5).abs().argmin())
+        inner, outer = max(middle, 1), min(middle, last - 1)
+        q = quantiles
+        above = 1 - levels
+        lower = (q[..., inner] - q[..., 0]) / (levels[inner] / levels[0]).log()
+        upper = (q[..., last] - q[..., outer]) / (above[outer] / above[last]).log()
+        least = torch.finfo(q.dtype).eps * (
+            1 + q.abs().amax(-1)
+        )  # rounding can make quantiles meet
+        self.lower, self.upper = torch.maximum(lower, least), torch.maximum(upper, least)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.quantiles[..., 0] + self._centred_moments()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        first, second = self._centred_moments()
+        return second - first.square()
+
+    def _centred_moments(self) -> tuple[Tensor, Tensor]:
+        """Means of x − c and of its square, c the lowest quantile."""
+        x, p = self.quantiles - self.quantiles[..., :1], self.levels.diff()
+        a, b, top = x[..., :-1], x[..., 1:], x[..., -1]
+        below, above = self.levels[0], 1 - self.levels[-1]
+        first = (p * (a + b)).sum(-1) / 2 - below * self.lower + above * (top + self.upper)
+        tail = top.square() + 2 * top * self.upper + 2 * self.upper.square()
+        second = (p * (a.square() + a * b + b.square())).sum(-1) / 3
+        return first, second + 2 * below * self.lower.square() + above * tail
+
+    def _cell(self, knots: Tensor, value: Tensor) -> Tensor:
+        """The number of knots at or below the value, from 0 to n_levels."""
+        return (value.unsqueeze(-1) >= knots).sum(-1)
+
+    def _between(self, cell: Tensor, shape: torch.Size) -> tuple[Tensor, ...]:
+        """The ends of the cells inside, as quantiles and as levels."""
+        index = (cell - 1).clamp(0, len(self.levels) - 2).unsqueeze(-1)
+        q = self.quantiles.expand(*shape, len(self.levels))
+        ends = q.gather(-1, index).squeeze(-1), q.gather(-1, index + 1).squeeze(-1)
+        levels = self.levels[index.squeeze(-1)], self.levels[index.squeeze(-1) + 1]
+        return *ends, *levels
+
+    def icdf(self, value: Tensor) -> Tensor:
+        value = value.to(self.quantiles).expand(
+            torch.broadcast_shapes(value.shape, self.batch_shape)
+        )
+        cell = self._cell(self.levels, value)
+        left, right, low, high = self._between(cell, value.shape)
+        inside = left + (right - left) * (value - low) / (high - low)
+        first, last = self.quantiles[..., 0], self.quantiles[..., -1]
+        below = first + self.lower * (value / self.levels[0]).log()
+        above = last - self.upper * ((1 - value) / (1 - self.levels[-1])).log()
+        return torch.where(cell == 0, below, torch.where(value >= self.levels[-1], above, inside))
+
+    def cdf(self, value: Tensor) -> Tensor:
+        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        cell = self._cell(self.quantiles, value)
+        left, right, low, high = self._between(cell, value.shape)
+        inside = low + (high - low) * (value - left) / (right - left)
+        below = self.levels[0] * ((value - self.quantiles[..., 0]) / self.lower).clamp(max=0).exp()
+        beyond = ((self.quantiles[..., -1] - value) / self.upper).clamp(max=0).exp()
+        above = 1 - (1 - self.levels[-1]) * beyond
+        outside = torch.where(cell == 0, below, above)
+        return torch.where((cell > 0) & (cell < len(self.levels)), inside, outside)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        cell = self._cell(self.quantiles, value)
+        left, right, low, high = self._between(cell, value.shape)
+        inside = (high - low).log() - (right - left).log()
+        first, last = self.quantiles[..., 0], self.quantiles[..., -1]
+        below = (self.levels[0] / self.lower).log() + ((value - first) / self.lower).clamp(max=0)
+        beyond = ((last - value) / self.upper).clamp(max=0)
+        above = ((1 - self.levels[-1]) / self.upper).log() + beyond
+        outside = torch.where(cell == 0, below, above)
+        return torch.where((cell > 0) & (cell < len(self.levels)), inside, outside)

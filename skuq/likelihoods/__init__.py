@@ -1,0 +1,32 @@
+"""Likelihoods: what the outputs of a network say about a target.
+
+A likelihood is the mathematical object between the raw outputs of a network and the target y. It
+says how many outputs the network needs, what to minimise, and which distribution of y the outputs
+stand for. It knows nothing of posteriors: every likelihood works with every posterior.
+"""
+
+from skuq.likelihoods._base import Likelihood
+from skuq.likelihoods._bernoulli import Bernoulli
+from skuq.likelihoods._categorical import Categorical
+from skuq.likelihoods._gaussian import Gaussian
+from skuq.likelihoods._laplace import Laplace
+from skuq.likelihoods._mixture_of_gaussians import MixtureOfGaussians
+from skuq.likelihoods._poisson import Poisson
+from skuq.likelihoods._quantile import Quantile
+from skuq.likelihoods._stochastic_logits import StochasticLogits
+from skuq.likelihoods._student_t import StudentT
+from skuq.likelihoods._uncertainty_aware import UncertaintyAware
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "Laplace",
+    "Likelihood",
+    "MixtureOfGaussians",
+    "Poisson",
+    "Quantile",
+    "StochasticLogits",
+    "StudentT",
+    "UncertaintyAware",
+]

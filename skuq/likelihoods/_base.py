@@ -1,0 +1,153 @@
+"""The contract of the likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import Tensor, distributions
+
+from skuq._sklearn_compat import validate_parameter_constraints
+
+__all__ = ["Likelihood"]
+
+# Log-variances and log-scales are clamped to ± this before they are exponentiated.
+MOST_LOG = 30.0
+
+
+class Likelihood(BaseEstimator):
+    """Base class and contract of the likelihoods.
+
+    An estimator clones the likelihood it was given and fits the clone (`likelihood_`), so the
+    parameters of a likelihood can be searched and are never changed.
+
+    A subclass gives `task` ("classification" or "regression"), `fit`, `loss`, `predictive` and
+    `explain_outputs`. The rest has defaults that may do:
+
+    * `takes_indicators`, `takes_missing`: which targets it understands, `update_tags` what
+      scikit-learn is told about them;
+    * `encode`: in which units the network is trained;
+    * `negative_log_likelihood`, where the loss is something else;
+    * `finish`: what is learnt after the posterior;
+    * `retrains`, `relabel`: where targets come from a first fit.
+
+    Losses and distributions are functions of a row alone: rows of several networks and data sets
+    may lie in one batch. A likelihood that needs noise draws it in `fit`, from the seed that it
+    is given, so predictions stay functions of X, and the loss is the negative log-likelihood of
+    what is predicted.
+    """
+
+    task: ClassVar[str]
+    takes_indicators: ClassVar[bool] = False  # y of shape (n_samples, n_labels), 0 or 1
+    _parameter_constraints: ClassVar[dict] = {}
+
+    n_outputs_: int
+    n_classes_: int  # of a classification
+
+    @property
+    def takes_missing(self) -> bool:
+        """Whether y may hold NaN."""
+        return False
+
+    def update_tags(self, tags: Any) -> None:
+        """Change, in place, what an estimator with this likelihood tells scikit-learn of y."""
+
+    def validate(self) -> None:
+        """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
+        )
+
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ) -> Likelihood:
+        """Learn from the targets what does not need a network.
+
+        Sets ``n_outputs_``, and of a classification ``n_classes_``.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,) of class indices, (n_samples, n_labels) of indicators, \
+                or (n_samples, n_targets) of floats
+        sample_weight : ndarray of shape (n_samples,), default=None
+        n_classes : int, default=None
+            Of a classification (2 for each of several labels); y need not hold them all.
+        seed : int, default=0
+            For noise, if there is any; an estimator derives it from its `random_state`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement fit")
+
+    def explain_outputs(self) -> str:
+        """Why ``n_outputs_`` outputs are needed, for the message that a wrong number gets."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement explain_outputs")
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Targets in the units in which the network is trained."""
+        return y
+
+    def retrains(self, target: np.ndarray) -> bool:
+        """Whether the network is to be trained once more, on targets that `relabel` makes."""
+        return False
+
+    def relabel(
+        self, evaluate: Callable[[Callable[[Tensor], Any]], Any], target: np.ndarray
+    ) -> np.ndarray:
+        """Encoded targets for the second training.
+
+        Called where `retrains` says so: with the posterior of a first training, or, where
+        training goes on, with that before. ``evaluate`` is that of `finish`.
+        """
+        return target
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """What training minimises, per row.
+
+        Parameters
+        ----------
+        output : Tensor of shape (n_rows, n_outputs_), raw network outputs
+        target : Tensor of shape (n_rows, ...), encoded targets
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement loss")
+
+    def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        """The true negative log-likelihood per row, which early stopping monitors (nats)."""
+        return self.loss(output, target)
+
+    def predictive(self, output: Tensor) -> distributions.Distribution:
+        """The distribution of y, in the units of y, differentiable in the outputs.
+
+        Parameters
+        ----------
+        output : Tensor of shape (..., n_outputs_)
+
+        Returns
+        -------
+        Distribution
+            Of a classification a `Categorical` (or a subclass) of batch shape (...), or of batch
+            shape (..., n_labels) over {0, 1}. Of a regression one with `mean`, `variance`
+            (finite), `stddev`, `log_prob`, `cdf` and `icdf`, of batch shape (..., n_targets).
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement predictive")
+
+    def finish(
+        self,
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        sample_weight: np.ndarray | None,
+    ) -> None:
+        """Learn what needs the fitted posterior; called once, after it.
+
+        ``evaluate(reduction, *aligned)`` applies `reduction` to the outputs of all draws, of shape
+        (n_draws, n_rows, n_outputs_), on the training rows (and to the same rows of the arrays in
+        `aligned`, as tensors), and returns arrays of n_samples rows.
+        """

@@ -1,0 +1,131 @@
+"""Yes or no, for one label or for several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from skuq._sklearn_compat import Interval, StrOptions
+from skuq._softmax import Softmax
+from skuq.likelihoods._base import Likelihood
+
+__all__ = ["Bernoulli"]
+
+
+class Bernoulli(Likelihood):
+    """Two classes, or several labels of which each is there or not: one logit z per label.
+
+    P(y = 1) = sigmoid(z), and the loss is −log P(y) = softplus(z) − y z, summed over the labels,
+    which are independent given x. Fitted on labels (n_samples,) of two classes it is a logistic
+    regression by one output; fitted on indicators (n_samples, n_labels), `predict`,
+    `predict_proba`, `predict_uncertainty` and its parts are of each label, (n_samples, n_labels).
+
+    NaN in y (of numbers) marks a label as uncertain, if `uncertain_label` says what that means
+    [1]_.
+
+    Parameters
+    ----------
+    uncertain_label : {"ignore", "zeros", "ones", "self"}, default=None
+        What NaN in y stands for: nothing (it adds nothing to the loss), 0, 1, or the probability
+        that a first fit predicts, which ignored it ("self": everything is trained twice; training
+        that goes on takes the probabilities of the model as it was, and the first `partial_fit`
+        ignores). None: NaN is an error.
+    label_smoothing : float in [0, 1), default=0.0
+        ε: the target becomes y (1 − ε) + ε/2, in training alone.
+
+    References
+    ----------
+    .. [1] J. Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and
+       Expert Comparison", AAAI 2019, arXiv:1901.07031.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_multilabel_classification
+    >>> from skuq import TorchClassifier
+    >>> from skuq.likelihoods import Bernoulli
+    >>> X, y = make_multilabel_classification(n_classes=4, random_state=0)
+    >>> classifier = TorchClassifier(likelihood=Bernoulli(), max_epochs=2, random_state=0)
+    >>> classifier.fit(X, y).predict_uncertainty(X, kind="epistemic").shape
+    (100, 4)
+    """
+
+    task = "classification"
+    takes_indicators = True
+    _parameter_constraints: ClassVar[dict] = {
+        "uncertain_label": [StrOptions({"ignore", "zeros", "ones", "self"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(self, uncertain_label: str | None = None, label_smoothing: float = 0.0) -> None:
+        self.uncertain_label = uncertain_label
+        self.label_smoothing = label_smoothing
+
+    @property
+    def takes_missing(self) -> bool:
+        """Whether NaN in y means something."""
+        return self.uncertain_label is not None
+
+    def update_tags(self, tags: Any) -> None:
+        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ) -> Bernoulli:
+        if n_classes is not None and n_classes > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is multiclass, "
+                f"of {n_classes} classes: use Categorical(), or indicators of shape (n_samples, "
+                "n_labels) where several labels can be there at once"
+            )
+        self.n_classes_ = 2
+        self._several = y.ndim == 2
+        self.n_outputs_ = y.shape[1] if self._several else 1
+        return self
+
+    def explain_outputs(self) -> str:
+        if self._several:
+            return f"one logit for each of {self.n_outputs_} labels"
+        return "one logit, of the second class; Categorical needs one for each class"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        target = y.astype(float)
+        if self.uncertain_label in ("zeros", "ones"):
+            target[np.isnan(target)] = float(self.uncertain_label == "ones")
+        return target
+
+    def retrains(self, target: np.ndarray) -> bool:
+        return self.uncertain_label == "self" and bool(np.isnan(target).any())
+
+    def relabel(
+        self, evaluate: Callable[[Callable[[Tensor], Any]], Any], target: np.ndarray
+    ) -> np.ndarray:
+        proba = evaluate(lambda output: output.sigmoid().mean(0))
+        return np.where(np.isnan(target), proba.reshape(target.shape), target)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._cross_entropy(output, target, self.label_smoothing)
+
+    def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._cross_entropy(output, target, 0.0)
+
+    def _cross_entropy(self, output: Tensor, target: Tensor, smoothing: float) -> Tensor:
+        target = target.reshape(output.shape).to(output.dtype)
+        known = ~target.isnan()
+        soft = torch.where(known, target, 0.0) * (1 - smoothing) + smoothing / 2
+        return torch.where(known, softplus(output) - soft * output, 0.0).sum(-1)
+
+    def predictive(self, output: Tensor) -> Softmax:
+        z = output if self._several else output.squeeze(-1)
+        return Softmax(torch.stack([torch.zeros_like(z), z], dim=-1))

@@ -1,0 +1,103 @@
+"""One of several classes, by a softmax."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skuq._sklearn_compat import Interval, StrOptions
+from skuq._softmax import Softmax
+from skuq.likelihoods._base import Likelihood
+
+__all__ = ["Categorical", "count_classes", "others_to_uniform"]
+
+
+def count_classes(y: np.ndarray, n_classes: int | None) -> int:
+    return int(np.max(y)) + 1 if n_classes is None else n_classes
+
+
+def others_to_uniform(label_smoothing: float, n_classes: int) -> float:
+    """ε of the convention "uniform" for ε of the convention "others": ε · K / (K − 1)."""
+    most = (n_classes - 1) / n_classes
+    if label_smoothing > most:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} leaves less for the label than for each other of "
+            f"{n_classes} classes; with ε / (K − 1) on the others it must be at most {most:.4g}"
+        )
+    return min(1.0, label_smoothing / most)
+
+
+class Categorical(Likelihood):
+    """Classes: the outputs are the logits of a softmax.
+
+    The loss is the cross-entropy from the logits, −log softmax(z)_y. With label smoothing ε the
+    target of K classes is
+
+    * "uniform": 1 − ε + ε/K on the label and ε/K on every other class [1]_;
+    * "others": 1 − ε on the label and ε/(K − 1) on every other class.
+
+    They are one family: ε_uniform = ε_others · K/(K − 1). The best logits are finite: that of the
+    label lies log(target of the label / target of another) above the others.
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1), default=0.0
+        ε. Changes the training loss alone: early stopping monitors the true negative
+        log-likelihood. With "others" at most 1 − 1/K.
+    convention : {"uniform", "others"}, default="uniform"
+        What ε means; "uniform" is torch's.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
+       CVPR 2016, arXiv:1512.00567.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skuq.likelihoods import Categorical
+    >>> likelihood = Categorical().fit(torch.tensor([0, 1]).numpy(), n_classes=3)
+    >>> likelihood.predictive(torch.zeros(1, 3)).probs
+    tensor([[0.3333, 0.3333, 0.3333]])
+    """
+
+    task = "classification"
+    _parameter_constraints: ClassVar[dict] = {
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "convention": [StrOptions({"uniform", "others"})],
+    }
+
+    def __init__(self, label_smoothing: float = 0.0, convention: str = "uniform") -> None:
+        self.label_smoothing = label_smoothing
+        self.convention = convention
+
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ) -> Categorical:
+        self.n_outputs_ = self.n_classes_ = count_classes(y, n_classes)
+        self._smoothing = self.label_smoothing
+        if self.convention == "others" and self.label_smoothing > 0:
+            self._smoothing = others_to_uniform(self.label_smoothing, self.n_classes_)
+        return self
+
+    def explain_outputs(self) -> str:
+        return f"one logit for each of {self.n_outputs_} classes"
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(
+            output, target, reduction="none", label_smoothing=self._smoothing
+        )
+
+    def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(output, target, reduction="none")
+
+    def predictive(self, output: Tensor) -> Softmax:
+        return Softmax(output)

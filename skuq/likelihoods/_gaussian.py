@@ -1,0 +1,130 @@
+"""Real targets with normal noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, distributions
+
+from skuq._sklearn_compat import Interval
+from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._standardised import Standardised
+
+__all__ = ["Gaussian"]
+
+
+class Gaussian(Standardised, Likelihood):
+    """Real targets with normal noise: the outputs are means and, by default, log-variances.
+
+    Targets are standardised inside, and all that is reported is in their own units. Several
+    targets are independent given x.
+
+    * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = exp(s) + `min_variance`; the
+      loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²], summed over the targets.
+    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is the
+      mean squared residual on the training rows (of the last call of `partial_fit`) over all
+      draws, each draw's maximum-likelihood value. It holds the spread of the draws as well, so
+      totals err on the wide side where draws differ much.
+
+    Parameters
+    ----------
+    heteroscedastic : bool, default=True
+        Whether the network gives the noise for each x (2 outputs per target) or one noise level
+        holds everywhere (1 output per target).
+    beta : float in [0, 1], default=0.5
+        β of the β-NLL: 0 is the negative log-likelihood, 1 gives the mean the gradient of the
+        squared error. Not used when homoscedastic.
+    min_variance : float, default=1e-6
+        Added to σ², in units of the variance of y: without it the likelihood is unbounded where
+        residuals vanish.
+
+    Notes
+    -----
+    s is clamped to [-30, 30] where it is exponentiated.
+
+    References
+    ----------
+    .. [1] D. Nix and A. Weigend, "Estimating the mean and variance of the target probability
+       distribution", ICNN 1994, doi:10.1109/ICNN.1994.374138.
+    .. [2] M. Seitzer, A. Tavakoli, D. Antic, G. Martius, "On the Pitfalls of Heteroscedastic
+       Uncertainty Estimation with Probabilistic Neural Networks", ICLR 2022, arXiv:2203.09168.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skuq.likelihoods import Gaussian
+    >>> likelihood = Gaussian().fit(np.array([[8.0], [12.0]]))
+    >>> normal = likelihood.predictive(torch.zeros(1, 2))    # the mean and variance of y itself
+    >>> round(float(normal.mean), 3), round(float(normal.variance), 3)
+    (10.0, 4.0)
+    """
+
+    task = "regression"
+    _parameter_constraints: ClassVar[dict] = {
+        "heteroscedastic": ["boolean"],
+        "beta": [Interval(Real, 0, 1, closed="both")],
+        "min_variance": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self, heteroscedastic: bool = True, beta: float = 0.5, min_variance: float = 1e-6
+    ) -> None:
+        self.heteroscedastic = heteroscedastic
+        self.beta = beta
+        self.min_variance = min_variance
+
+    @property
+    def _outputs_per_target(self) -> int:
+        return 2 if self.heteroscedastic else 1
+
+    def fit(self, *args: Any, **kwargs: Any) -> Gaussian:
+        super().fit(*args, **kwargs)
+        self.noise_variance_ = np.ones(self.n_targets_)
+        return self
+
+    def explain_outputs(self) -> str:
+        if self.heteroscedastic:
+            return (
+                f"a mean and a log-variance for each of {self.n_targets_} targets; "
+                "Gaussian(heteroscedastic=False) needs the means alone"
+            )
+        return f"a mean for each of {self.n_targets_} targets"
+
+    def _moments(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance in standardised units, each of shape (..., n_targets_)."""
+        if not self.heteroscedastic:
+            return output, output.new_tensor(self.noise_variance_).expand_as(output)
+        mean, log_variance = output.split(self.n_targets_, dim=-1)
+        return mean, log_variance.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_variance
+
+    def _distribution(
+        self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
+    ) -> distributions.Normal:
+        mean, variance = self._moments(output)
+        return distributions.Normal(
+            location + scale * mean, scale * variance.sqrt(), validate_args=False
+        )
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        if not self.heteroscedastic:
+            return 0.5 * (target - output).square().sum(-1)
+        mean, variance = self._moments(output)
+        loss = 0.5 * ((target - mean).square() / variance + variance.log())
+        if self.beta > 0:
+            loss = variance.detach() ** self.beta * loss
+        return loss.sum(-1)
+
+    def finish(
+        self,
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        sample_weight: np.ndarray | None,
+    ) -> None:
+        if self.heteroscedastic:
+            return
+        square = evaluate(lambda output, rows: (rows - output).square().mean(0), target)
+        noise = np.average(square, axis=0, weights=sample_weight)
+        self.noise_variance_ = np.maximum(noise, self.min_variance)

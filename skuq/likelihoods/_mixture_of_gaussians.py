@@ -1,0 +1,91 @@
+"""Real targets that may lie in several places."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skuq._distributions import MixtureOfNormals
+from skuq._sklearn_compat import Interval
+from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._standardised import Standardised
+
+__all__ = ["MixtureOfGaussians"]
+
+
+class MixtureOfGaussians(Standardised, Likelihood):
+    """Real targets with several normal components: a mixture density network [1]_.
+
+    For each of D targets, which are standardised inside and independent given x, the outputs are K
+    logits of weights, K means and K log-variances, [a_11 … a_DK, m_11 … m_DK, s_11 … s_DK], and
+
+        p(y) = Σ_k softmax(a)_k N(y; c_k + m_k, σ_k²),  σ_k² = exp(s_k) + `min_variance`.
+
+    The constants c, from −1 to 1 (0 for a single one), part the components at the beginning. The
+    loss is −log p(y), summed over the targets.
+
+    The aleatoric uncertainty is the variance of the whole mixture, that between its components
+    included; intervals are between quantiles, and may hold a gap where y never is.
+
+    Parameters
+    ----------
+    n_components : int >= 1, default=3
+        K. One component is ``Gaussian(beta=0)``.
+    min_variance : float, default=1e-4
+        Added to σ_k², in units of the variance of y: without it the likelihood is unbounded, since
+        a component can sit on a single row.
+
+    Notes
+    -----
+    s is clamped to [-30, 30] where it is exponentiated.
+
+    References
+    ----------
+    .. [1] C. Bishop, "Mixture Density Networks", Aston University, technical report
+       NCRG/94/004, 1994.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skuq.likelihoods import MixtureOfGaussians
+    >>> likelihood = MixtureOfGaussians(n_components=2).fit(np.array([[-1.0], [1.0]]))
+    >>> two = likelihood.predictive(torch.tensor([[0.0, 0.0, 0.0, 0.0, -4.0, -4.0]]).double())
+    >>> density = two.log_prob(torch.tensor([[-1.0], [0.0], [1.0]])).exp()
+    >>> bool(density[1] < 1e-5 * density[0])
+    True
+    """
+
+    task = "regression"
+    _parameter_constraints: ClassVar[dict] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "min_variance": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, n_components: int = 3, min_variance: float = 1e-4) -> None:
+        self.n_components = n_components
+        self.min_variance = min_variance
+
+    @property
+    def _outputs_per_target(self) -> int:
+        return 3 * self.n_components
+
+    def explain_outputs(self) -> str:
+        return (
+            f"a weight, a mean and a log-variance for each of {self.n_components} components of "
+            f"each of {self.n_targets_} targets"
+        )
+
+    def _distribution(
+        self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
+    ) -> MixtureOfNormals:
+        parts = output.unflatten(-1, (3, self.n_targets_, self.n_components))
+        logits, mean, log_variance = parts.unbind(-3)
+        if self.n_components > 1:
+            mean = mean + torch.linspace(-1, 1, self.n_components).to(mean)
+        std = (log_variance.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_variance).sqrt()
+        if isinstance(location, Tensor):  # the components lie on the last axis
+            location, scale = location[:, None], scale[:, None]
+        return MixtureOfNormals(logits, location + scale * mean, scale * std)

@@ -1,0 +1,105 @@
+"""Counts."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from skuq._distributions import Poisson as PoissonDistribution
+from skuq._sklearn_compat import Interval
+from skuq.likelihoods._base import MOST_LOG, Likelihood
+
+__all__ = ["Poisson"]
+
+
+class Poisson(Likelihood):
+    """Counts: the outputs are the logarithms of rates.
+
+    The rate of each of D targets, which are independent given x, is λ = c exp(z), z its output and
+    c the mean of the target in training. In units of c the loss is
+
+        λ/c − (y/c) log(λ/c),
+
+    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, but for
+    terms of y alone. For a given set of y the best rate is their mean. Mean and variance of y are
+    both λ; so the aleatoric uncertainty is the predicted rate, and counts that vary more than that
+    are not Poisson.
+
+    Parameters
+    ----------
+    min_rate : float, default=1e-6
+        The least λ, in units of c.
+
+    Notes
+    -----
+    z is clamped to at most 30. As in scikit-learn's `PoissonRegressor`, y >= 0 need not be
+    integers (rates, with exposures as `sample_weight`); predicted quantiles are integers all the
+    same, and for other y the likelihood is what its formula says.
+
+    References
+    ----------
+    .. [1] P. McCullagh, J. Nelder, "Generalized Linear Models", Chapman and Hall, 1989,
+       doi:10.1007/978-1-4899-3242-6.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skuq.likelihoods import Poisson
+    >>> likelihood = Poisson().fit(np.array([[1.0], [3.0]]))
+    >>> predictive = likelihood.predictive(torch.tensor([[0.0]]))
+    >>> round(float(predictive.mean), 3), float(predictive.icdf(torch.tensor(0.95)))
+    (2.0, 5.0)
+    """
+
+    task = "regression"
+    _parameter_constraints: ClassVar[dict] = {"min_rate": [Interval(Real, 0, 1, closed="neither")]}
+
+    def __init__(self, min_rate: float = 1e-6) -> None:
+        self.min_rate = min_rate
+
+    def update_tags(self, tags: Any) -> None:
+        tags.target_tags.positive_only = True
+
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ) -> Poisson:
+        self.n_targets_ = self.n_outputs_ = y.shape[1]
+        mean = np.average(self._checked(y), axis=0, weights=sample_weight)
+        self.scale_ = np.where(mean > 0, mean, 1.0)
+        return self
+
+    def _checked(self, y: np.ndarray) -> np.ndarray:
+        if (y < 0).any():
+            raise ValueError(
+                f"Poisson needs counts, y >= 0, got {y.min():.4g}: use Gaussian() or another "
+                "likelihood of real targets"
+            )
+        return y
+
+    def explain_outputs(self) -> str:
+        return f"the logarithm of a rate for each of {self.n_targets_} targets"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        return self._checked(y) / self.scale_
+
+    def _rate(self, output: Tensor) -> Tensor:
+        """In units of the mean count."""
+        return output.clamp(max=MOST_LOG).exp() + self.min_rate
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        rate = self._rate(output)
+        return (rate - target * rate.log()).sum(-1)
+
+    def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        y = target * output.new_tensor(self.scale_)
+        return -self.predictive(output).log_prob(y).sum(-1)
+
+    def predictive(self, output: Tensor) -> PoissonDistribution:
+        return PoissonDistribution(self._rate(output) * output.new_tensor(self.scale_))

@@ -1,0 +1,115 @@
+"""Real targets by their quantiles: the pinball loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skuq._distributions import QuantileKnots
+from skuq._sklearn_compat import Interval
+from skuq.likelihoods._base import Likelihood
+from skuq.likelihoods._standardised import Standardised
+
+__all__ = ["Quantile"]
+
+
+class Quantile(Standardised, Likelihood):
+    """Real targets by several quantiles, without a family of distributions.
+
+    The outputs are, for each of D targets, which are standardised inside, the quantiles θ at the
+    levels q, [θ_11 … θ_DK]; the loss is the pinball loss [1]_, summed over levels and targets,
+
+        Σ_k max(q_k (y − θ_k), (q_k − 1)(y − θ_k)),
+
+    of which the q_k-quantile of y is the minimiser.
+
+    The distribution of y is that with these quantiles: uniform between neighbours, with
+    exponential tails beyond the outermost. Mean, variance, intervals and all else come from it, so
+    of a single draw `predict_quantiles` at the levels q gives the network's own. Where outputs
+    cross, they are sorted, which never makes them worse [2]_.
+
+    Parameters
+    ----------
+    q : sequence of float, default=(0.05, 0.25, 0.5, 0.75, 0.95)
+        At least two increasing levels in (0, 1). Give those that you will ask for, and more in
+        between for a better mean and variance.
+    min_scale : float, default=1e-3
+        The density is at most 1/`min_scale`, in units of the standard deviation of y: where
+        quantiles meet they are held apart by `min_scale` times the difference of their levels.
+
+    Notes
+    -----
+    The pinball loss is no negative log-likelihood; early stopping monitors that of the
+    distribution above.
+
+    References
+    ----------
+    .. [1] R. Koenker, G. Bassett, "Regression Quantiles", Econometrica 46, 1978,
+       doi:10.2307/1913643.
+    .. [2] V. Chernozhukov, I. Fernández-Val, A. Galichon, "Quantile and Probability Curves Without
+       Crossing", Econometrica 78, 2010, doi:10.3982/ECTA7880.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skuq.likelihoods import Quantile
+    >>> likelihood = Quantile(q=(0.1, 0.5, 0.9)).fit(np.array([[-1.0], [1.0]]))
+    >>> crossed = likelihood.predictive(torch.tensor([[2.0, 0.5, -1.0]]))
+    >>> [round(float(crossed.icdf(torch.tensor(q))), 3) for q in (0.1, 0.5, 0.9)]
+    [-1.0, 0.5, 2.0]
+    """
+
+    task = "regression"
+    _parameter_constraints: ClassVar[dict] = {
+        "q": ["array-like"],
+        "min_scale": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95), min_scale: float = 1e-3
+    ) -> None:
+        self.q = q
+        self.min_scale = min_scale
+
+    def validate(self) -> None:
+        super().validate()
+        levels = np.asarray(self.q, dtype=float)
+        inside = levels.ndim == 1 and len(levels) >= 2 and (levels > 0).all() and (levels < 1).all()
+        if not inside or not (np.diff(levels) > 0).all():
+            raise ValueError(
+                f"q must be at least two increasing levels in (0, 1), got {self.q!r}. For the "
+                "median alone use Laplace()."
+            )
+
+    @property
+    def _outputs_per_target(self) -> int:
+        return len(self.q)
+
+    def explain_outputs(self) -> str:
+        return f"{len(self.q)} quantiles of each of {self.n_targets_} targets"
+
+    def _quantiles(self, output: Tensor) -> Tensor:
+        return output.unflatten(-1, (self.n_targets_, len(self.q)))
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        levels = output.new_tensor(self.q)
+        excess = target[..., None] - self._quantiles(output)
+        return torch.maximum(levels * excess, (levels - 1) * excess).sum((-1, -2))
+
+    def _distribution(self, output: Tensor, location: Any = 0.0, scale: Any = 1.0) -> QuantileKnots:
+        levels = output.new_tensor(self.q)
+        ordered = self._quantiles(output).sort(-1).values
+        gaps = ordered.diff(dim=-1)
+        missing = (self.min_scale * levels.diff() - gaps).clamp(min=0)
+        # Held apart about the middle: added to what lies above it, taken from what lies below.
+        spread = torch.cat([torch.zeros_like(ordered[..., :1]), missing.cumsum(-1)], dim=-1)
+        middle = int((levels - 0.5).abs().argmin())
+        ordered = ordered + spread - spread[..., middle : middle + 1]
+        if isinstance(location, Tensor):  # the quantiles lie on the last axis
+            location, scale = location[:, None], scale[:, None]
+        return QuantileKnots(levels, location + scale * ordered)

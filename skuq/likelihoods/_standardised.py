@@ -1,0 +1,66 @@
+"""What likelihoods of real targets have in common: they are trained in standardised units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, distributions
+
+__all__ = ["Standardised"]
+
+
+class Standardised:
+    """Mixin: targets become (y − location_) / scale_, their weighted mean and deviation.
+
+    A likelihood gives ``_outputs_per_target`` and ``_distribution(output, location, scale)``, the
+    distribution of location + scale · z for outputs about z. The loss is then the negative
+    log-likelihood of z.
+    """
+
+    n_outputs_: int
+
+    @property
+    def _outputs_per_target(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _outputs_per_target")
+
+    def _distribution(
+        self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
+    ) -> distributions.Distribution:
+        raise NotImplementedError(f"{type(self).__name__} does not implement _distribution")
+
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ) -> Any:
+        self.n_targets_ = y.shape[1]
+        self.n_outputs_ = self.n_targets_ * self._outputs_per_target
+        self.location_ = np.average(y, axis=0, weights=sample_weight)
+        variance = np.average((y - self.location_) ** 2, axis=0, weights=sample_weight)
+        constant = variance <= (10 * np.finfo(float).eps * self.location_) ** 2
+        unit = np.where(self.location_ == 0, 1.0, np.minimum(1.0, np.abs(self.location_)))
+        self.scale_ = np.where(constant, unit, np.sqrt(variance))
+        if not (np.isfinite(self.location_).all() and np.isfinite(self.scale_).all()):
+            raise ValueError("y is too large: its variance is not finite. Rescale y.")
+        return self
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        return (y - self.location_) / self.scale_
+
+    def _log_density(self, output: Tensor, target: Tensor) -> Tensor:
+        """Of the standardised targets, together."""
+        return self._distribution(output).log_prob(target).sum(-1)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return -self._log_density(output, target)
+
+    def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        return output.new_tensor(np.log(self.scale_)).sum() - self._log_density(output, target)
+
+    def predictive(self, output: Tensor) -> distributions.Distribution:
+        return self._distribution(
+            output, output.new_tensor(self.location_), output.new_tensor(self.scale_)
+        )

@@ -1,0 +1,112 @@
+"""Classes by logits that are normally distributed."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skuq._sklearn_compat import Interval
+from skuq._softmax import Softmax
+from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._categorical import count_classes
+
+__all__ = ["StochasticLogits"]
+
+_BLOCK = 16  # samples of the noise that lie in memory together
+
+
+class StochasticLogits(Likelihood):
+    """Classes by logits with normal noise, whose size is learnt for each x [1]_.
+
+    The outputs are means f and log-variances s of the logits of K classes, [f_1 … f_K, s_1 … s_K],
+    and
+
+        P(y = k) = mean_t softmax(f + σ ⊙ ε_t)_k,  σ = exp(s / 2),
+
+    over T samples ε_t; the loss is −log P(y). Where x does not tell the class, a large σ flattens
+    the probabilities, and the loss of labels that do not fit is attenuated.
+
+    The T samples are drawn once, in `fit`, from the `random_state` of the estimator: scrambled
+    Sobol points, each with its negative, with unit variance in each class. They are the same for
+    all rows, in training and in predictions, so the loss is the exact negative log-likelihood of
+    what is predicted, and predictions are functions of X.
+
+    Parameters
+    ----------
+    n_samples : int >= 2, default=10
+        T. Loss and predictions cost that many softmaxes; the network is evaluated once.
+
+    Notes
+    -----
+    s is clamped to [-30, 30] where it is exponentiated.
+
+    References
+    ----------
+    .. [1] A. Kendall, Y. Gal, "What Uncertainties Do We Need in Bayesian Deep Learning for
+       Computer Vision?", NeurIPS 2017, arXiv:1703.04977.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skuq.likelihoods import StochasticLogits
+    >>> likelihood = StochasticLogits(n_samples=1000).fit(np.array([0, 1]))
+    >>> quiet, loud = torch.tensor([[3.0, 0.0, -10.0, -10.0], [3.0, 0.0, 4.0, 4.0]])
+    >>> float(likelihood.predictive(quiet).probs[0]) > float(likelihood.predictive(loud).probs[0])
+    True
+    """
+
+    task = "classification"
+    _parameter_constraints: ClassVar[dict] = {
+        "n_samples": [Interval(Integral, 2, None, closed="left")]
+    }
+
+    def __init__(self, n_samples: int = 10) -> None:
+        self.n_samples = n_samples
+
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ) -> StochasticLogits:
+        self.n_classes_ = count_classes(y, n_classes)
+        self.n_outputs_ = 2 * self.n_classes_
+        self.noise_ = _normal_points(self.n_samples, self.n_classes_, seed)
+        return self
+
+    def explain_outputs(self) -> str:
+        return f"a mean and a log-variance for the logit of each of {self.n_classes_} classes"
+
+    def _log_proba(self, output: Tensor) -> Tensor:
+        mean, log_variance = output.split(self.n_classes_, dim=-1)
+        std = (log_variance.clamp(-MOST_LOG, MOST_LOG) / 2).exp()
+        noise = output.new_tensor(self.noise_)
+        shape = (-1, *(1 for _ in mean.shape[:-1]), self.n_classes_)
+        blocks = [
+            (mean + std * samples.reshape(shape)).log_softmax(-1).logsumexp(0)
+            for samples in noise.split(_BLOCK)
+        ]
+        return torch.stack(blocks).logsumexp(0) - math.log(len(noise))
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return -self._log_proba(output).gather(-1, target[:, None])[:, 0]
+
+    def predictive(self, output: Tensor) -> Softmax:
+        return Softmax(self._log_proba(output))
+
+
+def _normal_points(n_samples: int, n_classes: int, seed: int) -> np.ndarray:
+    """Of shape (n_samples, n_classes), each column with mean 0 and variance 1."""
+    n_points = -(-n_samples // 2)
+    sobol = torch.quasirandom.SobolEngine(n_classes, scramble=True, seed=seed % 2**32)
+    uniform = sobol.draw(n_points, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+    normal = torch.special.ndtri(uniform)
+    points = torch.stack([normal, -normal], dim=1).flatten(0, 1)[:n_samples]
+    points = points - points.mean(0)
+    return (points / points.std(0, correction=0)).numpy()

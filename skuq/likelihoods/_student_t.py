@@ -1,0 +1,89 @@
+"""Real targets with heavy-tailed noise."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from skuq._distributions import StudentT as StudentTDistribution
+from skuq._sklearn_compat import Interval, StrOptions
+from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._standardised import Standardised
+
+__all__ = ["StudentT"]
+
+_LEAST_DF, _MOST_DF = 2.1, 1000.0  # of "free": below 2 there is no variance
+
+
+class StudentT(Standardised, Likelihood):
+    """Real targets with Student's t noise: outliers pull less than on a `Gaussian`.
+
+    The outputs are a location μ and a log-scale s for each target, [μ_1 … μ_D, s_1 … s_D]; with
+    σ = exp(s) + `min_scale` and ν degrees of freedom the loss is the negative log-likelihood, but
+    for terms of ν alone
+
+        log σ + (ν + 1)/2 · log(1 + (y − μ)²/(ν σ²)),
+
+    summed over the targets, which are independent given x and standardised inside. Its gradient in
+    μ falls for residuals beyond √ν σ. The variance is σ² ν/(ν − 2) [1]_.
+
+    Parameters
+    ----------
+    df : float > 2 or "free", default=4.0
+        ν. "free": learnt for each x, by one output more for each target, r: ν = 2.1 + softplus(r),
+        at most 1000.
+    min_scale : float, default=1e-3
+        Added to σ, in units of the standard deviation of y.
+
+    Notes
+    -----
+    s is clamped to [-30, 30] where it is exponentiated. Distribution and quantile function are
+    SciPy's, evaluated on the CPU.
+
+    References
+    ----------
+    .. [1] K. Lange, R. Little, J. Taylor, "Robust Statistical Modeling Using the t Distribution",
+       Journal of the American Statistical Association 84, 1989,
+       doi:10.1080/01621459.1989.10478852.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skuq.likelihoods import StudentT
+    >>> likelihood = StudentT(df=4.0, min_scale=1e-6).fit(np.array([[8.0], [12.0]]))
+    >>> predictive = likelihood.predictive(torch.zeros(1, 2))
+    >>> round(float(predictive.mean), 3), round(float(predictive.variance), 3)
+    (10.0, 8.0)
+    """
+
+    task = "regression"
+    _parameter_constraints: ClassVar[dict] = {
+        "df": [Interval(Real, 2, None, closed="neither"), StrOptions({"free"})],
+        "min_scale": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, df: float | str = 4.0, min_scale: float = 1e-3) -> None:
+        self.df = df
+        self.min_scale = min_scale
+
+    @property
+    def _outputs_per_target(self) -> int:
+        return 3 if self.df == "free" else 2
+
+    def explain_outputs(self) -> str:
+        freedom = ", a log-scale and the degrees of freedom" if self.df == "free" else " and scale"
+        return f"a location{freedom} for each of {self.n_targets_} targets"
+
+    def _distribution(
+        self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
+    ) -> StudentTDistribution:
+        mean, log_scale, *rest = output.split(self.n_targets_, dim=-1)
+        if rest:
+            df = (_LEAST_DF + softplus(rest[0])).clamp(max=_MOST_DF)
+        else:
+            df = mean.new_tensor(self.df).expand_as(mean)
+        sigma = log_scale.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
+        return StudentTDistribution(df, location + scale * mean, scale * sigma)
