@@ -57,9 +57,9 @@ def _top_label(y: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray
     n_classes = proba.shape[1]
     confidence = torch.from_numpy(proba).amax(1).numpy()
     hit = proba.ravel().take(np.arange(0, proba.size, n_classes) + y) == confidence
-    tied = hit & (confidence <= 0.5 + 1e-4 + 1e-6 * n_classes)  # as the checks let sums be off
-    if tied.any():
-        hit[tied] = proba[tied].argmax(axis=1) == y[tied]
+    may_tie = confidence <= 0.5 + 1e-4 + 1e-6 * n_classes  # as the checks let sums be off
+    rows = np.flatnonzero(hit & may_tie)
+    hit[rows] = proba.take(rows, axis=0).argmax(axis=1) == y.take(rows)
     return confidence, hit
 
 
