@@ -13,7 +13,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.func import functional_call, vmap
 from skuq._batches import Rows, SlicedBatches, StackedBatches
 from skuq._dropout import Recorder, apply_mask, drive, driven, dropout_layers, mask_shape
 from skuq._flat import forget_gradients, lay_flat
+from skuq._layers import STACKED
 from skuq._network import Numerics, call, first_rows
 from skuq._progress import Task
 from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
@@ -66,18 +67,6 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
     )
 
 
-class _StackedLinear(nn.Linear):
-    """The linear layers of all networks: weight (n_networks, out, in), x (n_networks, ..., in)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, bias = x.flatten(1, -2), cast("Tensor | None", self.bias)
-        if bias is None:
-            out = torch.bmm(rows, self.weight.mT)
-        else:
-            out = torch.baddbmm(bias[:, None], rows, self.weight.mT)
-        return out.unflatten(1, x.shape[1:-1])
-
-
 class _StackedSampler:
     """Dropout masks of each network from its own generator, the same as if it trained alone."""
 
@@ -112,8 +101,7 @@ class Stack:
         self._one = copy.deepcopy(networks[0])
         if not vectorized:
             for layer in self.module.modules():
-                if type(layer) is nn.Linear:
-                    layer.__class__ = _StackedLinear
+                layer.__class__ = STACKED.get(type(layer), type(layer))
 
     @classmethod
     def of(cls, networks: Sequence[nn.Module], x: Tensor, numerics: Numerics) -> Stack | None:

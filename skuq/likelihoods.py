@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, distributions
 
 from skuq._sklearn_compat import Interval, validate_parameter_constraints
+from skuq._softmax import Softmax
 
 __all__ = ["Categorical", "Gaussian", "Likelihood"]
 
@@ -157,7 +158,7 @@ class Categorical(Likelihood):
         return torch.nn.functional.cross_entropy(output, target, reduction="none")
 
     def predictive(self, output: Tensor) -> distributions.Categorical:
-        return distributions.Categorical(logits=output, validate_args=False)
+        return Softmax(output)
 
 
 class Gaussian(Likelihood):

@@ -43,17 +43,17 @@ def fitted(name, posterior, precision="float64"):
     return classifier.fit(X, y), X
 
 
-def with_masks(module, tensors, m):
+def with_masks(module, masks, m):
     """An independent reading of the draws: hooks that multiply by mask m, layer by layer."""
     module = copy.deepcopy(module)
     for name, layer in module.named_modules():
-        own = [key for key in tensors if key.rpartition(".")[0] == name and "mask_" in key]
+        own = [drawn for mask, drawn in masks if mask.layer == name]
         if not own:
             continue
-        calls = iter(sorted(own))
+        calls = iter(own)
 
         def replace(layer, inputs, output, calls=calls):
-            return inputs[0] * tensors[next(calls)][m] / (1 - layer.p)
+            return inputs[0] * next(calls)[m] / (1 - layer.p)
 
         layer.register_forward_hook(replace)
         if isinstance(layer, nn.Dropout):
@@ -71,7 +71,7 @@ def hand_loop(classifier, X):
     outputs = []
     for m in range(draws.n_draws):
         if isinstance(classifier.posterior_, MCDropout):
-            module = with_masks(classifier.module_, tensors, m)
+            module = with_masks(classifier.module_, list(draws.masks(0, draws.n_draws)), m)
         else:
             module = copy.deepcopy(classifier.module_)
             module.load_state_dict({k: v[m] for k, v in tensors.items()}, strict=False)
@@ -170,7 +170,7 @@ def test_draws_are_differentiable_in_x():
 def test_draws_are_split_where_a_few_rows_do_not_fit(monkeypatch):
     classifier, X = fitted("mlp", MCDropout(7))
     whole = classifier.predict_uncertainty(X, "all")
-    monkeypatch.setattr("skuq._engine._BLOCK_BYTES", {"cpu": 5_000})
+    monkeypatch.setattr("skuq._engine._BLOCK_BYTES", {"cpu": 1_000})
     classifier._engine._size_chunks()
     assert 1 <= classifier._engine.n_draws_at_once < 7
     for part, expected in zip(classifier.predict_uncertainty(X, "all"), whole):

@@ -25,8 +25,8 @@ STOREYS = [
     ["_settings"],
     ["_network"],
     ["likelihoods", "_dropout", "_random", "_parameters", "_mixture"],
-    ["modules", "uncertainty", "exceptions", "_batches", "_bins", "_flat"],
-    ["_optional", "_progress", "_sklearn_compat"],
+    ["modules", "uncertainty", "exceptions", "_batches", "_bins", "_flat", "_layers"],
+    ["_optional", "_progress", "_sequential", "_sklearn_compat", "_softmax"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

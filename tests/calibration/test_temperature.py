@@ -7,7 +7,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
 from skuq.calibration import fit_temperature
-from skuq.calibration._temperature import _slope, check_logits, loss_at
+from skuq.calibration._logits import _BLOCK_NUMBERS, check_logits
+from skuq.calibration._temperature import _slope, loss_at
 
 
 def planted(temperature, n=20_000, n_draws=0, seed=0):
@@ -89,7 +90,7 @@ def test_shifts_blocks_and_kinds_of_arrays(monkeypatch):
     assert fit_temperature(logits + shift, y) == pytest.approx(expected)
     assert fit_temperature(torch.tensor(logits), torch.tensor(y)) == expected
     assert fit_temperature(logits.astype(np.float32), y.astype(np.int8)) == pytest.approx(expected)
-    monkeypatch.setattr("skuq.calibration._temperature._BLOCK_NUMBERS", 100)
+    monkeypatch.setitem(_BLOCK_NUMBERS, "cpu", 100)
     assert fit_temperature(logits, y) == pytest.approx(expected)
 
 
