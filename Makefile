@@ -39,7 +39,7 @@ $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(RUN) -m pip install --quiet -e '.[dev]'
 	touch $@
 
-# The peers' pins conflict with each other: see benchmarks/README.md.
+# In three steps, since what the peers ask for excludes each other: see benchmarks/README.md.
 $(PEERS)/.installed: requirements-cpu.txt benchmarks/requirements-peers.txt \
 		benchmarks/requirements-peers-bare.txt
 	$(PYTHON) -m venv $(PEERS)

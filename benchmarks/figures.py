@@ -8,6 +8,7 @@ draws those of a run that wrote its numbers.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,11 @@ def _panel(ax: Any, curves: Sequence[Curve], unit: str) -> None:
         # A call that needed nothing beyond what was there has no place on a logarithmic axis.
         points = [(size, a) for size, a in zip(curve.sizes, curve.amounts) if a > 0]
         ax.loglog(*zip(*points), marker=marker, label=curve.series)
+    sizes = curves[0].sizes
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.minorticks_off()
+    low, high = ax.get_ylim()
+    ax.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
     ax.set_xlabel(XLABELS[curves[0].along])
     ax.set_ylabel(LABELS[unit])
     ax.grid(True, which="major", alpha=0.3)

@@ -87,6 +87,7 @@ class Report:
     repeats: int
     quick: bool = False  # sizes are small: no goal applies
     with_peers: bool = True
+    clock: Callable[[], float] = time.perf_counter
     lines: list[Line] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
@@ -103,7 +104,7 @@ class Report:
         slow: Collection[str] = (),
     ) -> None:
         """Time the contenders; ratios are to the first. The slow ones run in few turns alone."""
-        times = measure(contenders, self.repeats, slow)
+        times = measure(contenders, self.repeats, slow, self.clock)
         base = times[next(iter(contenders))]
         for name, seconds in times.items():
             line = Line(table, name, statistics.median(seconds), "s", ratio(seconds, base))
@@ -141,7 +142,10 @@ class Report:
 
 
 def measure(
-    contenders: Contenders, repeats: int, slow: Collection[str] = ()
+    contenders: Contenders,
+    repeats: int,
+    slow: Collection[str] = (),
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each contender in each turn, after one turn of warm-up.
 
@@ -154,10 +158,10 @@ def measure(
             if name in slow and turn > SLOW_TURNS:
                 continue
             gc.collect()
-            start = time.perf_counter()
+            start = clock()
             contenders[name]()
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
         order = [*order[1:], order[0]]  # nobody always follows the same one
     return times
 

@@ -257,7 +257,8 @@ def temperature_torch_uncertainty(logits: np.ndarray, y: np.ndarray) -> float:
 def temperature_netcal(logits: np.ndarray, y: np.ndarray) -> float:
     from netcal.scaling import TemperatureScaling
 
-    proba = torch.from_numpy(logits).softmax(1).numpy()
+    # In float64, unlike the others: in float32 its search stops where it begins, at T = 1.
+    proba = torch.from_numpy(logits).double().softmax(1).numpy()
     scaling = TemperatureScaling().fit(proba, y)
     return 1 / float(np.ravel(scaling.weights)[0])  # it multiplies logits by its weight
 

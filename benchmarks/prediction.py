@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from benchmarks.models import (
     table_data,
     tensors,
 )
+from skuq._engine import _REDUCED_BYTES
 from skuq._predict import class_uncertainty
 from skuq.likelihoods import Categorical
 
@@ -93,7 +94,6 @@ def _extra_answers(report: Report, table: str, ours: Any, X: np.ndarray) -> None
 DECOMPOSED = ("entropy", "variance")
 TOTALS = ("variation_ratio", "margin", "least_confidence")
 N_MEASURES = 3 * len(DECOMPOSED) + len(TOTALS)
-BLOCK = 1024  # rows at once, as the engine would have it for 30 draws of 10 classes
 
 
 def stacked_torch(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,14 +115,24 @@ def stacked_torch(logits: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.stack(measures)
 
 
+def engine_blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """What the engine hands to a reduction: blocks in float64, rows last in memory."""
+    n_draws, n_rows, n_classes = logits.shape
+    size = max(1, _REDUCED_BYTES["cpu"] // (8 * n_draws * n_classes))
+    size = 2 ** (size.bit_length() - 1)
+    for start in range(0, n_rows, size):
+        rows = slice(start, start + size)
+        block = logits[:, rows].mT
+        yield rows, torch.empty(block.shape, dtype=torch.float64).copy_(block).mT
+
+
 def skuq_reduction(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The same by what `predict_proba` and `predict_uncertainty` do with the logits of a chunk."""
+    """The same by what `predict_proba` and `predict_uncertainty` do with the logits of a block."""
     _, n_rows, n_classes = logits.shape
     mean, measures = np.empty((n_rows, n_classes)), np.empty((N_MEASURES, n_rows))
     predictive = Categorical().predictive
-    for start in range(0, n_rows, BLOCK):
-        rows = slice(start, start + BLOCK)
-        draws = predictive(logits[:, rows].double())
+    for rows, block in engine_blocks(logits):
+        draws = predictive(block)
         mean[rows] = draws.probs.mean(0)
         parts = [part for m in DECOMPOSED for part in class_uncertainty("all", m)(draws)]
         parts += [class_uncertainty("total", m)(draws) for m in TOTALS]
@@ -154,7 +164,7 @@ def reduction(report: Report) -> None:
 
 def prepare_reduction(name: str, n_draws: int, n_rows: int, n_classes: int) -> Callable[[], Any]:
     logits = random_logits(n_draws, n_rows, n_classes)
-    REDUCTIONS[name](logits[:, :BLOCK])
+    REDUCTIONS[name](logits[:, :2000])
     return lambda: REDUCTIONS[name](logits)
 
 

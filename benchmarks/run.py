@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ TABLES: dict[str, Callable[[Report], None]] = {
     **scaling.CURVES,
 }
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
 PACKAGES = (
     "skuq",
     "torch",
@@ -80,6 +83,13 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the program")
     parser.add_argument("--repeats", type=int, default=7, help="turns after the warm-up")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="cpu: time that this process got, where others keep the machine busy; it says nothing "
+        "of tables with a GPU, more threads or other processes",
+    )
     parser.add_argument("--no-peers", action="store_true", help="leave other packages out")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     parser.add_argument("--markdown", type=Path, help="where to write the tables")
@@ -116,7 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.markdown = options.publish / "table.md"
         options.json = options.publish / "numbers.json"
         options.figures = options.publish
-    report = Report(options.repeats, options.quick, not options.no_peers)
+    clock = CLOCKS[options.clock]
+    report = Report(options.repeats, options.quick, not options.no_peers, clock)
     failed = False
     # What NumPy's own matrix products use is not torch's affair.
     with torch_threads(options.threads), threadpool_limits(options.threads, user_api="blas"):
@@ -124,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name not in left_out:
                 failed |= not run_table(name, TABLES[name], report)
                 write(report, options)
-        print(markdown(where(report), report).splitlines()[0])
+        print(markdown(where(report, options), report).splitlines()[0])
     return int(failed)
 
 
@@ -144,16 +155,16 @@ def run_table(name: str, table: Callable[[Report], None], report: Report) -> boo
     return True
 
 
-def where(report: Report) -> dict[str, object]:
-    return environment(PACKAGES, turns=report.repeats)
+def where(report: Report, options: argparse.Namespace) -> dict[str, object]:
+    return environment(PACKAGES, turns=report.repeats, clock=options.clock)
 
 
 def write(report: Report, options: argparse.Namespace) -> None:
     """After each table: what was measured is not lost when a later one is interrupted."""
     if options.json:
-        options.json.write_text(as_json(where(report), report))
+        options.json.write_text(as_json(where(report, options), report))
     if options.markdown:
-        options.markdown.write_text(markdown(where(report), report))
+        options.markdown.write_text(markdown(where(report, options), report))
     if options.figures and report.curves:
         figures.draw(report.curves, options.figures)
 
