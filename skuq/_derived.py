@@ -160,6 +160,12 @@ class Transformed(_Integrated):
                 last = torch.where(outward, value, last)  # NaN is not outward
                 first += SHARES[index] * (last - median)
                 second += SHARES[index] * (last - median).square()
+        if not bool(torch.isfinite(second).all()):
+            raise ValueError(
+                "the mean or the variance of y is too large or does not exist: the inverse of the "
+                "target transformer grows too fast for the tails of the prediction. Ask for "
+                "quantiles or intervals, or take a likelihood with lighter tails."
+            )
         return median + first, (second - first.square()).clamp(min=0)
 
     def _level(self, index: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 They work wherever scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
 TransformedTargetRegressor and searches around them, and on scikit-learn's own classifiers and
-regressors with ``predict(X, return_std=True)``, as one draw.
+regressors with ``predict(X, return_std=True)``, as one draw. Of a skuq classifier of several labels
+at once, each label of a row counts as a sample.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
-from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -33,6 +33,7 @@ from skuq.metrics._checks import check_level, check_option, check_weight
 from skuq.metrics._intervals import interval_score, prediction_interval_coverage
 from skuq.metrics._proper import brier_score
 from skuq.metrics._selective import area_under_risk_coverage, uncertainty_error_auroc
+from skuq.metrics._targets import encoded_targets, is_multilabel, label_values
 from skuq.pipeline import predictions
 
 __all__ = [
@@ -76,7 +77,7 @@ class _Need:
 
     def keywords(self) -> dict[str, Any]:
         """What the metric is told, if it has such parameters."""
-        return {"labels": self.asked.classes_} if self.classifies else {}  # type: ignore[attr-defined]
+        return {"labels": label_values(self.asked)} if self.classifies else {}
 
 
 class _Proba(_Need):
@@ -88,8 +89,9 @@ class _Proba(_Need):
 
 class _Draws(_Need):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
-        draws = predictive.probs if self.classifies else predictive.mean
-        return (draws.movedim(0, 1),)
+        if self.classifies:
+            return (predictive.probs.movedim(0, -2),)
+        return (predictive.mean.movedim(0, 1),)
 
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         return (np.moveaxis(arrays[0], 1, 0),)
@@ -104,7 +106,7 @@ class _Uncertainty(_Need):
 
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         if self.classifies:
-            return self.asked.classes_[arrays[0]], arrays[1]  # type: ignore[attr-defined]
+            return label_values(self.asked)[arrays[0]], arrays[1]
         return tuple(map(self.asked._like_target, arrays))  # type: ignore[attr-defined]
 
     def keywords(self) -> dict[str, Any]:
@@ -130,7 +132,8 @@ class _LogLikelihood(_Need):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         if not self.classifies:
             return (mixture_log_prob(predictive, y),)
-        of_label = predictive.logits.log_softmax(-1)[:, torch.arange(len(y)), y]
+        index = y[None, ..., None].expand(*predictive.logits.shape[:-1], 1)
+        of_label = predictive.logits.log_softmax(-1).gather(-1, index).squeeze(-1)
         return (of_label.logsumexp(0) - math.log(len(of_label)),)
 
 
@@ -158,7 +161,7 @@ def _evaluate(
     """The scores, from one evaluation of the posterior."""
     asked, X = predictions(estimator, X)
     needs = [_NEEDS[s.needs](asked, s._options()) for s in scorers]
-    target = _encode(asked, y)
+    target = encoded_targets(asked, y)
     counts: list[int] = []
 
     def reduction(predictive: Distribution, rows: Tensor) -> tuple[Tensor, ...]:
@@ -168,28 +171,16 @@ def _evaluate(
 
     classifies = isinstance(asked, ClassifierPredictions)
     arrays = list(asked._reduce(X, reduction if classifies else of_targets(reduction), target))
+    if is_multilabel(asked):  # a row and a label of it is a sample
+        arrays = [array.reshape(-1, *array.shape[2:]) for array in arrays]
+        y = target.reshape(-1)
+        if sample_weight is not None:
+            sample_weight = np.repeat(sample_weight, target.shape[1])
     scores = []
     for scorer, need, count in zip(scorers, needs, counts):
         arguments, arrays = tuple(arrays[:count]), arrays[count:]
         scores.append(scorer._score(y, need.arguments(arguments), need.keywords(), sample_weight))
     return scores
-
-
-def _encode(asked: Predictions, y: Any) -> np.ndarray:
-    """Targets as reductions take them: class indices, or floats (n_samples, n_targets)."""
-    if not isinstance(asked, ClassifierPredictions):
-        values = np.asarray(y, dtype=float)
-        if not np.isfinite(values).all():
-            raise ValueError("y contains NaN or infinity")
-        return values.reshape(len(values), -1)
-    labels = column_or_1d(y)
-    index = np.searchsorted(asked.classes_, labels).clip(max=len(asked.classes_) - 1)
-    if not np.array_equal(asked.classes_[index], labels):
-        raise ValueError(
-            f"y contains labels {np.setdiff1d(labels, asked.classes_)[:5]} that the estimator was "
-            f"not fitted on; its classes are {asked.classes_}"
-        )
-    return index
 
 
 # ---------------------------------------------------------------------------------------------

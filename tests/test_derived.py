@@ -1,0 +1,125 @@
+"""Distributions made from others, also over the integers."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from skuq._derived import Affine, Recalibrated, affine, recalibrated
+from skuq._distributions import MixtureOfNormals, Poisson, QuantileKnots, StudentT
+from skuq._mixture import mixture_cdf, mixture_crps, mixture_log_prob, mixture_quantile
+
+
+def draws_of(kind):
+    """Three draws, two rows, one target."""
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(3, 2, 1, *shape, dtype=torch.float64, generator=random)
+
+    if kind == "t":
+        return StudentT(3 + normal().exp(), 3 * normal(), normal().exp())
+    if kind == "laplace":
+        return torch.distributions.Laplace(3 * normal(), normal().exp())
+    if kind == "mixture":
+        return MixtureOfNormals(normal(2), 3 * normal(2), normal(2).exp())
+    if kind == "knots":
+        levels = torch.tensor([0.1, 0.4, 0.7, 0.95], dtype=torch.float64)
+        return QuantileKnots(levels, (3 * normal(4)).sort(-1).values)
+    return Poisson((1 + normal()).exp() * 3)
+
+
+KINDS = ["t", "laplace", "mixture", "knots", "poisson"]
+CONTINUOUS = KINDS[:-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("level", [0.001, 0.3, 0.5, 0.99])
+def test_mixture_quantiles(kind, level):
+    components = draws_of(kind)
+    q = mixture_quantile(components, level)
+    at = mixture_cdf(components, q)
+    if kind == "poisson":
+        assert (at >= level).all() and (mixture_cdf(components, q - 1) < level).all()
+    else:
+        torch.testing.assert_close(at, torch.full_like(at, level), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", CONTINUOUS)
+def test_crps_is_the_integral(kind):
+    components = draws_of(kind)
+    y = torch.tensor([[0.4], [-2.0]], dtype=torch.float64)
+    x = torch.linspace(-8, 8, 2001, dtype=torch.float64).sinh() * 2
+    below = torch.stack(
+        [mixture_cdf(components, torch.full((2, 1), v, dtype=torch.float64)) for v in x.tolist()]
+    )
+    integrand = (below - (y <= x[:, None, None]).double()).square()
+    expected = torch.trapezoid(integrand, x, dim=0)
+    torch.testing.assert_close(mixture_crps(components, y), expected, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_affine(kind):
+    base = draws_of(kind)
+    location = torch.tensor([[5.0], [-3.0]], dtype=torch.float64)
+    scale = torch.tensor([[2.0], [0.5]], dtype=torch.float64)
+    scaled, y = affine(base, location, scale), torch.tensor([[9.0], [-2.0]]).double()
+    assert isinstance(scaled, Affine)
+    torch.testing.assert_close(scaled.mean, location + scale * base.mean)
+    torch.testing.assert_close(scaled.stddev, scale * base.stddev)
+    torch.testing.assert_close(
+        mixture_quantile(scaled, 0.8), location + scale * mixture_quantile(base, 0.8)
+    )
+    z = (y - location) / scale
+    torch.testing.assert_close(mixture_cdf(scaled, y), mixture_cdf(base, z))
+    torch.testing.assert_close(mixture_crps(scaled, y), scale * mixture_crps(base, z))
+    jacobian = 0 if kind == "poisson" else scale.log().sum(-1)
+    torch.testing.assert_close(mixture_log_prob(scaled, y), mixture_log_prob(base, z) - jacobian)
+
+
+@pytest.mark.parametrize("rates", [(0.3,), (2.0, 9.0), (300.0, 20.0), (40_000.0, 41_000.0)])
+@pytest.mark.parametrize("where", [0.0, 0.2, 0.9, 3.0])
+def test_crps_of_counts(rates, where):
+    """Σ_k (F(k) − 1{y ≤ k})², by brute force."""
+    rates = np.array(rates)
+    y = np.round(rates[0] * where)
+    k = np.arange(int(5 * rates.max()) + 60)
+    below = stats.poisson(rates[:, None]).cdf(k).mean(0)
+    expected = ((below - (y <= k)) ** 2).sum()
+    components = Poisson(torch.tensor(rates)[:, None, None])
+    found = mixture_crps(components, torch.tensor([[y]], dtype=torch.float64))
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+    # Between integers it is linear in y.
+    near = [float(mixture_crps(components, torch.tensor([[y + d]]).double())) for d in (0, 0.25, 1)]
+    assert near[1] == pytest.approx(0.75 * near[0] + 0.25 * near[2], rel=1e-9)
+
+
+def test_poisson_is_scipys():
+    rate = np.array([1e-6, 0.5, 7.3, 1e4])
+    ours, theirs = Poisson(torch.tensor(rate)), stats.poisson(rate)
+    for k in (-1.0, 0.0, 3.0, 1e4):
+        found = ours.cdf(torch.full((4,), k, dtype=torch.float64))
+        np.testing.assert_allclose(found.numpy(), theirs.cdf(k), rtol=1e-9, atol=1e-15)
+    for q in (1e-9, 0.1, 0.5, 0.999999):
+        found = ours.icdf(torch.full((4,), q, dtype=torch.float64))
+        assert np.array_equal(found.numpy(), theirs.ppf(q))
+    # An integer that rounding has made less is that integer.
+    assert torch.equal(ours.cdf(torch.tensor(3 - 1e-12)), ours.cdf(torch.tensor(3.0)))
+
+
+def test_recalibrated_counts():
+    """R(F(y)) over the integers: probabilities sum to one, moments are theirs."""
+    components = Poisson(torch.tensor([[[2.0], [30.0]], [[3.0], [33.0]]], dtype=torch.float64))
+    knots = [np.array([0.0, 0.3, 0.8, 1.0])], [np.array([0.0, 0.2, 0.9, 1.0])]
+    one = recalibrated(components, *knots)
+    assert isinstance(one, Recalibrated) and one.is_discrete
+    k = torch.arange(150.0, dtype=torch.float64)
+    p = torch.stack([one.log_prob(torch.full((2, 1), v)).exp() for v in k.tolist()])[:, 0, :, 0]
+    torch.testing.assert_close(p.sum(0), torch.ones(2, dtype=torch.float64))
+    mean = (k[:, None] * p).sum(0)
+    torch.testing.assert_close(one.mean[0, :, 0], mean, rtol=5e-3, atol=0)
+    std = ((k[:, None] - mean).square() * p).sum(0).sqrt()
+    torch.testing.assert_close(one.stddev[0, :, 0], std, rtol=2e-2, atol=0)
+    scaled = recalibrated(affine(components, torch.zeros(1), torch.ones(1) * 2), *knots)
+    torch.testing.assert_close(scaled.mean, 2 * one.mean)
+    assert torch.equal(mixture_quantile(scaled, 0.7), 2 * mixture_quantile(one, 0.7))
