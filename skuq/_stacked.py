@@ -60,6 +60,7 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
     return (
         settings.optimizer in _ELEMENTWISE
         and settings.callbacks is None
+        and settings.verbose < 2  # skorch's table is of one network
         and not any(name.startswith("callbacks__") for name in settings.net_options)
         and set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         and not settings.compile

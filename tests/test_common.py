@@ -26,7 +26,7 @@ from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
 # What makes a check fast; a posterior that is not named here is checked with its defaults.
 CHEAP_POSTERIORS = {"MCDropout": {"n_draws": 5}, "DeepEnsemble": {"n_members": 2}}
 CHEAP = {"max_epochs": 30, "lr": 0.01}
-LONGER = {"UncertaintyAware": 60}  # epochs: squared errors on features that are not scaled
+LONGER = {"UncertaintyAware": 200}  # epochs: squared errors on features that are not scaled
 
 # The only failures that are expected, and why.
 WEIGHTS = (

@@ -40,9 +40,9 @@ class DeepEnsemble(Posterior):
     with its own shuffling, dropout noise, early stopping and best weights: to rounding the networks
     that they would be alone. That needs an optimizer that treats every element by itself (SGD,
     Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD, Rprop), no skorch
-    callbacks, no DataLoader, no ``compile``, no convolutions on a CPU (where a stack of them is
-    slower), and a module of which a stack has the same outputs and gradients on a few rows. Else
-    members train one after another. What is decided never depends on timing.
+    callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU (where a stack of
+    them is slower), and a module of which a stack has the same outputs and gradients on a few
+    rows. Else members train one after another. What is decided never depends on timing.
 
     References
     ----------
