@@ -42,7 +42,7 @@ def test_report_in_markdown_and_json():
     assert "goal at most 1e+06: met" in text and "goal at most 1e-06: missed" in text
     assert "nothing: 3 MiB, goal at most 2: missed" in text
     assert "**a GPU**" in text and "* unmeasured" in text
-    assert "| sleep, rows | 1 rows: 9 s | 1000 rows: 100 s | 2.00 |" in text
+    assert "| sleep, against rows | 1: 9 s | 1,000: 100 s | 2.00 |" in text
     found = json.loads(as_json({"date": "today"}, report))
     assert [goal["met"] for goal in found["goals"]] == [True, False, False]
     assert found["curves"][0]["exponent"] == pytest.approx(2)
