@@ -10,7 +10,7 @@ pytest.importorskip("benchmarks", reason="not in a source checkout")
 
 from benchmarks import calibration, peers, prediction
 from benchmarks.harness import Bar, Curve, Disagreement, Report, check, exponent, measure, ratio
-from benchmarks.memory import extra_memory
+from benchmarks.memory import extra_memories, extra_memory
 from benchmarks.models import logits_and_labels
 from benchmarks.output import as_json, markdown
 from benchmarks.run import TABLES, chosen, main, run_table
@@ -82,6 +82,8 @@ def allocate(mebibytes):
 @pytest.mark.slow
 def test_extra_memory():
     assert 60 < extra_memory(allocate, 64) < 80
+    large, small = extra_memories(allocate, [(128,), (32,)])
+    assert 120 < large < 140 and 30 < small < 45
 
 
 def test_names_of_tables():
