@@ -7,13 +7,15 @@ import gc
 import multiprocessing
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["extra_memory"]
+__all__ = ["extra_memories", "extra_memory"]
+
+CLEAR = Path("/proc/self/clear_refs")
 
 
 def extra_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
@@ -23,35 +25,48 @@ def extra_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> 
     needed itself does not count: the record of the peak begins anew after it, where the system
     can do that.
     """
+    return extra_memories(prepare, [arguments])[0]
+
+
+def extra_memories(
+    prepare: Callable[..., Callable[[], Any]], calls: Sequence[tuple]
+) -> list[float]:
+    """The same for several calls, in one process where the record of the peak can begin anew."""
+    if len(calls) > 1 and not CLEAR.exists():
+        return [extra_memory(prepare, *arguments) for arguments in calls]
     # A fork would begin with the memory of this process.
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     threads = torch.get_num_threads()
-    child = context.Process(target=_child, args=(sender, threads, prepare, arguments))
+    child = context.Process(target=_child, args=(sender, threads, prepare, calls))
     child.start()
     sender.close()
     try:
-        return receiver.recv() / 2**20
+        return receiver.recv()
     except EOFError:
-        raise RuntimeError(f"the process that measures {prepare.__name__} died") from None
+        raise RuntimeError(f"the process that measures {prepare} died") from None
     finally:
         child.join()
 
 
-def _child(sender: Any, threads: int, prepare: Callable, arguments: tuple) -> None:
+def _child(sender: Any, threads: int, prepare: Callable, calls: Sequence[tuple]) -> None:
     torch.set_num_threads(threads)
-    call = prepare(*arguments)
-    _forget_peak()
-    before = _peak_bytes()
-    call()
-    sender.send(_peak_bytes() - before)
+    rises = []
+    for arguments in calls:
+        call = prepare(*arguments)
+        _forget_peak()
+        before = _peak_bytes()
+        call()
+        rises.append((_peak_bytes() - before) / 2**20)
+        del call
+    sender.send(rises)
 
 
 def _forget_peak() -> None:
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # free memory that is kept would hide what the call takes
-        Path("/proc/self/clear_refs").write_text("5")
+        CLEAR.write_text("5")
     except (AttributeError, OSError):
         pass
 

@@ -83,11 +83,11 @@ def curves_markdown(curves: Sequence[Curve]) -> str:
     ]
     for curve in curves:
         ends = [
-            f"{size} {curve.along}: {amount:.3g} {curve.unit}"
+            f"{size:,}: {amount:.3g} {curve.unit}"
             for size, amount in list(zip(curve.sizes, curve.amounts))[:: len(curve.sizes) - 1]
         ]
         power = "–" if curve.exponent is None else f"{curve.exponent:.2f}"
-        rows.append(f"| {curve.series}, {curve.along} | {ends[0]} | {ends[-1]} | {power} |")
+        rows.append(f"| {curve.series}, against {curve.along} | {ends[0]} | {ends[-1]} | {power} |")
     return "\n".join(rows) + "\n"
 
 

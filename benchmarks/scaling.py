@@ -1,6 +1,6 @@
 """Curves: time and extra memory of skuq against rows, draws, members, classes and width.
 
-Times are medians of few calls, memory is that of one call in a process of its own.
+Times are medians of few calls, memory is that of one call, in a process for each curve.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Curve, Report
-from benchmarks.memory import extra_memory
+from benchmarks.memory import extra_memories
 from benchmarks.models import IMAGE_BATCH, ConvNet, image_data, logits_and_labels, skuq_classifier
 from skuq.calibration import fit_temperature
 from skuq.metrics import expected_calibration_error
@@ -120,7 +120,7 @@ ALONG: dict[str, tuple[list[int], dict[str, Prepare]]] = {
     "members": (
         [1, 3, 10, 30, 100],
         {
-            "fit, 5,000 rows, one epoch": sized(fit, "n_members"),
+            "fit, 2,000 rows, one epoch": sized(fit, "n_members", n_rows=2000),
             "predict_proba, 5,000 rows": sized(predict, "n_members"),
         },
     ),
@@ -149,7 +149,7 @@ def measure(along: str, report: Report) -> None:
         sizes = sizes[:2]
     for name, prepare in series.items():
         seconds = [seconds_of(prepare(size)) for size in sizes]
-        mebibytes = [extra_memory(prepare, size) for size in sizes]
+        mebibytes = extra_memories(prepare, [(size,) for size in sizes])
         for amounts, unit in ((seconds, "s"), (mebibytes, "MiB")):
             curve = Curve(along, name, sizes, amounts, unit)
             report.curves.append(curve)

@@ -10,7 +10,7 @@ pytest.importorskip("benchmarks", reason="not in a source checkout")
 
 from benchmarks import calibration, peers, prediction
 from benchmarks.harness import Bar, Curve, Disagreement, Report, check, exponent, measure, ratio
-from benchmarks.memory import extra_memory
+from benchmarks.memory import extra_memories, extra_memory
 from benchmarks.models import logits_and_labels
 from benchmarks.output import as_json, markdown
 from benchmarks.run import TABLES, chosen, main, run_table
@@ -42,7 +42,7 @@ def test_report_in_markdown_and_json():
     assert "goal at most 1e+06: met" in text and "goal at most 1e-06: missed" in text
     assert "nothing: 3 MiB, goal at most 2: missed" in text
     assert "**a GPU**" in text and "* unmeasured" in text
-    assert "| sleep, rows | 1 rows: 9 s | 1000 rows: 100 s | 2.00 |" in text
+    assert "| sleep, against rows | 1: 9 s | 1,000: 100 s | 2.00 |" in text
     found = json.loads(as_json({"date": "today"}, report))
     assert [goal["met"] for goal in found["goals"]] == [True, False, False]
     assert found["curves"][0]["exponent"] == pytest.approx(2)
@@ -82,6 +82,8 @@ def allocate(mebibytes):
 @pytest.mark.slow
 def test_extra_memory():
     assert 60 < extra_memory(allocate, 64) < 80
+    large, small = extra_memories(allocate, [(128,), (32,)])
+    assert 120 < large < 140 and 30 < small < 45
 
 
 def test_names_of_tables():
