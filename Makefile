@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+PEERS ?= .venv-peers
+RUN_PEERS = $(PEERS)/bin/python
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo test test-slow lint types bench clean
+.PHONY: demo test test-slow lint types bench bench-peers bench-publish clean
 
 demo: $(VENV)/.installed
 	$(RUN) examples/plot_digits.py
@@ -23,8 +25,13 @@ types: $(VENV)/.installed
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.installed
-	$(RUN) benchmarks/foundation.py
-	$(RUN) benchmarks/calibration_speed.py
+	$(RUN) -m benchmarks.run $(BENCH)
+
+bench-peers: $(PEERS)/.installed
+	$(RUN_PEERS) -m benchmarks.run $(BENCH)
+
+bench-publish: $(PEERS)/.installed
+	$(RUN_PEERS) -m benchmarks.run --publish docs/benchmarks $(BENCH)
 
 $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,5 +39,15 @@ $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(RUN) -m pip install --quiet -e '.[dev]'
 	touch $@
 
+# In three steps, since what the peers ask for excludes each other: see benchmarks/README.md.
+$(PEERS)/.installed: requirements-cpu.txt benchmarks/requirements-peers.txt \
+		benchmarks/requirements-peers-bare.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(RUN_PEERS) -m pip install --quiet -r requirements-cpu.txt
+	$(RUN_PEERS) -m pip install --quiet -c requirements-cpu.txt -r benchmarks/requirements-peers.txt
+	$(RUN_PEERS) -m pip install --quiet --no-deps -r benchmarks/requirements-peers-bare.txt
+	$(RUN_PEERS) -m pip install --quiet --no-deps -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) examples/output
+	rm -rf $(VENV) $(PEERS) examples/output

@@ -1,4 +1,4 @@
-"""Measuring: time and memory of contenders side by side, and what was found.
+"""Measuring: the time of contenders side by side, and what was found.
 
 Every contender of a table runs in one process, one after another in turns, so that a machine that
 slows down slows them all. A ratio is the median over the turns of the ratio within a turn, with
@@ -7,22 +7,12 @@ its quartiles; seconds are medians. Before anything is timed, the answers are ch
 
 from __future__ import annotations
 
-import argparse
-import ctypes
 import gc
-import importlib.metadata
-import json
-import multiprocessing
-import platform
-import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +20,8 @@ import torch
 
 Contenders = dict[str, Callable[[], Any]]
 Spread = tuple[float, float, float]  # median and quartiles
+
+SLOW_TURNS = 2  # of a contender that takes too long to run in every turn
 
 
 class Disagreement(Exception):
@@ -68,19 +60,51 @@ class Verdict(NamedTuple):
         return self.measured[0] <= self.limit
 
 
+class Curve(NamedTuple):
+    """An amount against a size."""
+
+    along: str  # what is varied
+    series: str  # what is measured
+    sizes: list[int]
+    amounts: list[float]
+    unit: str  # "s" or "MiB"
+
+    @property
+    def exponent(self) -> float | None:
+        """Of the upper half of the sizes: below, what a call costs at least hides the law."""
+        upper = [
+            (size, amount)
+            for size, amount in list(zip(self.sizes, self.amounts))[len(self.sizes) // 2 :]
+            if amount > 0
+        ]
+        return exponent(*zip(*upper)) if len(upper) > 1 else None
+
+
 @dataclass
 class Report:
     """What a run found, table by table."""
 
     repeats: int
     quick: bool = False  # sizes are small: no goal applies
+    with_peers: bool = True
+    clock: Callable[[], float] = time.perf_counter
     lines: list[Line] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)  # table and text
 
-    def time(self, table: str, contenders: Contenders, bars: Sequence[Bar] = ()) -> None:
-        """Time the contenders; ratios are to the first."""
-        times = measure(contenders, self.repeats)
+    def sized(self, full: int, small: int) -> int:
+        return small if self.quick else full
+
+    def time(
+        self,
+        table: str,
+        contenders: Contenders,
+        bars: Sequence[Bar] = (),
+        slow: Collection[str] = (),
+    ) -> None:
+        """Time the contenders; ratios are to the first. The slow ones run in few turns alone."""
+        times = measure(contenders, self.repeats, slow, self.clock)
         base = times[next(iter(contenders))]
         for name, seconds in times.items():
             line = Line(table, name, statistics.median(seconds), "s", ratio(seconds, base))
@@ -92,6 +116,11 @@ class Report:
     def goal(self, table: str, what: str, measured: Spread, limit: float, unit: str = "") -> None:
         if not self.quick:
             self.verdicts.append(Verdict(table, what, measured, limit, unit))
+
+    def seconds(self, table: str, what: str, measured: Spread, limit: float) -> None:
+        """A time by itself, and the most that it should be."""
+        self.lines.append(Line(table, what, measured[0], "s", None))
+        self.goal(table, what, measured, limit, "s")
 
     def memory(self, table: str, what: str, mebibytes: float, limit: float | None = None) -> None:
         self.lines.append(Line(table, what, mebibytes, "MiB", None))
@@ -112,17 +141,27 @@ class Report:
 # Time
 
 
-def measure(contenders: Contenders, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each turn, after one turn of warm-up."""
+def measure(
+    contenders: Contenders,
+    repeats: int,
+    slow: Collection[str] = (),
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each turn, after one turn of warm-up.
+
+    Those in `slow` take part in the first `SLOW_TURNS` turns alone.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     for turn in range(repeats + 1):
         for name in order:
+            if name in slow and turn > SLOW_TURNS:
+                continue
             gc.collect()
-            start = time.perf_counter()
+            start = clock()
             contenders[name]()
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
         order = [*order[1:], order[0]]  # nobody always follows the same one
     return times
 
@@ -133,6 +172,7 @@ def median_and_quartiles(values: Sequence[float]) -> Spread:
 
 
 def ratio(above: list[float], below: list[float]) -> Spread:
+    """Of the turns that both took part in, which are the first ones."""
     return median_and_quartiles([a / b for a, b in zip(above, below)])
 
 
@@ -157,195 +197,3 @@ def torch_threads(count: int) -> Iterator[None]:
 def exponent(sizes: Sequence[float], amounts: Sequence[float]) -> float:
     """The slope of log amount against log size, by least squares."""
     return float(np.polyfit(np.log(sizes), np.log(amounts), 1)[0])
-
-
-# ---------------------------------------------------------------------------------------------
-# Memory
-
-
-def extra_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
-    """MiB by which a call raises the peak of a process: one process with it, one without.
-
-    `prepare(*arguments)`, a function of a module, is called in both and returns the call. What it
-    needed itself does not count: the record of the peak begins anew after it, where the system
-    can do that.
-    """
-    with_call, without = (_peak(prepare, arguments, run) for run in (True, False))
-    return (with_call - without) / 2**20
-
-
-def _peak(prepare: Callable[..., Any], arguments: tuple, run: bool) -> float:
-    # A fork would begin with the memory of this process.
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    threads = torch.get_num_threads()
-    child = context.Process(target=_child, args=(sender, threads, prepare, arguments, run))
-    child.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        raise RuntimeError(f"the process that measures {prepare.__name__} died") from None
-    finally:
-        child.join()
-
-
-def _child(sender: Any, threads: int, prepare: Callable, arguments: tuple, run: bool) -> None:
-    torch.set_num_threads(threads)
-    call = prepare(*arguments)
-    _forget_peak()
-    if run:
-        call()
-    sender.send(_peak_bytes())
-
-
-def _forget_peak() -> None:
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # free memory that is kept would hide what the call takes
-        Path("/proc/self/clear_refs").write_text("5")
-    except (AttributeError, OSError):
-        pass
-
-
-def _peak_bytes() -> int:
-    """VmHWM where there is one: the peak that getrusage tells is inherited from the parent."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except (OSError, IndexError):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-# ---------------------------------------------------------------------------------------------
-# The report
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
-
-
-def environment(packages: Sequence[str], **settings: Any) -> dict[str, Any]:
-    """Where and with what a run was made."""
-    return {
-        "date": date.today().isoformat(),
-        "processor": processor(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "torch threads": torch.get_num_threads(),
-        **settings,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
-def version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
-
-
-def span(of: Spread) -> str:
-    if of[0] == of[1] == of[2]:
-        return f"{of[0]:.3g}"
-    return f"{of[0]:.2f} [{of[1]:.2f}–{of[2]:.2f}]"
-
-
-def table_markdown(report: Report, table: str) -> str:
-    lines = [line for line in report.lines if line.table == table]
-    rows: list[str] = []
-    if lines:
-        unit = "seconds" if lines[0].unit == "s" else lines[0].unit
-        rows = [f"| {table} | {unit} | ratio [quartiles] |", "|---|---|---|"]
-    for line in lines:
-        relative = span(line.ratio) if line.ratio else "–"
-        amount = f"{line.amount:.4f}" if line.unit == "s" else f"{line.amount:.0f}"
-        rows.append(f"| {line.contender} | {amount} | {relative} |")
-    rows.append("")
-    for v in report.verdicts:
-        if v.table == table:
-            found = "met" if v.met else "missed"
-            unit = f" {v.unit}" if v.unit else ""
-            rows.append(f"* {v.what}: {span(v.measured)}{unit}, goal at most {v.limit:g}: {found}")
-    rows += [f"* {text}" for where, text in report.remarks if where == table]
-    return "\n".join(rows) + "\n"
-
-
-def markdown(where: dict[str, Any], report: Report) -> str:
-    head = ", ".join(f"{name} {value}" for name, value in where.items()) + "."
-    if report.quick:
-        head += " Small sizes, to try the program: no goal applies."
-    return "\n".join([head, "", *(table_markdown(report, table) for table in report.tables)])
-
-
-def as_json(where: dict[str, Any], report: Report) -> str:
-    result = {
-        "environment": where,
-        "lines": [line._asdict() for line in report.lines],
-        "goals": [{**v._asdict(), "met": v.met} for v in report.verdicts],
-        "remarks": [{"table": table, "text": text} for table, text in report.remarks],
-    }
-    return json.dumps(result, indent=1) + "\n"
-
-
-# ---------------------------------------------------------------------------------------------
-# The command line
-
-
-def command_line(description: str, repeats: int) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--only", help="names of tables, with commas; a name's beginning will do")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to try the program")
-    parser.add_argument("--repeats", type=int, default=repeats, help="turns after the warm-up")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--json", type=Path, help="where to write the numbers")
-    parser.add_argument("--markdown", type=Path, help="where to write the tables")
-    return parser
-
-
-def chosen(names: Sequence[str], only: str | None) -> list[str]:
-    """Those of `names` that begin with one of the names asked for."""
-    if only is None:
-        return list(names)
-    found: list[str] = []
-    for wanted in only.split(","):
-        matches = [n for n in names if n == wanted or n.startswith(f"{wanted}-")]
-        if not matches:
-            raise SystemExit(f"there is no table {wanted!r}; there are {', '.join(names)}")
-        found += matches
-    return [name for name in names if name in found]
-
-
-def run_tables(
-    tables: dict[str, Callable[[Report], None]],
-    options: argparse.Namespace,
-    packages: Sequence[str],
-) -> int:
-    """Make the chosen tables, print each when it is done, write the files; the exit status."""
-    torch.set_num_threads(options.threads)
-    report = Report(options.repeats, options.quick)
-    where = environment(packages, turns=options.repeats)
-    disagreements = 0
-    for name in chosen(list(tables), options.only):
-        done = set(report.tables)
-        try:
-            tables[name](report)
-        except Disagreement as error:  # the other tables are worth having
-            disagreements += 1
-            report.remark(name, f"not timed: {error}")
-        for table in report.tables:
-            if table not in done:
-                print("\n" + table_markdown(report, table), flush=True)
-        # After each table: what was measured is not lost when a later one fails.
-        if options.json:
-            options.json.write_text(as_json(where, report))
-        if options.markdown:
-            options.markdown.write_text(markdown(where, report))
-    print(markdown(where, report).splitlines()[0])
-    return min(disagreements, 1)

@@ -224,7 +224,8 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
 
         def fitted(draws: Draws, networks: list[Trained]) -> dict[str, Any]:
             """The attributes of the estimator with these draws."""
-            engine, learnt = Engine(draws, problem.sample, numerics), copy.deepcopy(likelihood)
+            engine = Engine(draws, problem.sample, problem.numerics)
+            learnt = copy.deepcopy(likelihood)
             learnt.finish(partial(engine.map, X), encoded, weight)
             return {
                 "_engine": engine,

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Bins", "bin_statistics", "quantile_edges", "uniform_index"]
+__all__ = ["BinSums", "Bins", "bin_statistics", "quantile_edges", "uniform_index"]
 
-_BLOCK = 2**16  # rows whose temporaries stay in the cache
+_BLOCK = 2**15  # rows whose temporaries stay in the cache
 
 
 class Bins(NamedTuple):
@@ -21,6 +21,50 @@ class Bins(NamedTuple):
     edges: np.ndarray  # (n_bins, 2)
 
 
+class BinSums:
+    """Sums over the rows of each bin, filled block by block.
+
+    Bins are closed on the right; the first also holds 0.
+    """
+
+    def __init__(self, levels: np.ndarray, strategy: str) -> None:
+        self.levels, self.strategy = levels, strategy
+        self.weighted = False
+        self.counts, self.sums, self.hits, self.squares = np.zeros((4, len(levels) - 1))
+
+    def add(self, confidence: np.ndarray, hit: np.ndarray, weight: np.ndarray | None) -> None:
+        n_bins, confidence = len(self.counts), np.asarray(confidence, dtype=float)
+        if self.strategy == "uniform":
+            index = uniform_index(confidence, self.levels)
+        else:
+            index = np.searchsorted(self.levels[1:], confidence, side="left")
+        if weight is None:
+            self.sums += np.bincount(index, confidence, n_bins)
+            index += np.multiply(hit, n_bins, dtype=np.intp)
+            missed, right = np.bincount(index, minlength=2 * n_bins).reshape(2, n_bins)
+            self.counts += missed + right
+            self.hits += right
+        else:
+            self.weighted = True
+            self.counts += np.bincount(index, weight, n_bins)
+            self.squares += np.bincount(index, weight * weight, n_bins)
+            self.hits += np.bincount(index, weight * hit, n_bins)
+            self.sums += np.bincount(index, weight * confidence, n_bins)
+
+    def bins(self) -> Bins:
+        """The bins that are not empty."""
+        kept = np.flatnonzero(self.counts > 0)
+        counts = self.counts[kept]
+        edges = np.stack([self.levels[:-1], self.levels[1:]], axis=1)
+        return Bins(
+            share=counts / counts.sum(),
+            confidence=self.sums[kept] / counts,
+            accuracy=self.hits[kept] / counts,
+            n_effective=counts**2 / self.squares[kept] if self.weighted else counts,
+            edges=edges[kept],
+        )
+
+
 def bin_statistics(
     confidence: np.ndarray,
     hit: np.ndarray,
@@ -28,39 +72,15 @@ def bin_statistics(
     n_bins: int,
     strategy: str,
 ) -> Bins:
-    """Bins are closed on the right; the first also holds 0. Empty ones are left out."""
+    """The bins of all rows."""
     levels = np.linspace(0, 1, n_bins + 1)
     if strategy == "quantile":
         levels = np.append(confidence.min(), quantile_edges(confidence, weight, n_bins))
-        n_bins = len(levels) - 1
-    counts, sums, hits, squares = np.zeros((4, n_bins))
+    sums = BinSums(levels, strategy)
     for start in range(0, len(confidence), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        block = confidence[rows]
-        if strategy == "uniform":
-            index = uniform_index(block, levels)
-        else:
-            index = np.searchsorted(levels[1:], block, side="left")
-        if weight is None:
-            both = np.bincount(index + n_bins * hit[rows], minlength=2 * n_bins)
-            counts += both[:n_bins] + both[n_bins:]
-            hits += both[n_bins:]
-            sums += np.bincount(index, block, n_bins)
-        else:
-            w = weight[rows]
-            counts += np.bincount(index, w, n_bins)
-            squares += np.bincount(index, w * w, n_bins)
-            hits += np.bincount(index, w * hit[rows], n_bins)
-            sums += np.bincount(index, w * block, n_bins)
-    kept = np.flatnonzero(counts > 0)
-    edges = np.stack([levels[:-1], levels[1:]], axis=1)
-    return Bins(
-        share=counts[kept] / counts.sum(),
-        confidence=sums[kept] / counts[kept],
-        accuracy=hits[kept] / counts[kept],
-        n_effective=counts[kept] if weight is None else counts[kept] ** 2 / squares[kept],
-        edges=edges[kept],
-    )
+        sums.add(confidence[rows], hit[rows], None if weight is None else weight[rows])
+    return sums.bins()
 
 
 def quantile_edges(values: np.ndarray, weight: np.ndarray | None, n_bins: int) -> np.ndarray:
@@ -78,8 +98,9 @@ def uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:
     n_bins = len(levels) - 1
     place = confidence * n_bins
     index = place.astype(np.intp)
-    place -= index
-    near = (place < 1e-9) | (place > 1 - 1e-9)  # of an edge, where rounding decides
-    if near.any():
+    gap = np.rint(place)
+    np.abs(np.subtract(place, gap, out=gap), out=gap)
+    if gap.min(initial=1) < 1e-9:  # at an edge rounding decides
+        near = gap < 1e-9
         index[near] = (np.searchsorted(levels, confidence[near], side="left") - 1).clip(0)
     return index

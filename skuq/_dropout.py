@@ -9,7 +9,7 @@ and hooks, and a layer that is used at several places keeps working.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,13 +100,25 @@ class Recorder:
 
 
 class FixedMasks:
-    """Masks that lie in buffers of the layer: ``mask_0`` for its first call, and so on."""
+    """Masks that lie in buffers of the layer: ``mask_0`` for its first call, and so on.
+
+    Parameters
+    ----------
+    elsewhere : set of (str, int)
+        Layers, by name, and calls that are to do nothing: the weights of what comes next are
+        masked already.
+    """
+
+    def __init__(self, elsewhere: Container[tuple[str, int]] = ()) -> None:
+        self._elsewhere = elsewhere
 
     def __call__(self, layer: Any, x: Tensor) -> Tensor:
         if layer.p == 0:
             return x
         call = layer._calls
         layer._calls = call + 1
+        if (layer._site, call) in self._elsewhere:
+            return x
         mask = getattr(layer, f"mask_{call}", None)
         if mask is None:
             raise ValueError(

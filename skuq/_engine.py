@@ -17,6 +17,7 @@ MKL_CBWR=COMPATIBLE, set before Python starts, makes those bit-equal, too.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from skuq._layers import DrawnLinear
 from skuq._network import Numerics, call, explained, first_rows, private_copy
 from skuq._progress import bar
 
@@ -37,6 +39,8 @@ __all__ = ["Draws", "Engine"]
 # The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy.
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
+# Their outputs are reduced in float64, in blocks that stay in the cache.
+_REDUCED_BYTES = {"cpu": 2**20, "cuda": 256 * 2**20}
 # Only where the fewest rows exceed this with all draws, draws are evaluated in blocks.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 
@@ -104,6 +108,8 @@ class Engine:
         Whether vmap is used (else a loop over the draws).
     n_rows : int
         The constant number of rows of a chunk.
+    n_reduced : int
+        How many of them are reduced at a time.
     n_draws_at_once : int
         All draws, unless `_MIN_ROWS` rows of them would not fit.
     """
@@ -121,16 +127,17 @@ class Engine:
         """Whether vmap gives what the loop gives. An error of the loop is the module's own."""
         if self.draws.n_draws == 1:
             return False
-        tensors, evaluate = self.draws.tensors(0, 2), self._evaluator()
+        tensors = self.draws.tensors(0, 2)
         thrice = {name: tensor[[0, 1, 0]] for name, tensor in tensors.items()}
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            looped = evaluate(tensors, self._sample, False)
+            looped = self._evaluator(False)(tensors, self._sample)
+            evaluate = self._evaluator(True)
             try:
                 with _OutputSizes() as two:
-                    stacked = evaluate(tensors, self._sample, True)
+                    stacked = evaluate(tensors, self._sample)
                 with _OutputSizes() as three:
-                    evaluate(thrice, self._sample, True)
+                    evaluate(thrice, self._sample)
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # vmap fails with plain RuntimeErrors: the type does not tell
@@ -147,32 +154,40 @@ class Engine:
         per_row = self._bytes_per_row()
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
         self.n_rows = min(_MAX_ROWS[kind], max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1)))
+        fitting = max(1, _REDUCED_BYTES[kind] // (8 * self._numbers_per_row))
+        self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         share = _BLOCK_BYTES[kind] / (_MIN_ROWS * per_row)
         self.n_draws_at_once = max(1, min(self.draws.n_draws, int(self.draws.n_draws * share)))
 
     def _bytes_per_row(self) -> float:
         """The size of the largest tensor that one row more adds, all draws together."""
-        sizes, evaluate = [], self._evaluator()
+        sizes, evaluate = [], self._evaluator(self.vectorized)
         tensors = self.draws.tensors(0, self.draws.n_draws if self.vectorized else 1)
         for n_rows in (2, 3):
             with torch.no_grad(), _OutputSizes() as recorded:
-                output = evaluate(tensors, self._sample[:n_rows], self.vectorized)
+                output = evaluate(tensors, self._sample[:n_rows])
             sizes.append(recorded.sizes)
         two, three = sizes
         if len(two) == len(three):
             largest = max((b - a for a, b in zip(two, three)), default=0)
         else:
             largest = max(three, default=0) / 3
-        return max(largest, 8 * self.draws.n_draws * output.shape[-1])  # reduced in float64
+        self._numbers_per_row = self.draws.n_draws * output.shape[-1]
+        return max(largest, 4 * self._numbers_per_row)
 
     # -- evaluating -----------------------------------------------------------------------------
 
-    def _evaluator(self) -> Callable[[dict[str, Tensor], Tensor, bool], Tensor]:
-        """A function of (stacked tensors, rows, vectorized) on a private copy of the module.
+    def _evaluator(self, vectorized: bool) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
+        """A function of stacked tensors and rows, on a private copy of the module.
 
         It returns outputs of shape (n_draws, n_rows, n_outputs), differentiable in the rows.
         """
         shell = self.draws.shell()
+        if vectorized:
+            for name in self.draws.tensors(0, 1):
+                layer = shell.get_submodule(name.rpartition(".")[0])
+                if type(layer) is nn.Linear and name.endswith("weight"):
+                    layer.__class__ = DrawnLinear
         state = dict(shell.named_buffers())
 
         def one(replaced: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -182,9 +197,10 @@ class Engine:
                 lambda x: functional_call(shell, {**replaced, **fresh}, (x,)), x, self.numerics
             )
 
-        def evaluate(tensors: dict[str, Tensor], x: Tensor, vectorized: bool) -> Tensor:
+        def evaluate(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
             if not tensors:
-                return one({}, x)[None]
+                # What functional_call does takes as long as a small network, for nothing.
+                return (one({}, x) if state else call(shell, x, self.numerics))[None]
             if vectorized:
                 return vmap(one, in_dims=(0, None), randomness="error")(tensors, x)
             n_draws = len(next(iter(tensors.values())))
@@ -195,12 +211,12 @@ class Engine:
 
     def _function(self) -> Callable[[Tensor], Tensor]:
         """The outputs of all draws as a function of rows, on one private copy of the module."""
-        evaluate = self._evaluator()
+        evaluate = self._evaluator(self.vectorized)
         n_draws, step = self.draws.n_draws, self.n_draws_at_once
 
         def outputs(x: Tensor) -> Tensor:
             spans = ((start, min(start + step, n_draws)) for start in range(0, n_draws, step))
-            blocks = [evaluate(self.draws.tensors(*span), x, self.vectorized) for span in spans]
+            blocks = [evaluate(self.draws.tensors(*span), x) for span in spans]
             return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
         return outputs
@@ -232,7 +248,8 @@ class Engine:
         X : ndarray of shape (n_samples, ...)
         reduction : callable
             Maps outputs of shape (n_draws, n_rows, n_outputs), in float64, to a tensor or a tuple
-            of tensors with n_rows as their first axis.
+            of tensors with n_rows as their first axis. In memory, the rows are the last axis of
+            the outputs.
         *aligned : ndarray of shape (n_samples, ...)
             Reductions also get the same rows of these, as tensors.
         verbose : int, default=0
@@ -243,43 +260,46 @@ class Engine:
         ndarray, or tuple of ndarrays, of n_samples rows
         """
         check_consistent_length(X, *aligned)
-        results: list[np.ndarray] = []
+        results: list[Tensor] = []
         single = False
-        for start, output in self._chunks(X, verbose):
-            reduced = reduction(output, *(self._rows(a, start, output) for a in aligned))
-            single = isinstance(reduced, Tensor)
-            parts = [part.cpu().numpy() for part in ([reduced] if single else reduced)]
+        for block in _one_behind(self._reduced(X, reduction, aligned, verbose)):
+            single, parts = block.single, block.parts()
             if not results:
-                results = [np.empty((len(X), *part.shape[1:]), part.dtype) for part in parts]
+                results = [torch.empty((len(X), *p.shape[1:]), dtype=p.dtype) for p in parts]
             for result, part in zip(results, parts):
-                rows = result[start : start + self.n_rows]
-                rows[...] = part[: len(rows)]
-        return results[0] if single else tuple(results)
+                rows = result[block.start : block.start + len(part)]
+                rows.copy_(part[: len(rows)])
+        arrays = [result.numpy() for result in results]
+        return arrays[0] if single else tuple(arrays)
 
-    def _rows(self, values: np.ndarray, start: int, like: Tensor) -> Tensor:
-        rows = torch.tensor(np.ascontiguousarray(values[start : start + self.n_rows]))
-        return self._padded(rows).to(like.device)
+    def _reduced(
+        self, X: np.ndarray, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
+    ) -> Iterator[_Reduced]:
+        for start, output in self._outputs(X, verbose):
+            rows = (self._rows(values, start, output) for values in aligned)
+            yield _Reduced(start, min(len(X) - start, output.shape[1]), output, reduction, rows)
 
-    def _padded(self, rows: Tensor) -> Tensor:
-        missing = self.n_rows - len(rows)
-        return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
+    def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
+        n_rows = output.shape[1]
+        rows = torch.tensor(np.ascontiguousarray(values[start : start + n_rows]))
+        return _padded(rows, n_rows).to(output.device)
 
     @torch.no_grad()
-    def _chunks(self, X: np.ndarray, verbose: int) -> Iterator[tuple[int, Tensor]]:
-        reduce_on = "cpu" if self.numerics.device.type == "mps" else self.numerics.device
-        outputs = self._function()
+    def _outputs(self, X: np.ndarray, verbose: int) -> Iterator[tuple[int, Tensor]]:
+        """Where a block of rows begins, and the outputs on it in float64, rows last in memory."""
+        device = self.numerics.device
+        reduce_on = torch.device("cpu") if device.type == "mps" else device
+        outputs, step = self._function(), min(self.n_rows, self.n_reduced)
         starts = range(0, len(X), self.n_rows)
         for start in bar(starts, verbose, delay=1, desc="predict", unit="chunk", leave=False):
-            n_rows = min(self.n_rows, len(X) - start)
-            rows = self._padded(
-                torch.tensor(
-                    np.ascontiguousarray(X[start : start + n_rows]), dtype=self.numerics.dtype
-                )
-            )
+            chunk = np.ascontiguousarray(X[start : start + self.n_rows])
+            rows = _padded(torch.tensor(chunk, dtype=self.numerics.dtype), self.n_rows)
             with explained(type(self.draws.module).__name__, rows):
-                output = outputs(rows.to(self.numerics.device)).to(reduce_on)
-            _check_finite(output[:, :n_rows], start)
-            yield start, output.double()
+                output = outputs(_sent(rows, device)).to(reduce_on).mT
+            for first in range(0, len(chunk), step):
+                block = output[..., first : first + step]
+                wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
+                yield start + first, wide.copy_(block).mT
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles hold tensors of the CPU alone, so that they load where there is no GPU."""
@@ -293,6 +313,7 @@ class Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
         if device == self.numerics.device:
             return self
+        # The layout of images was chosen for the device they were fitted on.
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)
@@ -300,12 +321,71 @@ class Engine:
         return self
 
 
+def _padded(rows: Tensor, n_rows: int) -> Tensor:
+    missing = n_rows - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
+
+
+def _sent(rows: Tensor, device: torch.device) -> Tensor:
+    """On the device; to a GPU from pinned memory, so that nobody waits."""
+    if device.type != "cuda":
+        return rows.to(device)
+    return rows.pin_memory().to(device, non_blocking=True)
+
+
+class _Reduced:
+    """What is left of a block of rows, on its way to the CPU."""
+
+    def __init__(
+        self, start: int, n_rows: int, output: Tensor, reduction: Any, aligned: Iterator[Tensor]
+    ) -> None:
+        self.start = start
+        self._n_rows = n_rows
+        self._output = output
+        reduced = reduction(output, *aligned)
+        self.single = isinstance(reduced, Tensor)
+        # The sum is finite where every output is; whether it is is asked when it has arrived.
+        parts = [output.sum(), *([reduced] if self.single else reduced)]
+        self._arrived = None
+        if output.is_cuda:
+            parts = [
+                torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(
+                    part, non_blocking=True
+                )
+                for part in parts
+            ]
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(output.device))
+        self._parts = parts
+
+    def parts(self) -> list[Tensor]:
+        """What the reduction gave. Raises ValueError if an output was not finite."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        total, *parts = self._parts
+        if not math.isfinite(total):
+            _check_finite(self._output[:, : self._n_rows], self.start)
+        return parts
+
+
+def _one_behind(blocks: Iterator[_Reduced]) -> Iterator[_Reduced]:
+    """While a GPU is busy with a block, the one before is fetched."""
+    before = None
+    for block in blocks:
+        if before is not None:
+            yield before
+        before = block
+    if before is not None:
+        yield before
+
+
 def _check_finite(output: Tensor, start: int) -> None:
-    if not bool(torch.isfinite(output).all()):
-        row = int((~torch.isfinite(output)).any(-1).any(0).nonzero()[0, 0])
+    strange = ~torch.isfinite(output).all(-1).all(0)
+    if bool(strange.any()):
         raise ValueError(
-            f"the network returned NaN or infinity for row {start + row} of X; expected finite "
-            "outputs. Is the row far outside of the data that the network was fitted on?"
+            f"the network returned NaN or infinity for row {start + int(strange.nonzero()[0])} of "
+            "X; expected finite outputs. Is the row far outside of the data that the network was "
+            "fitted on?"
         )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Normal
+from torch.distributions import Distribution, Normal
 
 from skuq._predict import ClassifierPredictions, Predictions, RegressorPredictions
 from skuq._sklearn_compat import _num_samples
+from skuq._softmax import Softmax
 
 __all__ = ["predictions_of"]
 
@@ -68,11 +69,11 @@ class _Classifier(ClassifierPredictions):
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         scores = self._scores(X) if self.logits else None
         if scores is not None:
-            predictive = Categorical(logits=torch.tensor(scores)[None], validate_args=False)
+            predictive = Softmax(torch.tensor(scores)[None])
         else:
             proba = torch.tensor(self._proba(X))[None]
             smallest = np.finfo(float).eps
-            predictive = Categorical(logits=proba.clamp(min=smallest).log(), validate_args=False)
+            predictive = Softmax(proba.clamp(min=smallest).log())
             predictive.probs = proba  # to the bit: metrics bin it
         return _apply(reduction, predictive, aligned)
 

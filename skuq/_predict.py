@@ -11,7 +11,6 @@ of batch shape (n_draws, n_rows, n_labels).
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from torch.distributions import Categorical, Distribution
 
 from skuq._mixture import mixture_quantile
 from skuq._sklearn_compat import _num_samples
+from skuq._softmax import log_mean
 from skuq.uncertainty import DECOMPOSITIONS, TOTALS, Uncertainty, _moments
 
 __all__ = [
@@ -68,7 +68,7 @@ def class_uncertainty(
     _check_kind(kind)
     if measure in DECOMPOSITIONS:
         decompose = DECOMPOSITIONS[measure]
-        return lambda predictive: _select(decompose(_class_probabilities(predictive)), kind)
+        return lambda predictive: _select(decompose(*_probabilities(predictive)), kind)
     if measure not in TOTALS:
         known = ", ".join(map(repr, (*DECOMPOSITIONS, *TOTALS)))
         raise ValueError(f"measure must be one of {known}, got {measure!r}")
@@ -77,12 +77,13 @@ def class_uncertainty(
             f"measure={measure!r} does not decompose: it has kind='total' alone, got "
             f"kind={kind!r}; use measure='entropy' or 'variance'"
         )
-    return lambda predictive: TOTALS[measure](_class_probabilities(predictive))
+    return lambda predictive: TOTALS[measure](_probabilities(predictive)[0])
 
 
-def _class_probabilities(predictive: Categorical) -> Tensor:
-    """Of shape (n_draws, n_rows, n_classes, ...), as the measures of uncertainty take them."""
-    return predictive.probs.movedim(-1, 2)
+def _probabilities(predictive: Categorical) -> tuple[Tensor, Tensor]:
+    """They and their logarithms, of shape (n_draws, n_rows, n_classes, ...), as the measures of
+    uncertainty take them."""
+    return predictive.probs.movedim(-1, 2), predictive.logits.movedim(-1, 2)
 
 
 def target_uncertainty(kind: str = "total") -> Callable[[Distribution], Any]:
@@ -129,10 +130,7 @@ class ClassifierPredictions(Predictions):
     def _log_proba(self, X: Any) -> np.ndarray:
         """L, the log of the mean over draws of the probabilities, the classes last."""
 
-        def reduction(predictive: Categorical) -> Tensor:
-            return predictive.logits.logsumexp(0) - math.log(len(predictive.logits))
-
-        return self._reduce(X, reduction)
+        return self._reduce(X, log_mean)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class.
@@ -152,23 +150,33 @@ class ClassifierPredictions(Predictions):
         ValueError
             If X has NaN, infinity, or another shape than in `fit`.
         """
-        chosen = self._log_proba(X).argmax(axis=-1)
+        chosen = self._reduce(X, lambda predictive: log_mean(predictive).max(-1).indices)
         return chosen if self._multilabel else self.classes_[chosen]
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
         """Probabilities of the classes, the mean over the draws.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+        return_uncertainty : bool, default=False
+            Whether to give ``predict_uncertainty(X, kind="all")``, too: both from one evaluation
+            of the draws, in little more than the time of the probabilities alone. Also through a
+            Pipeline.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes), rows sum to 1; columns as in `classes_`
+        ndarray of shape (n_samples, n_classes), rows sum to 1; columns as in `classes_`; or that
+        and an `Uncertainty` of arrays of shape (n_samples,), in nats
         """
-        proba = np.exp(self._log_proba(X))
-        proba /= proba.sum(axis=-1, keepdims=True)
-        return proba[..., 1] if self._multilabel else proba
+
+        def reduction(predictive: Categorical) -> tuple[Tensor, ...]:
+            proba = predictive.probs.mean(0)
+            parts = class_uncertainty("all")(predictive) if return_uncertainty else ()
+            return (proba[..., 1] if self._multilabel else proba, *parts)
+
+        proba, *parts = self._reduce(X, reduction)
+        return (proba, Uncertainty(*parts)) if parts else proba
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithms of the mean probabilities, finite where those underflow.

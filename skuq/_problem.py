@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,15 @@ from joblib import delayed
 from torch import Tensor, nn
 
 from skuq._batches import Rows
-from skuq._network import Numerics, Report, build, first_rows, inspect_network, own_copy
+from skuq._network import (
+    Numerics,
+    Report,
+    build,
+    first_rows,
+    inspect_network,
+    own_copy,
+    with_best_layout,
+)
 from skuq._progress import Task, parallel
 from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq._settings import Settings, Trained
@@ -65,6 +73,8 @@ class Problem:
         self.report: Report = inspect_network(
             self._first, self.sample, self.likelihood, self.numerics
         )
+        numerics = with_best_layout(self.numerics, self._first, self.sample)
+        self.settings = replace(self.settings, numerics=numerics)
 
     @property
     def numerics(self) -> Numerics:

@@ -13,7 +13,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.func import functional_call, vmap
 from skuq._batches import Rows, SlicedBatches, StackedBatches
 from skuq._dropout import Recorder, apply_mask, drive, driven, dropout_layers, mask_shape
 from skuq._flat import forget_gradients, lay_flat
+from skuq._layers import STACKED
 from skuq._network import Numerics, call, first_rows
 from skuq._progress import Task
 from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
@@ -59,23 +60,12 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
     return (
         settings.optimizer in _ELEMENTWISE
         and settings.callbacks is None
+        and settings.verbose < 2  # skorch's table is of one network
         and not any(name.startswith("callbacks__") for name in settings.net_options)
         and set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         and not settings.compile
         and not (on_cpu and convolves)
     )
-
-
-class _StackedLinear(nn.Linear):
-    """The linear layers of all networks: weight (n_networks, out, in), x (n_networks, ..., in)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, bias = x.flatten(1, -2), cast("Tensor | None", self.bias)
-        if bias is None:
-            out = torch.bmm(rows, self.weight.mT)
-        else:
-            out = torch.baddbmm(bias[:, None], rows, self.weight.mT)
-        return out.unflatten(1, x.shape[1:-1])
 
 
 class _StackedSampler:
@@ -112,8 +102,7 @@ class Stack:
         self._one = copy.deepcopy(networks[0])
         if not vectorized:
             for layer in self.module.modules():
-                if type(layer) is nn.Linear:
-                    layer.__class__ = _StackedLinear
+                layer.__class__ = STACKED.get(type(layer), type(layer))
 
     @classmethod
     def of(cls, networks: Sequence[nn.Module], x: Tensor, numerics: Numerics) -> Stack | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["MLP"]
 
@@ -48,10 +48,7 @@ class MLP(nn.Sequential):
         sizes = (hidden_layer_sizes,) if isinstance(hidden_layer_sizes, int) else hidden_layer_sizes
         if any(size < 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be positive, got {hidden_layer_sizes!r}")
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in zip((n_features, *sizes), sizes):
             layers += [nn.Linear(n_in, n_out), _ACTIVATIONS[activation](), nn.Dropout(dropout)]
         super().__init__(*layers, nn.Linear((n_features, *sizes)[-1], n_outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(1))

@@ -164,4 +164,4 @@ def test_dataframes_in_and_out_of_a_clone(blobs):
     copy = clone(network).set_params(module__hidden_layer_sizes=(5,))
     assert clone(copy).get_params()["module__hidden_layer_sizes"] == (5,)
     assert network.get_params()["module__hidden_layer_sizes"] == (3,)
-    assert copy.fit(*blobs).module_[0].out_features == 5
+    assert copy.fit(*blobs).module_[1].out_features == 5

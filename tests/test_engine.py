@@ -1,6 +1,7 @@
 """The engine gives what a hand-written loop gives, for any module, row by row."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -43,17 +44,17 @@ def fitted(name, posterior, precision="float64"):
     return classifier.fit(X, y), X
 
 
-def with_masks(module, tensors, m):
+def with_masks(module, masks, m):
     """An independent reading of the draws: hooks that multiply by mask m, layer by layer."""
     module = copy.deepcopy(module)
     for name, layer in module.named_modules():
-        own = [key for key in tensors if key.rpartition(".")[0] == name and "mask_" in key]
+        own = [drawn for mask, drawn in masks if mask.layer == name]
         if not own:
             continue
-        calls = iter(sorted(own))
+        calls = iter(own)
 
         def replace(layer, inputs, output, calls=calls):
-            return inputs[0] * tensors[next(calls)][m] / (1 - layer.p)
+            return inputs[0] * next(calls)[m] / (1 - layer.p)
 
         layer.register_forward_hook(replace)
         if isinstance(layer, nn.Dropout):
@@ -71,7 +72,7 @@ def hand_loop(classifier, X):
     outputs = []
     for m in range(draws.n_draws):
         if isinstance(classifier.posterior_, MCDropout):
-            module = with_masks(classifier.module_, tensors, m)
+            module = with_masks(classifier.module_, list(draws.masks(0, draws.n_draws)), m)
         else:
             module = copy.deepcopy(classifier.module_)
             module.load_state_dict({k: v[m] for k, v in tensors.items()}, strict=False)
@@ -170,7 +171,7 @@ def test_draws_are_differentiable_in_x():
 def test_draws_are_split_where_a_few_rows_do_not_fit(monkeypatch):
     classifier, X = fitted("mlp", MCDropout(7))
     whole = classifier.predict_uncertainty(X, "all")
-    monkeypatch.setattr("skuq._engine._BLOCK_BYTES", {"cpu": 5_000})
+    monkeypatch.setattr("skuq._engine._BLOCK_BYTES", {"cpu": 1_000})
     classifier._engine._size_chunks()
     assert 1 <= classifier._engine.n_draws_at_once < 7
     for part, expected in zip(classifier.predict_uncertainty(X, "all"), whole):
@@ -293,3 +294,80 @@ def test_at_odd_widths_a_row_gives_the_same_to_rounding():
     proba = classifier.predict_proba(X)
     np.testing.assert_allclose(classifier.predict_proba(X[::-1])[::-1], proba, atol=1e-6)
     np.testing.assert_allclose(classifier.predict_proba(X[41:42]), proba[41:42], atol=1e-6)
+
+
+# -- the layout of images -------------------------------------------------------------------------
+
+
+class Viewing(networks.ConvNet):
+    """Asks for a view of memory, which only one layout has."""
+
+    def forward(self, x):
+        features = self.trunk[:4](x)
+        return self.head(features.view(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "precision", "last"),
+    [
+        (networks.ConvNet, (1, 8, 8), "float32", True),
+        (networks.EarlyConvNet, (1, 8, 8), "float32", True),
+        (networks.ConvNet, (1, 8, 8), "float64", False),
+        (Viewing, (1, 8, 8), "float32", False),
+        (networks.ResidualNet, (10,), "float32", False),
+    ],
+)
+def test_images_are_channels_last_where_that_is_fast_and_the_same(module, shape, precision, last):
+    X, y = problem(shape)
+    options = {"posterior": MCDropout(4), "max_epochs": 2, "random_state": 0}
+    classifier = TorchClassifier(module, precision=precision, **options).fit(X, y)
+    numerics = classifier._engine.numerics
+    assert numerics.channels_last is last
+    plain = copy.deepcopy(classifier)
+    plain._engine.numerics = dataclasses.replace(numerics, channels_last=False)
+    np.testing.assert_allclose(
+        classifier.predict_proba(X), plain.predict_proba(X), rtol=0, atol=1e-5
+    )
+    for name, parameter in classifier.module_.named_parameters():
+        assert parameter.is_contiguous(), name
+
+
+def test_training_channels_last_gives_the_same_network(monkeypatch):
+    X, y = problem((1, 8, 8))
+    fit = lambda: TorchClassifier(
+        networks.ConvNet, posterior=PointEstimate(), optimizer=torch.optim.SGD, random_state=0
+    ).fit(X, y)
+    last = fit()
+    monkeypatch.setattr("skuq._problem.with_best_layout", lambda numerics, module, x: numerics)
+    first = fit()
+    assert last._engine.numerics.channels_last and not first._engine.numerics.channels_last
+    for a, b in zip(last.module_.parameters(), first.module_.parameters()):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+# -- one evaluation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", [MCDropout(6), PointEstimate()], ids=str)
+def test_probabilities_and_uncertainty_from_one_evaluation(posterior, monkeypatch):
+    classifier, X = fitted("mlp", posterior)
+    expected = classifier.predict_proba(X), classifier.predict_uncertainty(X, "all")
+    calls, original = [], Engine._outputs
+    monkeypatch.setattr(
+        Engine, "_outputs", lambda self, *a, **k: calls.append(1) or original(self, *a, **k)
+    )
+    proba, uncertainty = classifier.predict_proba(X, return_uncertainty=True)
+    assert len(calls) == 1
+    assert np.array_equal(proba, expected[0])
+    for part, whole in zip(uncertainty, expected[1]):
+        assert np.array_equal(part, whole)
+
+
+def test_blocks_that_are_reduced_do_not_change_results(monkeypatch):
+    classifier, X = fitted("mlp", MCDropout(6))
+    X = np.concatenate([X] * 9)
+    whole = classifier.predict_proba(X), classifier.predict_uncertainty(X, "all")
+    classifier._engine.n_reduced = 16
+    assert np.array_equal(classifier.predict_proba(X), whole[0])
+    for part, expected in zip(classifier.predict_uncertainty(X, "all"), whole[1]):
+        np.testing.assert_allclose(part, expected, rtol=0, atol=1e-15)

@@ -154,13 +154,19 @@ def test_a_calibrator_counts_its_fits(bars, data, n_jobs):
     assert [(bar.unit, bar.n, bar.total) for bar in bars] == [("fit", 5, 5)]
 
 
-def test_the_tree_of_tasks(data, sklearn_callback):
+@pytest.mark.parametrize("stacked", [True, False])
+def test_the_tree_of_tasks(data, sklearn_callback, stacked, monkeypatch):
+    monkeypatch.setattr("skuq._problem.may_stack", lambda module, settings: stacked)
     recorder = Recorder()
     fitted = classifier(posterior=DeepEnsemble(2)).set_callbacks(recorder).fit(*data)
-    name = "TorchClassifier"
-    epochs = [("begin", name, "epoch"), ("end", name, "epoch")] * 3
-    network = [("begin", name, "network"), *epochs, ("end", name, "network")]
-    expected = [("begin", name, "fit"), *network, *network, ("end", name, "fit")]
+    begin, end = ([(event, "TorchClassifier", task) for task in ("fit", "network", "epoch")]
+                  for event in ("begin", "end"))  # fmt: skip
+    if stacked:  # two networks side by side
+        epochs = [begin[2], begin[2], end[2], end[2]] * 3
+        networks = [begin[1], begin[1], *epochs, end[1], end[1]]
+    else:
+        networks = [begin[1], *[begin[2], end[2]] * 3, end[1]] * 2
+    expected = [begin[0], *networks, end[0]]
     assert recorder.tasks == ["setup", *expected, "teardown"]
     assert not hasattr(fitted, "_callback_fit_ctx")
 

@@ -15,14 +15,10 @@ from torch.distributions import Categorical
 
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
+from skuq._softmax import Softmax
 from skuq.calibration._base import Calibrator
-from skuq.calibration._temperature import (
-    Logits,
-    check_logits,
-    label_columns,
-    loss_at,
-    search_temperature,
-)
+from skuq.calibration._logits import Logits, check_logits, label_columns
+from skuq.calibration._temperature import loss_at, search_temperature
 from skuq.calibration._vector import search_scales
 from skuq.pipeline import predictions
 
@@ -86,7 +82,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         """One for each label; a single one of a multiclass problem."""
         if self._multilabel:
             scores = evidence[..., 1] - evidence[..., 0]
-            return label_columns(np.moveaxis(scores, 1, 0), y, weight)
+            return list(label_columns(np.moveaxis(scores, 1, 0), y, weight))
         index = np.searchsorted(self.classes_, y)
         return [check_logits(np.moveaxis(evidence, 1, 0), index, weight)]
 
@@ -190,7 +186,7 @@ class TemperatureScaler(_ClassifierCalibrator):
         temperature: Any = self.temperature_
         if self._multilabel:
             temperature = predictive.logits.new_tensor(temperature)[:, None]
-        return Categorical(logits=predictive.logits / temperature, validate_args=False)
+        return Softmax(predictive.logits / temperature)
 
 
 class VectorScaler(_ClassifierCalibrator):
@@ -267,4 +263,4 @@ class VectorScaler(_ClassifierCalibrator):
     def _calibrated(self, predictive: Categorical) -> Categorical:
         logits: Tensor = predictive.logits
         scale, bias = (torch.as_tensor(v).to(logits) for v in (self.scale_, self.bias_))
-        return Categorical(logits=logits * scale + bias, validate_args=False)
+        return Softmax(logits * scale + bias)

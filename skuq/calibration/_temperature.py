@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,43 +13,22 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skuq._bins import bin_statistics
+from skuq.calibration._logits import Logits, check_logits, label_columns
 
 __all__ = [
-    "Logits",
     "TemperatureSearch",
-    "check_logits",
     "fit_temperature",
-    "label_columns",
     "loss_at",
     "search_temperature",
 ]
 
 _COLDEST, _HOTTEST = 0.01, 100.0
-_BLOCK_NUMBERS = 2**15  # logits that one pass holds in float64: they stay in the cache
 _SURVEY_ROWS = 2000
-_START_ROWS, _START_STRIDE = 2000, 10  # more rows than that: begin with a tenth of them
-_FEW_CLASSES = 32  # below, sums over the classes are fastest over a first axis
+_START_ROWS, _START_STRIDE = 1000, 5  # more rows than that: begin with a fifth of them,
+_START_ENOUGH = 100_000  # or so many
+_ORDERS = 5  # derivatives that a pass yields: the last three cost a third of it, and save another
+_LARGEST_EXPONENT = 600.0  # float64 ends at 709, and sums of five powers must fit, too
 _FLAT = 1e-3  # as good: a calibration error of at most this much more
-
-
-class Logits(NamedTuple):
-    """Checked logits with their labels and weights, on one device."""
-
-    draws: Tensor  # (n_draws, n_samples, n_classes), of any floating type
-    labels: Tensor  # (n_samples,) of class indices
-    weight: Tensor  # (n_samples,) in float64, of sum 1
-
-    def take(self, stride: int) -> Logits:
-        """Every `stride`-th row."""
-        some = self.weight[::stride]
-        return Logits(self.draws[:, ::stride], self.labels[::stride], some / some.sum())
-
-    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        n_draws, n_samples, n_classes = self.draws.shape
-        step = max(1, _BLOCK_NUMBERS // (n_draws * n_classes))
-        for start in range(0, n_samples, step):
-            rows = slice(start, start + step)
-            yield self.draws[:, rows], self.labels[rows], self.weight[rows]
 
 
 class TemperatureSearch(NamedTuple):
@@ -126,94 +105,6 @@ def fit_temperature(
     return np.array([search_temperature(column, objective).temperature for column in columns])
 
 
-def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
-    """Checked logits, with dense outputs as one row per place."""
-    draws, labels = _as_tensor(logits), _as_tensor(y)
-    labels = labels.to(draws.device)
-    if draws.ndim == labels.ndim + 1:
-        draws = draws[None]
-    if draws.ndim != labels.ndim + 2 or 0 in draws.shape or draws.shape[2] < 2:
-        raise ValueError(
-            "logits must have shape (n_samples, n_classes) or (n_draws, n_samples, n_classes) "
-            "with at least 2 classes, and the further axes of y, which has shape "
-            f"{tuple(labels.shape)}; got {tuple(_as_tensor(logits).shape)}"
-        )
-    n_draws, n_samples, n_classes = draws.shape[:3]
-    if tuple(labels.shape) != (n_samples, *draws.shape[3:]):
-        raise ValueError(
-            f"y must have shape {(n_samples, *draws.shape[3:])} as logits do, got "
-            f"{tuple(labels.shape)}"
-        )
-    weight = _check_weight(sample_weight, labels)
-    if draws.ndim > 3:
-        draws = draws.movedim(2, -1).reshape(n_draws, -1, n_classes)
-        labels = labels.reshape(-1)
-    low, high = torch.aminmax(draws.detach())
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
-        raise ValueError("logits contain NaN or infinity")
-    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
-        raise ValueError("y must hold indices of the classes, got fractions or NaN")
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        labels = labels.long()
-    least, most = int(labels.min()), int(labels.max())
-    if least < 0 or most >= n_classes:
-        raise ValueError(
-            f"y must hold indices of the classes from 0 to {n_classes - 1}, got values from "
-            f"{least} to {most}; encode labels first"
-        )
-    if least == most:
-        raise ValueError("y holds a single class: the temperature needs at least two")
-    return Logits(draws.detach(), labels.long(), weight)
-
-
-def label_columns(logits: Any, y: Any, sample_weight: Any) -> list[Logits]:
-    """Of several labels: logits 0 and z of each."""
-    scores, labels = _as_tensor(logits), _as_tensor(y)
-    if labels.ndim != 2 or tuple(scores.shape[-2:]) != tuple(labels.shape):
-        raise ValueError(
-            "with multilabel=True, y must have shape (n_samples, n_labels) and logits that or "
-            f"(n_draws, n_samples, n_labels), got {tuple(labels.shape)} and {tuple(scores.shape)}"
-        )
-    pairs = torch.stack([torch.zeros_like(scores), scores], dim=-1)
-    columns = []
-    for label in range(labels.shape[1]):
-        try:
-            columns.append(check_logits(pairs[..., label, :], labels[:, label], sample_weight))
-        except ValueError as error:
-            raise ValueError(f"label {label}: {error}") from None
-    return columns
-
-
-def _as_tensor(values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values, order="C")
-    if array.dtype.kind not in "bui" and array.dtype not in (np.float32, np.float64):
-        try:
-            array = array.astype(float)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"logits and y must be numbers, got {array.dtype}; encode labels first"
-            ) from None
-    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
-
-
-def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
-    """One weight for each label, in a row, of sum 1."""
-    if sample_weight is None:
-        size = labels.numel()
-        return torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
-    if not isinstance(sample_weight, Tensor):
-        sample_weight = np.asarray(sample_weight, dtype=float, order="C")
-    weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
-    if weight.shape == labels.shape[:1]:
-        weight = weight.reshape(-1, *(1 for _ in labels.shape[1:])).expand(labels.shape)
-    valid = weight.shape == labels.shape and bool((weight >= 0).all()) and weight.sum() > 0
-    if not valid or not bool(torch.isfinite(weight).all()):
-        raise ValueError(f"sample_weight must be {len(labels)} finite numbers >= 0, not all zero")
-    return weight.reshape(-1) / weight.sum()
-
-
 # ---------------------------------------------------------------------------------------------
 # Objectives
 
@@ -225,31 +116,58 @@ def loss_at(logits: Logits, temperature: float, objective: str) -> float:
     row_loss = _nll_rows if objective == "nll" else _brier_rows
     total = torch.zeros((), dtype=torch.float64, device=logits.weight.device)
     for draws, y, w in logits.blocks():
-        total += w @ row_loss((draws.double() / temperature).log_softmax(-1), y)
+        total += w @ row_loss(_exponents(draws, y, 1 / temperature), y, logits.span / temperature)
     return float(total)
 
 
-def _nll_rows(log_proba: Tensor, y: Tensor) -> Tensor:
+def _exponents(draws: Tensor, y: Tensor, beta: float, out: Tensor | None = None) -> Tensor:
+    """β(z − z_label) in float64: nothing else of the logits matters."""
+    of_label = draws.gather(-1, y.expand(len(draws), -1)[..., None])
+    out = torch.empty_like(draws, dtype=torch.float64) if out is None else out
+    return out.copy_(draws).sub_(of_label.double()).mul_(beta)
+
+
+def _exponentials(
+    u: Tensor, span: float, out: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | float]:
+    """exp(u − m) of every class, their sum, and m: 0 unless an exponential could overflow.
+
+    Sums over classes are products with ones, which are fast for few classes and for many.
+    """
+    largest: Tensor | float = 0.0
+    if span > _LARGEST_EXPONENT:
+        top = u.amax(-1, keepdim=True)
+        u, largest = u - top, top[..., 0]
+    share = torch.exp(u, out=out)
+    return share, share @ share.new_ones(share.shape[-1]), largest
+
+
+def _nll_rows(u: Tensor, y: Tensor, span: float) -> Tensor:
     """−log mean_m p_m of the label."""
-    of_label = log_proba.gather(-1, y.expand(len(log_proba), -1)[..., None])[..., 0]
-    return np.log(len(log_proba)) - of_label.logsumexp(0)
+    _, mass, largest = _exponentials(u, span)
+    return np.log(len(u)) - (mass.log_() + largest).neg_().logsumexp(0)
 
 
-def _brier_rows(log_proba: Tensor, y: Tensor) -> Tensor:
-    proba = log_proba.exp().mean(0)
+def _mean_softmax(u: Tensor, span: float) -> Tensor:
+    share, mass, _ = _exponentials(u, span)
+    return share.mul_(mass.reciprocal_()[..., None]).mean(0)
+
+
+def _brier_rows(u: Tensor, y: Tensor, span: float) -> Tensor:
+    proba = _mean_softmax(u, span)
     of_label = proba.gather(-1, y[:, None])[:, 0]
-    return proba.square().sum(-1) - 2 * of_label + 1
+    return torch.linalg.vecdot(proba, proba) - 2 * of_label + 1
 
 
 def _ece(logits: Logits, temperature: float) -> float:
-    confidence, hit = [], []
+    confidence, hit, beta = [], [], 1 / temperature
     for draws, y, _ in logits.blocks():
-        top = (draws.double() / temperature).softmax(-1).mean(0).max(-1)
-        confidence.append(top.values.cpu())
-        hit.append((top.indices == y).cpu())
+        top = _mean_softmax(_exponents(draws, y, beta), beta * logits.span).max(-1)
+        confidence.append(top.values)
+        hit.append(top.indices == y)
     bins = bin_statistics(
-        torch.cat(confidence).numpy().clip(0, 1),
-        torch.cat(hit).numpy(),
+        torch.cat(confidence).cpu().numpy().clip(0, 1),
+        torch.cat(hit).cpu().numpy(),
         logits.weight.cpu().numpy(),
         n_bins=15,
         strategy="uniform",
@@ -284,39 +202,70 @@ def search_temperature(logits: Logits, objective: str = "nll") -> TemperatureSea
 
 def _slope(logits: Logits, beta: float) -> tuple[float, float]:
     """First and second derivative of the likelihood loss of one draw in β = 1/T."""
-    total = torch.zeros(2, dtype=torch.float64, device=logits.weight.device)
-    few = logits.draws.shape[-1] < _FEW_CLASSES
-    axis = 0 if few else 1
-    for draws, y, w in logits.blocks():
-        z = draws[0]
-        of_label = z.gather(1, y[:, None])[:, 0].double()
-        z = z.T.to(torch.float64, memory_format=torch.contiguous_format) if few else z.double()
-        z = z - of_label.unsqueeze(axis)  # relative to the label's
-        largest = z.amax(axis, keepdim=True)
-        share = torch.exp((z - largest).mul_(beta))
-        mass = share.sum(axis)
-        share *= z
-        mean = share.sum(axis) / mass
-        share *= z
-        total[0] += w @ mean
-        total[1] += w @ (share.sum(axis) / mass - mean.square())
-    first, second = total.tolist()
+    first, second = _cumulants(logits, beta, orders=2).tolist()
     return first, second
 
 
-def _newton(logits: Logits, step_enough: float = 0.0) -> TemperatureSearch:
-    """The root in β = 1/T of the slope, which increases with β.
+def _cumulants(logits: Logits, beta: float, orders: int = _ORDERS) -> Tensor:
+    """The first derivatives of the likelihood loss of one draw in β, on its device.
 
-    Begins near the root of some of the rows (found to a relative step of `step_enough`). Steps
-    that leave the bracket bisect it, or try a bound of it that was not tried yet.
+    They are the means over the rows of the cumulants of z − z_label under softmax(βz).
+    """
+    n_classes, device = logits.draws.shape[-1], logits.draws.device
+    total = torch.zeros(orders, dtype=torch.float64, device=device)
+    ones = torch.ones(n_classes, dtype=torch.float64, device=device)
+    # Fresh memory for every block would cost a fifth of the pass.
+    room = torch.empty(2, logits.rows_at_once, n_classes, dtype=torch.float64, device=device)
+    for draws, y, w in logits.blocks():
+        u = _exponents(draws, y, beta, out=room[:1, : len(y)])[0]
+        share, mass, _ = _exponentials(u, beta * logits.span, out=room[1, : len(y)])
+        moments = [(share.mul_(u) @ ones).div_(mass) for _ in range(orders)]
+        cumulants: list[Tensor] = []
+        for n, cumulant in enumerate(moments):
+            cumulant = cumulant.clone()
+            for j in range(n):
+                cumulant.addcmul_(cumulants[j], moments[n - j - 1], value=-math.comb(n, j))
+            cumulants.append(cumulant)
+        total += torch.stack(cumulants) @ w
+    return total / beta ** torch.arange(1, orders + 1, dtype=torch.float64, device=device)
+
+
+def _step(derivatives: list[float]) -> tuple[float, float]:
+    """The step in β to the root of the slope's Taylor series, and the slope that this leaves.
+
+    The n-th of its terms is at most rⁿ of the linear one, for some r: so are those left out. Where
+    r is not small, it is Newton's step, and nothing is known of what it leaves.
+    """
+    orders = np.arange(_ORDERS)
+    series = np.array([d / math.factorial(n) for n, d in enumerate(derivatives)])
+    with np.errstate(all="ignore"):
+        newton = step = -series[0] / series[1]
+        for _ in range(4):  # that polynomial's own Newton steps
+            powers = step**orders
+            step = step - (series @ powers) / (series[1:] @ (orders[1:] * powers[:-1]))
+        terms = np.abs(series * step**orders)[1:]
+        ratio = ((terms[1:] / terms[0]) ** (1 / orders[1:-1])).max()
+    if ratio < 0.1:
+        return float(step), float(terms[0] * ratio ** (_ORDERS - 1))
+    return float(newton), math.inf
+
+
+def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
+    """The root in β = 1/T of the slope, which increases with β: to `enough`, by the last step.
+
+    Begins near the root of some of the rows. Steps that leave the bracket bisect it, or try a
+    bound of it that was not tried yet.
     """
     lowest, highest = 1 / _HOTTEST, 1 / _COLDEST
     low, high, beta, tried = lowest, highest, 1.0, set()
-    if len(logits.labels) > _START_ROWS and bool(logits.weight[::_START_STRIDE].any()):
-        beta = 1 / _newton(logits.take(_START_STRIDE), step_enough=1e-3).temperature
-    n_iter, before = 0, 0.0
+    stride = max(_START_STRIDE, len(logits.labels) // _START_ENOUGH)
+    if len(logits.labels) > _START_ROWS and bool(logits.weight[::stride].any()):
+        beta = 1 / _newton(logits.take(stride), enough=1e-5).temperature
+    n_iter, left, derivatives = 0, math.inf, [0.0] * _ORDERS
     while n_iter < 200:
-        slope, curvature = _slope(logits, beta)
+        orders = 2 if left < 1e-6 else _ORDERS  # the higher ones are nearly as they were
+        derivatives[:orders] = _cumulants(logits, beta, orders).tolist()
+        slope, curvature = derivatives[:2]
         n_iter += 1
         tried.add(beta)
         if slope == 0 == curvature:
@@ -330,15 +279,15 @@ def _newton(logits: Logits, step_enough: float = 0.0) -> TemperatureSearch:
         if high - low <= 1e-15 * high:
             break
         bound = high if slope < 0 else low
-        newton = beta - slope / curvature if curvature > 0 and not small else bound
-        inside = low < newton < high
-        # Newton's steps converge quadratically: two slopes tell the next.
-        converged = inside and abs(slope) ** 3 <= 1e-11 * before**2
-        before = slope if inside else 0.0
-        if converged or (inside and abs(newton - beta) <= step_enough * beta):
-            beta = newton
-            break
-        beta = newton if inside else bound if bound not in tried else float(np.sqrt(low * high))
+        step, left = math.inf, math.inf
+        if curvature > 0 and not small:
+            step, left = _step(derivatives)
+        if low < beta + step < high:
+            beta += step
+            if left <= enough:
+                break
+        else:
+            beta = bound if bound not in tried else float(np.sqrt(low * high))
     return TemperatureSearch(_as_temperature(beta), n_iter)
 
 

@@ -11,13 +11,8 @@ import torch
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from skuq.calibration._temperature import (
-    _COLDEST,
-    _HOTTEST,
-    Logits,
-    check_logits,
-    search_temperature,
-)
+from skuq.calibration._logits import Logits, check_logits
+from skuq.calibration._temperature import _COLDEST, _HOTTEST, search_temperature
 
 __all__ = ["VectorSearch", "fit_vector_scaling", "search_scales"]
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, distributions
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from skuq._sklearn_compat import Interval, StrOptions
+from skuq._softmax import Softmax
 from skuq.likelihoods._base import Likelihood
 
 __all__ = ["Bernoulli"]
@@ -125,8 +126,6 @@ class Bernoulli(Likelihood):
         soft = torch.where(known, target, 0.0) * (1 - smoothing) + smoothing / 2
         return torch.where(known, softplus(output) - soft * output, 0.0).sum(-1)
 
-    def predictive(self, output: Tensor) -> distributions.Categorical:
+    def predictive(self, output: Tensor) -> Softmax:
         z = output if self._several else output.squeeze(-1)
-        return distributions.Categorical(
-            logits=torch.stack([torch.zeros_like(z), z], dim=-1), validate_args=False
-        )
+        return Softmax(torch.stack([torch.zeros_like(z), z], dim=-1))

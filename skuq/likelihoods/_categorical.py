@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, distributions
+from torch import Tensor
 
 from skuq._sklearn_compat import Interval, StrOptions
+from skuq._softmax import Softmax
 from skuq.likelihoods._base import Likelihood
 
 __all__ = ["Categorical", "count_classes", "others_to_uniform"]
@@ -98,5 +99,5 @@ class Categorical(Likelihood):
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(output, target, reduction="none")
 
-    def predictive(self, output: Tensor) -> distributions.Categorical:
-        return distributions.Categorical(logits=output, validate_args=False)
+    def predictive(self, output: Tensor) -> Softmax:
+        return Softmax(output)

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, distributions
+from torch import Tensor
 
 from skuq._sklearn_compat import Interval
+from skuq._softmax import Softmax
 from skuq.likelihoods._base import MOST_LOG, Likelihood
 from skuq.likelihoods._categorical import count_classes
 
@@ -96,8 +97,8 @@ class StochasticLogits(Likelihood):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return -self._log_proba(output).gather(-1, target[:, None])[:, 0]
 
-    def predictive(self, output: Tensor) -> distributions.Categorical:
-        return distributions.Categorical(logits=self._log_proba(output), validate_args=False)
+    def predictive(self, output: Tensor) -> Softmax:
+        return Softmax(self._log_proba(output))
 
 
 def _normal_points(n_samples: int, n_classes: int, seed: int) -> np.ndarray:

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, distributions
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from skuq._sklearn_compat import Interval, StrOptions
+from skuq._softmax import Softmax
 from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._categorical import count_classes, others_to_uniform
 
@@ -169,8 +170,8 @@ class UncertaintyAware(Likelihood):
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
         return -self._log_proba(output).gather(-1, target[:, None])[:, 0]
 
-    def predictive(self, output: Tensor) -> distributions.Categorical:
-        predictive = distributions.Categorical(logits=self._log_proba(output), validate_args=False)
+    def predictive(self, output: Tensor) -> Softmax:
+        predictive = Softmax(self._log_proba(output))
         predictive.noise_variance = self.noise_variance(output)  # type: ignore[attr-defined]
         return predictive
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 __all__ = [
@@ -12,12 +14,16 @@ __all__ = [
     "check_level",
     "check_n_bins",
     "check_option",
+    "check_predictions",
     "check_probabilities",
     "check_real",
     "check_weight",
     "two_columns",
     "weighted_mean",
 ]
+
+_BLOCK_NUMBERS, _BLOCK_ROWS = 2**18, 2**16  # whose temporaries stay in the cache
+_RANGE_TOLERANCE, _SUM_TOLERANCE = 1e-6, 1e-4
 
 
 def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -75,6 +81,60 @@ def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
     return float(np.average(values.reshape(len(values), -1).mean(axis=1), weights=weight))
 
 
+class Predictions(NamedTuple):
+    """Indices of the true classes, probabilities, weights: of a shape that was checked.
+
+    The values of the probabilities are checked as rows are taken, so that one pass does for all.
+    """
+
+    y: np.ndarray
+    proba: np.ndarray  # (n_samples,) or (n_samples, n_classes), in float32 or float64
+    weight: np.ndarray | None
+
+    def take(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Some rows; those of weight zero are left out."""
+        proba = np.require(self.proba[rows], requirements=["C", "W"])  # as torch wants it
+        low, high = map(float, torch.from_numpy(proba).aminmax())  # NaN if any is
+        valid = low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE
+        if valid and proba.ndim == 2:  # this product is the fastest sum of short rows
+            sums = proba @ np.ones(proba.shape[1], proba.dtype)
+            valid = bool(np.abs(sums - 1).max() <= _SUM_TOLERANCE)
+        if not valid:
+            _refuse(self.proba)
+        if low < 0 or high > 1:
+            proba = proba.clip(0, 1)
+        if proba.ndim == 1:  # whose complement is wanted, too
+            proba = proba.astype(float, copy=False)
+        y, weight = self.y[rows], None if self.weight is None else self.weight[rows]
+        if weight is not None and not weight.all():
+            kept = weight > 0
+            y, proba, weight = y[kept], proba[kept], weight[kept]
+        return y, proba, weight
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        """All rows, block by block."""
+        n_columns = self.proba.size // len(self.proba)
+        step = min(_BLOCK_ROWS, max(1, _BLOCK_NUMBERS // n_columns))
+        for start in range(0, len(self.proba), step):
+            yield self.take(slice(start, start + step))
+
+
+def check_predictions(y_true: Any, y_proba: Any, labels: Any, sample_weight: Any) -> Predictions:
+    """Labels, shapes and weights, checked; the values of probabilities are not yet."""
+    y_true = column_or_1d(y_true)
+    proba = np.asarray(y_proba)
+    if proba.dtype not in (np.float32, np.float64):
+        proba = np.asarray(y_proba, dtype=float)
+    check_consistent_length(y_true, proba)
+    weight = check_weight(sample_weight, len(y_true))
+    if proba.ndim != 1 and (proba.ndim != 2 or proba.shape[1] < 2):
+        raise ValueError(
+            f"y_proba must have shape (n_samples,) or (n_samples, n_classes), got {proba.shape}"
+        )
+    index = _class_indices(y_true, labels, 2 if proba.ndim == 1 else proba.shape[1])
+    return Predictions(index, proba, weight)
+
+
 def check_probabilities(
     y_true: Any, y_proba: Any, labels: Any, sample_weight: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -83,22 +143,9 @@ def check_probabilities(
     Probabilities are of shape (n, n_classes); a `y_proba` of one dimension, the probability of the
     second of two classes, stays so: `two_columns` widens it.
     """
-    y_true = column_or_1d(y_true)
-    proba = np.asarray(y_proba, dtype=float)
-    check_consistent_length(y_true, proba)
-    weight = check_weight(sample_weight, len(y_true))
-    if proba.ndim != 1 and (proba.ndim != 2 or proba.shape[1] < 2):
-        raise ValueError(
-            f"y_proba must have shape (n_samples,) or (n_samples, n_classes), got {proba.shape}"
-        )
-    low, high = _range(proba)
-    if proba.ndim == 2 and np.abs(proba.sum(axis=1) - 1).max() > 1e-4:
-        raise ValueError("the rows of y_proba must sum to 1")
-    index = _class_indices(y_true, labels, 2 if proba.ndim == 1 else proba.shape[1])
-    if weight is not None and not weight.all():
-        kept = weight > 0
-        index, proba, weight = index[kept], proba[kept], weight[kept]
-    return index, proba if low >= 0 and high <= 1 else proba.clip(0, 1), weight
+    predictions = check_predictions(y_true, y_proba, labels, sample_weight)
+    y, proba, weight = predictions.take(slice(None))
+    return y, proba.astype(float, copy=False), weight
 
 
 def two_columns(proba: np.ndarray) -> np.ndarray:
@@ -106,20 +153,21 @@ def two_columns(proba: np.ndarray) -> np.ndarray:
     return np.column_stack([1 - proba, proba]) if proba.ndim == 1 else proba
 
 
-def _range(proba: np.ndarray) -> tuple[float, float]:
-    low, high = proba.min(), proba.max()  # NaN if any is
+def _refuse(proba: np.ndarray) -> NoReturn:
+    """Say what is wrong about probabilities of which some are."""
+    low, high = proba.min(), proba.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("y_proba contains NaN or infinity")
-    if low < -1e-6 or high > 1 + 1e-6:
+    if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
         raise ValueError(f"y_proba must lie in [0, 1], got values from {low:.3g} to {high:.3g}")
-    return low, high
+    raise ValueError("the rows of y_proba must sum to 1")
 
 
 def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray:
-    if labels is None and n_classes == 2 and y_true.dtype.kind in "bui":
-        low, high = y_true.min(), y_true.max()
-        if low >= 0 and high <= 1:  # the common case, without a sort
-            return y_true.astype(np.intp, copy=False)
+    """The place of each label among `labels`, or among those that there are."""
+    index = _indices_of_integers(y_true, labels, n_classes)
+    if index is not None:
+        return index
     if labels is not None:
         classes = np.asarray(labels)
         if not np.array_equal(classes, np.unique(classes)):
@@ -140,3 +188,23 @@ def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarra
             f"labels={classes}"
         )
     return index
+
+
+def _indices_of_integers(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray | None:
+    """The same without a sort, for the common case of integers in a row: 0, 1, …"""
+    known = None if labels is None else np.asarray(labels)
+    if y_true.dtype.kind not in "bui" or (known is not None and known.dtype.kind not in "bui"):
+        return None
+    least, most = int(y_true.min()), int(y_true.max())
+    if known is not None and known.size:
+        first = int(known.flat[0])
+    else:
+        first = 0 if n_classes == 2 and least >= 0 and most <= 1 else least
+    if not -(2**62) < first <= least <= most < min(first + n_classes, 2**62):
+        return None
+    if known is not None and not np.array_equal(known, first + np.arange(n_classes)):
+        return None
+    index = y_true.astype(np.intp, copy=False)
+    index = index - first if first else index
+    all_known = known is not None or (n_classes == 2 and first == 0)
+    return index if all_known or np.bincount(index, minlength=n_classes).all() else None

@@ -31,8 +31,18 @@ class DeepEnsemble(Posterior):
         Whether each member is trained on rows drawn with replacement instead of all rows.
     n_jobs : int, default=None
         Members trained at the same time, as joblib tasks, each with one torch thread. Any integer
-        gives the same networks under every joblib backend. None trains one member after another
-        with the threads that torch has.
+        gives the same networks under every joblib backend. None trains members together in this
+        process, with the threads that torch has.
+
+    Notes
+    -----
+    With ``n_jobs=None``, up to 16 members train as one module whose parameters are stacked, each
+    with its own shuffling, dropout noise, early stopping and best weights: to rounding the networks
+    that they would be alone. That needs an optimizer that treats every element by itself (SGD,
+    Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD, Rprop), no skorch
+    callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU (where a stack of
+    them is slower), and a module of which a stack has the same outputs and gradients on a few
+    rows. Else members train one after another. What is decided never depends on timing.
 
     References
     ----------

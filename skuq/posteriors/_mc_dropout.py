@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,12 @@ from skuq._problem import Problem
 from skuq._random import Purpose, derive_seed, generator
 from skuq._sklearn_compat import Interval
 from skuq.posteriors._base import Posterior
+from skuq.posteriors._masked_weights import linear_readers
 
 __all__ = ["MCDropout"]
 
 _KEEP_IN_MEMORY = 64 * 2**20  # bytes of masks; more are drawn again for each block
+_WEIGHT_BYTES = 32 * 2**20  # of a layer, masked for each draw; above, its input is masked
 
 
 class MCDropout(Posterior):
@@ -66,7 +69,7 @@ class MCDropout(Posterior):
     def fit(self, problem: Problem) -> Draws:
         _check_dropout(problem)
         (network,) = problem.train()
-        masks = _find_masks(network, problem)
+        masks = _in_weights(_find_masks(network, problem), network, self.n_draws, problem)
         return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.POSTERIOR))
 
 
@@ -91,8 +94,23 @@ def _check_dropout(problem: Problem) -> None:
         )
 
 
-def _find_masks(network: nn.Module, problem: Problem) -> dict[str, tuple[float, tuple[int, ...]]]:
-    """Rate and shape (without the batch axis) of the mask of each call of each dropout layer."""
+class _Mask(NamedTuple):
+    """What is drawn for one call of a dropout layer."""
+
+    layer: str
+    call: int
+    p: float
+    shape: tuple[int, ...]  # without the batch axis
+    weight: str | None = None  # the weight that is masked instead of the layer's input
+
+    @property
+    def tensor(self) -> str:
+        """What differs between draws: a buffer of the dropout layer, or a weight."""
+        return self.weight or ".".join(filter(None, (self.layer, f"mask_{self.call}")))
+
+
+def _find_masks(network: nn.Module, problem: Problem) -> list[_Mask]:
+    """The masks of each call of each dropout layer."""
     calls = []
     for n_rows in (2, 3):
         shell, recorder = private_copy(network), Recorder()
@@ -101,7 +119,7 @@ def _find_masks(network: nn.Module, problem: Problem) -> dict[str, tuple[float, 
             call(shell, first_rows(problem.sample, n_rows), problem.numerics)
         calls.append(recorder.calls)
     two, three = calls
-    masks = {}
+    masks = []
     for name in problem.report.dropout_layers:
         if name not in two:
             raise ValueError(
@@ -111,8 +129,25 @@ def _find_masks(network: nn.Module, problem: Problem) -> dict[str, tuple[float, 
         layer: Any = network.get_submodule(name)
         for index, ((a, _), (b, shape)) in enumerate(zip(two[name], three[name])):
             _check_batch_axis(name, layer, a, b)
-            masks[f"{name}.mask_{index}" if name else f"mask_{index}"] = (layer.p, shape[1:])
+            masks.append(_Mask(name, index, layer.p, shape[1:]))
     return masks
+
+
+def _in_weights(
+    masks: list[_Mask], network: nn.Module, n_draws: int, problem: Problem
+) -> list[_Mask]:
+    """The same, those in weights where a linear layer comes next and its masked weights are few."""
+    readers = linear_readers(network, problem.sample, problem.numerics)
+    found = []
+    for mask in masks:
+        reader = readers.get((mask.layer, mask.call))
+        plain = isinstance(network.get_submodule(mask.layer), nn.Dropout) and mask.p < 1
+        if reader and plain and len(mask.shape) == 1:
+            weight = network.get_parameter(f"{reader}.weight")
+            if n_draws * weight.numel() * weight.element_size() <= _WEIGHT_BYTES:
+                mask = mask._replace(weight=f"{reader}.weight")
+        found.append(mask)
+    return found
 
 
 def _check_batch_axis(name: str, layer: Any, two: torch.Size, three: torch.Size) -> None:
@@ -133,44 +168,47 @@ def _check_batch_axis(name: str, layer: Any, two: torch.Size, three: torch.Size)
 class _MaskDraws(Draws):
     """Draws that differ in dropout masks, which are kept as a seed."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        masks: dict[str, tuple[float, tuple[int, ...]]],
-        n_draws: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, module: nn.Module, masks: list[_Mask], n_draws: int, seed: int) -> None:
         super().__init__(module, n_draws=n_draws)
         self._masks = masks
         self._seed = seed
         self._cache: dict[str, Tensor] | None = None
 
     def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
-        one = sum(4 * torch.Size(shape).numel() for _, shape in self._masks.values())
+        one = sum(4 * torch.Size(mask.shape).numel() for mask in self._masks)
         if one * self.n_draws > _KEEP_IN_MEMORY:
             return self._draw(start, stop)
         if self._cache is None:
             self._cache = self._draw(0, self.n_draws)
-        return {name: masks[start:stop] for name, masks in self._cache.items()}
+        return {name: drawn[start:stop] for name, drawn in self._cache.items()}
 
-    def _draw(self, start: int, stop: int) -> dict[str, Tensor]:
+    def masks(self, start: int, stop: int) -> Iterator[tuple[_Mask, Tensor]]:
+        """Each mask with what is drawn for it: 1 where inputs are kept, else 0."""
         parameter = next(self.module.parameters(), torch.empty(0))
-        masks = {}
-        for site, (name, (p, shape)) in enumerate(self._masks.items()):
-            keep = torch.empty((stop - start, *shape), dtype=parameter.dtype)
+        for site, mask in enumerate(self._masks):
+            keep = torch.empty((stop - start, *mask.shape), dtype=parameter.dtype)
             for row, draw in zip(keep, range(start, stop)):
                 seed = derive_seed(self._seed, Purpose.POSTERIOR, site, draw)
-                row.bernoulli_(1 - p, generator=generator(seed))
-            masks[name] = keep.to(parameter.device)
-        return masks
+                row.bernoulli_(1 - mask.p, generator=generator(seed))
+            yield mask, keep.to(parameter.device)
+
+    def _draw(self, start: int, stop: int) -> dict[str, Tensor]:
+        drawn = {}
+        for mask, keep in self.masks(start, stop):
+            if mask.weight:
+                weight = self.module.get_parameter(mask.weight).detach()
+                keep = weight * (keep / (1 - mask.p))[:, None, :]
+            drawn[mask.tensor] = keep
+        return drawn
 
     def shell(self) -> nn.Module:
         shell = private_copy(self.module)
-        drive(shell, FixedMasks())
+        drive(shell, FixedMasks({(m.layer, m.call) for m in self._masks if m.weight}))
         shell.register_forward_pre_hook(restart_calls)
-        for name in self._masks:
-            layer, _, buffer = name.rpartition(".")
-            shell.get_submodule(layer).register_buffer(buffer, torch.empty(0))
+        for mask in self._masks:
+            if not mask.weight:
+                layer = shell.get_submodule(mask.layer)
+                layer.register_buffer(f"mask_{mask.call}", torch.empty(0))
         return shell
 
     def to(self, device: torch.device) -> Draws:

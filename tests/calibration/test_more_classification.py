@@ -29,7 +29,8 @@ from skuq.calibration import (
     fit_temperature,
     fit_vector_scaling,
 )
-from skuq.calibration._temperature import check_logits, loss_at, search_temperature
+from skuq.calibration._logits import check_logits
+from skuq.calibration._temperature import loss_at, search_temperature
 from skuq.calibration._vector import _loss_and_gradient
 from skuq.metrics import expected_calibration_error
 from skuq.posteriors import MCDropout, PointEstimate

@@ -3,11 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 
 from skuq.calibration import fit_temperature
-from skuq.calibration._temperature import _slope, check_logits, loss_at
+from skuq.calibration._logits import _BLOCK_NUMBERS, Logits, check_logits
+from skuq.calibration._temperature import (
+    _LARGEST_EXPONENT,
+    _cumulants,
+    _slope,
+    loss_at,
+    search_temperature,
+)
 
 
 def planted(temperature, n=20_000, n_draws=0, seed=0):
@@ -57,6 +65,74 @@ def test_slope_is_the_derivative_of_the_loss():
     assert second == pytest.approx((losses[2] - 2 * losses[1] + losses[0]) / h**2, rel=1e-3)
 
 
+@pytest.mark.parametrize(("beta", "digits"), [(0.7, 1e-6), (20.0, 1e-6), (300.0, 0.05)])
+def test_each_derivative_is_that_of_the_one_before(beta, digits):
+    """At 300 exponentials are shifted, lest they overflow, and the fifth derivative cancels."""
+    logits, y = planted(2.5 / beta, n=50)
+    logits[0, y[0]] -= 2.5
+    arrays = tensors(logits, y)
+    assert (arrays.span * beta > _LARGEST_EXPONENT) == (beta == 300)
+    h = 1e-5 * beta
+    below, here, above = (_cumulants(arrays, beta + d).numpy() for d in (-h, 0, h))
+    assert here[1:] == pytest.approx((above - below)[:-1] / (2 * h), rel=digits)
+
+
+@pytest.mark.parametrize(("n", "k", "weighted"), [(30_000, 2, True), (30_000, 10, False),
+                                                  (4_000, 100, True)])  # fmt: skip
+def test_excess_loss_of_float32_logits(n, k, weighted):
+    """Against the root that a bisection of plain float64 finds."""
+    random = np.random.default_rng(k)
+    z = 2 * random.normal(size=(n, k))
+    y = (z + random.gumbel(size=(n, k))).argmax(1)
+    logits = (2.5 * z).astype(np.float32)
+    weight = random.integers(0, 3, n) if weighted else np.ones(n)
+    wide = logits.astype(float) - logits[np.arange(n), y].astype(float)[:, None]
+
+    def loss(beta):
+        return np.average(logsumexp(beta * wide, axis=1), weights=weight)
+
+    def slope(beta):
+        return np.average((softmax(beta * wide, axis=1) * wide).sum(1), weights=weight)
+
+    fitted = search_temperature(check_logits(logits, y, weight))
+    beta = 1 / fitted.temperature
+    best = brentq(slope, 0.1, 10, xtol=1e-15)
+    assert abs(slope(beta)) <= 1.1e-10
+    assert loss(beta) - loss(best) <= 1e-12
+    assert fitted.n_iter <= 2
+
+
+def test_order_of_rows_and_classes_that_never_happen():
+    logits, y = planted(2.0)
+    expected = fit_temperature(logits, y)
+    order = np.random.default_rng(0).permutation(len(y))
+    assert fit_temperature(logits[order], y[order]) == pytest.approx(expected, rel=1e-9)
+    never = np.full((len(y), 1), -1e5)  # e^600 could overflow: another way, the same sum
+    assert fit_temperature(np.hstack([logits, never]), y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_passes_are_in_blocks(n_draws):
+    logits = check_logits(torch.zeros(n_draws, 100_000, 10), torch.arange(100_000) % 10, None)
+    blocks = list(logits.blocks())
+    assert max(draws.numel() for draws, _, _ in blocks) <= _BLOCK_NUMBERS["cpu"]
+    assert torch.equal(torch.cat([y for _, y, _ in blocks]), logits.labels)
+
+
+def test_a_step_asks_the_device_for_nothing():
+    """On the meta device there are no numbers: whoever asked for one would fail."""
+    n = 3 * _BLOCK_NUMBERS["gpu"] // 10
+    logits = Logits(
+        torch.empty(1, n, 10, device="meta"),
+        torch.empty(n, dtype=torch.long, device="meta"),
+        torch.empty(n, dtype=torch.float64, device="meta"),
+        span=10.0,
+    )
+    assert len(list(logits.blocks())) == 3 + (n % logits.rows_at_once > 0)
+    for beta in (1.0, 1000.0):
+        assert _cumulants(logits, beta).device.type == "meta"
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.filterwarnings("ignore:the temperature is at its bound")
 def test_never_worse_than_one_and_as_good_as_a_fine_grid(seed):
@@ -89,7 +165,7 @@ def test_shifts_blocks_and_kinds_of_arrays(monkeypatch):
     assert fit_temperature(logits + shift, y) == pytest.approx(expected)
     assert fit_temperature(torch.tensor(logits), torch.tensor(y)) == expected
     assert fit_temperature(logits.astype(np.float32), y.astype(np.int8)) == pytest.approx(expected)
-    monkeypatch.setattr("skuq.calibration._temperature._BLOCK_NUMBERS", 100)
+    monkeypatch.setitem(_BLOCK_NUMBERS, "cpu", 100)
     assert fit_temperature(logits, y) == pytest.approx(expected)
 
 

@@ -1,5 +1,7 @@
 """Expected calibration error: by hand, at the edges, in any order."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,6 +27,11 @@ OPTIONS = [
     for norm in ("l1", "l2", "max")
     for kind in ("top-label", "classwise", "binary")
 ]
+
+
+def sample_of_three():
+    random = np.random.default_rng(3)
+    return np.arange(60) % 3, random.dirichlet(np.ones(3), 60)
 
 
 def by_hand(confidence, hit, n_bins):
@@ -86,6 +93,62 @@ def test_bounds_order_weights_and_norms(case, seed):
     assert coarse <= fine + 1e-12  # nested bins
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o.values()))
+def test_blocks_and_kinds_of_arrays(options, monkeypatch):
+    random = np.random.default_rng(0)
+    k = 2 if options["kind"] == "binary" else 5
+    proba = random.dirichlet(np.full(k, 0.5), 333).astype(np.float32)
+    y, weight = random.integers(0, k, 333), random.integers(0, 2, 333)
+    weight[60:120] = 0  # whole blocks of nothing
+    expected = ece(y, proba.astype(float), **options)
+    weighted = ece(y, proba.astype(float), sample_weight=weight, **options)
+    monkeypatch.setattr("skuq.metrics._checks._BLOCK_NUMBERS", 100)
+    fixed = proba.copy()
+    fixed.flags.writeable = False
+    for same in (proba, fixed, np.asfortranarray(proba), proba[::-1].copy()[::-1], proba.tolist()):
+        assert ece(y, same, **options) == pytest.approx(expected, abs=1e-9)
+        value = ece(y, same, sample_weight=weight, **options)
+        assert value == pytest.approx(weighted, abs=1e-9)
+
+
+def test_memory_is_that_of_blocks():
+    random = np.random.default_rng(0)
+    proba = random.dirichlet(np.ones(10), 400_000).astype(np.float32)
+    y = random.integers(0, 10, 400_000)
+    tracemalloc.start()
+    ece(y, proba)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < proba.nbytes / 4
+
+
+def test_of_classes_that_tie_the_first_is_the_prediction():
+    proba = [[0.4, 0.4, 0.2], [0.1, 0.45, 0.45]]
+    labels = [0, 1, 2]
+    assert ece([0, 1], proba, labels=labels, norm="max") == pytest.approx(0.6)
+    assert ece([1, 2], proba, labels=labels, norm="max") == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([np.nan, 0.5], "NaN"),
+        ([np.inf, 0.5], "infinity"),
+        ([-0.5, 1.5], r"from -0.5 to 1.5"),
+        ([0.5, 0.6], "sum to 1"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_bad_row_of_many_blocks(bad, message, dtype, monkeypatch):
+    monkeypatch.setattr("skuq.metrics._checks._BLOCK_NUMBERS", 10)
+    proba = np.full((100, 2), 0.5, dtype)
+    proba[50] = 0.50004, 0.50004  # near enough to 1
+    proba[77] = bad
+    for weight in (None, np.arange(100) != 77):  # rows of no weight are checked, too
+        with pytest.raises(ValueError, match=message):
+            ece(np.arange(100) % 2, proba, sample_weight=weight)
+
+
 def test_confidence_zero_and_one_and_edges_are_in_a_bin():
     confidence = np.array([0.0, 1.0, *np.linspace(0, 1, 16), 0.1 + 0.2, 0.7])
     hit = np.ones_like(confidence)
@@ -138,6 +201,26 @@ def test_classwise_is_the_mean_over_classes():
 def test_labels_of_any_kind(labels):
     y, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.2, 0.9])
     assert ece(np.array(labels)[y], p) == ece(y, p)
+
+
+@pytest.mark.parametrize(
+    "values", [[0, 1, 2], [3, 4, 5], [-1, 0, 1], [0, 1, 3], [2, 4, 9]], ids=str
+)
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64, float, object])
+def test_integers_with_and_without_gaps(values, dtype):
+    if dtype is np.uint64 and values[0] < 0:
+        values = [2**64 - 4, 2**64 - 3, 2**64 - 2]
+    y, proba = sample_of_three()
+    known = np.array(values, dtype=dtype)
+    assert ece(known[y], proba) == ece(y, proba)
+    assert ece(known[y], proba, labels=known) == ece(y, proba)
+    few = y != 1
+    expected = ece(y[few], proba[few], labels=[0, 1, 2])
+    assert ece(known[y[few]], proba[few], labels=known) == expected
+    with pytest.raises(ValueError, match="pass labels="):
+        ece(known[y[few]], proba[few])
+    with pytest.raises(ValueError, match="not among"):
+        ece(known[y], proba, labels=np.array([*values[:2], values[2] + 1], dtype=dtype))
 
 
 def test_one_class_of_zero_and_one():

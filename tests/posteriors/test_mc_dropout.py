@@ -124,6 +124,64 @@ def test_masks_too_large_to_keep_are_drawn_again(monkeypatch):
     assert again._engine.draws._cache is None
 
 
+class Readers(nn.Module):
+    """Dropout that is read by one linear layer, by two, by one and a sum, by one that is called
+    twice, and by one whose weight is tied."""
+
+    def __init__(self, n_features, n_outputs, kind="one"):
+        super().__init__()
+        self.kind = kind
+        self.first = nn.Linear(n_features, 6)
+        self.dropout = nn.AlphaDropout(0.4) if kind == "alpha" else nn.Dropout(0.4)
+        self.inner, self.other = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.last = nn.Linear(6, n_outputs)
+        if kind == "tied":
+            self.other.weight = self.inner.weight
+
+    def forward(self, x):
+        h = self.dropout(torch.tanh(self.first(x)))
+        if self.kind == "sequence":
+            h = self.dropout(h[:, None].repeat(1, 2, 1))
+            return self.last(self.inner(h).mean(1))
+        out = self.inner(h)
+        if self.kind in ("two", "tied"):
+            out = out + self.other(h)
+        if self.kind == "sum":
+            out = out + h
+        if self.kind == "detached":
+            out = out + h.detach().argmax(1, keepdim=True)
+        if self.kind == "twice":
+            out = self.inner(torch.tanh(out))
+        return self.last(torch.tanh(out))
+
+
+@pytest.mark.parametrize(
+    "kind", ["one", "two", "tied", "sum", "detached", "twice", "alpha", "sequence"]
+)
+def test_masks_in_weights(kind):
+    """Only where a linear layer alone reads what dropout returns; and the numbers are the same."""
+    classifier = fit(Readers, module__kind=kind, precision="float64")
+    draws = classifier._engine.draws
+    drawn = draws.tensors(0, 20)
+    folded = {"one": ["inner.weight"], "sequence": []}.get(kind, [])
+    assert [name for name in drawn if name.endswith("weight")] == folded
+    actual = classifier.draws(torch.as_tensor(X)).numpy()
+    module, masks = classifier.module_, list(draws.masks(0, 20))
+    for m in range(20):
+        calls = iter([mask[m] for _, mask in masks])
+        with driven(module, lambda layer, x, calls=calls: apply_mask(layer, x, next(calls))):
+            expected = module(torch.as_tensor(X)).detach()
+        np.testing.assert_allclose(actual[m], expected, rtol=0, atol=1e-12)
+
+
+def test_large_weights_are_not_masked_for_each_draw(monkeypatch):
+    expected = fit(Readers, precision="float64").predict_proba(X)
+    monkeypatch.setattr("skuq.posteriors._mc_dropout._WEIGHT_BYTES", 100)
+    classifier = fit(Readers, precision="float64")
+    assert list(classifier._engine.draws.tensors(0, 20)) == ["dropout.mask_0"]
+    np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:Transformer draws random:UserWarning")
 def test_a_transformer_is_uncertain():
     """In eval mode under no_grad torch's fused path would never call its dropouts."""

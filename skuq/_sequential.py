@@ -1,0 +1,60 @@
+"""Layers one after another, without a copy where nobody can see that there is none."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import nn
+
+__all__ = ["share_memory_of_activations"]
+
+_FRESH = (  # layers whose output is a new tensor
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+)
+
+
+class _Sequential:
+    """Mixed in before a container: a ReLU after a layer that makes a new tensor works in place.
+
+    Only in the forward of the container: who calls the layers one by one gets what they return.
+    Not where there is a gradient: its way back through views changed in place is long.
+    """
+
+    def forward(self: Any, x: Any) -> Any:
+        before: nn.Module | None = None
+        for layer in self:
+            plain = _is_plain(before) and not _has_hooks(layer)
+            if type(layer) is nn.ReLU and plain and not x.requires_grad:
+                x = x.relu_()
+            else:
+                x = layer(x)
+            before = layer
+        return x
+
+
+def _is_plain(layer: nn.Module | None) -> bool:
+    return isinstance(layer, _FRESH) and not _has_hooks(layer)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+
+
+def share_memory_of_activations(module: nn.Module) -> None:
+    """Let the containers of a private copy of a module work in place."""
+    for container in module.modules():
+        kind: Any = type(container)
+        if kind.forward is nn.Sequential.forward:
+            container.__class__ = _in_order(kind)
+
+
+@functools.cache
+def _in_order(original: Any) -> Any:
+    return type(original.__name__, (_Sequential, original), {})

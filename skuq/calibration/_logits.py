@@ -1,0 +1,128 @@
+"""Logits with their labels and weights: checked, and taken in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Logits", "check_logits", "label_columns"]
+
+_BLOCK_NUMBERS = {"cpu": 2**17, "gpu": 2**22}  # logits that a pass holds in float64 at a time
+
+
+class Logits(NamedTuple):
+    """Checked logits with their labels and weights, on one device."""
+
+    draws: Tensor  # (n_draws, n_samples, n_classes), of any floating type
+    labels: Tensor  # (n_samples,) of class indices
+    weight: Tensor  # (n_samples,) in float64, of sum 1
+    span: float  # the largest logit less the least
+
+    def take(self, stride: int) -> Logits:
+        """Every `stride`-th row."""
+        some = self.weight[::stride]
+        return Logits(self.draws[:, ::stride], self.labels[::stride], some / some.sum(), self.span)
+
+    @property
+    def rows_at_once(self) -> int:
+        n_draws, _, n_classes = self.draws.shape
+        numbers = _BLOCK_NUMBERS["cpu" if self.draws.device.type == "cpu" else "gpu"]
+        return min(len(self.labels), max(1, numbers // (n_draws * n_classes)))
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        step = self.rows_at_once
+        for start in range(0, len(self.labels), step):
+            rows = slice(start, start + step)
+            yield self.draws[:, rows], self.labels[rows], self.weight[rows]
+
+
+def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
+    """Checked logits, with dense outputs as one row per place."""
+    draws, labels = _as_tensor(logits), _as_tensor(y)
+    labels = labels.to(draws.device)
+    if draws.ndim == labels.ndim + 1:
+        draws = draws[None]
+    if draws.ndim != labels.ndim + 2 or 0 in draws.shape or draws.shape[2] < 2:
+        raise ValueError(
+            "logits must have shape (n_samples, n_classes) or (n_draws, n_samples, n_classes) "
+            "with at least 2 classes, and the further axes of y, which has shape "
+            f"{tuple(labels.shape)}; got {tuple(_as_tensor(logits).shape)}"
+        )
+    n_draws, n_samples, n_classes = draws.shape[:3]
+    if tuple(labels.shape) != (n_samples, *draws.shape[3:]):
+        raise ValueError(
+            f"y must have shape {(n_samples, *draws.shape[3:])} as logits do, got "
+            f"{tuple(labels.shape)}"
+        )
+    weight = _check_weight(sample_weight, labels)
+    if draws.ndim > 3:
+        draws = draws.movedim(2, -1).reshape(n_draws, -1, n_classes)
+        labels = labels.reshape(-1)
+    low, high = torch.stack(torch.aminmax(draws.detach())).tolist()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("logits contain NaN or infinity")
+    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
+        raise ValueError("y must hold indices of the classes, got fractions or NaN")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        labels = labels.long()
+    least, most = torch.stack(torch.aminmax(labels)).tolist()
+    if least < 0 or most >= n_classes:
+        raise ValueError(
+            f"y must hold indices of the classes from 0 to {n_classes - 1}, got values from "
+            f"{least} to {most}; encode labels first"
+        )
+    if least == most:
+        raise ValueError("y holds a single class: the temperature needs at least two")
+    return Logits(draws.detach(), labels.long(), weight, high - low)
+
+
+def label_columns(logits: Any, y: Any, sample_weight: Any) -> Iterator[Logits]:
+    """Of several labels: logits 0 and z of each, one after another."""
+    scores, labels = _as_tensor(logits), _as_tensor(y)
+    if labels.ndim != 2 or tuple(scores.shape[-2:]) != tuple(labels.shape):
+        raise ValueError(
+            "with multilabel=True, y must have shape (n_samples, n_labels) and logits that or "
+            f"(n_draws, n_samples, n_labels), got {tuple(labels.shape)} and {tuple(scores.shape)}"
+        )
+    for label in range(labels.shape[1]):
+        score = scores[..., label]
+        pair = torch.stack([torch.zeros_like(score), score], dim=-1)
+        try:
+            checked = check_logits(pair, labels[:, label], sample_weight)
+        except ValueError as error:
+            raise ValueError(f"label {label}: {error}") from None
+        yield checked
+
+
+def _as_tensor(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values, order="C")
+    if array.dtype.kind not in "bui" and array.dtype not in (np.float32, np.float64):
+        try:
+            array = array.astype(float)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"logits and y must be numbers, got {array.dtype}; encode labels first"
+            ) from None
+    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+
+
+def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
+    """One weight for each label, in a row, of sum 1."""
+    if sample_weight is None:
+        size = labels.numel()
+        return torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
+    if not isinstance(sample_weight, Tensor):
+        sample_weight = np.asarray(sample_weight, dtype=float, order="C")
+    weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
+    if weight.shape == labels.shape[:1]:
+        weight = weight.reshape(-1, *(1 for _ in labels.shape[1:])).expand(labels.shape)
+    valid = weight.shape == labels.shape and bool((weight >= 0).all()) and weight.sum() > 0
+    if not valid or not bool(torch.isfinite(weight).all()):
+        raise ValueError(f"sample_weight must be {len(labels)} finite numbers >= 0, not all zero")
+    return weight.reshape(-1) / weight.sum()
