@@ -19,19 +19,25 @@ __all__ = [
     "LEVELS",
     "NODES",
     "SHARES",
+    "cdf_at",
+    "crps_on",
     "device_of",
+    "discrete_crps",
     "is_discrete",
     "mixture_cdf",
     "mixture_crps",
     "mixture_log_prob",
     "mixture_quantile",
+    "nodes_of",
     "normal_mixture_crps",
 ]
 
 # Levels Φ(t) for integrals over (0, 1): the trapezoid rule in t converges geometrically there.
-NODES = torch.linspace(-8, 8, 129, dtype=torch.float64)
+LAST = 8.0
+NODES = torch.linspace(-LAST, LAST, 129, dtype=torch.float64)
 LEVELS = torch.special.ndtr(NODES).clamp(1e-15, 1 - 2e-16)
 SHARES = torch.softmax(-0.5 * NODES.square(), 0)
+_N_NODES = 256  # of all draws together
 _LATTICE = 1024  # integers that a sum visits at most
 
 
@@ -95,15 +101,58 @@ def mixture_crps(components: Distribution, y: Tensor) -> Tensor:
     if hasattr(components, "crps_of_mixture"):
         return components.crps_of_mixture(y)
     if is_discrete(components):
-        return _discrete_crps(components, y)
-    score = torch.zeros_like(y)  # 2 ∫ pinball loss dq
-    for level, share in zip(LEVELS.tolist(), SHARES.tolist()):
-        excess = y - mixture_quantile(components, level)
-        score += 2 * share * torch.maximum(level * excess, (level - 1) * excess)
-    return score
+        return discrete_crps(components, y)
+    nodes = nodes_of(components)
+    return crps_on(nodes, cdf_at(components, nodes), y, mixture_cdf(components, y))
 
 
-def _discrete_crps(components: Distribution, y: Tensor) -> Tensor:
+def nodes_of(components: Distribution) -> Tensor:
+    """Increasing points, of shape (n_nodes, ...), that lie where the components have their mass.
+
+    They are quantiles of the components, of which each gives its share at levels between those of
+    the others: no equation is solved, and where components are alike the points are dense.
+    """
+    source = getattr(components, "component_distribution", components)  # of a mixture by itself
+    n_draws = components.batch_shape[0]
+    n_levels = max(6, _N_NODES // n_draws)
+    width = 2 * LAST / n_levels
+    device = device_of(components)
+    offsets = (torch.arange(n_draws, dtype=torch.float64) + 0.5) / n_draws
+    starts = -LAST + width * offsets.reshape(-1, *(1 for _ in source.batch_shape[1:])).to(device)
+    ts = [starts + width * k for k in range(n_levels)]
+    ts = [torch.full_like(starts, -LAST), *ts, torch.full_like(starts, LAST)]
+    levels = [torch.special.ndtr(t).clamp(1e-15, 1 - 2e-16).expand(source.batch_shape) for t in ts]
+    nodes = torch.stack([source.icdf(level) for level in levels])
+    if source is not components:
+        nodes = nodes.movedim(-1, 0).flatten(0, 1)
+    return nodes.flatten(0, 1).sort(0).values
+
+
+def cdf_at(components: Distribution, nodes: Tensor) -> Tensor:
+    """The mean distribution function at points of shape (n_nodes, ...)."""
+    return torch.cat([components.cdf(x[:, None]).mean(1) for x in nodes.split(16)])
+
+
+def crps_on(nodes: Tensor, below: Tensor, y: Tensor, below_y: Tensor) -> Tensor:
+    """∫ (F(x) − 1{y ≤ x})² dx by the trapezoid rule, y a node of its own.
+
+    Parameters
+    ----------
+    nodes, below : Tensor of shape (n_nodes, ...)
+        Increasing x, and F there.
+    y, below_y : Tensor of shape (...)
+        y, and F there.
+    """
+    left, right, low, high = nodes[:-1], nodes[1:], below[:-1], below[1:]
+    middle = torch.minimum(torch.maximum(y, left), right)
+    at = torch.where(y <= left, low, torch.where(y >= right, high, below_y))
+    before = (middle - left) * (low.square() + at.square())
+    after = (right - middle) * ((1 - at).square() + (1 - high).square())
+    outside = (nodes[0] - y).clamp(min=0) + (y - nodes[-1]).clamp(min=0)
+    return (before + after).sum(0) / 2 + outside
+
+
+def discrete_crps(components: Distribution, y: Tensor) -> Tensor:
     """Σ_k (F(k) − 1{y ≤ k})² over the integers, exactly where they are not too many.
 
     Else every h-th of them counts for h, with the ends of the sums on both sides of y halved: the
