@@ -23,6 +23,7 @@ from benchmarks.models import (
 )
 from skuq._engine import _REDUCED_BYTES
 from skuq._predict import class_uncertainty
+from skuq._softmax import mean_of_draws
 from skuq.likelihoods import Categorical
 
 # ---------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def skuq_reduction(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
     predictive = Categorical().predictive
     for rows, block in engine_blocks(logits):
         draws = predictive(block)
-        mean[rows] = draws.probs.mean(0)
+        mean[rows] = mean_of_draws(draws.probs)
         parts = [part for m in DECOMPOSED for part in class_uncertainty("all", m)(draws)]
         parts += [class_uncertainty("total", m)(draws) for m in TOTALS]
         measures[:, rows] = torch.stack(parts)

@@ -113,6 +113,8 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
             with torch.enable_grad(), PrivateGlobals(0):
                 output = call(shell, x, layout)
                 output.square().sum().backward()
+                # What training does besides is random: it only has to run.
+                call(copy.deepcopy(module).train(), x, layout).square().sum().backward()
         except RuntimeError:
             return numerics
         gradients = [p.grad for p in shell.parameters() if p.grad is not None]

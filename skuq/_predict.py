@@ -22,7 +22,7 @@ from torch.distributions import Categorical, Distribution
 
 from skuq._mixture import mixture_quantile
 from skuq._sklearn_compat import _num_samples
-from skuq._softmax import log_mean
+from skuq._softmax import log_mean, mean_of_draws
 from skuq.uncertainty import DECOMPOSITIONS, TOTALS, Uncertainty, _moments
 
 __all__ = [
@@ -77,7 +77,7 @@ def class_uncertainty(
             f"measure={measure!r} does not decompose: it has kind='total' alone, got "
             f"kind={kind!r}; use measure='entropy' or 'variance'"
         )
-    return lambda predictive: TOTALS[measure](_probabilities(predictive)[0])
+    return lambda predictive: TOTALS[measure](predictive.probs.movedim(-1, 2))
 
 
 def _probabilities(predictive: Categorical) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ class ClassifierPredictions(Predictions):
         """
 
         def reduction(predictive: Categorical) -> tuple[Tensor, ...]:
-            proba = predictive.probs.mean(0)
+            proba = mean_of_draws(predictive.probs)
             parts = class_uncertainty("all")(predictive) if return_uncertainty else ()
             return (proba[..., 1] if self._multilabel else proba, *parts)
 
@@ -269,11 +269,13 @@ class RegressorPredictions(Predictions):
         ndarray of the shape of y, or two of them: mean and standard deviation in y's units
         """
         if not return_std:
-            return self._like_target(self._reduce(X, lambda predictive: predictive.mean.mean(0)))
+            return self._like_target(
+                self._reduce(X, lambda predictive: mean_of_draws(predictive.mean))
+            )
 
         def reduction(predictive: Distribution) -> tuple[Tensor, Tensor]:
             total = _moments(predictive.mean, predictive.variance).total
-            return predictive.mean.mean(0), total.sqrt()
+            return mean_of_draws(predictive.mean), total.sqrt()
 
         mean, std = self._reduce(X, reduction)
         return self._like_target(mean), self._like_target(std)

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from skuq._layers import DrawnLinear
+
 __all__ = ["share_memory_of_activations"]
 
 _FRESH = (  # layers whose output is a new tensor
@@ -17,6 +19,7 @@ _FRESH = (  # layers whose output is a new tensor
     nn.BatchNorm1d,
     nn.BatchNorm2d,
     nn.BatchNorm3d,
+    DrawnLinear,
 )
 
 
@@ -39,8 +42,10 @@ class _Sequential:
         return x
 
 
-def _is_plain(layer: nn.Module | None) -> bool:
-    return isinstance(layer, _FRESH) and not _has_hooks(layer)
+def _is_plain(layer: Any) -> bool:
+    """Whether it does what torch's own layer does: a forward of a user's may return its input."""
+    own = any(getattr(type(layer), "forward", None) is kind.forward for kind in _FRESH)
+    return own and not _has_hooks(layer)
 
 
 def _has_hooks(layer: nn.Module) -> bool:

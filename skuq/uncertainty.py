@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._softmax import mean_of_draws
+
 __all__ = [
     "Uncertainty",
     "entropy",
@@ -188,7 +190,7 @@ def expected_entropy(draws: Any) -> Any:
     -------
     array or Tensor of shape (n_samples, ...), in nats
     """
-    return _entropy(draws, _log(draws), 2).mean(0)
+    return mean_of_draws(_entropy(draws, _log(draws), 2))
 
 
 @_of_probabilities(3, "draws")
@@ -240,8 +242,8 @@ def entropy_decomposition(draws: Any) -> Any:
 
 
 def _decompose_entropy(draws: Tensor, log_draws: Tensor) -> Uncertainty:
-    mean = draws.mean(0)
-    aleatoric = _entropy(draws, log_draws, 2).mean(0)
+    mean = mean_of_draws(draws)
+    aleatoric = mean_of_draws(_entropy(draws, log_draws, 2))
     # Of one draw the logarithm is known, and its epistemic part exactly zero.
     log_mean = log_draws[0] if len(draws) == 1 else _log(mean)
     epistemic = (_entropy(mean, log_mean, 1) - aleatoric).clamp(min=0)
@@ -260,14 +262,14 @@ def variance_decomposition(draws: Any) -> Any:
     -------
     Uncertainty of arrays or Tensors of shape (n_samples, ...): total between 0 and 1 − 1/n_classes
     """
-    aleatoric = (draws * (1 - draws)).sum(2).mean(0)
+    aleatoric = mean_of_draws((draws * (1 - draws)).sum(2))
     epistemic = _variance(draws).sum(1)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 
 def _variance(draws: Tensor) -> Tensor:
     """Over the draws, in two passes (torch's own takes one, and several times as long)."""
-    return (draws - draws.mean(0)).square().mean(0)
+    return mean_of_draws((draws - mean_of_draws(draws)).square())
 
 
 @_of_probabilities(3, "draws")
@@ -282,12 +284,9 @@ def variation_ratio(draws: Any) -> Any:
     -------
     array or Tensor of shape (n_samples, ...): between 0 and 1 − 1/min(n_draws, n_classes)
     """
-    classes = torch.arange(draws.shape[2], device=draws.device)
-    classes = classes.reshape(-1, *(1 for _ in draws.shape[3:]))
-    # In a loop over draws: a one-hot of all draws would be as large as the draws themselves.
+    winners = draws.max(2).indices.movedim(0, 1)
     votes = torch.zeros(draws.shape[1:], dtype=draws.dtype, device=draws.device)
-    for draw in draws:
-        votes += draw.max(1, keepdim=True).indices == classes
+    votes.scatter_add_(1, winners, torch.ones_like(winners, dtype=draws.dtype))
     return 1 - votes.amax(1) / len(draws)
 
 
@@ -332,7 +331,7 @@ def moment_decomposition(mean: Any, variance: Any) -> Any:
 
 
 def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
-    aleatoric = variance.mean(0)
+    aleatoric = mean_of_draws(variance)
     epistemic = _variance(mean)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
@@ -342,7 +341,7 @@ def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
 
 
 def _of_mean(measure: Callable) -> Callable[[Tensor], Tensor]:
-    return lambda draws: _bare(measure)(draws.mean(0))
+    return lambda draws: _bare(measure)(mean_of_draws(draws))
 
 
 # What `predict_uncertainty(measure=...)` of a classifier offers, on unchecked draws (and, where

@@ -307,6 +307,11 @@ class Viewing(networks.ConvNet):
         return self.head(features.view(len(x), -1))
 
 
+class ViewingInTraining(Viewing):
+    def forward(self, x):
+        return super().forward(x) if self.training else networks.ConvNet.forward(self, x)
+
+
 @pytest.mark.parametrize(
     ("module", "shape", "precision", "last"),
     [
@@ -314,6 +319,7 @@ class Viewing(networks.ConvNet):
         (networks.EarlyConvNet, (1, 8, 8), "float32", True),
         (networks.ConvNet, (1, 8, 8), "float64", False),
         (Viewing, (1, 8, 8), "float32", False),
+        (ViewingInTraining, (1, 8, 8), "float32", False),
         (networks.ResidualNet, (10,), "float32", False),
     ],
 )

@@ -50,6 +50,21 @@ def test_what_a_hook_or_a_caller_of_single_layers_keeps_does_not_change():
         assert torch.equal(before, after)
 
 
+class Passing(nn.Linear):
+    """A layer of a user's, which returns what it got."""
+
+    def forward(self, x):
+        return x
+
+
+def test_layers_with_a_forward_of_their_own_may_return_their_input():
+    x = torch.randn(7, 5)
+    before = x.clone()
+    with torch.no_grad():
+        shared(nn.Sequential(Passing(5, 5), nn.ReLU()))(x)
+    assert torch.equal(x, before)
+
+
 class Own(nn.Sequential):
     """A container that keeps what its layers return."""
 

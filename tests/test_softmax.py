@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from skuq._softmax import Softmax, log_mean
+from skuq._softmax import Softmax, log_mean, mean_of_draws
 
 
 def logits(scale=3.0, shape=(4, 50, 6), seed=0):
@@ -40,6 +40,15 @@ def test_gradients_are_those_of_the_softmax():
         (a,) = torch.autograd.grad((ours * direction).sum(), z)
         (b,) = torch.autograd.grad((theirs * direction).sum(), z)
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 2, 1), (0, 2, 3, 1), (2, 0, 3, 1)])
+def test_mean_of_draws_keeps_the_layout(order):
+    values = logits(shape=(3, 4, 5, 6)).permute(order)
+    mean = mean_of_draws(values)
+    torch.testing.assert_close(mean, values.mean(0), rtol=1e-14, atol=1e-15)
+    by_stride = lambda t, first: sorted(range(t.ndim - first), key=lambda a: t.stride(a + first))
+    assert by_stride(mean, 0) == by_stride(values, 1)
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])

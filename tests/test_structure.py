@@ -26,8 +26,17 @@ STOREYS = [
     ["_settings"],
     ["_network"],
     ["likelihoods", "_dropout", "_random", "_parameters", "_derived"],
-    ["modules", "uncertainty", "exceptions", "_mixture", "_batches", "_bins", "_flat", "_layers"],
-    ["_distributions", "_optional", "_progress", "_sequential", "_sklearn_compat", "_softmax"],
+    [
+        "modules",
+        "uncertainty",
+        "exceptions",
+        "_mixture",
+        "_batches",
+        "_bins",
+        "_flat",
+        "_sequential",
+    ],
+    ["_layers", "_distributions", "_optional", "_progress", "_sklearn_compat", "_softmax"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 
