@@ -242,11 +242,11 @@ def entropy_decomposition(draws: Any) -> Any:
 
 
 def _decompose_entropy(draws: Tensor, log_draws: Tensor) -> Uncertainty:
-    mean = mean_of_draws(draws)
     aleatoric = mean_of_draws(_entropy(draws, log_draws, 2))
-    # Of one draw the logarithm is known, and its epistemic part exactly zero.
-    log_mean = log_draws[0] if len(draws) == 1 else _log(mean)
-    epistemic = (_entropy(mean, log_mean, 1) - aleatoric).clamp(min=0)
+    if len(draws) == 1:  # no rounding: who ranks by it must see that all are equal
+        return Uncertainty(aleatoric, aleatoric, torch.zeros_like(aleatoric))
+    mean = mean_of_draws(draws)
+    epistemic = (_entropy(mean, _log(mean), 1) - aleatoric).clamp(min=0)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 

@@ -377,3 +377,14 @@ def test_blocks_that_are_reduced_do_not_change_results(monkeypatch):
     assert np.array_equal(classifier.predict_proba(X), whole[0])
     for part, expected in zip(classifier.predict_uncertainty(X, "all"), whole[1]):
         np.testing.assert_allclose(part, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("measure", ["entropy", "variance"])
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_one_draw_has_no_epistemic_uncertainty_at_all(measure, n_classes):
+    X = np.random.default_rng(0).normal(size=(300, 10))
+    y = np.arange(300) % n_classes
+    fitted = TorchClassifier(posterior=PointEstimate(), max_epochs=3, random_state=0).fit(X, y)
+    parts = fitted.predict_uncertainty(X, "all", measure=measure)
+    assert not parts.epistemic.any()
+    assert np.array_equal(parts.total, parts.aleatoric)
