@@ -1,4 +1,4 @@
-"""The data of a training: rows that lie on the device, and batches that are slices of them."""
+"""The data of a training: rows, on the device if they fit, and batches that are slices of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches"]
+__all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "sent"]
 
 _COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
 
@@ -26,10 +26,27 @@ class Batch(tuple):
         batch.weight = weight
         return batch
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        x, target = self
+        weight = None if self.weight is None else sent(self.weight, device)
+        return Batch.of(sent(x, device), sent(target, device), weight)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same on a device; to a GPU from pinned memory, so that nobody waits."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
 
 @dataclass
 class Rows(Dataset):
-    """Rows on the device: inputs, encoded targets and weights (mean 1 over the data set)."""
+    """Inputs, encoded targets and weights (mean 1 over the data set), all on one device.
+
+    That is where the network is, or the host: of data too large for a GPU, or of an array whose
+    memory is shared.
+    """
 
     X: Tensor
     y: Tensor
@@ -45,16 +62,21 @@ class Rows(Dataset):
     __getitems__ = __getitem__
 
     def take(self, index: Any) -> Rows:
-        """The rows at these indices."""
+        """The rows at these indices, of shape (n_rows,) or (n_networks, n_rows)."""
         index = torch.as_tensor(index, device=self.X.device)
-        weight = None if self.weight is None else self.weight[index]
-        return Rows(self.X[index], self.y[index], weight)
+
+        def taken(tensor: Tensor) -> Tensor:  # several times as fast as tensor[index]
+            return tensor.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+        weight = None if self.weight is None else taken(self.weight)
+        return Rows(taken(self.X), taken(self.y), weight)
 
 
 class SlicedBatches:
     """Batches as slices of the rows, shuffled by a private generator in training.
 
-    A last batch of a single row is joined to the one before: BatchNorm needs two.
+    They lie on `device`, if one is given, else where the rows do. A last batch of a single row is
+    joined to the one before: BatchNorm needs two.
     """
 
     OPTIONS: ClassVar[set[str]] = {"batch_size", "shuffle", "drop_last"}
@@ -66,12 +88,14 @@ class SlicedBatches:
         shuffle: bool,
         generator: torch.Generator | None,
         drop_last: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self._rows = rows
         self._size = min(batch_size, len(rows)) if batch_size > 0 else len(rows)
         self._shuffle = shuffle
         self._drop_last = drop_last
         self._generator = generator
+        self._device = device
 
     def _spans(self) -> list[tuple[int, int]]:
         n = len(self._rows)
@@ -87,23 +111,57 @@ class SlicedBatches:
         return len(self._spans())
 
     def __iter__(self) -> Iterator[Batch]:
-        rows = self._rows
-        if not self._shuffle:
+        if self._device is None or self._device.type == self._rows.X.device.type:
+            return self._slices()
+        return _ahead(self._slices(), self._device)
+
+    def _slices(self) -> Iterator[Batch]:
+        rows, order = self._rows, self._order()
+        if order is None:
             for start, stop in self._spans():
-                yield rows[start:stop]
+                x, target = batch = rows[start:stop]
+                # A forward may work in place on what it is given: that is never the data.
+                yield Batch.of(x.clone(), target, batch.weight)
             return
-        order = torch.randperm(len(rows), generator=self._generator).to(rows.X.device)
-        if rows.X.numel() * rows.X.element_size() <= _COPY_BYTES:
-            shuffled = rows.take(order)
-            for start, stop in self._spans():
-                yield shuffled[start:stop]
-        else:
-            for start, stop in self._spans():
-                yield rows[order[start:stop]]
+        size = rows.X[0].numel() * rows.X.element_size() * order.numel()
+        shuffled = rows.take(order) if size <= _COPY_BYTES else None
+        axes_before = (slice(None),) * (order.ndim - 1)
+        for start, stop in self._spans():
+            if shuffled is None:
+                yield rows.take(order[..., start:stop])[:]
+            else:
+                yield shuffled[(*axes_before, slice(start, stop))]
+
+    def _order(self) -> Tensor | None:
+        """The indices of the rows in this epoch; None: as they are."""
+        if not self._shuffle:
+            return None
+        return torch.randperm(len(self._rows), generator=self._generator)
+
+
+def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches on another device; to a GPU, each is on its way while the one before is worked on."""
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    copying, working = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    before = None
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            after = batch.to(device)
+        if before is not None:
+            yield before
+        working.wait_stream(copying)
+        for tensor in (*after, after.weight):
+            if tensor is not None:
+                tensor.record_stream(working)  # its memory is not given away before it is read
+        before = after
+    if before is not None:
+        yield before
 
 
 class StackedBatches(SlicedBatches):
-    """Batches of several networks at once, each with its own order: (x, target, weight), of shape
+    """Batches of several networks at once, each with its own order: tensors of shape
     (n_networks, n_rows, ...).
 
     Attributes
@@ -115,28 +173,12 @@ class StackedBatches(SlicedBatches):
     indices: Tensor | None = None
 
     def __init__(
-        self,
-        rows: Rows,
-        batch_size: int,
-        shuffle: bool,
-        generators: Sequence[torch.Generator],
-        drop_last: bool = False,
+        self, rows: Rows, *, generators: Sequence[torch.Generator], **options: Any
     ) -> None:
-        super().__init__(rows, batch_size, shuffle, None, drop_last)
+        super().__init__(rows, generator=None, **options)
         self._generators = generators
 
-    def __iter__(self) -> Iterator[Any]:
-        rows, order = self._rows, self._orders().to(self._rows.X.device)
-        size = rows.X.numel() * rows.X.element_size() * len(self._generators)
-        shuffled = rows.take(order) if size <= _COPY_BYTES else None
-        for start, stop in self._spans():
-            if shuffled is None:
-                batch = rows[order[:, start:stop]]
-            else:
-                batch = shuffled[:, start:stop]
-            yield (*batch, batch.weight)
-
-    def _orders(self) -> Tensor:
+    def _order(self) -> Tensor:
         n_rows = len(self._rows)
         if self._shuffle:
             order = torch.stack([torch.randperm(n_rows, generator=g) for g in self._generators])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,32 @@ def rows_that_count(
 def rows_on_device(
     X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
 ) -> Rows:
+    """Rows on the device; on the host, where they would fill more than half of what is free there.
+
+    On the host, X is not copied: nothing writes to the memory that it shares.
+    """
+    device = numerics.device if _fits(X, numerics) else torch.device("cpu")
+
     def tensor(values: np.ndarray) -> Tensor:
         dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-        return torch.tensor(values, dtype=dtype, device=numerics.device)
+        return torch.tensor(values, dtype=dtype, device=device)
 
-    return Rows(tensor(X), tensor(target), None if weight is None else tensor(weight))
+    rows = _shared(X).to(device, numerics.dtype)
+    return Rows(rows, tensor(target), None if weight is None else tensor(weight))
+
+
+def _fits(X: np.ndarray, numerics: Numerics) -> bool:
+    if numerics.device.type != "cuda":
+        return True
+    return X.size * numerics.dtype.itemsize <= torch.cuda.mem_get_info(numerics.device)[0] // 2
+
+
+def _shared(X: np.ndarray) -> Tensor:
+    """A tensor with the memory of X, which may be read-only."""
+    X = np.ascontiguousarray(X)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(X)
 
 
 def train_valid_indices(

@@ -30,6 +30,7 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from skuq._batches import sent
 from skuq._layers import DrawnLinear
 from skuq._network import Numerics, call, explained, first_rows, private_copy
 from skuq._progress import bar
@@ -295,7 +296,7 @@ class Engine:
             chunk = np.ascontiguousarray(X[start : start + self.n_rows])
             rows = _padded(torch.tensor(chunk, dtype=self.numerics.dtype), self.n_rows)
             with explained(type(self.draws.module).__name__, rows):
-                output = outputs(_sent(rows, device)).to(reduce_on).mT
+                output = outputs(sent(rows, device)).to(reduce_on).mT
             for first in range(0, len(chunk), step):
                 block = output[..., first : first + step]
                 wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
@@ -324,13 +325,6 @@ class Engine:
 def _padded(rows: Tensor, n_rows: int) -> Tensor:
     missing = n_rows - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
-
-
-def _sent(rows: Tensor, device: torch.device) -> Tensor:
-    """On the device; to a GPU from pinned memory, so that nobody waits."""
-    if device.type != "cuda":
-        return rows.to(device)
-    return rows.pin_memory().to(device, non_blocking=True)
 
 
 class _Reduced:

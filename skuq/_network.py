@@ -178,8 +178,15 @@ class _Touched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def own_copy(module: nn.Module, x: Tensor) -> nn.Module:
+def own_copy(module: nn.Module, x: Tensor, *, like_others: bool = False) -> nn.Module:
     """A copy that shares nothing with a module that a user may hold, lazy layers in shape.
+
+    Parameters
+    ----------
+    module : nn.Module
+    x : Tensor of shape (n_rows, ...)
+    like_others : bool, default=False
+        Whether a module of the same making was tried before: this one is only copied then.
 
     Raises
     ------
@@ -187,7 +194,10 @@ def own_copy(module: nn.Module, x: Tensor) -> nn.Module:
         If the forward of the copy uses the original: a closure over ``self`` is not copied.
     """
     name, copied = type(module).__name__, copy.deepcopy(module).eval()
-    given = [t for t in (*module.parameters(), *module.buffers()) if not is_lazy(t)]
+    tensors = [*module.parameters(), *module.buffers()]
+    given = [t for t in tensors if not is_lazy(t)]
+    if like_others and len(given) == len(tensors):
+        return copied
     floating = next((t for t in given if t.is_floating_point()), torch.empty(0))
     rows = x.to(floating.device, floating.dtype)
     with torch.no_grad(), _Touched(given) as touched, explained(name, rows):

@@ -68,7 +68,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.trained: list[Trained] = []
-        self.sample: Tensor = first_rows(self.train_rows.X, 3)
+        self.sample: Tensor = first_rows(self.train_rows.X, 3).to(self.numerics.device)
         self._first = self._build(0)
         self.report: Report = inspect_network(
             self._first, self.sample, self.likelihood, self.numerics
@@ -138,7 +138,7 @@ class Problem:
                 built = build(
                     self.factory, self.module_parameters, n_features, self.likelihood.n_outputs_
                 )
-                module = own_copy(built, self.sample)
+                module = own_copy(built, self.sample, like_others=network > 0)
         return module.to(self.numerics.device, self.numerics.dtype)
 
     def _train_group(self, group: list[int], bootstrap: bool) -> list[Trained]:

@@ -28,7 +28,7 @@ class Settings:
     patience: int | None  # epochs without improvement before early stopping; None: never
     callbacks: Any
     verbose: int
-    compile: bool
+    compile: bool | str  # the mode of torch.compile
     numerics: Numerics
     net_options: dict[str, Any]  # optimizer__*, callbacks__*
     train_options: dict[str, Any]  # iterator_train__*, without the prefix
@@ -73,7 +73,7 @@ def check_trained(module: nn.Module, train: Rows, settings: Settings) -> None:
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 setattr(layer, name, value.detach())
     with torch.no_grad():
-        call(module, first_rows(train.X, 2), settings.numerics)
+        call(module, first_rows(train.X, 2).to(settings.numerics.device), settings.numerics)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not bool(torch.isfinite(tensor).all()):
             raise DivergedError(

@@ -1,5 +1,6 @@
 """The one place that imports what scikit-learn does not promise to keep."""
 
+import sys
 from typing import Any
 
 from sklearn.model_selection._search import BaseSearchCV
@@ -18,6 +19,13 @@ except ImportError:  # before scikit-learn 1.9
         return method
 
 
+def is_transformed_target_regressor(estimator: Any) -> bool:
+    """Without importing sklearn.compose, and with it every linear model: where there is such an
+    estimator, it is imported."""
+    compose = sys.modules.get("sklearn.compose")
+    return compose is not None and isinstance(estimator, compose.TransformedTargetRegressor)
+
+
 __all__ = [
     "BaseSearchCV",
     "CallbackSupportMixin",
@@ -26,6 +34,7 @@ __all__ = [
     "_check_sample_weight",
     "_num_samples",
     "_safe_indexing",
+    "is_transformed_target_regressor",
     "validate_parameter_constraints",
     "with_callbacks",
 ]

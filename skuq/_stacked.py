@@ -154,17 +154,18 @@ def _named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vectorized: bool) -> bool:
     """Whether a stack has the outputs, gradients and buffers of its networks, in training."""
-    rows = first_rows(x, len(networks) * _TRIED_ROWS).unflatten(0, (len(networks), _TRIED_ROWS))
+    rows = first_rows(x, len(networks) * _TRIED_ROWS).to(numerics.device)
+    rows = rows.unflatten(0, (len(networks), _TRIED_ROWS))
     alone = [copy.deepcopy(network).train() for network in networks]
     for network in alone:
         drive(network, Recorder())
-    expected = torch.stack([call(n, r, numerics) for n, r in zip(alone, rows)])
-    direction = torch.linspace(0.5, 1.5, expected.numel(), device=x.device).view_as(expected)
+    expected = torch.stack([call(n, r.clone(), numerics) for n, r in zip(alone, rows)])
+    direction = torch.linspace(0.5, 1.5, expected.numel(), device=rows.device).view_as(expected)
     try:
         stack = Stack(networks, numerics, vectorized)
         stack.train(True)
         drive(stack.module, Recorder())
-        output = stack(rows)
+        output = stack(rows.clone())  # a forward may work in place on what it is given
         if output.shape != expected.shape:
             return False
         (output * direction).sum().backward()
@@ -256,13 +257,15 @@ def train_stack(
         If a loss or a weight becomes NaN or infinite; it names the network.
     """
     states = [network_state(root, first + k, settings) for k in range(len(networks))]
+    device = settings.numerics.device
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    batches = StackedBatches(train, **options, generators=[s["shuffling"] for s in states])
+    generators = [state["shuffling"] for state in states]
+    batches = StackedBatches(train, **options, device=device, generators=generators)
     batches.indices = indices
     watched = None
     if valid is not None:
         options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
-        watched = SlicedBatches(valid, **options, generator=states[0]["shuffling"])
+        watched = SlicedBatches(valid, **options, device=device, generator=generators[0])
     run = _Run(stack, likelihood, settings, make_optimizer(stack.module, likelihood, settings))
     members = [_Member(k, task) for k, task in enumerate(tasks)]
     for member in members:
@@ -337,9 +340,10 @@ class _Run:
     def _train(self, batches: StackedBatches) -> list[float]:
         self._stack.train(True)
         losses, sizes = [], []
-        for x, target, weight in batches:
+        for batch in batches:
+            x, target = batch
             forget_gradients(self._optimizer)
-            loss = self._losses(self._likelihood.loss, x, target, weight)
+            loss = self._losses(self._likelihood.loss, x, target, batch.weight)
             loss.sum().backward()
             if not self._is_flat:
                 lay_flat(self._optimizer)
@@ -355,9 +359,9 @@ class _Run:
         losses, sizes = [], []
         n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
         for batch in batches:
-            parts = (*batch, batch.weight)
-            stacked = [None if t is None else t.expand(n, *t.shape) for t in parts]
-            losses.append(self._losses(rule, *stacked))
+            x, target = (t.expand(n, *t.shape) for t in batch)
+            weight = None if batch.weight is None else batch.weight.expand(n, len(x[0]))
+            losses.append(self._losses(rule, x.clone(), target, weight))
             sizes.append(len(batch[0]))
         return _means(losses, sizes)
 

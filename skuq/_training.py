@@ -165,7 +165,8 @@ class _Net(NeuralNet):
             options = {"batch_size": self.batch_size, **options}
         seed = self.state["shuffling"]
         if set(options) <= SlicedBatches.OPTIONS:
-            return SlicedBatches(dataset, **options, generator=seed)
+            device = self.settings.numerics.device
+            return SlicedBatches(dataset, **options, generator=seed, device=device)
         return DataLoader(dataset, **{"collate_fn": _identity, "generator": seed, **options})
 
     def run_single_epoch(
@@ -219,6 +220,7 @@ class _Net(NeuralNet):
             return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        batch = batch.to(self.settings.numerics.device)
         output = self.infer(batch[0])
         loss = self.criterion_(output, batch[1], batch.weight)
         loss.backward()
@@ -226,6 +228,7 @@ class _Net(NeuralNet):
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        batch = batch.to(self.settings.numerics.device)
         output = self.infer(batch[0])
         return {"loss": self.criterion_(output, batch[1], batch.weight), "y_pred": output}
 
@@ -290,13 +293,16 @@ def _fresh_callbacks(settings: Settings) -> Any:
     return copies
 
 
-def _optimizer_defaults(settings: Settings) -> dict[str, Any]:
-    """The fused implementation, unless the user chose one."""
+def _unless_chosen(settings: Settings) -> dict[str, Any]:
+    """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
+    options: dict[str, Any] = {}
+    if isinstance(settings.compile, str):
+        options["compile__mode"] = settings.compile
     chosen = {"foreach", "fused", "differentiable", "capturable"}
     if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
         if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
-            return {"optimizer__fused": True}
-    return {}
+            options["optimizer__fused"] = True
+    return options
 
 
 def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
@@ -308,9 +314,9 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
         max_epochs=settings.max_epochs,
         batch_size=settings.batch_size,
         device=settings.numerics.device,
-        compile=settings.compile,
+        compile=bool(settings.compile),
         settings=settings,
-        **{**_optimizer_defaults(settings), **settings.net_options, **options},
+        **{**_unless_chosen(settings), **settings.net_options, **options},
     )
 
 

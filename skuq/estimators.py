@@ -57,8 +57,10 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         "auto" is "cuda" where there is one, else "cpu".
     precision : {"float32", "float64", "bfloat16"}, default="float32"
         "bfloat16" is float32 with autocast.
-    compile : bool, default=False
-        Whether training runs through ``torch.compile``.
+    compile : bool, "reduce-overhead" or "max-autotune", default=False
+        Whether training runs through ``torch.compile``, and in which of its modes:
+        "reduce-overhead" captures CUDA graphs, for small networks on a GPU. Compiling takes seconds
+        to minutes, more than a short training.
     callbacks : list of skorch callbacks, "disable" or None, default=None
         As in skorch; copied for each network. Their parameters are ``callbacks__<name>__*``.
         Callbacks of scikit-learn 1.9 (`sklearn.callback`) go to ``set_callbacks`` instead; their
@@ -137,7 +139,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         warm_start: bool = False,
         device: Any = "auto",
         precision: str = "float32",
-        compile: bool = False,
+        compile: Any = False,
         callbacks: Any = None,
         verbose: int = 0,
         random_state: Any = None,

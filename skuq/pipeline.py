@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn import pipeline as sklearn_pipeline
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -29,7 +28,7 @@ from torch.distributions import Distribution
 from skuq._derived import Transformed, affine
 from skuq._foreign import predictions_of
 from skuq._predict import Predictions, RegressorPredictions
-from skuq._sklearn_compat import BaseSearchCV
+from skuq._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 
 __all__ = [
     "Pipeline",
@@ -120,7 +119,7 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
             estimator = estimator.best_estimator_
         elif isinstance(estimator, FrozenEstimator):
             estimator = estimator.estimator
-        elif isinstance(estimator, TransformedTargetRegressor):
+        elif is_transformed_target_regressor(estimator):
             check_is_fitted(estimator)
             transformers.append(estimator.transformer_)
             estimator = estimator.regressor_

@@ -553,9 +553,10 @@ def test_precision(precision, blobs):
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
-def test_compile(blobs):
+@pytest.mark.parametrize("mode", [True, "reduce-overhead"])
+def test_compile(blobs, mode):
     X, y = blobs
-    compiled = classifier(compile=True).fit(X, y)
+    compiled = classifier(compile=mode).fit(X, y)
     np.testing.assert_allclose(
         compiled.predict_proba(X), classifier().fit(X, y).predict_proba(X), atol=1e-4
     )

@@ -53,6 +53,31 @@ def test_batches_hold_every_row_once(n_rows, size, copy_bytes, monkeypatch):
         assert not torch.equal(*(torch.cat([y for _, y in epoch]) for epoch in epochs))
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_go_to_another_device(shuffle):
+    rows = Rows(torch.zeros(7, 3), torch.zeros(7, dtype=torch.int64), torch.ones(7))
+    generator = torch.Generator().manual_seed(0)
+    meta = torch.device("meta")
+    sent = list(SlicedBatches(rows, 3, shuffle, generator, device=meta))
+    assert [x.shape for x, _ in sent] == [(3, 3), (4, 3)]
+    assert all(t.device == meta for batch in sent for t in (*batch, batch.weight))
+
+
+@pytest.mark.parametrize("posterior", [PointEstimate(), DeepEnsemble(2)])
+def test_a_forward_in_place_never_changes_the_data(blobs, posterior):
+    class Net(networks.Plain):
+        def forward(self, x):
+            return super().forward(x.relu_())
+
+    X, y = blobs
+    X = X.astype(np.float32)  # taken without a copy
+    X.setflags(write=False)
+    before = X.copy()
+    options = {"early_stopping": True, "iterator_train__shuffle": False}
+    classifier(module=Net, **options).set_params(posterior=posterior).fit(X, y).predict(X)
+    assert np.array_equal(X, before)
+
+
 def test_drop_last():
     assert [len(y) for _, y in batches(10, 4, drop_last=True)] == [4, 4]
 

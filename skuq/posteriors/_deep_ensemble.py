@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from skuq._engine import Draws
-from skuq._network import call, private_copy
+from skuq._network import call
 from skuq._problem import Problem
 from skuq._sklearn_compat import Interval
 from skuq.posteriors._base import Posterior
@@ -82,11 +83,13 @@ class DeepEnsemble(Posterior):
 
 def _check_members(draws: Draws, networks: list[nn.Module], problem: Problem) -> None:
     """Parameters and buffers must be all that members differ in."""
+    shell = draws.shell()
     for index, network in enumerate(networks):
+        tensors = {name: t[0] for name, t in draws.tensors(index, index + 1).items()}
         with torch.no_grad():
             member, draw = (
-                call(private_copy(n), problem.sample, problem.numerics)
-                for n in (network, draws.network(index))
+                call(function, problem.sample, problem.numerics)
+                for function in (network, lambda x, t=tensors: functional_call(shell, t, (x,)))
             )
         tolerance = problem.numerics.tolerance * (1 + float(member.abs().max()))
         if not torch.allclose(member, draw, rtol=0, atol=tolerance, equal_nan=True):
