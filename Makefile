@@ -11,8 +11,9 @@ export SCIPY_ARRAY_API = 1
 demo: $(VENV)/.installed
 	$(RUN) examples/plot_digits.py
 
+# One process for each core, and in each of them one thread.
 test: $(VENV)/.installed
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/.installed
 	$(RUN) -m pytest -m slow
