@@ -32,7 +32,7 @@ from torch.utils._pytree import tree_iter
 
 from skuq._batches import sent
 from skuq._layers import DrawnLinear
-from skuq._network import Numerics, call, explained, first_rows, private_copy
+from skuq._network import Numerics, call, copied, explained, first_rows, private_copy
 from skuq._progress import bar
 
 __all__ = ["Draws", "Engine"]
@@ -79,7 +79,7 @@ class Draws:
 
     def network(self, index: int) -> nn.Module:
         """The trained network `index`, from which training may go on."""
-        network = copy.deepcopy(self.module)
+        network = copied(self.module)
         with torch.no_grad():
             for name, tensor in (*network.named_parameters(), *network.named_buffers()):
                 if name in self._tensors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from skuq._network import (
     Numerics,
     Report,
     build,
+    copied,
     first_rows,
     inspect_network,
     own_copy,
@@ -122,7 +122,7 @@ class Problem:
         """What `alone` says of a copy of a network, which may be in training."""
 
         def state() -> dict[str, Any]:
-            network = copy.deepcopy(self._first)
+            network = copied(self._first)
             network.load_state_dict(weights())
             return self.alone(Trained(network.eval(), list(history)))
 
@@ -131,7 +131,7 @@ class Problem:
     def _build(self, network: int) -> nn.Module:
         """An untrained network, or the one that training goes on from."""
         if network < len(self.resume):
-            module = copy.deepcopy(self.resume[network].module)
+            module = copied(self.resume[network].module)
         else:
             n_features = self.train_rows.X[0].numel()
             with PrivateGlobals(self.seed(Purpose.INITIALISATION, network)), torch.no_grad():
@@ -180,7 +180,7 @@ class Problem:
         )
 
     def _first_or_new(self, network: int) -> nn.Module:
-        return copy.deepcopy(self._first) if network == 0 else self._build(network)
+        return copied(self._first) if network == 0 else self._build(network)
 
     def _bootstrapped(self, network: int) -> Tensor:
         """Indices of rows drawn with replacement."""

@@ -9,7 +9,6 @@ outputs and gradients on a few rows, never by the clock.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from skuq._batches import Rows, SlicedBatches, StackedBatches
 from skuq._dropout import Recorder, apply_mask, drive, driven, dropout_layers, mask_shape
 from skuq._flat import forget_gradients, lay_flat
 from skuq._layers import STACKED
-from skuq._network import Numerics, call, first_rows
+from skuq._network import Numerics, call, copied, first_rows
 from skuq._progress import Task
 from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
 from skuq._training import make_optimizer
@@ -99,8 +98,9 @@ class Stack:
         self.vectorized = vectorized
         self.n_networks = len(networks)
         self.module = _stacked_copy(networks)
-        self._one = copy.deepcopy(networks[0])
-        if not vectorized:
+        if vectorized:
+            self._one = copied(networks[0])
+        else:
             for layer in self.module.modules():
                 layer.__class__ = STACKED.get(type(layer), type(layer))
 
@@ -116,7 +116,8 @@ class Stack:
 
     def train(self, mode: bool) -> None:
         self.module.train(mode)
-        self._one.train(mode)
+        if self.vectorized:
+            self._one.train(mode)
 
     def tensors(self) -> dict[str, Tensor]:
         return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
@@ -145,7 +146,7 @@ def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:
         if isinstance(tensor, nn.Parameter):
             stacked = nn.Parameter(stacked, requires_grad=tensor.requires_grad)
         memo[id(tensor)] = stacked
-    return copy.deepcopy(networks[0], memo)
+    return copied(networks[0], memo)
 
 
 def _named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -156,7 +157,7 @@ def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vector
     """Whether a stack has the outputs, gradients and buffers of its networks, in training."""
     rows = first_rows(x, len(networks) * _TRIED_ROWS).to(numerics.device)
     rows = rows.unflatten(0, (len(networks), _TRIED_ROWS))
-    alone = [copy.deepcopy(network).train() for network in networks]
+    alone = [copied(network).train() for network in networks]
     for network in alone:
         drive(network, Recorder())
     expected = torch.stack([call(n, r.clone(), numerics) for n, r in zip(alone, rows)])

@@ -1,0 +1,174 @@
+"""Predictions for more rows than fit into one memory, block by block, on one machine or many."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from skuq import pipeline
+from skuq._optional import import_optional
+from skuq.uncertainty import Uncertainty
+
+__all__ = ["predict_blocks"]
+
+_METHODS = (
+    "predict_uncertainty",
+    "predict",
+    "predict_proba",
+    "predict_interval",
+    "predict_quantiles",
+)
+
+
+def predict_blocks(
+    estimator: Any,
+    X: Any,
+    kind: str = "total",
+    *,
+    method: str = "predict_uncertainty",
+    block_size: int = 65_536,
+    **options: Any,
+) -> Any:
+    """What a fitted estimator says of X, one block of rows at a time.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted skuq estimator, or what `skuq.predict_uncertainty` sees through.
+    X : dask array or DataFrame, array-like of shape (n_samples, ...), or iterable of such
+        A dask collection is answered by one, lazily: the estimator travels to each worker once,
+        and a worker needs memory for one block and its answers for each of its threads. An array
+        (also a memory map, of which one block is read at a time) and an iterable of blocks are
+        answered by an iterator.
+    kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+        Of ``method="predict_uncertainty"``.
+    method : {"predict_uncertainty", "predict", "predict_proba", "predict_interval", \
+            "predict_quantiles"}, default="predict_uncertainty"
+    block_size : int, default=65536
+        Rows of a block where X is an array; a dask collection and an iterable have blocks.
+    **options
+        Further arguments of the method, such as ``measure``, ``confidence_level`` or ``q``.
+
+    Returns
+    -------
+    dask array of shape (n_samples, ...), or iterator of ndarrays of shape (n_rows, ...)
+        With ``kind="all"`` an `Uncertainty` of three dask arrays, or an iterator of `Uncertainty`.
+
+    Raises
+    ------
+    ValueError
+        For another method or block size, or rows that are parted along another axis than the first
+        and cannot be joined.
+    ImportError
+        If X is a dask collection and dask is not installed (extra ``dask``).
+
+    Notes
+    -----
+    For a dask collection, the first row is answered at once, which says of what shape answers are.
+    In a process that dask has started as a worker, torch is set to one thread for good: dask runs
+    as many tasks at a time as the worker has threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier
+    >>> from skuq.distributed import predict_blocks
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = TorchClassifier(max_epochs=2, random_state=0).fit(X, y)
+    >>> blocks = predict_blocks(classifier, X, kind="epistemic", block_size=64)
+    >>> [len(block) for block in blocks]
+    [64, 64, 22]
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    if method == "predict_uncertainty":
+        options["kind"] = kind
+    elif kind != "total":
+        raise ValueError(f"kind={kind!r} is for method='predict_uncertainty', got {method!r}")
+    if hasattr(X, "__dask_graph__"):
+        return _of_dask(estimator, X, method, options)
+    blocks = _slices(X, block_size) if hasattr(X, "shape") or isinstance(X, list) else X
+    return _in_turn(estimator, blocks, method, options)
+
+
+def _answer(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> Any:
+    asked = getattr(pipeline, method, None)  # those that scikit-learn does not forward
+    return (
+        getattr(estimator, method)(X, **options)
+        if asked is None
+        else asked(estimator, X, **options)
+    )
+
+
+def _slices(X: Any, size: int) -> Iterator[Any]:
+    rows = X.iloc if hasattr(X, "iloc") else X
+    return (rows[start : start + size] for start in range(0, len(X), size))
+
+
+def _in_turn(
+    estimator: Any, blocks: Iterable[Any], method: str, options: dict[str, Any]
+) -> Iterator[Any]:
+    return (_answer(estimator, block, method, options) for block in blocks)
+
+
+# ---------------------------------------------------------------------------------------------
+# dask
+
+
+def _of_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> Any:
+    dask = import_optional("dask", "dask", "a dask collection")
+    array = import_optional("dask.array", "dask", "a dask collection")
+    first = X.head(1, npartitions=-1) if hasattr(X, "head") else X[:1].compute()
+    sample = _as_array(_answer(estimator, first, method, options))
+    # A name of its own: the estimator is one object of the graph, sent to a worker once.
+    sent = dask.delayed(estimator, name=f"estimator-{uuid.uuid4().hex}", traverse=False)
+    ask = dask.delayed(_answer_of_block, pure=True)
+    parts, lengths = X.to_delayed(), None
+    if isinstance(X, array.Array):
+        X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+        parts, lengths = X.to_delayed().ravel(), X.chunks[0]
+    blocks = [
+        array.from_delayed(
+            ask(sent, part, method, options, sample[:0]),
+            shape=(np.nan if lengths is None else lengths[k], *sample.shape[1:]),
+            meta=sample[:0],
+        )
+        for k, part in enumerate(parts)
+    ]
+    answers = array.concatenate(blocks, allow_unknown_chunksizes=True)
+    if options.get("kind") == "all":
+        return Uncertainty(*(answers[..., k] for k in range(len(Uncertainty._fields))))
+    return answers
+
+
+def _as_array(answer: Any) -> np.ndarray:
+    return np.stack(answer, axis=-1) if isinstance(answer, Uncertainty) else np.asarray(answer)
+
+
+def _answer_of_block(
+    estimator: Any, X: Any, method: str, options: dict[str, Any], empty: np.ndarray
+) -> np.ndarray:
+    """A dask task; `empty` is the answer to no rows."""
+    _leave_threads_to_dask()
+    return _as_array(_answer(estimator, X, method, options)) if len(X) else empty
+
+
+def _leave_threads_to_dask() -> None:
+    """In a process that is nothing but a worker, one thread for torch."""
+    distributed = sys.modules.get("distributed")  # where it is not imported, this is no worker
+    if distributed is None or torch.get_num_threads() == 1:
+        return
+    try:
+        worker = distributed.get_worker()
+    except ValueError:
+        return
+    if worker.nanny is not None:  # started by a nanny: not the process of a user
+        torch.set_num_threads(1)
