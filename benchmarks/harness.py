@@ -131,6 +131,14 @@ class Report:
         print(text, flush=True)
         self.remarks.append((table, text))
 
+    def take(self, made: Report) -> None:
+        """Tables and curves of another run, in the place of those with the same names."""
+        named, curves = set(made.tables), {(c.along, c.series) for c in made.curves}
+        self.lines = [line for line in self.lines if line.table not in named] + made.lines
+        self.verdicts = [v for v in self.verdicts if v.table not in named] + made.verdicts
+        self.remarks = [r for r in self.remarks if r[0] not in named] + made.remarks
+        self.curves = [c for c in self.curves if (c.along, c.series) not in curves] + made.curves
+
     @property
     def tables(self) -> list[str]:
         named = [line.table for line in self.lines] + [table for table, _ in self.remarks]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import Curve, Report, Spread
+from benchmarks.harness import Curve, Line, Report, Spread, Verdict
 
 
 def processor() -> str:
@@ -111,3 +111,27 @@ def as_json(where: dict[str, Any], report: Report) -> str:
         "remarks": [{"table": table, "text": text} for table, text in report.remarks],
     }
     return json.dumps(result, indent=1) + "\n"
+
+
+def earlier(where: dict[str, Any], report: Report, path: Path) -> Report:
+    """What a run on the same machine with the same packages has left in a file of numbers."""
+    if not path.exists():
+        return report
+    found = json.loads(path.read_text())
+    before, settings = found["environment"], {"date", "turns"}
+    if found["quick"] or any(before.get(k) != where.get(k) for k in {*before, *where} - settings):
+        return report
+
+    def spread(values: Any) -> Any:
+        return None if values is None else tuple(values)
+
+    lines = [Line(**{**line, "ratio": spread(line["ratio"])}) for line in found["lines"]]
+    report.lines = lines
+    for goal in found["goals"]:
+        goal.pop("met")
+        report.verdicts.append(Verdict(**{**goal, "measured": spread(goal["measured"])}))
+    for curve in found["curves"]:
+        curve.pop("exponent")
+        report.curves.append(Curve(**curve))
+    report.remarks = [(remark["table"], remark["text"]) for remark in found["remarks"]]
+    return report

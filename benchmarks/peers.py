@@ -43,16 +43,16 @@ PACKAGES = {
     "torchmetrics": "torchmetrics",
 }
 
+# torchvision's compiled operators may not fit a CPU build of torch. The peers need none of them,
+# but importing torchvision fails where it describes operators that are not there.
+_OPERATORS = "torchvision._meta_registrations"
+sys.modules.setdefault(_OPERATORS, types.ModuleType(_OPERATORS))
+
 
 def present(report: Report, table: str, adapters: Adapters) -> Adapters:
     """The adapters whose package can be imported; a remark tells of the others."""
     if not report.with_peers:
         return {}
-    # torchvision's compiled operators may not fit a CPU build of torch. The peers need none of
-    # them, but importing torchvision fails where it describes operators that are not there.
-    sys.modules.setdefault(
-        "torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations")
-    )
     found: Adapters = {}
     missing = []
     for name, adapter in adapters.items():

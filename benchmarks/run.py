@@ -28,7 +28,7 @@ from benchmarks import (
     training,
 )
 from benchmarks.harness import Report, torch_threads
-from benchmarks.output import as_json, environment, markdown, table_markdown
+from benchmarks.output import as_json, earlier, environment, markdown, table_markdown
 
 TABLES: dict[str, Callable[[Report], None]] = {
     "import": training.importing,
@@ -97,7 +97,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--publish",
         type=Path,
-        help="a folder for all three: table.md, numbers.json and the pictures",
+        help="a folder for all three: table.md, numbers.json and the pictures. Tables that it "
+        "holds and that are not made anew stay, if the machine and the packages are the same",
     )
     return parser
 
@@ -128,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.figures = options.publish
     clock = CLOCKS[options.clock]
     report = Report(options.repeats, options.quick, not options.no_peers, clock)
+    if options.publish and not options.quick:
+        report = earlier(where(report, options), report, options.json)
     failed = False
     # What NumPy's own matrix products use is not torch's affair.
     with torch_threads(options.threads), threadpool_limits(options.threads, user_api="blas"):
@@ -141,17 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_table(name: str, table: Callable[[Report], None], report: Report) -> bool:
     """Whether it could be made; the others are worth having where it could not."""
-    done = set(report.tables)
     print(f"\n== {name}", flush=True)
+    made = Report(report.repeats, report.quick, report.with_peers, report.clock)
     try:
-        table(report)
+        table(made)
     except Exception as error:
         traceback.print_exc()
         report.remark(name, f"not measured: {type(error).__name__}: {error}")
         return False
-    for title in report.tables:
-        if title not in done:
-            print("\n" + table_markdown(report, title), flush=True)
+    report.remarks = [(where, text) for where, text in report.remarks if where != name]
+    report.take(made)
+    for title in made.tables:
+        print("\n" + table_markdown(report, title), flush=True)
     return True
 
 

@@ -12,7 +12,7 @@ from benchmarks import calibration, peers, prediction
 from benchmarks.harness import Bar, Curve, Disagreement, Report, check, exponent, measure, ratio
 from benchmarks.memory import extra_memories, extra_memory
 from benchmarks.models import logits_and_labels
-from benchmarks.output import as_json, markdown
+from benchmarks.output import as_json, earlier, markdown
 from benchmarks.run import TABLES, chosen, main, run_table
 
 CONTENDERS = {"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.003)}
@@ -134,3 +134,21 @@ def test_pictures(tmp_path):
     ]
     (path,) = draw(curves, tmp_path)
     assert path.name == "curves-rows.svg" and path.stat().st_size > 1000
+
+
+def test_tables_that_are_not_made_anew_stay(tmp_path):
+    where, report = {"date": "today", "torch": "1"}, Report(repeats=1)
+    report.time("sleep", CONTENDERS, [Bar("long", "short", 1e6)])
+    report.memory("space", "nothing", 3.0, limit=2.0)
+    report.curves.append(Curve("rows", "sleep", [1, 10], [9.0, 9.0], "s"))
+    path = tmp_path / "numbers.json"
+    path.write_text(as_json(where, report))
+    again = earlier({"date": "tomorrow", "torch": "1"}, Report(repeats=1), path)
+    assert as_json(where, again) == as_json(where, report)
+    made = Report(repeats=1)
+    made.memory("space", "nothing", 1.0, limit=2.0)
+    again.take(made)
+    assert again.tables == ["sleep", "space"]
+    assert [v.met for v in again.verdicts if v.table == "space"] == [True]
+    assert earlier({"torch": "2"}, Report(repeats=1), path).tables == []
+    assert earlier(where, Report(repeats=1), tmp_path / "missing").tables == []
