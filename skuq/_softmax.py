@@ -52,6 +52,8 @@ def mean_of_draws(values: Tensor) -> Tensor:
 
     torch lays out a mean anew, which takes ten times as long where rows are last in memory.
     """
+    if len(values) == 1:
+        return values[0]
     order = sorted(range(1, values.ndim), key=values.stride, reverse=True)
     mean = values.permute(0, *order).mean(0)
     return mean.permute(*(order.index(axis) for axis in range(1, values.ndim)))
