@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skuq._foreign import of_probabilities, reduced
@@ -19,11 +23,12 @@ from skuq.augmentation._mixing import (
     nested_of_classes,
     nested_of_targets,
 )
-from skuq.augmentation._votes import MultiViewVote
+from skuq.augmentation._votes import MultiViewVote, multi_view_vote
 
-__all__ = ["AveragedClasses", "MixedTargets", "ViewPredictions", "VotedClasses", "ask_views"]
+__all__ = ["AugmentedPredictions", "ViewPredictions", "ask_views"]
 
 _TIE = 1e-12  # what the winner of a tie has more than the others
+_NO_VOTE = np.finfo(float).eps  # the share of a class that nobody votes for: its logarithm is finite
 
 
 class ViewPredictions(NamedTuple):
@@ -101,7 +106,7 @@ class VotedClasses(ClassifierPredictions):
 
 def _shares(vote: MultiViewVote) -> np.ndarray:
     """Weights that sum to one; the winner of a tie has a little more, so that it is the largest."""
-    shares = vote.weights / vote.weights.sum(axis=1, keepdims=True)
+    shares = (vote.weights / vote.weights.sum(axis=1, keepdims=True)).clip(min=_NO_VOTE)
     shares[np.arange(len(shares)), np.searchsorted(vote.classes, vote.predicted)] += _TIE
     return shares / shares.sum(axis=1, keepdims=True)
 
@@ -120,3 +125,172 @@ class MixedTargets(RegressorPredictions):
         if kind != "nested":
             return super().predict_uncertainty(X, kind)
         return NestedUncertainty(*map(self._like_target, self._reduce(X, nested_of_targets)))
+
+
+def _of_classifier(self: Any) -> bool:
+    return is_classifier(self.estimator)
+
+
+def _of_regressor(self: Any) -> bool:
+    return is_regressor(self.estimator)
+
+
+class AugmentedPredictions:
+    """The methods of `TestTimeAugmentation` that predict."""
+
+    estimator: Any
+    vote: str
+    classes_: np.ndarray
+    threshold_: float | None
+    _evaluation: Evaluation
+    _multilabel: bool
+
+    def _averages(self) -> Any:
+        check_is_fitted(self)
+        if not self._evaluation.classifies:
+            return MixedTargets(self._evaluation)
+        return AveragedClasses(self._evaluation, self.classes_, self._multilabel)
+
+    def _answers(self) -> Any:
+        """What answers for this estimator; see `skuq._foreign.predictions_of`."""
+        check_is_fitted(self)
+        if self.vote == "mean":
+            return self._averages()
+        return VotedClasses(self.predict_votes, self.classes_)
+
+    def predict(self, X: Any, **options: Any) -> Any:
+        """The class that the views decide for, or the mean of a regressor's mixture.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        **options
+            Of a regressor ``return_std``: whether to give the standard deviation, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), or of the shape of y, or two of them
+        """
+        return self._answers().predict(X, **options)
+
+    @available_if(_of_classifier)
+    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
+        """Probabilities averaged over views and draws; of a vote its shares, see Notes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        return_uncertainty : bool, default=False
+            Whether to give ``predict_uncertainty(X, kind="all")``, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or that and an `Uncertainty`
+        """
+        if return_uncertainty and self.vote != "mean":
+            return self._answers().predict_proba(X), self.predict_uncertainty(X, kind="all")
+        return self._answers().predict_proba(X, return_uncertainty)
+
+    @available_if(_of_classifier)
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of `predict_proba`, of shape (n_samples, n_classes)."""
+        return self._answers().predict_log_proba(X)
+
+    @available_if(_of_classifier)
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Those logarithms; for two classes the log-odds, of shape (n_samples,)."""
+        return self._answers().decision_function(X)
+
+    @available_if(_of_classifier)
+    def predict_views(self, X: Any) -> ViewPredictions:
+        """The label that each view predicts, its confidence and certainty, soft and hard.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ViewPredictions of ndarrays of shape (n_views, n_samples)
+        """
+        check_is_fitted(self)
+        if self._multilabel:
+            raise ValueError("predict_views is for one label for each row, not for several")
+        return ask_views(self._evaluation, X, self.classes_, self.threshold_)
+
+    @available_if(_of_classifier)
+    def predict_votes(self, X: Any) -> MultiViewVote:
+        """The vote of the views, by the rule `vote`; the mode for "mean".
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        MultiViewVote
+            With the weights of all classes, and where every view abstained.
+        """
+        views = self.predict_views(X)
+        rule = "mode" if self.vote == "mean" else self.vote
+        return multi_view_vote(
+            views.labels, views.confidence, views.certainty, rule, self.threshold_, self.classes_
+        )
+
+    def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
+        """How uncertain the averaged prediction is; for any `vote`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        kind : {"total", "aleatoric", "epistemic", "all", "nested"}, default="total"
+            Aleatoric is what lies within and between the views of a draw, epistemic what lies
+            between draws. "nested" gives a `NestedUncertainty`, with the two aleatoric parts.
+        **options
+            Of a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or of the shape of y, Uncertainty or NestedUncertainty
+            Nats for the entropy of classes; a regressor's variances in squared units of y.
+        """
+        return self._averages().predict_uncertainty(X, kind, **options)
+
+    def predict_draws(self, X: Any) -> np.ndarray:
+        """Probabilities or means of every draw, averaged over the views; for any `vote`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
+        """
+        return self._averages().predict_draws(X)
+
+    @available_if(_of_regressor)
+    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
+        """Quantiles of the mixture over views and draws; see `TorchRegressor`."""
+        return self._answers().predict_quantiles(X, q)
+
+    @available_if(_of_regressor)
+    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+        """Central interval of the mixture over views and draws; see `TorchRegressor`."""
+        return self._answers().predict_interval(X, confidence_level)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of a classifier, R² of a regressor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        metric: Callable[..., float] = accuracy_score if _of_classifier(self) else r2_score
+        return metric(y, self.predict(X), sample_weight=sample_weight)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags, indexable
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
@@ -29,29 +26,17 @@ from skuq._sklearn_compat import (
     validate_parameter_constraints,
     with_callbacks,
 )
-from skuq.augmentation._answers import (
-    AveragedClasses,
-    MixedTargets,
-    ViewPredictions,
-    VotedClasses,
-    ask_views,
-)
+from skuq.augmentation._answers import AugmentedPredictions, ViewPredictions, ask_views
 from skuq.augmentation._evaluation import Evaluation, as_rows
 from skuq.augmentation._fixed import fitted_copies
-from skuq.augmentation._votes import RULES, MultiViewVote, multi_view_vote, vote_threshold
+from skuq.augmentation._votes import RULES, vote_threshold
 
-__all__ = ["TestTimeAugmentation", "ViewPredictions"]
-
-
-def _of_classifier(self: TestTimeAugmentation) -> bool:
-    return is_classifier(self.estimator)
+__all__ = ["TestTimeAugmentation"]
 
 
-def _of_regressor(self: TestTimeAugmentation) -> bool:
-    return is_regressor(self.estimator)
-
-
-class TestTimeAugmentation(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
+class TestTimeAugmentation(
+    AugmentedPredictions, Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Predicts from several views of each row: as it is, flipped, shifted, with noise [1]_ [2]_.
 
     Of every draw of the posterior, the predictions for all views of a row are averaged: the
@@ -121,8 +106,8 @@ class TestTimeAugmentation(Around, CallbackSupportMixin, MetaEstimatorMixin, Bas
     *Votes.* A view is a voter, its label the most probable class of the mean of all draws. With
     any other `vote` than "mean", `predict_proba` is the share of each class in the votes, and
     `predict`, `predict_log_proba` and `decision_function` follow from it (the winner of a tie has
-    1e-12 more; a share of 0 counts as 2e-16 in logarithms); so do calibrators around this
-    estimator and scorers. `predict_uncertainty` and `predict_draws` are those of the averaged
+    1e-12 more, a class without votes 2e-16); so do calibrators around this estimator, and scorers,
+    which see one draw. `predict_uncertainty` and `predict_draws` are those of the averaged
     probabilities.
 
     *Cost* is that of as many predictions as there are views. In memory, the predictions of a chunk
@@ -160,10 +145,6 @@ class TestTimeAugmentation(Around, CallbackSupportMixin, MetaEstimatorMixin, Bas
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-
-    classes_: np.ndarray
-    _evaluation: Evaluation
-    _multilabel: bool
 
     def __init__(
         self,
@@ -226,56 +207,73 @@ class TestTimeAugmentation(Around, CallbackSupportMixin, MetaEstimatorMixin, Bas
         X, y = indexable(X, y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        frozen = isinstance(self.estimator, FrozenEstimator)
-        tunes = self.vote.endswith("_hard") and self.threshold is None
-        splits: list[Any] = []
-        if tunes and not frozen:
-            splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         with Task("fit", watchers(self, X, y, sample_weight)) as task:
-            task.begin((not frozen) + len(splits), of="fit")
-            fitted = self.estimator
-            if frozen:
-                check_is_fitted(fitted)
+            if isinstance(self.estimator, FrozenEstimator):
+                learnt = self._of_frozen(task, X, y, sample_weight, views)
             else:
-                whole = task.subtask("fit-estimator").begin()
-                fitted = fit_clone(whole, self.estimator, X, y, sample_weight)
-                whole.end()
-            root = root_seed(self.random_state)
-            copies = fitted_copies(views, lambda: as_rows(X))
-            fixed = [
-                (copies[(k - 1) % len(copies)], derive_seed(root, Purpose.OTHER, k))
-                for k in range(1, self._count(views))
-            ]
-
-            def on_views(estimator: Any) -> Evaluation:
-                return Evaluation(estimator, fixed, X, self._multilabel)
-
-            evaluation = on_views(fitted)
-            self._check_certainty(evaluation)
-            threshold = None if self.threshold is None else float(self.threshold)
-            if tunes and frozen:
-                warn_of_rows_seen(self.estimator, X, to="tune the threshold")
-                seen = ask_views(evaluation, X, fitted.classes_)
-                threshold = self._best_threshold([seen], y, sample_weight)
-            elif tunes:
-                parts = []
-                for train, test in splits:
-                    fold = task.subtask("fit-fold").begin()
-                    weight = None if sample_weight is None else sample_weight[train]
-                    rows = (_safe_indexing(values, train) for values in (X, y))
-                    part = fit_clone(fold, self.estimator, *rows, weight)
-                    rows_left = _safe_indexing(X, test)
-                    parts.append(ask_views(on_views(part), rows_left, part.classes_))
-                    fold.end()
-                left = np.concatenate([test for _, test in splits])
-                weight = None if sample_weight is None else sample_weight[left]
-                threshold = self._best_threshold(parts, _safe_indexing(y, left), weight)
-            if evaluation.classifies:
+                learnt = self._of_unfitted(task, X, y, sample_weight, groups, views)
+            fitted, self._evaluation, self.threshold_ = learnt
+            if self._evaluation.classifies:
                 self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else fitted.classes_
-            self.estimator_, self._evaluation = fitted, evaluation
-            self.n_views_, self.threshold_ = 1 + len(fixed), threshold
+            self.n_views_ = 1 + len(self._evaluation.views)
+            self.estimator_ = fitted
             task.end(dict)  # nothing is missing of a copy of self
         return self
+
+    def _of_frozen(
+        self, task: Task, X: Any, y: Any, sample_weight: Any, views: list[Any]
+    ) -> tuple[Any, Evaluation, float | None]:
+        task.begin()
+        check_is_fitted(self.estimator)
+        evaluation = Evaluation(self.estimator, self._fixed(views, X), X, self._multilabel)
+        self._check_certainty(evaluation)
+        if not self._tunes:
+            return self.estimator, evaluation, self.threshold
+        warn_of_rows_seen(self.estimator, X, to="tune the threshold")
+        seen = ask_views(evaluation, X, self.estimator.classes_)
+        return self.estimator, evaluation, self._best_threshold([seen], y, sample_weight)
+
+    def _of_unfitted(
+        self, task: Task, X: Any, y: Any, sample_weight: Any, groups: Any, views: list[Any]
+    ) -> tuple[Any, Evaluation, float | None]:
+        splits: list[Any] = []
+        if self._tunes:
+            splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
+        task.begin(1 + len(splits), of="fit")
+        whole = task.subtask("fit-estimator").begin()
+        fitted = fit_clone(whole, self.estimator, X, y, sample_weight)
+        whole.end()
+        fixed = self._fixed(views, X)
+        evaluation = Evaluation(fitted, fixed, X, self._multilabel)
+        self._check_certainty(evaluation)
+        if not splits:
+            return fitted, evaluation, self.threshold
+        parts, left = [], np.concatenate([test for _, test in splits])
+        for train, test in splits:
+            fold = task.subtask("fit-fold").begin()
+            some, labels = (_safe_indexing(values, train) for values in (X, y))
+            weight = None if sample_weight is None else sample_weight[train]
+            part = fit_clone(fold, self.estimator, some, labels, weight)
+            asked = Evaluation(part, fixed, some, self._multilabel)
+            parts.append(ask_views(asked, _safe_indexing(X, test), part.classes_))
+            fold.end()
+        weight = None if sample_weight is None else sample_weight[left]
+        return fitted, evaluation, self._best_threshold(parts, _safe_indexing(y, left), weight)
+
+    @property
+    def _tunes(self) -> bool:
+        """Whether `fit` tunes a threshold."""
+        return self.vote.endswith("_hard") and self.threshold is None
+
+    def _fixed(self, views: list[Any], X: Any) -> list[tuple[Any, int]]:
+        """The views besides the identity, taken in turn, and the seed of each."""
+        root = root_seed(self.random_state)
+        n_views = 1 + len(views) if self.n_views is None else int(self.n_views)
+        copies = fitted_copies(views, lambda: as_rows(X))
+        return [
+            (copies[(k - 1) % len(copies)], derive_seed(root, Purpose.OTHER, k))
+            for k in range(1, n_views)
+        ]
 
     def _checked_views(self) -> list[Any]:
         views = [self.views] if callable(self.views) else list(self.views)
@@ -289,9 +287,6 @@ class TestTimeAugmentation(Around, CallbackSupportMixin, MetaEstimatorMixin, Bas
         if not views and self.n_views is not None and self.n_views > 1:
             raise ValueError(f"n_views={self.n_views} needs views to take in turn, got none")
         return views
-
-    def _count(self, views: list[Any]) -> int:
-        return 1 + len(views) if self.n_views is None else int(self.n_views)
 
     def _check_vote(self) -> None:
         name = type(self.estimator).__name__
@@ -348,158 +343,6 @@ class TestTimeAugmentation(Around, CallbackSupportMixin, MetaEstimatorMixin, Bas
         seen = ask_views(self._evaluation, X, self.classes_)
         self.threshold_ = self._best_threshold([seen], y, sample_weight)
         return self
-
-    # -- predict ---------------------------------------------------------------------------------
-
-    def _averages(self) -> Any:
-        check_is_fitted(self)
-        if not self._evaluation.classifies:
-            return MixedTargets(self._evaluation)
-        return AveragedClasses(self._evaluation, self.classes_, self._multilabel)
-
-    def _answers(self) -> Any:
-        """What answers for this estimator; see `skuq._foreign.predictions_of`."""
-        check_is_fitted(self)
-        if self.vote == "mean":
-            return self._averages()
-        return VotedClasses(self.predict_votes, self.classes_)
-
-    def predict(self, X: Any, **options: Any) -> Any:
-        """The class that the views decide for, or the mean of a regressor's mixture.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        **options
-            Of a regressor ``return_std``: whether to give the standard deviation, too.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,), or of the shape of y, or two of them
-        """
-        return self._answers().predict(X, **options)
-
-    @available_if(_of_classifier)
-    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
-        """Probabilities averaged over views and draws; of a vote its shares, see Notes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        return_uncertainty : bool, default=False
-            Whether to give ``predict_uncertainty(X, kind="all")``, too.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes), or that and an `Uncertainty`
-        """
-        if return_uncertainty and self.vote != "mean":
-            return self._answers().predict_proba(X), self.predict_uncertainty(X, kind="all")
-        return self._answers().predict_proba(X, return_uncertainty)
-
-    @available_if(_of_classifier)
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of `predict_proba`, of shape (n_samples, n_classes)."""
-        return self._answers().predict_log_proba(X)
-
-    @available_if(_of_classifier)
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Those logarithms; for two classes the log-odds, of shape (n_samples,)."""
-        return self._answers().decision_function(X)
-
-    @available_if(_of_classifier)
-    def predict_views(self, X: Any) -> ViewPredictions:
-        """The label that each view predicts, its confidence and certainty, soft and hard.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        ViewPredictions of ndarrays of shape (n_views, n_samples)
-        """
-        check_is_fitted(self)
-        if self._multilabel:
-            raise ValueError("predict_views is for one label for each row, not for several")
-        return ask_views(self._evaluation, X, self.classes_, self.threshold_)
-
-    @available_if(_of_classifier)
-    def predict_votes(self, X: Any) -> MultiViewVote:
-        """The vote of the views, by the rule `vote`; the mode for "mean".
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        MultiViewVote
-            With the weights of all classes, and where every view abstained.
-        """
-        views = self.predict_views(X)
-        rule = "mode" if self.vote == "mean" else self.vote
-        return multi_view_vote(
-            views.labels, views.confidence, views.certainty, rule, self.threshold_, self.classes_
-        )
-
-    def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
-        """How uncertain the averaged prediction is; for any `vote`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        kind : {"total", "aleatoric", "epistemic", "all", "nested"}, default="total"
-            Aleatoric is what lies within and between the views of a draw, epistemic what lies
-            between draws. "nested" gives a `NestedUncertainty`, with the two aleatoric parts.
-        **options
-            Of a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or of the shape of y, Uncertainty or NestedUncertainty
-            Nats for the entropy of classes; a regressor's variances in squared units of y.
-        """
-        return self._averages().predict_uncertainty(X, kind, **options)
-
-    def predict_draws(self, X: Any) -> np.ndarray:
-        """Probabilities or means of every draw, averaged over the views; for any `vote`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
-        """
-        return self._averages().predict_draws(X)
-
-    @available_if(_of_regressor)
-    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """Quantiles of the mixture over views and draws; see `TorchRegressor`."""
-        return self._answers().predict_quantiles(X, q)
-
-    @available_if(_of_regressor)
-    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
-        """Central interval of the mixture over views and draws; see `TorchRegressor`."""
-        return self._answers().predict_interval(X, confidence_level)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of a classifier, R² of a regressor.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,), or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        float
-        """
-        metric: Callable[..., float] = accuracy_score if _of_classifier(self) else r2_score
-        return metric(y, self.predict(X), sample_weight=sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)

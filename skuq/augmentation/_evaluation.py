@@ -1,4 +1,4 @@
-"""Evaluates a fitted estimator on views, chunk after chunk, all views of a chunk before the next."""
+"""A fitted estimator on views of rows, chunk after chunk: all views of one before the next."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Evaluation:
         """What the estimator predicts for a row."""
         seen: list[Distribution] = []
         asked, inner = self._ask(few)
-        asked._reduce(inner, lambda predictive: _nothing(seen.append(predictive), predictive))
+        asked._reduce(inner, _for(seen.append))
         first = seen[0]
         self.classifies = isinstance(asked, ClassifierPredictions)
         self.gives_noise = hasattr(first, "noise_variance")
@@ -140,7 +140,7 @@ class Evaluation:
         for _, chunk in self._chunks(X):
             asked, inner = self._ask(chunk)
             per_view[0].append(asked._reduce(inner, reduction))
-            rows = self._rows(chunk) if self.views else None
+            rows = self._rows(chunk) if self.views else torch.empty(0)
             for view, parts in zip(self.views, per_view[1:]):
                 asked, inner = self._ask(self._like(view(rows), chunk))
                 parts.append(asked._reduce(inner, self._undone(view, reduction)))
@@ -182,18 +182,19 @@ class Evaluation:
 
         def first(predictive: Any) -> Tensor:
             folds.append(begin())
-            return _nothing(folds[-1].add(predictive), predictive)
+            return _for(folds[-1].add)(predictive)
 
         asked, inner = self._ask(X)
         asked._reduce(inner, first)
         rows = self._rows(X)
         for view in self.views[:-1]:
             blocks = iter(folds)
+
+            def go_on(predictive: Any, blocks: Iterator[Any] = blocks) -> None:
+                next(blocks).add(predictive)
+
             asked, inner = self._ask(self._like(view(rows), X))
-            asked._reduce(
-                inner,
-                self._undone(view, lambda p, blocks=blocks: _nothing(next(blocks).add(p), p)),
-            )
+            asked._reduce(inner, self._undone(view, _for(go_on)))
         last = iter(folds)
 
         def finish(predictive: Any, *rows: Tensor) -> Any:
@@ -225,10 +226,15 @@ def as_rows(X: Any) -> Tensor:
     return torch.tensor(np.ascontiguousarray(values))
 
 
-def _nothing(done: Any, predictive: Any) -> Tensor:
-    """What a reduction returns that is there for what it has `done`."""
-    where = predictive.logits if hasattr(predictive, "logits") else predictive.mean
-    return torch.empty((predictive.batch_shape[1], 0), device=where.device)
+def _for(effect: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
+    """A reduction to nothing, which is there for its effect."""
+
+    def reduction(predictive: Any) -> Tensor:
+        effect(predictive)
+        where = predictive.logits if hasattr(predictive, "logits") else predictive.mean
+        return torch.empty((predictive.batch_shape[1], 0), device=where.device)
+
+    return reduction
 
 
 def _joined(parts: list[Any]) -> Any:

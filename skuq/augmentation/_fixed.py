@@ -44,9 +44,7 @@ class FixedView:
 
     def __call__(self, X: Tensor) -> Tensor:
         """The view of a batch; X itself is never changed."""
-        if not self.row_by_row:
-            return self._run(self.view, X)
-        return torch.cat([self._run(self.view, row) for row in X.split(1)])
+        return self._run(self.view, X.split(1) if self.row_by_row else [X])
 
     def inverse(self, outputs: Tensor) -> Tensor:
         """Outputs of shape (n, n_outputs, ...), back where they belong.
@@ -62,25 +60,32 @@ class FixedView:
                 "pixels that they are about before views are averaged. Give the view a method "
                 "inverse(outputs), or leave it out."
             )
-        return self._run(self.view.inverse, outputs)
+        return self._run(self.view.inverse, [outputs])
 
-    def _run(self, function: Callable[..., Any], X: Tensor, states: Any = None) -> Tensor:
-        """What it gives; `states` takes those in which it leaves what it may draw from.
+    def _run(self, function: Callable[..., Any], batches: Any, states: Any = None) -> Tensor:
+        """What it gives for all batches, each with the same seed.
 
         Transforms of other libraries draw from the global generators, which are private meanwhile.
+        `states` takes those in which everything that it may draw from is left after each batch.
         """
-        own, X = generator(self._seed), X.clone()  # a user's function may work in place
-        arguments = (X, own) if _takes_generator(function) else (X,)
+        results, takes_generator = [], _takes_generator(function)
+        with PrivateGlobals(self._seed) as private, torch.no_grad():
+            for X in batches:
+                own = generator(self._seed)
+                private.restart()
+                results.append(self._apply(function, X, (own,) if takes_generator else ()))
+                if states is not None:
+                    states.append(_drawn(own))
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def _apply(self, function: Callable[..., Any], X: Tensor, more: tuple[Any, ...]) -> Tensor:
         if isinstance(self.view, nn.Module):
             self.view.to(X.device)
-        with PrivateGlobals(self._seed), torch.no_grad():
-            try:
-                result = function(*arguments)
-            except Exception as error:
-                error.add_note(f"(skuq was calling {self} on rows of shape {tuple(X.shape)})")
-                raise
-            if states is not None:
-                states.append(_drawn(own))
+        try:
+            result = function(X.clone(), *more)  # a user's function may work in place
+        except Exception as error:
+            error.add_note(f"(skuq was calling {self} on rows of shape {tuple(X.shape)})")
+            raise
         return self._checked(result, X)
 
     def _checked(self, result: Any, X: Tensor) -> Tensor:
@@ -101,11 +106,13 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
     """The view on a seed, once it is known how to apply it, found by trying on a few rows.
 
     A view that gives a row alone what it gives it in a batch, and draws as many random numbers for
-    one row as for several, is applied to batches; any other one row by row.
+    one row as for several, is applied to batches; any other one row by row. Transforms of kornia
+    are first told to draw once for a batch, by their attribute `same_on_batch`.
 
     Parameters
     ----------
-    view : callable, used as it is
+    view : callable
+        Used as it is, and changed where it is kornia's: give a copy.
     number, seed : as in `FixedView`
     X : Tensor of shape (n_rows, ...), on the CPU
 
@@ -114,11 +121,14 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
     ValueError
         If it changes the shape, gives NaN, or differs from call to call with the same seed.
     """
+    for module in view.modules() if isinstance(view, nn.Module) else ():
+        if hasattr(module, "same_on_batch"):
+            module.same_on_batch = True
     fixed = FixedView(view, number, seed)
     rows = X[torch.arange(_TRIED) % len(X)]
     drawn: list[tuple] = []
-    batch = fixed._run(view, rows, drawn)
-    alone = torch.cat([fixed._run(view, row, drawn) for row in rows.split(1)])
+    batch = fixed._run(view, [rows], drawn)
+    alone = fixed._run(view, rows.split(1), drawn)
     fixed.row_by_row = drawn[0] != drawn[1] or not _close(batch, alone)
     if not torch.equal(fixed(rows), alone if fixed.row_by_row else batch):
         raise ValueError(
@@ -156,10 +166,11 @@ def _takes_generator(function: Any) -> bool:
 
 def _drawn(own: torch.Generator) -> tuple:
     """The states of a generator and of the global ones, to compare."""
-    _, words, *others = np.random.get_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    _, words, *others = state
     tensors = (own.get_state(), torch.get_rng_state())
     states = [t.numpy().tobytes() for t in tensors]
-    return (*states, random.getstate(), words.tobytes(), *others)  # type: ignore[union-attr]
+    return (*states, random.getstate(), words.tobytes(), *others)
 
 
 def _name(view: Any) -> str:

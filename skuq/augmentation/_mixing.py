@@ -63,6 +63,8 @@ class ClassMean:
     def __init__(self, measure: str | None = None) -> None:
         self._measure = measure
         self._n_views = 0
+        self._within: Any = 0.0
+        self._alike: Any = True
 
     def add(self, predictive: Categorical) -> None:
         logits = predictive.logits
@@ -71,10 +73,8 @@ class ClassMean:
         else:
             self._total = torch.logaddexp(self._total, logits)
         if self._measure is not None:
-            within = _of_each_draw(predictive, self._measure)
-            alike = (logits == self._first).all(-1)
-            self._within = self._within + within if self._n_views else within
-            self._alike = self._alike & alike if self._n_views else alike
+            self._within = self._within + _of_each_draw(predictive, self._measure)
+            self._alike = self._alike & (logits == self._first).all(-1)
         self._n_views += 1
 
     def result(self) -> Softmax:

@@ -115,7 +115,7 @@ class Shift(View):
 
     def validate(self) -> None:
         super().validate()
-        if not self.axes or not all(isinstance(a, Integral) and a < 0 for a in self.axes):
+        if not self.axes or not all(int(axis) == axis < 0 for axis in self.axes):
             raise ValueError(f"axes must be negative integers, got {self.axes!r}")
 
     def _steps(self, generator: torch.Generator) -> list[int]:

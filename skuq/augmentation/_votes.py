@@ -176,7 +176,7 @@ def _decide(
     index: np.ndarray, weight: np.ndarray, confidence: np.ndarray | None, n_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sums = _sums(index, weight, n_classes)
-    abstained = ~(sums > 0).any(axis=1)
+    abstained = sums.max(axis=1) == 0
     if abstained.any():
         counts = _sums(index[:, abstained], np.ones((len(index), abstained.sum())), n_classes)
         sums[abstained] = counts
