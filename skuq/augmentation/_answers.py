@@ -28,7 +28,7 @@ from skuq.augmentation._votes import MultiViewVote, multi_view_vote
 __all__ = ["AugmentedPredictions", "ViewPredictions", "ask_views"]
 
 _TIE = 1e-12  # what the winner of a tie has more than the others
-_NO_VOTE = np.finfo(float).eps  # the share of a class that nobody votes for: its logarithm is finite
+_NO_VOTE = np.finfo(float).eps  # the share of a class without votes: it has a logarithm
 
 
 class ViewPredictions(NamedTuple):

@@ -123,7 +123,7 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
     """
     for module in view.modules() if isinstance(view, nn.Module) else ():
         if hasattr(module, "same_on_batch"):
-            module.same_on_batch = True
+            module.same_on_batch = True  # type: ignore[assignment]
     fixed = FixedView(view, number, seed)
     rows = X[torch.arange(_TRIED) % len(X)]
     drawn: list[tuple] = []
