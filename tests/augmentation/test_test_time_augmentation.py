@@ -286,6 +286,25 @@ def _ece(y, proba):
     return skuq.metrics.expected_calibration_error(y, proba)
 
 
+def test_views_are_made_where_the_network_is(blobs, device):
+    """As rows that the network takes: on its device, in its dtype."""
+    X, y = blobs
+    seen = set()
+
+    def view(X, generator):
+        seen.add((X.device.type, X.dtype, generator.device.type))
+        return X + torch.randn(X.shape[1:], generator=generator).to(X)
+
+    network = classifier(device=device, precision="float64").fit(X, y)
+    augmented = frozen(network, view, X, y)
+    seen.clear()
+    on_device = augmented.predict_proba(X)
+    assert seen == {(device, torch.float64, "cpu")}
+    # Around a Pipeline the same rows go through the Pipeline's own steps.
+    around = frozen(make_pipeline("passthrough", network), view, X.astype(float), y)
+    np.testing.assert_allclose(around.predict_proba(X.astype(float)), on_device, atol=1e-10)
+
+
 def test_random_state_fixes_the_views(on_images, images):
     X, y = images
     one, same, other = (
