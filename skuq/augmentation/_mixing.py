@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Distribution, Normal
 
 from skuq._distributions import invert, least_integer
 from skuq._mixture import is_discrete, mixture_crps, mixture_quantile
-from skuq._softmax import Softmax, mean_of_draws
+from skuq._softmax import TRUSTED, Softmax, mean_of_draws
 from skuq.uncertainty import DECOMPOSITIONS, _moments
 
 __all__ = [
@@ -54,6 +54,9 @@ class NestedUncertainty(NamedTuple):
 class ClassMean:
     """Averages the probabilities of views, one after another: memory does not grow with them.
 
+    Probabilities are summed, until one could underflow; from then on their logarithms are, which
+    takes several times as long.
+
     Parameters
     ----------
     measure : str, default=None
@@ -63,22 +66,34 @@ class ClassMean:
     def __init__(self, measure: str | None = None) -> None:
         self._measure = measure
         self._n_views = 0
+        self._sum: Any = 0.0  # of the probabilities, or
+        self._log_sum: Tensor | None = None
         self._within: Any = 0.0
         self._alike: Any = True
 
     def add(self, predictive: Categorical) -> None:
         logits = predictive.logits
         if self._n_views == 0:
-            self._first = self._total = logits
-        else:
-            self._total = torch.logaddexp(self._total, logits)
+            self._first = logits
+        self._add_probabilities(predictive.probs, logits)
         if self._measure is not None:
             self._within = self._within + _of_each_draw(predictive, self._measure)
             self._alike = self._alike & (logits == self._first).all(-1)
         self._n_views += 1
 
+    def _add_probabilities(self, probs: Tensor, logits: Tensor) -> None:
+        # A GPU would have to wait for the answer, and is fast with logarithms, too.
+        if self._log_sum is None and not probs.is_cuda and float(probs.min()) > TRUSTED:
+            self._sum = self._sum + probs
+        elif self._n_views == 0:
+            self._log_sum = logits
+        else:
+            before = self._sum.log() if self._log_sum is None else self._log_sum
+            self._log_sum = torch.logaddexp(before, logits)
+
     def result(self) -> Softmax:
-        mean = Softmax(self._total - math.log(self._n_views))
+        log_sum = self._sum.log() if self._log_sum is None else self._log_sum
+        mean = Softmax(log_sum - math.log(self._n_views))
         if self._measure is not None:
             mean.within_views = self._within / self._n_views  # type: ignore[attr-defined]
             mean.views_are_alike = self._alike  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ from skuq.augmentation import (
     _evaluation,
     multi_view_vote,
 )
+from skuq.augmentation._mixing import ClassMean
 from skuq.calibration import TemperatureScaler, VarianceScaler
 from skuq.likelihoods import (
     Bernoulli,
@@ -182,6 +183,24 @@ def test_probabilities_and_entropies_by_hand(fitted, blobs):
         np.testing.assert_allclose(augmented.predict_uncertainty(X, kind), expected, atol=1e-12)
     both = augmented.predict_proba(X, return_uncertainty=True)
     np.testing.assert_allclose(both[1].aleatoric, each, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0), (0, 2, 1)])
+def test_averages_of_what_underflows_stay_exact(order):
+    """Whichever view is the first in which a probability is below the smallest number."""
+    generator = torch.Generator().manual_seed(0)
+    views = [torch.randn(2, 5, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
+    views[2] = views[2] - torch.tensor([0.0, 800.0, 900.0])
+    every = torch.stack([view.log_softmax(-1) for view in views])
+    mean = ClassMean()
+    for k in order:
+        mean.add(Softmax(views[k]))
+    expected = every.logsumexp(0) - np.log(3)
+    torch.testing.assert_close(mean.result().logits, expected, rtol=1e-13, atol=1e-13)
+    tiny = ClassMean()
+    for _ in range(2):
+        tiny.add(Softmax(views[2]))
+    torch.testing.assert_close(tiny.result().logits, every[2], rtol=1e-13, atol=1e-13)
 
 
 def test_variances_of_probabilities_nest(fitted, blobs):
