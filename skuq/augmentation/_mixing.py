@@ -72,24 +72,24 @@ class ClassMean:
         self._alike: Any = True
 
     def add(self, predictive: Categorical) -> None:
-        logits = predictive.logits
-        if self._n_views == 0:
-            self._first = logits
-        self._add_probabilities(predictive.probs, logits)
+        self._add_probabilities(predictive)
         if self._measure is not None:
+            if self._n_views == 0:
+                self._first = predictive.probs
             self._within = self._within + _of_each_draw(predictive, self._measure)
-            self._alike = self._alike & (logits == self._first).all(-1)
+            self._alike = self._alike & (predictive.probs == self._first).all(-1)
         self._n_views += 1
 
-    def _add_probabilities(self, probs: Tensor, logits: Tensor) -> None:
+    def _add_probabilities(self, predictive: Categorical) -> None:
+        probs = predictive.probs
         # A GPU would have to wait for the answer, and is fast with logarithms, too.
         if self._log_sum is None and not probs.is_cuda and float(probs.min()) > TRUSTED:
             self._sum = self._sum + probs
         elif self._n_views == 0:
-            self._log_sum = logits
+            self._log_sum = predictive.logits
         else:
             before = self._sum.log() if self._log_sum is None else self._log_sum
-            self._log_sum = torch.logaddexp(before, logits)
+            self._log_sum = torch.logaddexp(before, predictive.logits)
 
     def result(self) -> Softmax:
         log_sum = self._sum.log() if self._log_sum is None else self._log_sum
