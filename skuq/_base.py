@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from skuq._checks import checked_parameters
 from skuq._data import (
+    CheckedRows,
     checks_of_rows,
     dense,
     given_weights,
@@ -293,8 +294,10 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         X, y = validate_data(self, X, y, reset=reset, **checks, **self._target_options)
         return dense(X), dense(y), missing
 
-    def _check_rows(self, X: Any) -> np.ndarray:
-        """X for a prediction."""
+    def _check_rows(self, X: Any) -> Any:
+        """X for a prediction: an array, or the tensor that `CheckedRows` are."""
+        if isinstance(X, CheckedRows):
+            return X.tensor
         checks = checks_of_rows(self._engine.numerics)
         if len(self._row_shape) == 1:
             X = validate_data(self, X, reset=False, **checks)

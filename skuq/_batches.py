@@ -35,9 +35,9 @@ class Batch(tuple):
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """The same on a device; to a GPU from pinned memory, so that nobody waits."""
-    if device.type == "cuda" and not tensor.is_cuda:
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from skuq._network import Numerics
 from skuq._sklearn_compat import _check_sample_weight
 
 __all__ = [
+    "CheckedRows",
     "checks_of_rows",
     "dense",
     "given_weights",
@@ -24,6 +25,23 @@ __all__ = [
     "split_missing",
     "train_valid_indices",
 ]
+
+
+class CheckedRows:
+    """Rows for a prediction that were checked before: a tensor of the network's device and dtype.
+
+    Who makes them answers for their shape and for finite values.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.shape = tensor.shape
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __getitem__(self, span: slice) -> CheckedRows:
+        return CheckedRows(self.tensor[span])
 
 
 def checks_of_rows(numerics: Numerics) -> dict[str, Any]:

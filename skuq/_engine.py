@@ -237,7 +237,7 @@ class Engine:
 
     def map(
         self,
-        X: np.ndarray,
+        X: np.ndarray | Tensor,
         reduction: Callable[..., Any],
         *aligned: np.ndarray,
         verbose: int = 0,
@@ -246,7 +246,7 @@ class Engine:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, ...)
+        X : ndarray of shape (n_samples, ...), or Tensor of the networks' device and dtype
         reduction : callable
             Maps outputs of shape (n_draws, n_rows, n_outputs), in float64, to a tensor or a tuple
             of tensors with n_rows as their first axis. In memory, the rows are the last axis of
@@ -274,7 +274,7 @@ class Engine:
         return arrays[0] if single else tuple(arrays)
 
     def _reduced(
-        self, X: np.ndarray, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
+        self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
     ) -> Iterator[_Reduced]:
         for start, output in self._outputs(X, verbose):
             rows = (self._rows(values, start, output) for values in aligned)
@@ -286,15 +286,19 @@ class Engine:
         return _padded(rows, n_rows).to(output.device)
 
     @torch.no_grad()
-    def _outputs(self, X: np.ndarray, verbose: int) -> Iterator[tuple[int, Tensor]]:
+    def _outputs(self, X: np.ndarray | Tensor, verbose: int) -> Iterator[tuple[int, Tensor]]:
         """Where a block of rows begins, and the outputs on it in float64, rows last in memory."""
         device = self.numerics.device
         reduce_on = torch.device("cpu") if device.type == "mps" else device
         outputs, step = self._function(), min(self.n_rows, self.n_reduced)
         starts = range(0, len(X), self.n_rows)
         for start in bar(starts, verbose, delay=1, desc="predict", unit="chunk", leave=False):
-            chunk = np.ascontiguousarray(X[start : start + self.n_rows])
-            rows = _padded(torch.tensor(chunk, dtype=self.numerics.dtype), self.n_rows)
+            chunk = X[start : start + self.n_rows]
+            if isinstance(chunk, Tensor):
+                chunk = chunk.clone()  # a module may work in place
+            else:
+                chunk = torch.tensor(np.ascontiguousarray(chunk), dtype=self.numerics.dtype)
+            rows = _padded(chunk, self.n_rows)
             with explained(type(self.draws.module).__name__, rows):
                 output = outputs(sent(rows, device)).to(reduce_on).mT
             for first in range(0, len(chunk), step):

@@ -16,7 +16,7 @@ from skuq._predict import ClassifierPredictions, Predictions, RegressorPredictio
 from skuq._sklearn_compat import _num_samples
 from skuq._softmax import Softmax
 
-__all__ = ["predictions_of"]
+__all__ = ["of_probabilities", "predictions_of", "reduced"]
 
 _SMALLEST_STD = 1e-150  # a Gaussian process can be certain
 
@@ -37,6 +37,8 @@ def predictions_of(
     """
     if isinstance(estimator, Predictions):
         return estimator
+    if hasattr(estimator, "_answers"):  # skuq's own that is a classifier or a regressor
+        return estimator._answers()
     if is_classifier(estimator):
         return _Classifier(estimator, logits, multilabel)
     if "return_std" in inspect.signature(getattr(estimator, "predict", len)).parameters:
@@ -47,16 +49,25 @@ def predictions_of(
     )
 
 
-def _apply(
+def reduced(
     reduction: Callable[..., Any], predictive: Distribution, aligned: tuple[np.ndarray, ...]
 ) -> Any:
+    """The arrays that a reduction makes of distributions of all rows at once."""
     n_rows = predictive.batch_shape[1]
     if any(len(rows) != n_rows for rows in aligned):
         raise ValueError(f"X has {n_rows} rows, y has {len(aligned[0])}; they must be as many")
-    reduced = reduction(predictive, *(torch.tensor(np.ascontiguousarray(a)) for a in aligned))
-    if isinstance(reduced, Tensor):
-        return reduced.numpy()
-    return tuple(part.numpy() for part in reduced)
+    result = reduction(predictive, *(torch.tensor(np.ascontiguousarray(a)) for a in aligned))
+    if isinstance(result, Tensor):
+        return result.numpy()
+    return tuple(part.numpy() for part in result)
+
+
+def of_probabilities(proba: np.ndarray) -> Softmax:
+    """One draw, of shape (1, n_samples, n_classes)."""
+    values = torch.tensor(proba)[None]
+    predictive = Softmax(values.clamp(min=np.finfo(float).eps).log())
+    predictive.probs = values  # to the bit: metrics bin it
+    return predictive
 
 
 class _Classifier(ClassifierPredictions):
@@ -71,11 +82,8 @@ class _Classifier(ClassifierPredictions):
         if scores is not None:
             predictive = Softmax(torch.tensor(scores)[None])
         else:
-            proba = torch.tensor(self._proba(X))[None]
-            smallest = np.finfo(float).eps
-            predictive = Softmax(proba.clamp(min=smallest).log())
-            predictive.probs = proba  # to the bit: metrics bin it
-        return _apply(reduction, predictive, aligned)
+            predictive = of_probabilities(self._proba(X))
+        return reduced(reduction, predictive, aligned)
 
     def _scores(self, X: Any) -> np.ndarray | None:
         """Logits (n_samples, n_classes) or (n_samples, n_labels, 2), if they are to be had."""
@@ -128,4 +136,4 @@ class _Regressor(RegressorPredictions):
             torch.tensor(std).reshape(shape).clamp(min=_SMALLEST_STD),
             validate_args=False,
         )
-        return _apply(reduction, normal, aligned)
+        return reduced(reduction, normal, aligned)

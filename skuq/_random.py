@@ -101,3 +101,7 @@ class PrivateGlobals:
         _restore(self._outer)
         self._outer = None
         self._lock.release()
+
+    def restart(self) -> None:
+        """Inside of the context: begin the stream anew."""
+        _seed(self._seed)

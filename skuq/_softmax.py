@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution
 from torch.distributions.utils import lazy_property
 
-__all__ = ["Softmax", "log_mean", "mean_of_draws"]
+__all__ = ["TRUSTED", "Softmax", "log_mean", "mean_of_draws"]
 
-_TRUSTED = 1e-200  # smaller mean probabilities come from logarithms: a term may have underflowed
+TRUSTED = 1e-200  # smaller mean probabilities come from logarithms: a term may have underflowed
 
 
 class Softmax(Categorical):
@@ -67,9 +67,9 @@ def log_mean(predictive: Categorical) -> Tensor:
     if predictive.batch_shape[0] == 1:
         return predictive.logits[0]
     mean = mean_of_draws(predictive.probs)
-    trusted = mean > _TRUSTED
+    trusted = mean > TRUSTED
     if not mean.is_cuda and bool(trusted.all()):  # a GPU would have to wait for the answer
         return mean.log()
     logits = predictive.logits
     exact = logits.logsumexp(0) - math.log(len(logits))
-    return torch.where(trusted, mean.clamp(min=_TRUSTED).log(), exact)
+    return torch.where(trusted, mean.clamp(min=TRUSTED).log(), exact)

@@ -157,7 +157,7 @@ def _ask(estimator: Any, X: Any, method: str, **options: Any) -> Any:
         )
     if transformers:
         check_is_fitted(leaf)
-        leaf = _InUnits(leaf, transformers)
+        leaf = _InUnits(predictions_of(leaf), transformers)  # type: ignore[arg-type]
     return getattr(leaf, method)(inner, **options)
 
 

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import (
 import skuq
 from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
 from skuq._base import TorchEstimator
+from skuq.augmentation import FeatureNoise, TestTimeAugmentation
 from skuq.calibration._base import Calibrator
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
@@ -88,8 +89,21 @@ def all_estimators():
             inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
             options = {**CHEAP, "max_epochs": 10, "random_state": 0}
             yield cls(inner(posterior=all_posteriors()[0], **options), cv=2)
+        elif cls is TestTimeAugmentation:
+            yield from augmented_estimators()
         else:
             raise AssertionError(f"{cls.__name__} has no recipe here: add one")
+
+
+def augmented_estimators():
+    """One of each task, and one of each kind of decision."""
+    options = {"posterior": all_posteriors()[0], **CHEAP, "max_epochs": 10, "random_state": 0}
+    views = {"views": [FeatureNoise(0.05)], "n_views": 3, "random_state": 0}
+    yield TestTimeAugmentation(TorchRegressor(**options), **views)
+    yield TestTimeAugmentation(TorchClassifier(**options), **views)
+    yield TestTimeAugmentation(
+        TorchClassifier(**options), **views, vote="confidence_hard", threshold=0.5
+    )
 
 
 def expected_failures(estimator):
@@ -105,7 +119,7 @@ ESTIMATORS = list(all_estimators())
 def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
-    assert names >= {"VarianceScaler", "QuantileRecalibrator"}
+    assert names >= {"VarianceScaler", "QuantileRecalibrator", "TestTimeAugmentation"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
         type(posterior).__name__ for posterior in all_posteriors()
     }

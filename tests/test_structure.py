@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "skuq"
 STOREYS = [
     ["skuq"],
     ["_report", "distributed"],
-    ["calibration", "metrics"],
+    ["augmentation", "calibration", "metrics"],
+    ["_around"],
     ["pipeline"],
     ["estimators", "_foreign"],
     ["_base", "_predict"],
@@ -74,7 +75,7 @@ def test_a_file(path):
     names = set(imports(path))
     if path.name != "_training.py":
         assert not any(name.split(".")[0] == "skorch" for name in names)
-    optional = {"matplotlib", "pandas", "polars", "dask"}
+    optional = {"matplotlib", "pandas", "polars", "dask", "kornia", "torchvision"}
     assert not any(name.split(".")[0] in optional for name in names)
     text = path.read_text()
     assert not re.search(r"torch\.load|pickle\.load|(?<![.\w])(eval|exec)\(", text)
@@ -87,6 +88,7 @@ def test_import_brings_no_plotting_or_frames():
         "import sys, torch, torch.func, scipy.optimize, sklearn.calibration, skorch.callbacks; "
         "import shlex, sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
         "before = set(sys.modules); import skuq, skuq.metrics, skuq.calibration; "
+        "import skuq.augmentation; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -97,7 +99,7 @@ def test_public_names_have_documentation():
     import importlib
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
-                 ".pipeline", ".modules", ".exceptions"):  # fmt: skip
+                 ".augmentation", ".pipeline", ".modules", ".exceptions"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -3,23 +3,20 @@ predicts, and the predictive distribution of every draw is changed, so that ever
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-import sklearn
 from joblib import delayed
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags, indexable
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils import indexable
+from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
+from skuq._around import Around, fit_clone, warn_of_rows_seen
 from skuq._predict import Predictions
 from skuq._progress import Task, parallel, watchers
 from skuq._sklearn_compat import (
@@ -29,14 +26,12 @@ from skuq._sklearn_compat import (
     validate_parameter_constraints,
     with_callbacks,
 )
-from skuq.pipeline import predictions, see_through
+from skuq.pipeline import predictions
 
 __all__ = ["Calibrator"]
 
-_MANY_SEEN = 0.1  # a share of rows seen in training above which a warning is due
 
-
-class Calibrator(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
+class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     """Base class and contract of the calibrators.
 
     A subclass gives:
@@ -142,7 +137,7 @@ class Calibrator(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     def _of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
         """The frozen estimator, and its evidence on all rows."""
         check_is_fitted(self.estimator)
-        _warn_of_rows_seen(self.estimator, X)
+        warn_of_rows_seen(self.estimator, X)
         self._begin(self.estimator, y)
         task.begin()
         return self.estimator, self._evidence(self.estimator, X, y)
@@ -154,7 +149,7 @@ class Calibrator(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
         splits = list(check_cv(self.cv, y, classifier=self._classifies).split(X, y, groups))
         task.begin(1 + len(splits), of="fit")
         whole = task.subtask("fit-estimator").begin()
-        fitted = _fit_clone(whole, self.estimator, X, y, sample_weight)
+        fitted = fit_clone(whole, self.estimator, X, y, sample_weight)
         whole.end()
         self._begin(fitted, y)
         folds = [task.subtask("fit-fold") for _ in splits]
@@ -185,34 +180,6 @@ class Calibrator(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     def _ask(self, estimator: Any, X: Any) -> tuple[Predictions, Any]:
         return predictions(estimator, X)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_")
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of features that the estimator was fitted on."""
-        return self._fitted_estimator("n_features_in_").n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the features that the estimator was fitted on."""
-        return self._fitted_estimator("feature_names_in_").feature_names_in_
-
-    def _fitted_estimator(self, attribute: str) -> Any:
-        if not hasattr(self, "estimator_"):
-            raise AttributeError(f"{type(self).__name__} has no {attribute} before fit")
-        return self.estimator_
-
-    def __sklearn_tags__(self) -> Any:
-        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.input_tags.sparse = inner.input_tags.sparse
-        tags.target_tags.multi_output = inner.target_tags.multi_output
-        tags.target_tags.positive_only = inner.target_tags.positive_only
-        if tags.classifier_tags is not None and inner.classifier_tags is not None:
-            tags.classifier_tags.multi_label = inner.classifier_tags.multi_label
-            tags.classifier_tags.multi_class = inner.classifier_tags.multi_class
-        return tags
-
 
 def _fold_evidence(
     task: Task,
@@ -224,51 +191,5 @@ def _fold_evidence(
     test: np.ndarray,
 ) -> np.ndarray:
     weight = None if sample_weight is None else sample_weight[train]
-    fold = _fit_clone(task, calibrator.estimator, _safe_indexing(X, train), y[train], weight)
+    fold = fit_clone(task, calibrator.estimator, _safe_indexing(X, train), y[train], weight)
     return calibrator._evidence(fold, _safe_indexing(X, test), y[test])
-
-
-def _fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
-    estimator = clone(estimator)
-    weights = {} if weight is None else {_weight_argument(estimator): weight}
-    with task.of(estimator):
-        return estimator.fit(X, y, **weights)
-
-
-def _weight_argument(estimator: Any) -> str:
-    """What the sample weights are called in `fit`."""
-    open_ended = any(
-        parameter.kind is parameter.VAR_KEYWORD and parameter.name == "fit_params"
-        for parameter in inspect.signature(estimator.fit).parameters.values()
-    )
-    votes = open_ended and hasattr(estimator, "estimators")  # VotingClassifier and its kin
-    if has_fit_parameter(estimator, "sample_weight") or votes:
-        return "sample_weight"
-    if sklearn.get_config()["enable_metadata_routing"]:
-        return "sample_weight"
-    if isinstance(estimator, Pipeline):
-        name, last = estimator.steps[-1]
-        return f"{name}__{_weight_argument(last)}"
-    inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
-    if inner is None:
-        raise ValueError(
-            f"sample_weight was given, but {type(estimator).__name__}.fit does not take it"
-        )
-    return _weight_argument(inner)
-
-
-def _warn_of_rows_seen(frozen: Any, X: Any) -> None:
-    leaf, inner, _ = see_through(frozen, X)
-    while isinstance(leaf, Calibrator):
-        leaf, inner, _ = see_through(leaf.estimator_, inner)
-    if not hasattr(leaf, "_share_seen"):
-        return
-    share = leaf._share_seen(inner)
-    if share > _MANY_SEEN:
-        warnings.warn(
-            f"the frozen {type(leaf).__name__} was trained on {share:.0%} of the rows that are to "
-            "calibrate it. It is right too often on those, so the result will be too sure of "
-            "itself: give rows kept apart, or the estimator unfrozen with cv.",
-            UserWarning,
-            stacklevel=3,
-        )

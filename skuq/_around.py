@@ -1,0 +1,111 @@
+"""What estimators around another one have in common: calibrators, test-time augmentation."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
+
+from skuq._progress import Task
+from skuq.pipeline import see_through
+
+__all__ = ["Around", "fit_clone", "innermost", "warn_of_rows_seen"]
+
+_MANY_SEEN = 0.1  # a share of rows seen in training above which a warning is due
+
+
+class Around:
+    """Mixed in by what has an `estimator` and, once fitted, an `estimator_`."""
+
+    estimator: Any
+    estimator_: Any
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimator_")
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features that the estimator was fitted on."""
+        return self._fitted_estimator("n_features_in_").n_features_in_
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the features that the estimator was fitted on."""
+        return self._fitted_estimator("feature_names_in_").feature_names_in_
+
+    def _fitted_estimator(self, attribute: str) -> Any:
+        if not hasattr(self, "estimator_"):
+            raise AttributeError(f"{type(self).__name__} has no {attribute} before fit")
+        return self.estimator_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        inner = get_tags(self.estimator)
+        tags.input_tags.sparse = inner.input_tags.sparse
+        tags.target_tags.multi_output = inner.target_tags.multi_output
+        tags.target_tags.positive_only = inner.target_tags.positive_only
+        if tags.classifier_tags is not None and inner.classifier_tags is not None:
+            tags.classifier_tags.multi_label = inner.classifier_tags.multi_label
+            tags.classifier_tags.multi_class = inner.classifier_tags.multi_class
+        return tags
+
+
+def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """The estimator inside of everything that can be seen through, and X as it gets it."""
+    leaf, X, _ = see_through(estimator, X)
+    while isinstance(leaf, Around):
+        leaf, X, _ = see_through(leaf.estimator_, X)
+    return leaf, X
+
+
+def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+    """A fitted copy of the estimator; whoever watches `task` watches that fit."""
+    estimator = clone(estimator)
+    weights = {} if weight is None else {_weight_argument(estimator): weight}
+    with task.of(estimator):
+        return estimator.fit(X, y, **weights)
+
+
+def _weight_argument(estimator: Any) -> str:
+    """What the sample weights are called in `fit`."""
+    open_ended = any(
+        parameter.kind is parameter.VAR_KEYWORD and parameter.name == "fit_params"
+        for parameter in inspect.signature(estimator.fit).parameters.values()
+    )
+    votes = open_ended and hasattr(estimator, "estimators")  # VotingClassifier and its kin
+    if has_fit_parameter(estimator, "sample_weight") or votes:
+        return "sample_weight"
+    if sklearn.get_config()["enable_metadata_routing"]:
+        return "sample_weight"
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        return f"{name}__{_weight_argument(last)}"
+    inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
+    if inner is None:
+        raise ValueError(
+            f"sample_weight was given, but {type(estimator).__name__}.fit does not take it"
+        )
+    return _weight_argument(inner)
+
+
+def warn_of_rows_seen(frozen: Any, X: Any, to: str = "calibrate it") -> None:
+    """Warn if a frozen estimator was trained on many of the rows, which are there for more."""
+    leaf, inner = innermost(frozen, X)
+    if not hasattr(leaf, "_share_seen"):
+        return
+    share = leaf._share_seen(inner)
+    if share > _MANY_SEEN:
+        warnings.warn(
+            f"the frozen {type(leaf).__name__} was trained on {share:.0%} of the rows that are to "
+            f"{to}. It is right too often on those, so the result will be too sure of "
+            "itself: give rows kept apart, or the estimator unfrozen with cv.",
+            UserWarning,
+            stacklevel=3,
+        )

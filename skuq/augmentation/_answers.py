@@ -1,0 +1,296 @@
+"""What test-time augmentation answers, of averages over views and of their votes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skuq._foreign import of_probabilities, reduced
+from skuq._predict import ClassifierPredictions, RegressorPredictions
+from skuq._softmax import log_mean, mean_of_draws
+from skuq.augmentation._evaluation import Evaluation
+from skuq.augmentation._mixing import (
+    ClassMean,
+    NestedUncertainty,
+    TargetMixture,
+    nested_of_classes,
+    nested_of_targets,
+)
+from skuq.augmentation._votes import MultiViewVote, multi_view_vote
+
+__all__ = ["AugmentedPredictions", "ViewPredictions", "ask_views"]
+
+_TIE = 1e-12  # what the winner of a tie has more than the others
+_NO_VOTE = np.finfo(float).eps  # the share of a class without votes: it has a logarithm
+
+
+class ViewPredictions(NamedTuple):
+    """What the views say, each the average of the draws; the identity is the first.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_views, n_samples)
+        The most probable class.
+    confidence : ndarray of shape (n_views, n_samples)
+        Its probability.
+    certainty : ndarray of shape (n_views, n_samples), or None
+        1/(1 + σ²), if the likelihood has a noise σ², as `UncertaintyAware` has.
+    confidence_hard, certainty_hard : ndarray of shape (n_views, n_samples) of bool, or None
+        Whether confidence and certainty are at least the threshold, if there is one.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    certainty: np.ndarray | None
+    confidence_hard: np.ndarray | None
+    certainty_hard: np.ndarray | None
+
+
+def ask_views(
+    evaluation: Evaluation, X: Any, classes: np.ndarray, threshold: float | None = None
+) -> ViewPredictions:
+    """The predictions of every view of every row."""
+
+    def reduction(predictive: Any) -> tuple[Tensor, ...]:
+        confidence, label = log_mean(predictive).max(-1)
+        parts = label, confidence.exp().clamp(max=1)
+        if not evaluation.gives_noise:
+            return parts
+        return *parts, mean_of_draws(1 / (1 + predictive.noise_variance))
+
+    parts = zip(*evaluation.each(X, reduction))
+    labels, confidence, *rest = (np.stack(part) for part in parts)
+    certainty = rest[0] if rest else None
+    hard = [
+        None if threshold is None or scores is None else scores >= threshold
+        for scores in (confidence, certainty)
+    ]
+    return ViewPredictions(classes[labels], confidence, certainty, *hard)
+
+
+class AveragedClasses(ClassifierPredictions):
+    """For every draw the mean of the probabilities over the views."""
+
+    def __init__(self, evaluation: Evaluation, classes: np.ndarray, multilabel: bool) -> None:
+        self._evaluation = evaluation
+        self.classes_ = classes
+        self._multilabel = multilabel
+
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        return self._evaluation.fold(X, ClassMean, reduction, *aligned)
+
+    def predict_uncertainty(self, X: Any, kind: str = "total", measure: str = "entropy") -> Any:
+        if kind != "nested":
+            return super().predict_uncertainty(X, kind, measure)
+        reduction = nested_of_classes(measure)
+        return NestedUncertainty(*self._evaluation.fold(X, lambda: ClassMean(measure), reduction))
+
+
+class VotedClasses(ClassifierPredictions):
+    """One draw, whose probabilities are the shares of the votes; see `TestTimeAugmentation`."""
+
+    def __init__(self, vote: Callable[[Any], MultiViewVote], classes: np.ndarray) -> None:
+        self._vote = vote
+        self.classes_ = classes
+
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        return reduced(reduction, of_probabilities(_shares(self._vote(X))), aligned)
+
+
+def _shares(vote: MultiViewVote) -> np.ndarray:
+    """Weights that sum to one; the winner of a tie has a little more, so that it is the largest."""
+    shares = (vote.weights / vote.weights.sum(axis=1, keepdims=True)).clip(min=_NO_VOTE)
+    shares[np.arange(len(shares)), np.searchsorted(vote.classes, vote.predicted)] += _TIE
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+class MixedTargets(RegressorPredictions):
+    """For every draw the mixture of the distributions that its views predict."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._target_shape = evaluation.target_shape
+
+    def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
+        return self._evaluation.fold(X, TargetMixture, reduction, *aligned)
+
+    def predict_uncertainty(self, X: Any, kind: str = "total") -> Any:
+        if kind != "nested":
+            return super().predict_uncertainty(X, kind)
+        return NestedUncertainty(*map(self._like_target, self._reduce(X, nested_of_targets)))
+
+
+def _of_classifier(self: Any) -> bool:
+    return is_classifier(self.estimator)
+
+
+def _of_regressor(self: Any) -> bool:
+    return is_regressor(self.estimator)
+
+
+class AugmentedPredictions:
+    """The methods of `TestTimeAugmentation` that predict."""
+
+    estimator: Any
+    vote: str
+    classes_: np.ndarray
+    threshold_: float | None
+    _evaluation: Evaluation
+    _multilabel: bool
+
+    def _averages(self) -> Any:
+        check_is_fitted(self)
+        if not self._evaluation.classifies:
+            return MixedTargets(self._evaluation)
+        return AveragedClasses(self._evaluation, self.classes_, self._multilabel)
+
+    def _answers(self) -> Any:
+        """What answers for this estimator; see `skuq._foreign.predictions_of`."""
+        check_is_fitted(self)
+        if self.vote == "mean":
+            return self._averages()
+        return VotedClasses(self.predict_votes, self.classes_)
+
+    def predict(self, X: Any, **options: Any) -> Any:
+        """The class that the views decide for, or the mean of a regressor's mixture.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        **options
+            Of a regressor ``return_std``: whether to give the standard deviation, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), or of the shape of y, or two of them
+        """
+        return self._answers().predict(X, **options)
+
+    @available_if(_of_classifier)
+    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
+        """Probabilities averaged over views and draws; of a vote its shares, see Notes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        return_uncertainty : bool, default=False
+            Whether to give ``predict_uncertainty(X, kind="all")``, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or that and an `Uncertainty`
+        """
+        if return_uncertainty and self.vote != "mean":
+            return self._answers().predict_proba(X), self.predict_uncertainty(X, kind="all")
+        return self._answers().predict_proba(X, return_uncertainty)
+
+    @available_if(_of_classifier)
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of `predict_proba`, of shape (n_samples, n_classes)."""
+        return self._answers().predict_log_proba(X)
+
+    @available_if(_of_classifier)
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Those logarithms; for two classes the log-odds, of shape (n_samples,)."""
+        return self._answers().decision_function(X)
+
+    @available_if(_of_classifier)
+    def predict_views(self, X: Any) -> ViewPredictions:
+        """The label that each view predicts, its confidence and certainty, soft and hard.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ViewPredictions of ndarrays of shape (n_views, n_samples)
+        """
+        check_is_fitted(self)
+        if self._multilabel:
+            raise ValueError("predict_views is for one label for each row, not for several")
+        return ask_views(self._evaluation, X, self.classes_, self.threshold_)
+
+    @available_if(_of_classifier)
+    def predict_votes(self, X: Any) -> MultiViewVote:
+        """The vote of the views, by the rule `vote`; the mode for "mean".
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        MultiViewVote
+            With the weights of all classes, and where every view abstained.
+        """
+        views = self.predict_views(X)
+        rule = "mode" if self.vote == "mean" else self.vote
+        return multi_view_vote(
+            views.labels, views.confidence, views.certainty, rule, self.threshold_, self.classes_
+        )
+
+    def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
+        """How uncertain the averaged prediction is; for any `vote`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        kind : {"total", "aleatoric", "epistemic", "all", "nested"}, default="total"
+            Aleatoric is what lies within and between the views of a draw, epistemic what lies
+            between draws. "nested" gives a `NestedUncertainty`, with the two aleatoric parts.
+        **options
+            Of a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or of the shape of y, Uncertainty or NestedUncertainty
+            Nats for the entropy of classes; a regressor's variances in squared units of y.
+        """
+        return self._averages().predict_uncertainty(X, kind, **options)
+
+    def predict_draws(self, X: Any) -> np.ndarray:
+        """Probabilities or means of every draw, averaged over the views; for any `vote`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
+        """
+        return self._averages().predict_draws(X)
+
+    @available_if(_of_regressor)
+    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
+        """Quantiles of the mixture over views and draws; see `TorchRegressor`."""
+        return self._answers().predict_quantiles(X, q)
+
+    @available_if(_of_regressor)
+    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+        """Central interval of the mixture over views and draws; see `TorchRegressor`."""
+        return self._answers().predict_interval(X, confidence_level)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of a classifier, R² of a regressor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        metric: Callable[..., float] = accuracy_score if _of_classifier(self) else r2_score
+        return metric(y, self.predict(X), sample_weight=sample_weight)

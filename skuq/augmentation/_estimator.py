@@ -1,0 +1,355 @@
+"""Test-time augmentation as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import check_cv
+from sklearn.utils import get_tags, indexable
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from skuq._around import Around, fit_clone, warn_of_rows_seen
+from skuq._progress import Task, watchers
+from skuq._random import Purpose, derive_seed, root_seed
+from skuq._sklearn_compat import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _safe_indexing,
+    validate_parameter_constraints,
+    with_callbacks,
+)
+from skuq.augmentation._answers import AugmentedPredictions, ViewPredictions, ask_views
+from skuq.augmentation._evaluation import Evaluation, as_rows
+from skuq.augmentation._fixed import fitted_copies
+from skuq.augmentation._votes import RULES, vote_threshold
+
+__all__ = ["TestTimeAugmentation"]
+
+
+class TestTimeAugmentation(
+    AugmentedPredictions, Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
+):
+    """Predicts from several views of each row: as it is, flipped, shifted, with noise [1]_ [2]_.
+
+    Of every draw of the posterior, the predictions for all views of a row are averaged: the
+    probabilities of a classifier; of a regressor the distributions, to a mixture. Averages often
+    are more accurate and better calibrated than the prediction for the row alone, and what the
+    views disagree about tells of noise in the data that a network cannot see in the row alone.
+
+    The first view is always the row itself. What the others draw at random is drawn once, from
+    `random_state`, and is the same for every row, so predictions stay functions of the row: a
+    view that draws numbers for each row of a batch by itself is given one row at a time.
+
+    Parameters
+    ----------
+    estimator : classifier or regressor
+        A skuq estimator, or a calibrator, Pipeline or search around one; views are made of the
+        rows as it takes them. A fitted one that must not be fitted again comes as
+        ``FrozenEstimator(estimator)``.
+    views : callable, or list or tuple of them, default=()
+        Views besides the row itself: those of `skuq.augmentation`, transforms of kornia or
+        torchvision, or any function ``view(X, generator) -> X`` or ``view(X) -> X`` of a float
+        tensor of shape (n_rows, ...); see `View`. Integers become floats, without scaling.
+    n_views : int, default=None
+        Views of each row, itself included. The views are taken in turn, again and again (a random
+        one is another each time), until there are so many; None takes each once.
+    vote : {"mean", "mode", "confidence", "confidence_hard", "certainty", "certainty_hard"}, \
+            default="mean"
+        How a classifier's views decide: by their mean probabilities, or by a vote of the classes
+        that they predict, weighted as in `multi_view_vote`. Certainty needs the
+        `UncertaintyAware` likelihood. See Notes.
+    threshold : float in [0, 1], default=None
+        Of the hard votes. None tunes it in `fit`: on the rows given, for a frozen estimator, or on
+        cross-fitted predictions. See also `tune_threshold`.
+    cv : int, cross-validation generator or iterable, default=5
+        Folds in which a threshold is tuned, if the estimator is not frozen.
+    random_state : int, RandomState instance or None, default=None
+        Fixes the views. (Training has the estimator's own.)
+    verbose : int, default=0
+        1 shows a bar over the folds.
+
+    Attributes
+    ----------
+    estimator_ : the fitted estimator
+    n_views_ : int
+        Views of each row, itself included.
+    threshold_ : float or None
+    classes_ : ndarray of shape (n_classes,), of a classifier
+    n_features_in_, feature_names_in_ : those of the estimator
+
+    Raises
+    ------
+    ValueError
+        In `fit`, if a view changes the shape of rows, gives NaN, is not repeatable, or lacks the
+        inverse that dense outputs need; or for parameters that do not go together.
+
+    Notes
+    -----
+    *Uncertainty* is nested: draws outside, the views of a draw inside. With p_ma the probabilities
+    of draw m for view a, p_m their mean over the views, and p the mean over all,
+
+        H[p] = mean_ma H[p_ma] + mean_m (H[p_m] − mean_a H[p_ma]) + (H[p] − mean_m H[p_m])
+               within views      between views                      between draws,
+
+    where the first two are aleatoric and the third is epistemic. Variances of a regressor nest in
+    the same way, by the law of total variance. ``predict_uncertainty(X, kind="nested")`` has all
+    parts.
+
+    *Votes.* A view is a voter, its label the most probable class of the mean of all draws. With
+    any other `vote` than "mean", `predict_proba` is the share of each class in the votes, and
+    `predict`, `predict_log_proba` and `decision_function` follow from it (the winner of a tie has
+    1e-12 more, a class without votes 2e-16); so do calibrators around this estimator, and scorers,
+    which see one draw. `predict_uncertainty` and `predict_draws` are those of the averaged
+    probabilities.
+
+    *Cost* is that of as many predictions as there are views. In memory, the predictions of a chunk
+    of rows are kept at a time.
+
+    References
+    ----------
+    .. [1] M. S. Ayhan, P. Berens, "Test-time Data Augmentation for Estimation of Heteroscedastic
+       Aleatoric Uncertainty in Deep Neural Networks", MIDL 2018.
+    .. [2] G. Wang, W. Li, M. Aertsen, J. Deprest, S. Ourselin, T. Vercauteren, "Aleatoric
+       uncertainty estimation with test-time augmentation for medical image segmentation with
+       convolutional neural networks", Neurocomputing 338, 2019, doi:10.1016/j.neucom.2019.01.103.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier
+    >>> from skuq.augmentation import FeatureNoise, TestTimeAugmentation
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = TorchClassifier(lr=0.01, max_epochs=20, random_state=0)
+    >>> augmented = TestTimeAugmentation(network, FeatureNoise(0.1), n_views=4, random_state=0)
+    >>> parts = augmented.fit(X, y).predict_uncertainty(X, kind="nested")
+    >>> parts.between_views.shape
+    (150,)
+    """
+
+    __test__ = False  # pytest takes the name for that of a test
+
+    _parameter_constraints: ClassVar[dict] = {
+        "views": [callable, list, tuple],
+        "n_views": [Interval(Integral, 1, None, closed="left"), None],
+        "vote": [StrOptions({"mean", *RULES})],
+        "threshold": [Interval(Real, 0, 1, closed="both"), None],
+        "cv": ["cv_object"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        views: Any = (),
+        n_views: int | None = None,
+        vote: str = "mean",
+        threshold: float | None = None,
+        cv: Any = 5,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.views = views
+        self.n_views = n_views
+        self.vote = vote
+        self.threshold = threshold
+        self.cv = cv
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit -------------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> TestTimeAugmentation:
+        """Fit the estimator unless it is frozen, fix the views, and tune a threshold if need be.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Also given to the estimator: to the last step of a Pipeline.
+        groups : array-like of shape (n_samples,), default=None
+            For a `cv` that keeps groups together.
+
+        Returns
+        -------
+        self : TestTimeAugmentation
+
+        Warns
+        -----
+        UserWarning
+            If a threshold is tuned on many rows that a frozen estimator was trained on.
+        """
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
+        )
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        views = self._checked_views()
+        self._multilabel = is_classifier(self.estimator) and (
+            type_of_target(y) == "multilabel-indicator"
+        )
+        self._check_vote()
+        X, y = indexable(X, y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        with Task("fit", watchers(self, X, y, sample_weight)) as task:
+            if isinstance(self.estimator, FrozenEstimator):
+                learnt = self._of_frozen(task, X, y, sample_weight, views)
+            else:
+                learnt = self._of_unfitted(task, X, y, sample_weight, groups, views)
+            fitted, self._evaluation, self.threshold_ = learnt
+            if self._evaluation.classifies:
+                self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else fitted.classes_
+            self.n_views_ = 1 + len(self._evaluation.views)
+            self.estimator_ = fitted
+            task.end(dict)  # nothing is missing of a copy of self
+        return self
+
+    def _of_frozen(
+        self, task: Task, X: Any, y: Any, sample_weight: Any, views: list[Any]
+    ) -> tuple[Any, Evaluation, float | None]:
+        task.begin()
+        check_is_fitted(self.estimator)
+        evaluation = Evaluation(self.estimator, self._fixed(views, X), X, self._multilabel)
+        self._check_certainty(evaluation)
+        if not self._tunes:
+            return self.estimator, evaluation, self.threshold
+        warn_of_rows_seen(self.estimator, X, to="tune the threshold")
+        seen = ask_views(evaluation, X, self.estimator.classes_)
+        return self.estimator, evaluation, self._best_threshold([seen], y, sample_weight)
+
+    def _of_unfitted(
+        self, task: Task, X: Any, y: Any, sample_weight: Any, groups: Any, views: list[Any]
+    ) -> tuple[Any, Evaluation, float | None]:
+        splits: list[Any] = []
+        if self._tunes:
+            splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
+        task.begin(1 + len(splits), of="fit")
+        whole = task.subtask("fit-estimator").begin()
+        fitted = fit_clone(whole, self.estimator, X, y, sample_weight)
+        whole.end()
+        fixed = self._fixed(views, X)
+        evaluation = Evaluation(fitted, fixed, X, self._multilabel)
+        self._check_certainty(evaluation)
+        if not splits:
+            return fitted, evaluation, self.threshold
+        parts, left = [], np.concatenate([test for _, test in splits])
+        for train, test in splits:
+            fold = task.subtask("fit-fold").begin()
+            some, labels = (_safe_indexing(values, train) for values in (X, y))
+            weight = None if sample_weight is None else sample_weight[train]
+            part = fit_clone(fold, self.estimator, some, labels, weight)
+            asked = Evaluation(part, fixed, some, self._multilabel)
+            parts.append(ask_views(asked, _safe_indexing(X, test), part.classes_))
+            fold.end()
+        weight = None if sample_weight is None else sample_weight[left]
+        return fitted, evaluation, self._best_threshold(parts, _safe_indexing(y, left), weight)
+
+    @property
+    def _tunes(self) -> bool:
+        """Whether `fit` tunes a threshold."""
+        return self.vote.endswith("_hard") and self.threshold is None
+
+    def _fixed(self, views: list[Any], X: Any) -> list[tuple[Any, int]]:
+        """The views besides the identity, taken in turn, and the seed of each."""
+        root = root_seed(self.random_state)
+        n_views = 1 + len(views) if self.n_views is None else int(self.n_views)
+        copies = fitted_copies(views, lambda: as_rows(X))
+        return [
+            (copies[(k - 1) % len(copies)], derive_seed(root, Purpose.OTHER, k))
+            for k in range(1, n_views)
+        ]
+
+    def _checked_views(self) -> list[Any]:
+        views = [self.views] if callable(self.views) else list(self.views)
+        for view in views:
+            if isinstance(view, type) or not callable(view):
+                name = getattr(view, "__name__", repr(view))
+                hint = f": write {name}()" if isinstance(view, type) else ""
+                raise TypeError(f"views must be functions or instances of views, got {name}{hint}")
+            if hasattr(view, "validate"):
+                view.validate()
+        if not views and self.n_views is not None and self.n_views > 1:
+            raise ValueError(f"n_views={self.n_views} needs views to take in turn, got none")
+        return views
+
+    def _check_vote(self) -> None:
+        name = type(self.estimator).__name__
+        if not (is_classifier(self.estimator) or is_regressor(self.estimator)):
+            raise TypeError(f"{type(self).__name__} needs a classifier or a regressor, got {name}")
+        if self.vote == "mean":
+            return
+        if not is_classifier(self.estimator) or self._multilabel:
+            what = "one label for each row" if self._multilabel else f"classes, and {name} has none"
+            raise ValueError(f"vote={self.vote!r} is for {what}; use vote='mean'")
+
+    def _check_certainty(self, evaluation: Evaluation) -> None:
+        if self.vote.startswith("certainty") and not evaluation.gives_noise:
+            raise ValueError(
+                f"vote={self.vote!r} needs an estimator that predicts how noisy each label is: a "
+                "TorchClassifier with likelihood=UncertaintyAware(), and no calibrator around it. "
+                "Use that, or vote='confidence'"
+            )
+
+    def _best_threshold(self, parts: list[ViewPredictions], y: Any, weight: Any) -> float:
+        """Of the views' predictions for rows that they were not trained on, part after part."""
+        kind = self.vote.removesuffix("_hard")
+        labels, confidence, scores = (
+            np.concatenate([getattr(part, name) for part in parts], axis=1)
+            for name in ("labels", "confidence", kind)
+        )
+        truth = column_or_1d(y, warn=True)
+        return vote_threshold(labels, scores, truth, confidence, weight).threshold
+
+    def tune_threshold(self, X: Any, y: Any, sample_weight: Any = None) -> TestTimeAugmentation:
+        """Set `threshold_` to that which makes the hard vote right most often on these rows.
+
+        Parameters
+        ----------
+        X, y : rows that the estimator was not fitted on
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : TestTimeAugmentation
+
+        Raises
+        ------
+        ValueError
+            If the vote is not a hard one.
+        """
+        check_is_fitted(self)
+        if not self.vote.endswith("_hard"):
+            raise ValueError(
+                f"vote={self.vote!r} has no threshold to tune; 'confidence_hard' and "
+                "'certainty_hard' have"
+            )
+        X, y = indexable(X, y)
+        seen = ask_views(self._evaluation, X, self.classes_)
+        self.threshold_ = self._best_threshold([seen], y, sample_weight)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags = copy.deepcopy(inner.classifier_tags)
+        tags.regressor_tags = copy.deepcopy(inner.regressor_tags)
+        tags.target_tags.required = True
+        if tags.classifier_tags is not None and self.vote != "mean":
+            tags.classifier_tags.multi_label = False
+        return tags

@@ -1,0 +1,265 @@
+"""A fitted estimator on views of rows, chunk after chunk: all views of one before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_consistent_length
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from skuq._around import innermost
+from skuq._data import CheckedRows, dense
+from skuq._predict import ClassifierPredictions
+from skuq._sklearn_compat import _num_samples, _safe_indexing
+from skuq._softmax import Softmax
+from skuq.augmentation._fixed import FixedView, fix
+from skuq.pipeline import predictions
+
+__all__ = ["Evaluation", "as_rows"]
+
+_FEW = 8  # rows on which views and the estimator are tried
+_CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # of what all views predict for a chunk
+_FOREIGN_ROWS = 4096  # of an estimator that has no chunks of its own
+
+
+class Evaluation:
+    """Answers of a fitted estimator on the rows and on views of them.
+
+    Parameters
+    ----------
+    estimator : fitted classifier or regressor
+        Anything that `skuq.pipeline.predictions` sees through.
+    views : list of (callable, seed)
+        Those besides the identity.
+    X : array-like of shape (n_samples, ...)
+        Rows as `estimator` takes them; a few are tried.
+    multilabel : bool
+        Whether a classifier was fitted on indicators of several labels.
+
+    Attributes
+    ----------
+    classifies : bool
+    gives_noise : bool
+        Whether it predicts how noisy a label is, as `UncertaintyAware` does.
+    target_shape : tuple of int
+        Of a regressor's y, without the axis of samples.
+    views : list of FixedView
+
+    Raises
+    ------
+    ValueError
+        If a view changes the shape of rows, is not repeatable, or lacks an inverse that dense
+        outputs need.
+    """
+
+    def __init__(
+        self, estimator: Any, views: list[tuple[Any, int]], X: Any, multilabel: bool
+    ) -> None:
+        self.estimator = estimator
+        self._multilabel = multilabel
+        few = _safe_indexing(X, np.arange(_num_samples(X))[:_FEW])
+        self._leaf, inner = innermost(estimator, few)
+        # Where nothing on the way transforms rows, views are made on the network's own device.
+        self._directly = inner is few and hasattr(self._leaf, "_engine")
+        self._learn_sizes(few)
+        rows = self._rows(few).cpu() if views else torch.empty(0)
+        self.views = [fix(view, k, seed, rows) for k, (view, seed) in enumerate(views, 1)]
+        if self._is_dense:
+            for view in self.views:
+                view.inverse(torch.zeros(1, 1, *self._dense_shape))
+
+    def _learn_sizes(self, few: Any) -> None:
+        """What the estimator predicts for a row."""
+        seen: list[Distribution] = []
+        asked, inner = self._ask(few)
+        asked._reduce(inner, _for(seen.append))
+        first = seen[0]
+        self.classifies = isinstance(asked, ClassifierPredictions)
+        self.gives_noise = hasattr(first, "noise_variance")
+        usual = 2 if self.classifies and not self._multilabel else 3
+        self._dense_shape = tuple(first.batch_shape[usual:])
+        self._is_dense = len(first.batch_shape) > usual
+        self.target_shape = getattr(asked, "_target_shape", ())
+        numbers: Any = first.logits if self.classifies else first.mean  # type: ignore[attr-defined]
+        self._bytes_per_row = 8 * numbers[:, 0].numel()
+
+    def _chunk_rows(self) -> int:
+        """How many rows are evaluated at a time: whole chunks of the engine, which pads them."""
+        engine = getattr(self._leaf, "_engine", None)
+        if engine is None:
+            return _FOREIGN_ROWS
+        budget = _CHUNK_BYTES.get(engine.numerics.device.type, _CHUNK_BYTES["cpu"])
+        per_chunk = engine.n_rows * self._bytes_per_row * (1 + len(self.views))
+        return engine.n_rows * max(1, int(budget // per_chunk))
+
+    # -- views of rows -------------------------------------------------------------------------
+
+    def _ask(self, X: Any) -> tuple[Any, Any]:
+        return predictions(self.estimator, X, multilabel=self._multilabel)
+
+    def _rows(self, X: Any) -> Tensor:
+        """Rows as a float tensor, as views take them."""
+        if not self._directly:
+            return as_rows(X)
+        numerics, rows = self._leaf._engine.numerics, self._leaf._check_rows(X)
+        if not isinstance(rows, Tensor):
+            rows = torch.tensor(np.ascontiguousarray(rows))
+        return rows.to(numerics.device, numerics.dtype)
+
+    def _like(self, rows: Tensor, X: Any) -> Any:
+        """A view of rows as what X is, an array or a data frame; or where they lie."""
+        if self._directly:
+            return CheckedRows(rows)
+        values = rows.numpy()
+        if hasattr(X, "iloc"):
+            return type(X)(values, columns=X.columns, index=X.index)
+        if hasattr(X, "columns"):
+            return type(X)(values, schema=list(X.columns))
+        return values
+
+    def _chunks(self, X: Any) -> Iterator[tuple[slice, Any]]:
+        n_rows, step = _num_samples(X), self._chunk_rows()
+        for start in range(0, max(1, n_rows), step):  # no rows are the estimator's to refuse
+            span = slice(start, min(start + step, n_rows))
+            if step >= n_rows:
+                yield span, X
+            elif isinstance(X, CheckedRows):
+                yield span, X[span]
+            else:
+                yield span, _safe_indexing(X, np.arange(span.start, span.stop))
+
+    # -- evaluating ----------------------------------------------------------------------------
+
+    def each(self, X: Any, reduction: Callable[[Any], Any]) -> list[Any]:
+        """The reduction of what is predicted for every view, the identity first."""
+        per_view: list[list[Any]] = [[] for _ in range(1 + len(self.views))]
+        for _, chunk in self._chunks(X):
+            asked, inner = self._ask(chunk)
+            per_view[0].append(asked._reduce(inner, reduction))
+            rows = self._rows(chunk) if self.views else torch.empty(0)
+            for view, parts in zip(self.views, per_view[1:]):
+                asked, inner = self._ask(self._like(view(rows), chunk))
+                parts.append(asked._reduce(inner, self._undone(view, reduction)))
+        return [_joined(parts) for parts in per_view]
+
+    def fold(
+        self,
+        X: Any,
+        begin: Callable[[], Any],
+        reduction: Callable[..., Any],
+        *aligned: np.ndarray,
+    ) -> Any:
+        """The reduction of one distribution for each draw, made of those of all views.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        begin : callable
+            Makes what takes the distributions of the views of a block of rows, in ``add``, and
+            makes one of them, in ``result``.
+        reduction, *aligned : as in `skuq._predict`
+        """
+        if not self.views:
+            asked, inner = self._ask(X)
+            return asked._reduce(inner, reduction, *aligned)
+        check_consistent_length(X, *aligned)
+        return _joined(
+            [
+                self._fold_chunk(chunk, begin, reduction, [rows[span] for rows in aligned])
+                for span, chunk in self._chunks(X)
+            ]
+        )
+
+    def _fold_chunk(
+        self, X: Any, begin: Callable[[], Any], reduction: Callable[..., Any], aligned: list
+    ) -> Any:
+        """The estimator reduces a chunk in blocks of rows, which are the same for every view."""
+        folds: list[Any] = []
+
+        def first(predictive: Any) -> Tensor:
+            folds.append(begin())
+            return _for(folds[-1].add)(predictive)
+
+        asked, inner = self._ask(X)
+        asked._reduce(inner, first)
+        rows = self._rows(X)
+        for view in self.views[:-1]:
+            blocks = iter(folds)
+
+            def go_on(predictive: Any, blocks: Iterator[Any] = blocks) -> None:
+                next(blocks).add(predictive)
+
+            asked, inner = self._ask(self._like(view(rows), X))
+            asked._reduce(inner, self._undone(view, _for(go_on)))
+        last = iter(folds)
+
+        def finish(predictive: Any, *rows: Tensor) -> Any:
+            block = next(last)
+            block.add(predictive)
+            return reduction(block.result(), *rows)
+
+        asked, inner = self._ask(self._like(self.views[-1](rows), X))
+        return asked._reduce(inner, self._undone(self.views[-1], finish), *aligned)
+
+    def _undone(self, view: FixedView, reduction: Callable[..., Any]) -> Callable[..., Any]:
+        """The reduction of dense outputs that are moved back to where they belong."""
+        if not self._is_dense:
+            return reduction
+        return lambda predictive, *rows: reduction(_moved_back(view, predictive), *rows)
+
+
+def as_rows(X: Any) -> Tensor:
+    """Rows of any kind as a float tensor on the CPU."""
+    try:
+        values = np.asarray(dense(X))
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"views need rows of numbers, and X could not be made into floats ({error}). Put "
+            "TestTimeAugmentation behind the steps that encode X, as the last step of a Pipeline."
+        ) from error
+    return torch.tensor(np.ascontiguousarray(values))
+
+
+def _for(effect: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
+    """A reduction to nothing, which is there for its effect."""
+
+    def reduction(predictive: Any) -> Tensor:
+        effect(predictive)
+        where = predictive.logits if hasattr(predictive, "logits") else predictive.mean
+        return torch.empty((predictive.batch_shape[1], 0), device=where.device)
+
+    return reduction
+
+
+def _joined(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], tuple):
+        return tuple(map(np.concatenate, zip(*parts)))
+    return np.concatenate(parts)
+
+
+def _moved_back(view: FixedView, predictive: Any) -> Any:
+    """Every draw's outputs of every row, with the places as the last axes, inverted."""
+
+    def inverted(values: Tensor, axis: int) -> Tensor:
+        moved = values.movedim(axis, 2)  # (n_draws, n_rows, n_outputs, ...)
+        back = view.inverse(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
+        return back.movedim(2, axis)
+
+    if hasattr(predictive, "logits"):
+        return Softmax(inverted(predictive.logits, -1))
+    if type(predictive) is Normal:
+        return Normal(
+            inverted(predictive.mean, 2), inverted(predictive.stddev, 2), validate_args=False
+        )
+    raise ValueError(
+        f"dense outputs of a {type(predictive).__name__} cannot be moved back; expected classes or "
+        "normal distributions"
+    )

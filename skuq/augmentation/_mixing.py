@@ -1,0 +1,262 @@
+"""One distribution for each draw, of those that its views predict, and what is between views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Normal
+
+from skuq._distributions import invert, least_integer
+from skuq._mixture import is_discrete, mixture_crps, mixture_quantile
+from skuq._softmax import TRUSTED, Softmax, mean_of_draws
+from skuq.uncertainty import DECOMPOSITIONS, _moments
+
+__all__ = [
+    "ClassMean",
+    "NestedUncertainty",
+    "OverViews",
+    "TargetMixture",
+    "nested_of_classes",
+    "nested_of_targets",
+    "side_by_side",
+]
+
+
+class NestedUncertainty(NamedTuple):
+    """Total uncertainty in three parts: ``total = within_views + between_views + epistemic``.
+
+    Attributes
+    ----------
+    total : array
+    within_views : array
+        What each view of each draw says of the noise, on average.
+    between_views : array
+        What the views of a draw disagree about, on average over the draws. With `within_views`
+        this is the aleatoric uncertainty.
+    epistemic : array
+        What the draws disagree about, each the average of its views.
+    """
+
+    total: Any
+    within_views: Any
+    between_views: Any
+    epistemic: Any
+
+
+# ---------------------------------------------------------------------------------------------
+# Classes
+
+
+class ClassMean:
+    """Averages the probabilities of views, one after another: memory does not grow with them.
+
+    Probabilities are summed, until one could underflow; from then on their logarithms are, which
+    takes several times as long.
+
+    Parameters
+    ----------
+    measure : str, default=None
+        The uncertainty within the views that `nested_of_classes` will ask for, if it will.
+    """
+
+    def __init__(self, measure: str | None = None) -> None:
+        self._measure = measure
+        self._n_views = 0
+        self._sum: Any = 0.0  # of the probabilities, or
+        self._log_sum: Tensor | None = None
+        self._within: Any = 0.0
+        self._alike: Any = True
+
+    def add(self, predictive: Categorical) -> None:
+        self._add_probabilities(predictive)
+        if self._measure is not None:
+            if self._n_views == 0:
+                self._first = predictive.probs
+            self._within = self._within + _of_each_draw(predictive, self._measure)
+            self._alike = self._alike & (predictive.probs == self._first).all(-1)
+        self._n_views += 1
+
+    def _add_probabilities(self, predictive: Categorical) -> None:
+        probs = predictive.probs
+        # A GPU would have to wait for the answer, and is fast with logarithms, too.
+        if self._log_sum is None and not probs.is_cuda and float(probs.min()) > TRUSTED:
+            self._sum = self._sum + probs
+        elif self._n_views == 0:
+            self._log_sum = predictive.logits
+        else:
+            before = self._sum.log() if self._log_sum is None else self._log_sum
+            self._log_sum = torch.logaddexp(before, predictive.logits)
+
+    def result(self) -> Softmax:
+        log_sum = self._sum.log() if self._log_sum is None else self._log_sum
+        mean = Softmax(log_sum - math.log(self._n_views))
+        if self._measure is not None:
+            mean.within_views = self._within / self._n_views  # type: ignore[attr-defined]
+            mean.views_are_alike = self._alike  # type: ignore[attr-defined]
+        return mean
+
+
+def _of_each_draw(predictive: Categorical, measure: str) -> Tensor:
+    """The uncertainty of every draw by itself, of shape (n_draws, n_rows, ...)."""
+    n_draws = predictive.batch_shape[0]
+    parts = (t.movedim(-1, 2).flatten(0, 1)[None] for t in (predictive.probs, predictive.logits))
+    return DECOMPOSITIONS[measure](*parts).aleatoric.unflatten(0, (n_draws, -1))
+
+
+def nested_of_classes(measure: str) -> Callable[[Categorical], NestedUncertainty]:
+    """The reduction of what `ClassMean` of this measure gives."""
+    if measure not in DECOMPOSITIONS:
+        known = ", ".join(map(repr, DECOMPOSITIONS))
+        raise ValueError(f"kind='nested' needs a measure that decomposes: {known}, got {measure!r}")
+
+    def reduction(predictive: Categorical) -> NestedUncertainty:
+        parts = DECOMPOSITIONS[measure](
+            predictive.probs.movedim(-1, 2), predictive.logits.movedim(-1, 2)
+        )
+        if not hasattr(predictive, "within_views"):  # the identity alone
+            between = torch.zeros_like(parts.total)
+        else:
+            excess = _of_each_draw(predictive, measure) - predictive.within_views
+            # Views that agree to the bit have exactly nothing between them.
+            nothing = predictive.views_are_alike | (excess < 0)  # type: ignore[attr-defined]
+            between = mean_of_draws(torch.where(nothing, 0.0, excess))
+        within = (parts.aleatoric - between).clamp(min=0)
+        return NestedUncertainty(parts.total, within, between, parts.epistemic)
+
+    return reduction
+
+
+# ---------------------------------------------------------------------------------------------
+# Real targets
+
+
+class TargetMixture:
+    """Collects the distributions of views: quantiles need them all."""
+
+    def __init__(self) -> None:
+        self._views: list[Distribution] = []
+
+    def add(self, predictive: Distribution) -> None:
+        self._views.append(predictive)
+
+    def result(self) -> OverViews:
+        return OverViews(self._views)
+
+
+class OverViews(Distribution):
+    """For each draw the mixture, in equal parts, of what its views predict.
+
+    Parameters
+    ----------
+    views : list of Distribution of batch shape (n_draws, n_rows, n_targets)
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, views: list[Distribution]) -> None:
+        super().__init__(views[0].batch_shape, validate_args=False)
+        self.views = views
+        self.base = views[0]  # by which `skuq._mixture.device_of` finds the device
+        self.is_discrete = is_discrete(views[0])
+        means = torch.stack([view.mean for view in views])
+        # About the first, so that views which agree to the bit have no variance at all.
+        apart = means - means[0]
+        self._mean = means[0] + apart.mean(0)
+        self.between = (apart - apart.mean(0)).square().mean(0)
+        self.within = torch.stack([view.variance for view in views]).mean(0)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    @property
+    def variance(self) -> Tensor:
+        """The law of total variance: E[Var y] + Var E[y], over the views."""
+        return self.within + self.between
+
+    def cdf(self, y: Tensor) -> Tensor:
+        return torch.stack([view.cdf(y) for view in self.views]).mean(0)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        densities = torch.stack([view.log_prob(y) for view in self.views])
+        return densities.logsumexp(0) - math.log(len(self.views))
+
+    def icdf(self, q: Tensor) -> Tensor:
+        single = torch.stack([view.icdf(q) for view in self.views])
+        low, high = single.amin(0), single.amax(0)
+        level = q.expand_as(low)
+        if self.is_discrete:
+            return least_integer(self.cdf, level, low - 1, high)
+        resolution = 1e-13 * (self.stddev + low.abs() + high.abs())
+        return invert(
+            self.cdf,
+            lambda y: self.log_prob(y).exp(),
+            level,
+            single.mean(0),
+            low,
+            high,
+            resolution,
+        )
+
+    def quantile_of_mixture(self, level: Tensor) -> Tensor:
+        """The mixture over draws of mixtures over views is one of all of them."""
+        return mixture_quantile(side_by_side(self.views), level)
+
+    def crps_of_mixture(self, y: Tensor) -> Tensor:
+        return mixture_crps(side_by_side(self.views), y)
+
+
+def side_by_side(views: list[Distribution]) -> Distribution:
+    """Every view of every draw as a draw, of batch shape (n_views · n_draws, n_rows, n_targets)."""
+    if all(type(view) is Normal for view in views):
+        means, stds = (torch.cat([getattr(v, name) for v in views]) for name in ("mean", "stddev"))
+        return Normal(means, stds, validate_args=False)
+    return _SideBySide(views)
+
+
+class _SideBySide(Distribution):
+    arg_constraints: dict = {}
+
+    def __init__(self, views: list[Distribution]) -> None:
+        n_draws, *shape = views[0].batch_shape
+        super().__init__(torch.Size((len(views) * n_draws, *shape)), validate_args=False)
+        self._views = views
+        self.base = views[0]
+        self.is_discrete = is_discrete(views[0])
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.cat([view.mean for view in self._views])
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.cat([view.variance for view in self._views])
+
+    def _each(self, method: str, value: Tensor) -> Tensor:
+        """The axis of draws is the third from last; there a value has one entry, all, or none."""
+        apart = value.ndim >= 3 and value.shape[-3] == self.batch_shape[0]
+        values = value.chunk(len(self._views), -3) if apart else [value] * len(self._views)
+        parts = (getattr(view, method)(v) for view, v in zip(self._views, values))
+        return torch.cat(list(parts), -3)
+
+    def cdf(self, y: Tensor) -> Tensor:
+        return self._each("cdf", y)
+
+    def icdf(self, q: Tensor) -> Tensor:
+        return self._each("icdf", q)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        return self._each("log_prob", y)
+
+
+def nested_of_targets(predictive: Distribution) -> NestedUncertainty:
+    """The reduction of what `TargetMixture` gives; also of one draw's distributions alone."""
+    total, aleatoric, epistemic = _moments(predictive.mean, predictive.variance)
+    if not isinstance(predictive, OverViews):  # the identity alone
+        return NestedUncertainty(total, aleatoric, torch.zeros_like(total), epistemic)
+    within, between = mean_of_draws(predictive.within), mean_of_draws(predictive.between)
+    return NestedUncertainty(within + between + epistemic, within, between, epistemic)
