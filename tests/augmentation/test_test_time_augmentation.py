@@ -98,7 +98,7 @@ SHIFTED = [larger, moved]
 # What the identity and invariances give
 
 
-@pytest.mark.parametrize("options", [{}, {"views": [moved], "n_views": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"views": [moved], "n_views": 1}], ids=["none", "one"])
 def test_the_identity_alone_is_the_plain_prediction_to_the_bit(fitted, blobs, options):
     X, y = blobs
     augmented = frozen(fitted, X=X, y=y, **options)
@@ -280,7 +280,7 @@ def noisy(X):
 
 
 @pytest.mark.usefixtures("untouched_globals")
-@pytest.mark.parametrize("view", [GaussianNoise(0.3), FeatureNoise(0.3), noisy], ids=str)
+@pytest.mark.parametrize("view", [GaussianNoise(0.3), FeatureNoise(0.3), noisy])
 def test_a_row_gets_the_same_alone_in_any_order_and_in_any_chunk(fitted, blobs, view, monkeypatch):
     X, y = blobs
     augmented = frozen(fitted, view, X, y, n_views=4)
@@ -725,7 +725,7 @@ def test_dense_outputs_are_moved_back(images, view):
     np.testing.assert_allclose(parts.total, entropy(proba, axis=-1), atol=1e-12)
 
 
-@pytest.mark.parametrize("view", [Shift(), larger], ids=str)
+@pytest.mark.parametrize("view", [Shift(), larger])
 def test_dense_outputs_need_an_inverse(images, view):
     X, y = images[0][:10], images[1][:10]
     with pytest.raises(ValueError, match="has no inverse, which dense outputs need"):
