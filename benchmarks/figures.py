@@ -77,7 +77,7 @@ def _panel(ax: Any, curves: Sequence[Curve], unit: str) -> None:
 
 def _exponents(curves: Sequence[Curve], series: str) -> str:
     found = [curve.exponent for curve in curves if curve.series == series]
-    return ", ".join("–" if value is None else f"{value:.2f}" for value in found)
+    return ", ".join("–" if value is None else f"{round(value, 2) + 0:.2f}" for value in found)
 
 
 def main() -> None:

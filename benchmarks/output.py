@@ -86,7 +86,7 @@ def curves_markdown(curves: Sequence[Curve]) -> str:
             f"{size:,}: {amount:.3g} {curve.unit}"
             for size, amount in list(zip(curve.sizes, curve.amounts))[:: len(curve.sizes) - 1]
         ]
-        power = "–" if curve.exponent is None else f"{curve.exponent:.2f}"
+        power = "–" if curve.exponent is None else f"{round(curve.exponent, 2) + 0:.2f}"
         rows.append(f"| {curve.series}, against {curve.along} | {ends[0]} | {ends[-1]} | {power} |")
     return "\n".join(rows) + "\n"
 
