@@ -23,7 +23,7 @@ from skuq._network import (
     own_copy,
     with_best_layout,
 )
-from skuq._progress import Task, parallel
+from skuq._progress import Task, everywhere, parallel
 from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq._settings import Settings, Trained
 from skuq._stacked import AT_ONCE, Stack, may_stack, train_stack
@@ -109,7 +109,8 @@ class Problem:
                 self.trained += self._train_group(group.tolist(), bootstrap)
         else:
             with _one_torch_thread():
-                jobs = (delayed(_train_job)(self, k, bootstrap) for k in range(n_networks))
+                shared = everywhere(self)
+                jobs = (delayed(_train_job)(shared, k, bootstrap) for k in range(n_networks))
                 for trained in parallel(n_jobs, jobs, self.task):
                     self.trained.append(trained)
                     done = self.task.subtask("network").begin()

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from joblib import Parallel
+from joblib.parallel import get_active_backend
 
-__all__ = ["Task", "bar", "parallel", "watchers"]
+__all__ = ["Task", "bar", "everywhere", "parallel", "watchers"]
 
 
 def bar(items: Iterable, verbose: int, **options: Any) -> Any:
@@ -184,3 +185,12 @@ def watchers(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> list[
 def parallel(n_jobs: int | None, jobs: Iterable, task: Task) -> Iterable:
     """The results of joblib's jobs: one by one if `task` is watched, which not all backends can."""
     return Parallel(n_jobs=n_jobs, return_as="generator" if task.watchers else "list")(jobs)
+
+
+def everywhere(shared: Any) -> Any:
+    """What all jobs of the next `parallel` get: where joblib runs them on dask, a future of it.
+
+    It then lies on every worker, to each of which it travelled once, and is not lost with one.
+    """
+    client = getattr(get_active_backend()[0], "client", None)
+    return shared if client is None else client.scatter(shared, broadcast=True, hash=False)
