@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "skuq"
 # From the top of the house to its ground. A room imports only rooms of lower storeys.
 STOREYS = [
     ["skuq"],
-    ["_report"],
+    ["_report", "datasets"],
     ["calibration", "metrics"],
     ["pipeline"],
     ["estimators", "_foreign"],
@@ -97,7 +97,7 @@ def test_public_names_have_documentation():
     import importlib
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
-                 ".pipeline", ".modules", ".exceptions"):  # fmt: skip
+                 ".pipeline", ".modules", ".exceptions", ".datasets"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:
