@@ -124,7 +124,7 @@ def _measure_views(
     if fitted is None and model_path.exists():
         data, y_noisy, flipped, _ = noisy_data(of, record["rate"], record["seed"])
         fitted = Fitted(joblib.load(model_path), data, y_noisy, flipped, record["seconds"])
-    views = test_time_augmented(fitted.model) if fitted is not None else None
+    views = test_time_augmented(fitted) if fitted is not None else None
     if views is not None:
         record["views"]["tta"] = measure(views, fitted)
         save(path, record)
