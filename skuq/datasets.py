@@ -148,7 +148,10 @@ def flip_labels(
     jumps, level = random.random(len(index)) < rate, random.random(len(index))
     cumulated = jump.cumsum(axis=1)
     cumulated /= cumulated[:, -1:]  # the last is 1 exactly, and level is below
-    landed = (cumulated[index] <= level[:, None]).sum(axis=1)
+    landed = index.copy()
+    for k, row in enumerate(cumulated):
+        rows = index == k
+        landed[rows] = np.searchsorted(row, level[rows], side="right")
     noisy = np.where(jumps, landed, index)
     matrix = (1 - rate) * np.eye(len(classes)) + rate * jump
     return FlippedLabels(classes[noisy], noisy != index, matrix)
