@@ -196,15 +196,19 @@ def fit(of: Experiment, loss: str, rate: float, seed: int) -> Fitted:
 
 
 def test_time_augmented(fitted: Fitted) -> Any | None:
-    """The same network, asked about four views of each image, itself and three that are moved by a
-    pixel; None where skuq has no such thing. (A flip would turn shoes round, which all point to
-    the left.)"""
+    """The same network, asked about four views of each image: itself and three that are moved by a
+    pixel, or, where eight pixels are all there is, have noise. None where skuq has no such thing.
+    (A flip would turn shoes round, which all point to the left.)"""
     try:
         augmentation = importlib.import_module("skuq.augmentation")
     except ModuleNotFoundError:
         return None
+    large = fitted.data.X.shape[-1] > 8
     views = augmentation.TestTimeAugmentation(
-        FrozenEstimator(fitted.model), augmentation.Shift(1), n_views=4, random_state=0
+        FrozenEstimator(fitted.model),
+        augmentation.Shift(1) if large else augmentation.GaussianNoise(0.1),
+        n_views=4,
+        random_state=0,
     )
     return views.fit(fitted.data.X[:100], fitted.y_noisy[:100])
 

@@ -138,6 +138,17 @@ def test_without_test_time_augmentation(monkeypatch):
     assert label_noise_runs.test_time_augmented(None) is None
 
 
+def test_with_test_time_augmentation():
+    pytest.importorskip("skuq.augmentation")
+    of = dataclasses.replace(experiment("digits"), epochs=8)
+    fitted = fit(of, "UANLL, identity", 0.2, seed=0)
+    views = label_noise_runs.test_time_augmented(fitted)
+    found, alone = measure(views, fitted), measure(fitted.model, fitted)
+    assert views.n_views_ == 4 and found["nll"] != alone["nll"]
+    assert found["accuracy"] == pytest.approx(alone["accuracy"], abs=0.1)
+    assert found["flip_auroc_loss"] == pytest.approx(alone["flip_auroc_loss"], abs=0.1)
+
+
 @pytest.mark.slow
 def test_uanll_bears_noisy_labels_better_than_cross_entropy():
     """On digits at 40 %, ten seeds, the settings of both chosen together on other seeds."""
