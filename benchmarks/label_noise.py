@@ -24,6 +24,7 @@ from benchmarks import label_noise_output as output
 from benchmarks.harness import torch_threads
 from benchmarks.label_noise_runs import (
     LOSSES,
+    MOST_IMAGES,
     Experiment,
     Fitted,
     experiment,
@@ -45,7 +46,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--rates", default="0,0.2,0.4", help="of flipped labels, with commas")
     parser.add_argument("--losses", help="names with semicolons; all by default")
     parser.add_argument("--epochs", type=int, help="passes over the data")
-    parser.add_argument("--images", type=int, help="to train on")
+    parser.add_argument("--images", type=int, help="to train on, as far as there are so many")
     parser.add_argument("--lr", type=float, help="learning rate, of every loss")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument(
@@ -57,11 +58,13 @@ def command_line() -> argparse.ArgumentParser:
 
 def chosen(options: argparse.Namespace) -> tuple[Experiment, list[float], list[str]]:
     """The experiment, the rates and the losses that were asked for."""
-    small = {"images": 1000, "epochs": 2, "seeds": 1} if options.quick else {}
+    small = {"images": 900, "epochs": 2, "seeds": 1} if options.quick else {}
     names = ("images", "epochs", "seeds", "lr")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if any(value <= 0 for value in given.values()):
         raise SystemExit(f"images, epochs, seeds and lr must be positive, got {given}")
+    if "images" in given:
+        given["images"] = min(given["images"], MOST_IMAGES[options.data])
     rates = [float(rate) for rate in options.rates.split(",")]
     losses = options.losses.split(";") if options.losses else list(LOSSES)
     unknown = [name for name in losses if name not in LOSSES]
