@@ -1,0 +1,403 @@
+"""Noisy labels: made on purpose, where the truth is known, and looked for, where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import cross_validate
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+from torch import Tensor
+from torch.distributions import Categorical
+
+from skuq._predict import ClassifierPredictions
+from skuq._random import root_seed
+from skuq._sklearn_compat import _safe_indexing
+from skuq._softmax import log_mean
+from skuq.metrics import uncertainty_error_auroc
+from skuq.metrics._checks import check_labels, check_real
+from skuq.metrics._targets import encoded_targets, is_multilabel
+from skuq.pipeline import predictions
+
+__all__ = [
+    "CIFAR10_PAIRS",
+    "FASHION_MNIST_PAIRS",
+    "PATRINI_MAP",
+    "FlippedLabels",
+    "NoiseScores",
+    "flip_labels",
+    "noise_scores",
+]
+
+# Of CIFAR-10, in both directions: airplane and bird, automobile and truck, cat and dog, deer and
+# horse; frog and ship are untouched.
+CIFAR10_PAIRS = ((0, 2), (1, 9), (3, 5), (4, 7))
+
+# Of CIFAR-10, in one direction but for the last: truck → automobile, bird → airplane,
+# deer → horse, cat ↔ dog. From G. Patrini et al., CVPR 2017, arXiv:1609.03683.
+PATRINI_MAP = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+
+# Of Fashion-MNIST, in both directions: T-shirt and shirt, pullover and coat, sandal and sneaker,
+# trouser and dress; bag and ankle boot are untouched.
+FASHION_MNIST_PAIRS = ((0, 6), (2, 4), (5, 7), (1, 3))
+
+# ---------------------------------------------------------------------------------------------
+# Making noise
+
+
+class FlippedLabels(NamedTuple):
+    """Labels with noise, and what was done to them.
+
+    Attributes
+    ----------
+    y_noisy : ndarray of shape (n_samples,)
+    flipped : ndarray of bool of shape (n_samples,)
+        Where the label is not what it was.
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        The probability of each noisy label (column) given the true one (row), classes sorted.
+    """
+
+    y_noisy: np.ndarray
+    flipped: np.ndarray
+    transition_matrix: np.ndarray
+
+
+def flip_labels(
+    y: Any,
+    pairs: Any = None,
+    rate: float | None = None,
+    random_state: Any = None,
+    *,
+    transition_matrix: Any = None,
+    classes: Any = None,
+) -> FlippedLabels:
+    """Replace labels by others, at random and by class.
+
+    With probability `rate`, each sample by itself, a label is replaced by its partner, or by a
+    draw from its row of a transition matrix. Flip labels of training rows, and measure on clean
+    ones.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels of any type.
+    pairs : sequence of pairs of labels, or mapping, default=None
+        ``((0, 6), (2, 4))`` exchanges 0 and 6, and 2 and 4; the mapping ``{9: 1, 2: 0}`` makes 1 of
+        9 and 0 of 2, and nothing of 1 and 0. Other classes are untouched. Ready ones:
+        `CIFAR10_PAIRS` [1]_, `PATRINI_MAP` [2]_ (CIFAR-10, too), `FASHION_MNIST_PAIRS`.
+    rate : float in [0, 1], default=None
+        Needed with `pairs`. With `transition_matrix` it is 1 by default.
+    random_state : int, RandomState instance or None, default=None
+        With one seed, labels flipped at a rate are also flipped at every higher one (pairs).
+    transition_matrix : array-like of shape (n_classes, n_classes), default=None
+        In place of `pairs`: row i holds the probabilities of what becomes of class i.
+    classes : array-like of shape (n_classes,), default=None
+        All labels, sorted, where y need not hold each; None takes those in y.
+
+    Returns
+    -------
+    FlippedLabels of y_noisy, flipped and transition_matrix
+        The matrix is that of the whole process, (1 − rate) · I + rate · (that of the pairs, or the
+        one given), not the shares that happened to come out. Below a rate of 0.5 by pairs, the best
+        classifier of noisy labels is the best of clean ones.
+
+    Raises
+    ------
+    ValueError
+        For a rate outside of [0, 1], a class in `pairs` that y lacks, one that is named twice, a
+        matrix whose rows are no probabilities or that does not fit the classes, or labels that
+        are missing or continuous.
+
+    References
+    ----------
+    .. [1] A. Kornaev et al., "Awareness of uncertainty in classification using a multivariate
+       model and multi-views", 2024, arXiv:2404.10314.
+    .. [2] G. Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
+       Approach", CVPR 2017, arXiv:1609.03683.
+
+    Examples
+    --------
+    >>> from skuq.datasets import flip_labels
+    >>> noisy, flipped, matrix = flip_labels(["a", "b", "c"] * 2, [("a", "b")], 0.5, random_state=0)
+    >>> noisy.tolist(), flipped.tolist()
+    (['a', 'a', 'c', 'b', 'b', 'c'], [False, True, False, True, False, False])
+    >>> matrix
+    array([[0.5, 0.5, 0. ],
+           [0.5, 0.5, 0. ],
+           [0. , 0. , 1. ]])
+    """
+    labels, classes = _labels_and_classes(y, classes)
+    if (pairs is None) == (transition_matrix is None):
+        raise ValueError("give either pairs or transition_matrix, and not both")
+    if pairs is not None:
+        if rate is None:
+            raise ValueError("pairs need a rate in [0, 1]: the probability that a label is flipped")
+        jump = _matrix_of_pairs(pairs, classes, present=np.unique(labels).tolist())
+    else:
+        jump = _checked_matrix(transition_matrix, classes)
+    rate = 1.0 if rate is None else _checked_rate(rate)
+    check_random_state(random_state)  # refuses what is no random state
+    random = np.random.default_rng(root_seed(random_state))
+    index = np.searchsorted(classes, labels)
+    # Two numbers for each row, whatever the rate: the flips of one seed are nested.
+    jumps, level = random.random(len(index)) < rate, random.random(len(index))
+    cumulated = jump.cumsum(axis=1)
+    cumulated /= cumulated[:, -1:]  # the last is 1 exactly, and level is below
+    landed = index.copy()
+    for k, row in enumerate(cumulated):
+        rows = index == k
+        landed[rows] = np.searchsorted(row, level[rows], side="right")
+    noisy = np.where(jumps, landed, index)
+    matrix = (1 - rate) * np.eye(len(classes)) + rate * jump
+    return FlippedLabels(classes[noisy], noisy != index, matrix)
+
+
+def _labels_and_classes(y: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+    labels = column_or_1d(y)
+    if not len(labels):
+        raise ValueError("y is empty: there are no labels to flip")
+    check_labels("y", labels)
+    check_classification_targets(labels)
+    present = np.unique(labels)
+    if classes is None:
+        return labels, present
+    known = column_or_1d(classes)
+    if not np.array_equal(known, np.unique(known)):
+        raise ValueError(f"classes must be sorted and without repetition, got {classes!r}")
+    unknown = np.setdiff1d(present, known)
+    if len(unknown):
+        raise ValueError(f"y contains labels {unknown[:5]} that are not among classes={known}")
+    return labels, known
+
+
+def _checked_rate(rate: Any) -> float:
+    number = float(rate) if isinstance(rate, Real) and rate is not True else np.nan
+    if not 0 <= number <= 1:
+        raise ValueError(f"rate must be a number in [0, 1], got {rate!r}")
+    return number
+
+
+def _matrix_of_pairs(pairs: Any, classes: np.ndarray, present: list) -> np.ndarray:
+    """The matrix of what is replaced for certain."""
+    known = classes.tolist()
+    becomes: dict[int, int] = {}
+    for source, target in _directed(pairs):
+        absent = [label for label in (source, target) if label not in present]
+        if absent:
+            raise ValueError(
+                f"pairs name the class {absent[0]!r}, which y does not contain; its classes are "
+                f"{present}"
+            )
+        if source == target:
+            raise ValueError(f"pairs map the class {source!r} to itself; leave it out")
+        row = known.index(source)
+        if row in becomes:
+            raise ValueError(
+                f"pairs name the class {source!r} twice; a class has one partner. For several, "
+                "give a transition_matrix"
+            )
+        becomes[row] = known.index(target)
+    matrix = np.eye(len(known))
+    for row, column in becomes.items():
+        matrix[row] = np.eye(len(known))[column]
+    return matrix
+
+
+def _directed(pairs: Any) -> list[tuple[Any, Any]]:
+    """Source and target of every replacement."""
+    if isinstance(pairs, Mapping):
+        listed, both_ways = list(pairs.items()), False
+    else:
+        listed, both_ways = list(pairs) if isinstance(pairs, Iterable) else [], True
+    if not listed or not all(
+        isinstance(p, tuple | list | np.ndarray) and len(p) == 2 for p in listed
+    ):
+        raise ValueError(
+            "pairs must be a sequence of pairs of labels, such as ((0, 6), (2, 4)), or a mapping "
+            f"from label to label, such as {{9: 1, 2: 0}}; got {pairs!r}"
+        )
+    # Python's own numbers and strings: NumPy's compare oddly with those of another kind.
+    forward = [tuple(x.item() if isinstance(x, np.generic) else x for x in p) for p in listed]
+    return forward + ([(b, a) for a, b in forward] if both_ways else [])
+
+
+def _checked_matrix(transition_matrix: Any, classes: np.ndarray) -> np.ndarray:
+    matrix = check_real("transition_matrix", transition_matrix)
+    if matrix.shape != (len(classes),) * 2:
+        raise ValueError(
+            f"transition_matrix must have a row and a column for each of the {len(classes)} "
+            f"classes {classes}, got shape {matrix.shape}. Where y lacks some, give classes"
+        )
+    worst = np.abs(matrix.sum(axis=1) - 1).max()
+    if (matrix < 0).any() or worst > 1e-6:
+        raise ValueError(
+            "transition_matrix must hold probabilities, and each row must sum to 1; got values "
+            f"from {matrix.min():.3g}, and sums that differ from 1 by up to {worst:.3g}"
+        )
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+# ---------------------------------------------------------------------------------------------
+# Finding it
+
+
+class NoiseScores(NamedTuple):
+    """How wrong each label looks, in three ways; higher is more suspicious.
+
+    Attributes
+    ----------
+    loss : ndarray of shape (n_samples,)
+        −log p(y | x) of the given label, in nats; p is the mean over the draws.
+    noise_variance : ndarray of shape (n_samples,), or None
+        σ² = e^s that `UncertaintyAware` learnt for x, the mean over the draws. It is of x, whatever
+        its label. None of every other likelihood, and of calibrators.
+    disagreement : ndarray of shape (n_samples,)
+        The share of draws whose most probable class is not the given label: 0 or 1 of one draw.
+    """
+
+    loss: np.ndarray
+    noise_variance: np.ndarray | None
+    disagreement: np.ndarray
+
+    def auroc(self, flipped: Any) -> dict[str, float]:
+        """How well each score finds the flipped labels: area under the ROC curve.
+
+        Parameters
+        ----------
+        flipped : array-like of bool of shape (n_samples,)
+
+        Returns
+        -------
+        dict of float in [0, 1], by the name of the score
+            The probability that a flipped label has a higher score than another, ties counting
+            half; 0.5 is chance.
+
+        Raises
+        ------
+        ValueError
+            If all labels are flipped, or none, or there are more or fewer than scores.
+        """
+        flipped = column_or_1d(flipped)
+        check_consistent_length(flipped, self.loss)
+        if not np.isin(flipped, (0, 1)).all():
+            raise ValueError(f"flipped must hold True and False alone, got {flipped[:5]}")
+        if flipped.all() or not flipped.any():
+            which = "all" if flipped.all() else "none"
+            raise ValueError(f"{which} of the labels are flipped: there is nothing to tell apart")
+        truth, nothing = flipped.astype(int), np.zeros(len(flipped), dtype=int)
+        return {
+            name: uncertainty_error_auroc(truth, nothing, score)
+            for name, score in self._asdict().items()
+            if score is not None
+        }
+
+
+def noise_scores(
+    estimator: Any, X: Any, y: Any, cv: Any = None, n_jobs: int | None = None
+) -> NoiseScores:
+    """Which labels look wrong: their loss, the noise at x, and the draws that disagree.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Of skuq, or a Pipeline, search, FrozenEstimator or calibrator around one, or scikit-learn's
+        own with probabilities. Fitted, if `cv` is None.
+    X : array-like of shape (n_samples, ...)
+    y : array-like of shape (n_samples,)
+        The labels in doubt.
+    cv : int, splitter or iterable, default=None
+        None asks the fitted estimator. Else copies of it are fitted, and each row is judged by
+        one that has not seen it, as in `sklearn.model_selection.cross_val_predict`. A network that
+        has learnt wrong labels by heart no longer doubts them, so prefer this [1]_ wherever the
+        accuracy on the rows of training is much above that on others.
+    n_jobs : int, default=None
+        Copies that are fitted at the same time.
+
+    Returns
+    -------
+    NoiseScores
+        `auroc` of them tells how well they find labels that are known to be flipped.
+
+    Raises
+    ------
+    TypeError
+        If it is no classifier, or predicts several labels at once.
+    ValueError
+        If y holds labels that the estimator was not fitted on, or `cv` does not leave each row
+        out once.
+
+    References
+    ----------
+    .. [1] C. Northcutt, L. Jiang, I. Chuang, "Confident Learning: Estimating Uncertainty in Dataset
+       Labels", JAIR 2021, doi:10.1613/jair.1.12125.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skuq import TorchClassifier
+    >>> from skuq.datasets import flip_labels, noise_scores
+    >>> X, y = load_iris(return_X_y=True)
+    >>> noisy, flipped, _ = flip_labels(y, [(0, 1)], 0.1, random_state=0)
+    >>> network = TorchClassifier(lr=0.01, max_epochs=20, random_state=0)
+    >>> scores = noise_scores(make_pipeline(StandardScaler(), network), X, noisy, cv=5)
+    >>> scores.auroc(flipped)["loss"] > 0.95
+    True
+    """
+    labels = column_or_1d(y)
+    check_consistent_length(X, labels)
+    if cv is None:
+        return _scores_of(estimator, X, labels)
+    if isinstance(estimator, FrozenEstimator):
+        raise ValueError("a FrozenEstimator is not fitted again: leave cv out, or give it unfrozen")
+    fits = cross_validate(
+        estimator,
+        X,
+        labels,
+        cv=cv,
+        n_jobs=n_jobs,
+        scoring=lambda *_: 0.0,  # it insists on one; what it costs is nothing
+        return_estimator=True,
+        return_indices=True,
+        error_score="raise",
+    )
+    left_out = fits["indices"]["test"]
+    if not np.array_equal(np.sort(np.concatenate(left_out)), np.arange(len(labels))):
+        raise ValueError(f"cv must leave each row out exactly once, got {cv!r}; use a KFold")
+    back = np.argsort(np.concatenate(left_out))
+    parts = [
+        _scores_of(fitted, _safe_indexing(X, rows), labels[rows])
+        for fitted, rows in zip(fits["estimator"], left_out)
+    ]
+    noise = [part.noise_variance for part in parts if part.noise_variance is not None]
+    return NoiseScores(
+        np.concatenate([part.loss for part in parts])[back],
+        np.concatenate(noise)[back] if noise else None,
+        np.concatenate([part.disagreement for part in parts])[back],
+    )
+
+
+def _scores_of(fitted: Any, X: Any, y: np.ndarray) -> NoiseScores:
+    asked, inner = predictions(fitted, X)
+    name = type(fitted).__name__
+    if not isinstance(asked, ClassifierPredictions):
+        raise TypeError(f"noise_scores is for classifiers, got {name}, which is a regressor")
+    if is_multilabel(asked):
+        raise TypeError(
+            f"noise_scores is for one label per row, but {name} was fitted on several at once"
+        )
+
+    def reduction(predictive: Categorical, label: Tensor) -> tuple[Tensor, ...]:
+        loss = -log_mean(predictive).gather(-1, label[:, None])[:, 0]
+        against = (predictive.logits.argmax(-1) != label).to(loss.dtype).mean(0)
+        noise = getattr(predictive, "noise_variance", None)
+        return (loss, against) if noise is None else (loss, against, noise.mean(0))
+
+    loss, against, *noise = asked._reduce(inner, reduction, encoded_targets(asked, y))
+    return NoiseScores(loss.clip(min=0), noise[0] if noise else None, against)

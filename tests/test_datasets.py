@@ -1,0 +1,301 @@
+"""Labels that are flipped, and finding them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+from sklearn.datasets import make_classification
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skuq
+from skuq import TorchClassifier, TorchRegressor
+from skuq.calibration import TemperatureScaler
+from skuq.datasets import (
+    CIFAR10_PAIRS,
+    FASHION_MNIST_PAIRS,
+    PATRINI_MAP,
+    NoiseScores,
+    flip_labels,
+    noise_scores,
+)
+from skuq.likelihoods import Bernoulli, UncertaintyAware
+from skuq.posteriors import DeepEnsemble, PointEstimate
+from tests.test_common import all_likelihoods
+
+Y = np.repeat(np.arange(10), 500)
+NAMES = np.array([f"class {k}" for k in range(10)])
+
+
+# -- making noise ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pairs", [CIFAR10_PAIRS, FASHION_MNIST_PAIRS, PATRINI_MAP], ids=str)
+@pytest.mark.parametrize("rate", [0.2, 0.4, 0.9])
+def test_rate_partners_and_untouched_classes(pairs, rate):
+    noisy, flipped, matrix = flip_labels(Y, pairs, rate, random_state=3)
+    directed = (
+        dict(pairs) if isinstance(pairs, dict) else {**dict(pairs), **{b: a for a, b in pairs}}
+    )
+    assert noisy.dtype == Y.dtype
+    np.testing.assert_array_equal(flipped, noisy != Y)
+    for k in range(10):
+        of_class = flipped[Y == k]
+        if k not in directed:
+            assert not of_class.any() and matrix[k, k] == 1
+            continue
+        low, high = binom.interval(1 - 1e-6, 500, rate)
+        assert low <= of_class.sum() <= high
+        assert (noisy[(Y == k) & flipped] == directed[k]).all()
+        assert matrix[k, directed[k]] == pytest.approx(rate)
+        assert matrix[k, k] == pytest.approx(1 - rate)
+    np.testing.assert_allclose(matrix.sum(1), 1)
+
+
+def test_presets():
+    """The lecture's pairs; the map of Patrini et al. has directions."""
+    partner = flip_labels(Y, CIFAR10_PAIRS, 1, random_state=0).y_noisy[::500]
+    assert partner.tolist() == [2, 9, 0, 5, 7, 3, 6, 4, 8, 1]
+    partner = flip_labels(Y, PATRINI_MAP, 1, random_state=0).y_noisy[::500]
+    assert partner.tolist() == [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]
+    partner = flip_labels(Y, FASHION_MNIST_PAIRS, 1, random_state=0).y_noisy[::500]
+    assert partner.tolist() == [6, 3, 4, 1, 2, 7, 0, 5, 8, 9]
+
+
+def test_no_noise_and_all_of_it():
+    noisy, flipped, matrix = flip_labels(Y, CIFAR10_PAIRS, 0, random_state=0)
+    np.testing.assert_array_equal(noisy, Y)
+    np.testing.assert_array_equal(matrix, np.eye(10))
+    assert not flipped.any()
+    there = flip_labels(Y, CIFAR10_PAIRS, 1.0, random_state=0)
+    assert there.flipped.mean() == 0.8
+    np.testing.assert_array_equal(flip_labels(there.y_noisy, CIFAR10_PAIRS, 1).y_noisy, Y)
+
+
+def test_seeds():
+    first, again = (flip_labels(Y, CIFAR10_PAIRS, 0.3, random_state=5) for _ in range(2))
+    np.testing.assert_array_equal(first.y_noisy, again.y_noisy)
+    other = flip_labels(Y, CIFAR10_PAIRS, 0.3, random_state=6)
+    assert (first.y_noisy != other.y_noisy).any()
+    more = flip_labels(Y, CIFAR10_PAIRS, 0.4, random_state=5)
+    assert more.flipped[first.flipped].all()  # nested
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    flip_labels(Y, CIFAR10_PAIRS, 0.3)
+    np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    "kind", [list, np.array, pd.Series, lambda y: np.array(y, dtype=object), pd.Categorical]
+)
+def test_labels_of_any_type(kind):
+    """The same flips, whatever the labels are called."""
+    pairs = [(NAMES[a], str(NAMES[b])) for a, b in CIFAR10_PAIRS]
+    noisy, flipped, matrix = flip_labels(kind(NAMES[Y].tolist()), pairs, 0.4, random_state=1)
+    numbers = flip_labels(Y, CIFAR10_PAIRS, 0.4, random_state=1)
+    np.testing.assert_array_equal(noisy, NAMES[numbers.y_noisy])
+    np.testing.assert_array_equal(flipped, numbers.flipped)
+    np.testing.assert_array_equal(matrix, numbers.transition_matrix)
+
+
+def test_transition_matrix():
+    matrix = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
+    y = np.repeat([2, 5, 9], 20_000)
+    found = flip_labels(y, transition_matrix=matrix, random_state=0)
+    np.testing.assert_allclose(found.transition_matrix, matrix)
+    shares = np.array([[(found.y_noisy[y == i] == j).mean() for j in (2, 5, 9)] for i in (2, 5, 9)])
+    np.testing.assert_allclose(shares, matrix, atol=0.015)
+    assert (shares == 0).sum() == 2
+    half = flip_labels(y, transition_matrix=matrix, rate=0.5, random_state=0)
+    np.testing.assert_allclose(half.transition_matrix, 0.5 * np.eye(3) + 0.5 * matrix)
+    assert half.flipped[y == 2].mean() == pytest.approx(0.15, abs=0.015)
+    by_pairs = flip_labels(Y, PATRINI_MAP, 0.3, random_state=0)
+    again = flip_labels(Y, transition_matrix=by_pairs.transition_matrix, random_state=0)
+    np.testing.assert_allclose(again.transition_matrix, by_pairs.transition_matrix)
+    assert again.flipped.mean() == pytest.approx(0.15, abs=0.02)
+
+
+def test_classes_that_y_lacks():
+    matrix = np.full((3, 3), 1 / 3)
+    found = flip_labels(["a", "c"] * 50, transition_matrix=matrix, classes=["a", "bb", "c"])
+    assert set(found.y_noisy) == {"a", "bb", "c"}  # not cut to the length of y's labels
+    with pytest.raises(ValueError, match=r"each of the 2 classes .* got shape \(3, 3\)"):
+        flip_labels(["a", "c"] * 50, transition_matrix=matrix)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 1.1}, r"rate must be a number in \[0, 1\], got 1.1"),
+        ({"rate": -0.1}, "rate must be"),
+        ({"rate": np.nan}, "rate must be"),
+        ({"rate": True}, "rate must be"),
+        ({"rate": "0.2"}, "rate must be"),
+        ({"rate": None}, "pairs need a rate"),
+        ({"pairs": None}, "either pairs or transition_matrix"),
+        ({"transition_matrix": np.eye(10)}, "and not both"),
+        ({"pairs": [(0, 10)]}, r"the class 10, which y does not contain"),
+        ({"pairs": [("0", 1)]}, r"the class '0', which y does not contain"),
+        ({"pairs": {1: 99}}, "the class 99"),
+        ({"pairs": [(0, 1), (1, 2)]}, "the class 1 twice"),
+        ({"pairs": [(3, 3)]}, "the class 3 to itself"),
+        ({"pairs": (0, 6)}, "sequence of pairs of labels"),
+        ({"pairs": ["ab"]}, "sequence of pairs of labels"),
+        ({"pairs": 3}, "sequence of pairs of labels"),
+        ({"pairs": []}, "sequence of pairs of labels"),
+        ({"y": []}, "y is empty"),
+        ({"y": [0.5, 1.5, 2.5]}, "continuous"),
+        ({"y": [0, np.nan, 2]}, "NaN or None"),
+        ({"y": np.eye(10)}, "1d array"),
+        ({"random_state": "seed"}, "seed"),
+        ({"classes": range(3)}, "not among classes"),
+        ({"classes": [3, 2, 1]}, "sorted and without repetition"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_input_of_flip_labels(options, message):
+    with pytest.raises(ValueError, match=message):
+        flip_labels(**{"y": Y, "pairs": CIFAR10_PAIRS, "rate": 0.2, **options})
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.eye(2), r"got shape \(2, 2\)"),
+        (np.eye(3)[:2], "got shape"),
+        ([[1, 0, 0], [0, 1, 0], [0, 0, 0.9]], "differ from 1 by up to 0.1"),
+        ([[1, 0, 0], [0, 1, 0], [0, -0.1, 1.1]], "must hold probabilities"),
+        ([[1, 0, 0], [0, 1, 0], [0, np.nan, 1]], "contains NaN"),
+    ],
+)
+def test_bad_matrices(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        flip_labels([0, 1, 2], transition_matrix=matrix)
+
+
+# -- finding it -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noisy_data():
+    X, y = make_classification(
+        n_samples=300, n_features=6, n_informative=6, n_redundant=0, n_classes=3,
+        n_clusters_per_class=1, class_sep=2.0, random_state=0,
+    )  # fmt: skip
+    names = np.array(["ash", "birch", "cedar"])[y]
+    noisy, flipped, _ = flip_labels(names, [("ash", "birch")], 0.2, random_state=0)
+    return X.astype(np.float32), noisy, flipped
+
+
+def network(likelihood=None, posterior=None, max_epochs=15):
+    return TorchClassifier(
+        likelihood=likelihood, posterior=posterior or DeepEnsemble(3), lr=0.01,
+        max_epochs=max_epochs, random_state=0,
+    )  # fmt: skip
+
+
+def test_scores_are_their_formulas(noisy_data):
+    X, y, flipped = noisy_data
+    model = network(UncertaintyAware()).fit(X, y)
+    scores = noise_scores(model, X, y)
+    index = np.searchsorted(model.classes_, y)
+    proba, draws = model.predict_proba(X), model.predict_draws(X)
+    np.testing.assert_allclose(scores.loss, -np.log(proba[np.arange(len(y)), index]), rtol=1e-6)
+    assert scores.loss.mean() == pytest.approx(log_loss(y, proba))
+    np.testing.assert_allclose(scores.disagreement, (draws.argmax(-1) != index).mean(0))
+    assert len(np.unique(scores.disagreement)) > 2
+    import torch
+
+    s = model.draws(torch.tensor(X))[..., -1].detach().numpy().astype(float)
+    np.testing.assert_allclose(scores.noise_variance, np.exp(s.clip(-6, 6)).mean(0), rtol=1e-5)
+    found = scores.auroc(flipped)
+    assert list(found) == ["loss", "noise_variance", "disagreement"]
+    for name, value in found.items():
+        assert value == pytest.approx(roc_auc_score(flipped, getattr(scores, name)))
+    assert found["loss"] > 0.9 and found["disagreement"] > 0.8
+
+
+@pytest.mark.parametrize(
+    "likelihood", [k for k in all_likelihoods() if k.task == "classification"], ids=str
+)
+def test_every_likelihood_of_classes(likelihood, noisy_data):
+    X, y, flipped = noisy_data
+    two = np.isin(y, ["ash", "birch"])
+    X, y, flipped = X[two], y[two], flipped[two]
+    scores = noise_scores(network(likelihood).fit(X, y), X, y)
+    assert (scores.loss >= 0).all() and scores.auroc(flipped)["loss"] > 0.8
+    assert (scores.noise_variance is None) == (not isinstance(likelihood, UncertaintyAware))
+
+
+def test_through_scikit_learns_objects(noisy_data):
+    X, y, _ = noisy_data
+    pipeline = make_pipeline(StandardScaler(), network()).fit(X, y)
+    inner = noise_scores(pipeline[-1], pipeline[:-1].transform(X), y)
+    for model in (pipeline, FrozenEstimator(pipeline), skuq.pipeline.Pipeline(pipeline.steps)):
+        np.testing.assert_array_equal(noise_scores(model, X, y).loss, inner.loss)
+    search = GridSearchCV(pipeline, {"torchclassifier__lr": [0.01]}, cv=2).fit(X, y)
+    np.testing.assert_array_equal(noise_scores(search, X, y).loss, inner.loss)
+    calibrated = TemperatureScaler(FrozenEstimator(pipeline))
+    with pytest.warns(UserWarning, match="trained on 100%"):
+        calibrated.fit(X, y)
+    expected = -calibrated.predict_log_proba(X)[
+        np.arange(len(y)), np.searchsorted(calibrated.classes_, y)
+    ]
+    np.testing.assert_allclose(noise_scores(calibrated, X, y).loss, expected, atol=1e-12)
+
+
+def test_scikit_learns_own_and_out_of_fold(noisy_data):
+    """As cross_val_predict; rows are in their order, and those of a frame keep their names."""
+    X, y, flipped = noisy_data
+    model, folds = LogisticRegression(), KFold(4, shuffle=True, random_state=1)
+    frame = pd.DataFrame(X.astype(float), columns=list("abcdef"))
+    scores = noise_scores(model, frame, y, cv=folds)
+    proba = cross_val_predict(model, frame, y, cv=folds, method="predict_proba")
+    index = np.searchsorted(np.unique(y), y)
+    np.testing.assert_allclose(scores.loss, -np.log(proba[np.arange(len(y)), index]))
+    np.testing.assert_array_equal(scores.disagreement, proba.argmax(1) != index)
+    assert scores.noise_variance is None
+    assert list(scores.auroc(flipped)) == ["loss", "disagreement"]
+
+
+def test_out_of_fold_finds_what_was_learnt_by_heart(noisy_data):
+    X, y, flipped = noisy_data
+    model = network(posterior=PointEstimate(), max_epochs=200)
+    model.set_params(module__dropout=0.0, module__hidden_layer_sizes=(200, 200)).fit(X, y)
+    assert model.score(X, y) > 0.97
+    assert noise_scores(model, X, y).auroc(flipped)["disagreement"] < 0.65
+    scores = noise_scores(model, X, y, cv=3)
+    assert scores.auroc(flipped)["disagreement"] > 0.75
+    aware = noise_scores(network(UncertaintyAware(), max_epochs=2), X, y, cv=3)
+    assert aware.noise_variance.shape == (300,)
+
+
+def test_bad_input_of_noise_scores(noisy_data):
+    X, y, _ = noisy_data
+    model = network().fit(X, y)
+    with pytest.raises(ValueError, match=r"labels .*oak.* that the estimator was not fitted on"):
+        noise_scores(model, X[:2], ["oak", "ash"])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        noise_scores(model, X, y[:-1])
+    with pytest.raises(TypeError, match="for classifiers, got TorchRegressor"):
+        noise_scores(TorchRegressor(max_epochs=1).fit(X, X[:, 0]), X, X[:, 0])
+    with pytest.raises(TypeError, match="several at once"):
+        several = TorchClassifier(likelihood=Bernoulli(), max_epochs=1)
+        noise_scores(several.fit(X, (X[:, :2] > 0).astype(int)), X, y)
+    with pytest.raises(ValueError, match="exactly once"):
+        noise_scores(LogisticRegression(), X, y, cv=ShuffleSplit(2, random_state=0))
+    with pytest.raises(ValueError, match="leave cv out"):
+        noise_scores(FrozenEstimator(model), X, y, cv=3)
+    scores = NoiseScores(np.arange(4.0), None, np.zeros(4))
+    assert scores.auroc([False, False, True, True]) == {"loss": 1.0, "disagreement": 0.5}
+    with pytest.raises(ValueError, match="none of the labels are flipped"):
+        scores.auroc([False] * 4)
+    with pytest.raises(ValueError, match="all of the labels are flipped"):
+        scores.auroc([True] * 4)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        scores.auroc([True, False])
+    with pytest.raises(ValueError, match="True and False alone"):
+        scores.auroc([0, 1, 2, 3])
