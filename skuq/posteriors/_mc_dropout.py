@@ -211,6 +211,26 @@ class _MaskDraws(Draws):
                 layer.register_buffer(f"mask_{mask.call}", torch.empty(0))
         return shell
 
+    def check(self, x: Tensor, numerics: Numerics) -> None:
+        super().check(x, numerics)
+        shell, recorder = private_copy(self.module), Recorder()
+        drive(shell, recorder)
+        with torch.no_grad():
+            call(shell, x, numerics)
+        weights = dict(self.module.named_parameters())
+        for mask in self._masks:
+            calls = recorder.calls.get(mask.layer, [])
+            shape = calls[mask.call][1][1:] if 0 <= mask.call < len(calls) else None
+            fits = mask.weight is None or (
+                mask.weight in weights and weights[mask.weight].shape[1:] == mask.shape
+            )
+            if shape is None or tuple(shape) != tuple(mask.shape) or not fits:
+                raise ValueError(
+                    f"call {mask.call} of dropout layer {mask.layer!r} has masks of shape "
+                    f"{mask.shape}, expected {shape} (None: there is no such call), and as many "
+                    f"inputs of {mask.weight!r}"
+                )
+
     def to(self, device: torch.device) -> Draws:
         self._cache = None
         return super().to(device)
