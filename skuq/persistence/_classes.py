@@ -29,7 +29,7 @@ from skuq._network import Numerics
 from skuq._parameters import NotSaved
 from skuq.posteriors import _mc_dropout
 
-__all__ = ["classes", "draws_classes", "is_for_fit_only", "name_of", "values"]
+__all__ = ["class_name", "classes", "draws_classes", "is_for_fit_only", "value_name", "values"]
 
 _SKLEARN = {
     sklearn.preprocessing: (
@@ -128,14 +128,22 @@ def values() -> dict[str, Any]:
 
 
 @functools.cache
-def _names() -> dict[int, str]:
-    """Names by identity; the tables keep what they name alive."""
-    return {id(value): name for table in (classes(), values()) for name, value in table.items()}
+def _names() -> tuple[dict[int, str], dict[int, str]]:
+    """Of both tables by identity; the tables keep what they name alive."""
+    of_classes, of_values = (
+        {id(value): name for name, value in table.items()} for table in (classes(), values())
+    )
+    return of_classes, of_values
 
 
-def name_of(value: Any) -> str | None:
-    """The name of a class or a function in the tables."""
-    return _names().get(id(value))
+def class_name(cls: type) -> str | None:
+    """The name of a class of which instances are saved."""
+    return _names()[0].get(id(cls))
+
+
+def value_name(value: Any) -> str | None:
+    """The name of a class or a function that may be a value."""
+    return _names()[1].get(id(value))
 
 
 def is_for_fit_only(parameter: str) -> bool:

@@ -19,7 +19,13 @@ from torch import Tensor
 
 from skuq._parameters import NotSaved
 from skuq.exceptions import PersistenceError
-from skuq.persistence._classes import classes, is_for_fit_only, name_of, values
+from skuq.persistence._classes import (
+    class_name,
+    classes,
+    is_for_fit_only,
+    value_name,
+    values,
+)
 from skuq.persistence._json import MOST_DEPTH
 from skuq.persistence._tensors import TensorReader, TensorWriter
 
@@ -140,7 +146,7 @@ class Encoder:
 
     def _plain_object(self, value: Any) -> Any:
         if isinstance(value, type) or callable(value):
-            name = name_of(value)
+            name = value_name(value)
             if name is not None:
                 return {"$": "value", "name": name}
         if isinstance(value, np.dtype) and value.kind in _NUMERIC + "UO":
@@ -154,7 +160,7 @@ class Encoder:
             return {"$": "RandomState", "key": self(key), "rest": self._items(rest)}
         if type(value) is torch.Generator and value.device.type == "cpu":
             return {"$": "Generator", **self.tensors.add(value.get_state())}
-        name = name_of(type(value))
+        name = class_name(type(value))
         if name is None:
             raise self._refused(value)
         state = value._asdict() if isinstance(value, tuple) else vars(value)

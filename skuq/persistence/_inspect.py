@@ -100,7 +100,8 @@ def inspect(path: Any) -> Contents:
             modules[str(node.get("name"))] = str(node.get("defined_in"))
         elif str(node.get("tensor")) in header:
             dtype, shape = header[str(node["tensor"])]
-            tensors[place] = dtype, tuple(shape)
+            order = node.get("order", range(len(shape)))  # of its axes, as stored
+            tensors[place] = dtype, tuple(n for _, n in sorted(zip(order, shape)))
     return Contents(
         format=manifest["format"],
         versions=dict(manifest["versions"]),

@@ -23,7 +23,7 @@ from skuq._network import Numerics, build, own_copy
 from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import PersistenceError
 from skuq.modules import MLP
-from skuq.persistence._classes import classes, draws_classes, name_of
+from skuq.persistence._classes import class_name, classes, draws_classes, value_name
 from skuq.persistence._codec import Decoder, Encoder, attribute_names_checked
 
 __all__ = ["Modules", "decode_estimator", "encode_estimator", "qualified_name"]
@@ -44,7 +44,7 @@ def qualified_name(factory: Any) -> str:
 
 def encode_estimator(encoder: Encoder, estimator: TorchEstimator) -> Any:
     """JSON of an estimator, fitted or not."""
-    name = name_of(type(estimator))
+    name = class_name(type(estimator))
     if name is None:
         return None
     state = dict(estimator.__getstate__())
@@ -61,7 +61,7 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator) -> Any:
 
 
 def _module_node(encoder: Encoder, module: Any) -> Any:
-    if module is None or name_of(module) is not None:
+    if module is None or value_name(module) is not None:
         return encoder(module)
     defined_in = getattr(module, "__module__", type(module).__module__)
     return {"$": "module", "name": qualified_name(module), "defined_in": str(defined_in)}
