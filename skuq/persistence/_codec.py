@@ -7,6 +7,7 @@ attributes; those that occur at several places are stored once.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skuq._parameters import NotSaved
@@ -29,7 +31,7 @@ from skuq.persistence._classes import (
 from skuq.persistence._json import MOST_DEPTH
 from skuq.persistence._tensors import TensorReader, TensorWriter
 
-__all__ = ["Decoder", "Encoder", "attribute_names_checked"]
+__all__ = ["Decoder", "Encoder", "attribute_names_checked", "defaults_of"]
 
 _ALTERNATIVE = (
     "Save the rest of it in another way (preprocessing with skops, or with joblib, whose files are "
@@ -217,6 +219,17 @@ def attribute_names_checked(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
+def defaults_of(cls: type, state: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that an estimator of another version did not have yet."""
+    if not issubclass(cls, BaseEstimator):
+        return {}
+    missing = {*cls._get_param_names()} - {*state}
+    parameters = inspect.signature(cls).parameters if missing else {}
+    if without := [name for name in missing if parameters[name].default is inspect.Parameter.empty]:
+        raise PersistenceError(f"{cls.__name__} lacks its parameters {sorted(without)}")
+    return {name: parameters[name].default for name in missing}
+
+
 class Decoder:
     """Makes values of JSON that `Encoder` made, or raises PersistenceError.
 
@@ -267,7 +280,7 @@ class Decoder:
         if issubclass(cls, tuple):
             return cls(**state)
         made = object.__new__(cls)
-        made.__dict__.update(state)
+        made.__dict__.update({**defaults_of(cls, state), **state})
         return made
 
     def mapping(self, node: Any) -> dict:

@@ -195,6 +195,7 @@ def _what_it_is(beginning: bytes) -> str:
         return " (it is some other zip)"
     if beginning[:1] == b"\x80" and beginning[1:2] in b"\x00\x01\x02\x03\x04\x05":
         return " (it looks like a pickle, which skuq never loads)"
-    if beginning.startswith((b"\x1f\x8b", b"x\x9c", b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18")):
+    magic = (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"BZh", b"\xfd7zXZ", b"]\0\0")
+    if beginning.startswith(magic):
         return " (it looks compressed, perhaps by joblib)"
     return ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from skuq.persistence import _container
 from skuq.persistence._save import manifest_of
-from skuq.persistence._tensors import header_of
+from skuq.persistence._tensors import header_of, usual_order
 
 __all__ = ["Contents", "inspect"]
 
@@ -99,9 +99,8 @@ def inspect(path: Any) -> Contents:
         elif kind == "module":
             modules[str(node.get("name"))] = str(node.get("defined_in"))
         elif str(node.get("tensor")) in header:
-            dtype, shape = header[str(node["tensor"])]
-            order = node.get("order", range(len(shape)))  # of its axes, as stored
-            tensors[place] = dtype, tuple(n for _, n in sorted(zip(order, shape)))
+            dtype, stored = header[str(node["tensor"])]
+            tensors[place] = dtype, usual_order(stored, node.get("order"))
     return Contents(
         format=manifest["format"],
         versions=dict(manifest["versions"]),
@@ -143,7 +142,8 @@ def _parameters(node: dict[str, Any]) -> dict[str, str]:
         return {}
     plain = {k: v for k, v in state.items() if not k.startswith("_") and not k.endswith("_")}
     prefixed = state.get("_prefixed")
-    return {k: _text(v) for k, v in {**plain, **(prefixed or {})}.items()}
+    more = prefixed if isinstance(prefixed, dict) else {}
+    return {k: _text(v) for k, v in {**plain, **more}.items()}
 
 
 def _text(node: Any) -> str:

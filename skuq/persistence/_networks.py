@@ -14,7 +14,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.base import is_classifier
 from torch import Tensor, nn
 
 from skuq._base import TorchEstimator
@@ -22,9 +24,11 @@ from skuq._engine import Draws, Engine
 from skuq._network import Numerics, build, own_copy
 from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import PersistenceError
+from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.persistence._classes import class_name, classes, draws_classes, value_name
-from skuq.persistence._codec import Decoder, Encoder, attribute_names_checked
+from skuq.persistence._codec import Decoder, Encoder, attribute_names_checked, defaults_of
+from skuq.posteriors import Posterior
 
 __all__ = ["Modules", "decode_estimator", "encode_estimator", "qualified_name"]
 
@@ -169,10 +173,8 @@ def decode_estimator(decoder: Decoder, node: dict[str, Any], device: Any) -> Any
         raise PersistenceError(f"{str(node['class'])[:80]!r} is no estimator with a network")
     estimator: Any = object.__new__(cls)
     state = attribute_names_checked(decoder.mapping(node["state"]))
-    estimator.__dict__.update({**state, "module": decoder(node["module"])})
-    missing = {*cls._get_param_names()} - {*vars(estimator)}
-    if missing:
-        raise PersistenceError(f"{cls.__name__} lacks {sorted(missing)}")
+    state["module"] = decoder(node["module"])
+    estimator.__dict__.update({**defaults_of(cls, state), **state})
     if "engine" in node:
         _decode_fitted(decoder, node, estimator)
         _settle(estimator, device)
@@ -180,6 +182,7 @@ def decode_estimator(decoder: Decoder, node: dict[str, Any], device: Any) -> Any
 
 
 def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> None:
+    _check_fitted(estimator)
     states = decoder(node["going_on"])
     estimator._states = states if isinstance(states, list) else []
     estimator.history_ = estimator.histories_[0]
@@ -200,6 +203,20 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     _check_outputs(engine, expected)
     estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
     estimator._engine = engine
+
+
+def _check_fitted(estimator: Any) -> None:
+    """What `fit` learns is there and of the kind that it is; that it fits shows when it is used."""
+    if not isinstance(estimator.likelihood_, Likelihood):
+        raise PersistenceError("likelihood_ is no likelihood")
+    if estimator.likelihood_.task != estimator._task:
+        raise PersistenceError(f"likelihood_ is none of a {estimator._task}")
+    if not isinstance(estimator.posterior_, Posterior):
+        raise PersistenceError("posterior_ is no posterior")
+    if is_classifier(estimator):
+        classes_ = estimator.classes_
+        if not isinstance(classes_, np.ndarray) or classes_.ndim != 1 or len(classes_) < 1:
+            raise PersistenceError("classes_ is no array of labels")
 
 
 def _check_engine(engine: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._base import TorchEstimator
@@ -180,7 +180,7 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
         raise PersistenceError(f"the file holds no estimator but {type(estimator).__name__}")
     try:
         check_is_fitted(estimator)
-    except NotFittedError as error:
+    except Exception as error:  # of an object whose attributes are forged it may be any
         raise PersistenceError(f"the estimator in the file is not fitted: {error}") from None
     modules.check()
     _warn_of_versions(parts, manifest)

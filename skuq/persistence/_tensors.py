@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from skuq._optional import import_optional
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _json
 
-__all__ = ["TensorReader", "TensorWriter", "header_of"]
+__all__ = ["TensorReader", "TensorWriter", "header_of", "usual_order"]
 
 _MOST_HEADER = 16 * 2**20
 _ITEM_BYTES = {
@@ -99,14 +100,7 @@ class TensorReader:
         self._unused.discard(name)  # type: ignore[arg-type]
         # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
         tensor = tensor.clone()
-        if order is None:
-            return tensor
-        is_order = isinstance(order, list) and all(type(axis) is int for axis in order)
-        if not is_order or sorted(order) != list(range(tensor.ndim)):
-            raise PersistenceError(
-                f"tensor {name!r} has {tensor.ndim} axes, but their order is {order!r}"[:300]
-            )
-        return tensor.permute([order.index(axis) for axis in range(tensor.ndim)])
+        return tensor.permute(usual_order(range(tensor.ndim), order))
 
     def get_array(self, node: dict[str, Any]) -> np.ndarray:
         tensor = self.get(node)
@@ -121,6 +115,16 @@ class TensorReader:
             raise PersistenceError(
                 f"tensors.safetensors holds what nothing refers to: {sorted(self._unused)[:5]}"
             )
+
+
+def usual_order(axes: Sequence[int], order: Any) -> tuple[int, ...]:
+    """What belongs to the axes in the order in which they are stored, in their own order."""
+    if order is None:
+        return tuple(axes)
+    is_order = isinstance(order, list) and all(type(axis) is int for axis in order)
+    if not is_order or sorted(order) != list(range(len(axes))):
+        raise PersistenceError(f"a tensor has {len(axes)} axes, but their order is {order!r}"[:300])
+    return tuple(axes[order.index(axis)] for axis in range(len(axes)))
 
 
 def header_of(part: bytes) -> dict[str, tuple[str, list[int]]]:

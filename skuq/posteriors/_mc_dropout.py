@@ -213,6 +213,8 @@ class _MaskDraws(Draws):
 
     def check(self, x: Tensor, numerics: Numerics) -> None:
         super().check(x, numerics)
+        if type(self._seed) is not int or self._seed < 0:
+            raise ValueError(f"the seed of the masks is {str(self._seed)[:80]!r}, expected an int")
         shell, recorder = private_copy(self.module), Recorder()
         drive(shell, recorder)
         with torch.no_grad():
