@@ -165,7 +165,7 @@ class Encoder:
         name = class_name(type(value))
         if name is None:
             raise self._refused(value)
-        state = value._asdict() if isinstance(value, tuple) else vars(value)
+        state = value._asdict() if hasattr(value, "_asdict") else vars(value)
         return {"$": "object", "class": name, "state": self.state(state)}
 
     def state(self, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def attribute_names_checked(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-def defaults_of(cls: type, state: dict[str, Any]) -> dict[str, Any]:
+def defaults_of(cls: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Parameters that an estimator of another version did not have yet."""
     if not issubclass(cls, BaseEstimator):
         return {}
@@ -275,7 +275,9 @@ class Decoder:
         name = node["class"]
         cls = classes().get(name) if isinstance(name, str) else None
         if cls is None:
-            raise PersistenceError(f"{str(name)[:80]!r} is no class that this version of skuq knows")
+            raise PersistenceError(
+                f"{str(name)[:80]!r} is no class that this version of skuq knows"
+            )
         state = attribute_names_checked(self.mapping(node["state"]))
         if issubclass(cls, tuple):
             return cls(**state)
@@ -382,7 +384,9 @@ _READERS: dict[str, Callable[[Decoder, dict], Any]] = {
     "objects": _objects,
     "scalar": _scalar,
     "value": _value,
-    "dtype": lambda d, node: np.dtype(_matching(r"[<>|=]?([biuf][1248]|U\d{1,6}|O)", node["value"])),
+    "dtype": lambda d, node: np.dtype(
+        _matching(r"[<>|=]?([biuf][1248]|U\d{1,6}|O)", node["value"])
+    ),
     "device": lambda d, node: torch.device(_matching(r"[a-z]{1,16}(:\d{1,3})?", node["value"])),
     "slice": lambda decoder, node: slice(*decoder.items(node["items"])),
     "RandomState": _random_state,

@@ -25,7 +25,7 @@ from skuq.exceptions import PersistenceError
 __all__ = ["MOST_MANIFEST", "Parts", "read", "write"]
 
 MANIFEST, TENSORS, SUMS = NAMES = ("manifest.json", "tensors.safetensors", "sha256sums.txt")
-MOST_MANIFEST = 32 * 2**20
+MOST_MANIFEST = 16 * 2**20
 
 _DATE = 0x21  # 1980-01-01, the first that a zip knows
 _LOCAL = "<4s5HLLLHH"  # signature, version, flags, method, time, date, crc, sizes, lengths

@@ -69,7 +69,9 @@ def _check_size(text: bytes, what: str) -> None:
         plain = np.where(quoted, 0, block)
         opening = (plain == ord("[")) | (plain == ord("{"))
         closing = (plain == ord("]")) | (plain == ord("}"))
-        depths = depth + np.cumsum(opening.astype(np.int8) - closing.astype(np.int8), dtype=np.int32)
+        depths = depth + np.cumsum(
+            opening.astype(np.int8) - closing.astype(np.int8), dtype=np.int32
+        )
         if depths.max() > MOST_DEPTH:
             raise PersistenceError(f"{what} is nested more than {MOST_DEPTH} levels deep")
         depth = int(depths[-1])

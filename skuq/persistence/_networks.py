@@ -20,7 +20,7 @@ from sklearn.base import is_classifier
 from torch import Tensor, nn
 
 from skuq._base import TorchEstimator
-from skuq._engine import Draws, Engine
+from skuq._engine import Engine
 from skuq._network import Numerics, build, own_copy
 from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import PersistenceError

@@ -81,9 +81,11 @@ def save(estimator: Any, path: Any) -> None:
     True
     """
     if isinstance(estimator, type) or not isinstance(estimator, BaseEstimator):
+        kind, hint = type(estimator), "a torch module alone is saved by safetensors"
+        if kind.__module__.startswith("mapie"):
+            hint = "save the estimator inside of it, and conformalize again where it is loaded"
         raise PersistenceError(
-            f"save takes a fitted estimator, got {type(estimator).__qualname__}; a torch module "
-            "alone is saved by torch or safetensors"
+            f"save takes a fitted estimator, got {kind.__qualname__} of {kind.__module__}; {hint}"
         )
     check_is_fitted(estimator)
     tensors = TensorWriter()
@@ -173,7 +175,10 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
     parts = _container.read(path)
     manifest = manifest_of(parts)
     tensors = TensorReader(parts.tensors)
-    special = {"module": modules, "estimator": partial(decode_estimator, device=device)}
+    special: dict[str, Any] = {
+        "module": modules,
+        "estimator": partial(decode_estimator, device=device),
+    }
     estimator = Decoder(tensors, special)(manifest["object"])
     tensors.check_all_used()
     if not isinstance(estimator, BaseEstimator):

@@ -46,7 +46,8 @@ class TensorWriter:
                 "dense ones"
             )
         tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
-        order = sorted(range(tensor.ndim), key=lambda axis: (-tensor.stride(axis), axis))
+        strides = tensor.stride()
+        order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
         is_usual = order == list(range(tensor.ndim)) or tensor.is_contiguous()
         if not is_usual and not tensor.permute(order).is_contiguous():
             is_usual = True  # overlapping or with gaps: nothing that could be kept
@@ -97,7 +98,7 @@ class TensorReader:
         tensor = self._tensors.get(name) if isinstance(name, str) else None
         if tensor is None:
             raise PersistenceError(f"tensor {name!r} is referred to, but is not in the file")
-        self._unused.discard(name)  # type: ignore[arg-type]
+        self._unused.discard(name)
         # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
         tensor = tensor.clone()
         return tensor.permute(usual_order(range(tensor.ndim), order))

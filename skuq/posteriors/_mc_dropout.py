@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skuq._dropout import FixedMasks, Recorder, drive, restart_calls
 from skuq._engine import Draws
-from skuq._network import call, first_rows, private_copy
+from skuq._network import Numerics, call, first_rows, private_copy
 from skuq._problem import Problem
 from skuq._random import Purpose, derive_seed, generator
 from skuq._sklearn_compat import Interval

@@ -61,16 +61,16 @@ def sound(folder, data):
 def refused(folder):
     """Loads bytes or parts; what it raises must be a PersistenceError, within a second."""
 
-    def check(content, match=".", **options):
+    def check(content, match=r".", **options):
         path = folder / "forged.skuq"
         if isinstance(content, Parts):
             _container.write(path, content)
         else:
             path.write_bytes(content)
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(PersistenceError, match=match) as caught:
             skuq.load(path, **options)
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
         assert 10 < len(str(caught.value)) < 3000
         return caught.value
 
@@ -136,7 +136,7 @@ def test_cut_short_or_lengthened(n, sound, folder, refused):
 
 
 @given(st.binary(max_size=2000), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=1000, **NO_ONE_ELSE)
+@settings(max_examples=100, deadline=None, **NO_ONE_ELSE)
 def test_any_bytes(sound, folder, refused, noise, where):
     refused(noise)
     content = file_of(sound["PointEstimate"], folder)
@@ -251,8 +251,8 @@ def test_manifests(text, message, sound, refused):
 
 
 def test_the_size_of_a_manifest(sound, folder, refused):
-    with pytest.raises(PersistenceError, match="more than the 33554432"):
-        _container.write(folder / "forged.skuq", Parts(b" " * (32 * 2**20 + 1), b""))
+    with pytest.raises(PersistenceError, match=r"more than the 16777216"):
+        _container.write(folder / "forged.skuq", Parts(b" " * (16 * 2**20 + 1), b""))
     content = bytearray(file_of(sound["PointEstimate"], folder))
     tail = len(content) - _container._TAIL_SIZE
     size = tail + struct.calcsize(_container._CENTRAL) + len("manifest.json") + 4
@@ -475,8 +475,10 @@ LEAVES = (
 )  # fmt: skip
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["$", "items", "class", "state", "id", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["$", "items", "class", "state", "id", "x"]), inner)
+    ),
     max_leaves=6,
 )
 KINDS = st.sampled_from(
@@ -522,15 +524,17 @@ def load_mutated(sound, folder, data, draw):
     for _ in range(draw(st.integers(1, 3))):
         manifest = mutated(manifest, draw)
     _container.write(folder / "mutated.skuq", with_manifest(sound[kind], manifest))
+    start = time.process_time()
     for action in (skuq.load, skuq.inspect):
         try:
             str(action(folder / "mutated.skuq"))
         except PersistenceError as error:
             assert len(str(error)) > 10
+    assert time.process_time() - start < 1
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=1000, **NO_ONE_ELSE)
+@settings(max_examples=150, deadline=None, **NO_ONE_ELSE)
 @pytest.mark.filterwarnings("ignore")
 def test_changed_manifests(sound, folder, data, draws):
     load_mutated(sound, folder, data, draws.draw)
@@ -538,7 +542,7 @@ def test_changed_manifests(sound, folder, data, draws):
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=3000, deadline=1000, **NO_ONE_ELSE)
+@settings(max_examples=3000, deadline=None, **NO_ONE_ELSE)
 @pytest.mark.filterwarnings("ignore")
 def test_many_changed_manifests(sound, folder, data, draws):
     load_mutated(sound, folder, data, draws.draw)
@@ -571,12 +575,10 @@ def test_memory_is_measured():
     "change",
     [
         lambda parts: parts._replace(tensors=safetensors_part({"t0": entry([5 * 10**9], 4)}, b"4")),
-        lambda parts: with_manifest(parts, b"[" * 3 * 10**7),
-        lambda parts: with_manifest(parts, b"[" + b"[]," * 10**7 + b"0]"),
-        lambda parts: with_manifest(parts, b'{"a":"' + b"x" * 3 * 10**7 + b'"}'),
-        lambda parts: forged(
-            parts, put("state", "_prefixed", "module__hidden_layer_sizes", 10**9)
-        ),
+        lambda parts: with_manifest(parts, b"[" * 15 * 10**6),
+        lambda parts: with_manifest(parts, b"[" + b"[]," * 5 * 10**6 + b"0]"),
+        lambda parts: with_manifest(parts, b'{"a":"' + b"x" * 15 * 10**6 + b'"}'),
+        lambda parts: forged(parts, put("state", "_prefixed", "module__hidden_layer_sizes", 10**9)),
         lambda parts: forged(parts, put(*DRAWS, "n_draws", 10**9)),
         lambda parts: forged(parts, put(*DRAWS, "_masks", 0, "state", "shape", [10**9])),
     ],
@@ -591,9 +593,9 @@ def test_memory(change, sound, folder):
         with pytest.raises(PersistenceError):
             skuq.load(folder / "forged.skuq")
 
-    start = time.perf_counter()
+    start = time.process_time()
     assert peak_bytes(action) < 100e6 + 2 * room
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def forbidden(name):
@@ -632,7 +634,7 @@ def test_nothing_runs(sound, folder, data, monkeypatch):
                 patched.setattr(room, name, forbidden(name))
         patched.setattr(builtins, "__import__", known_only)
         loaded = [skuq.load(path, module=Plain) for path in paths]
-        with pytest.raises(AssertionError, match="load called eval"):
+        with pytest.raises(AssertionError, match=r"load called eval"):
             eval("1")
         for parts in sound.values():
             _container.write(folder / "whole.skuq", parts)

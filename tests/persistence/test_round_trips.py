@@ -182,7 +182,7 @@ def test_labels_names_and_weights(blobs, tmp_path):
         assert loaded.classes_.dtype == model.classes_.dtype
         assert loaded.feature_names_in_.tolist() == list(frame.columns)
         assert loaded.class_weight == weight
-        with pytest.raises(ValueError, match="feature names"):
+        with pytest.raises(ValueError, match=r"feature names"):
             loaded.predict(frame.rename(columns={"α0": "β"}))
 
 
@@ -217,7 +217,10 @@ def test_parameters_of_all_kinds(blobs, tmp_path):
     for name, value in model.get_params().items():
         if name != "random_state":
             assert repr(getattr(loaded, name, loaded.get_params()[name])) == repr(value)
-    assert type(loaded.lr) is np.float32 and type(loaded.get_params()["module__hidden_layer_sizes"][1]) is np.int32
+    assert (
+        type(loaded.lr) is np.float32
+        and type(loaded.get_params()["module__hidden_layer_sizes"][1]) is np.int32
+    )
     assert_same_answers(model.fit(X, y), loaded.fit(X, y), X)  # the same stream of random numbers
 
 
@@ -230,12 +233,12 @@ def test_what_only_fit_needs_becomes_a_note(blobs, tmp_path):
         optimizer=lambda *args, **kwargs: torch.optim.SGD(*args, **kwargs),
         **CHEAP,
     ).fit(X, y)
-    with pytest.warns(UserWarning, match="callbacks = .*EpochScoring"):
+    with pytest.warns(UserWarning, match=r"callbacks = .*EpochScoring"):
         skuq.save(model, tmp_path / "m.skuq")
     loaded = skuq.load(tmp_path / "m.skuq")
     assert_same_answers(model, loaded, X)
     assert "not saved" in repr(loaded.callbacks) and loaded.histories_ == model.histories_
-    with pytest.raises(ValueError, match="callbacks was not saved .* set_params"):
+    with pytest.raises(ValueError, match=r"callbacks was not saved .* set_params"):
         loaded.fit(X, y)
     loaded.set_params(optimizer=torch.optim.SGD, callbacks=None).fit(X, y)
 
@@ -244,7 +247,7 @@ def test_callbacks_of_scikit_learn_are_left_out(blobs, tmp_path):
     callback = pytest.importorskip("sklearn.callback")
     monitor = callback.ScoringMonitor(scoring="neg_log_loss")
     model = TorchClassifier(**CHEAP).set_callbacks(monitor).fit(*blobs)
-    with pytest.warns(UserWarning, match="set_callbacks"):
+    with pytest.warns(UserWarning, match=r"set_callbacks"):
         skuq.save(model, tmp_path / "m.skuq")
     assert_same_answers(model, skuq.load(tmp_path / "m.skuq"), blobs[0])
 
@@ -272,21 +275,21 @@ def test_the_module_must_be_the_one_that_was_saved(blobs, tmp_path):
     skuq.save(model, path)
     with pytest.raises(PersistenceError, match=r"'Plain' \(from 'tests.networks'\).*module=\.\.\."):
         skuq.load(path)
-    with pytest.raises(PersistenceError, match="does not give its outputs"):
+    with pytest.raises(PersistenceError, match=r"does not give its outputs"):
         skuq.load(path, module=Other)
-    with pytest.raises(PersistenceError, match="lacks .*Give the class"):
+    with pytest.raises(PersistenceError, match=r"lacks .*Give the class"):
         skuq.load(path, module=ResidualNet)
     with pytest.raises(PersistenceError, match=r"has shape \(16, 10\).*but \(8, 10\)"):
         skuq.load(path, module=lambda n_features, n_outputs, width: Plain(n_features, n_outputs))
-    with pytest.raises(PersistenceError, match="unexpected keyword argument 'width'"):
+    with pytest.raises(PersistenceError, match=r"unexpected keyword argument 'width'"):
         skuq.load(path, module=lambda: Plain(10, 3))
-    with pytest.raises(TypeError, match="a class or a factory"):
+    with pytest.raises(TypeError, match=r"a class or a factory"):
         skuq.load(path, module=Plain(10, 3))
-    with pytest.warns(UserWarning, match="saved with Plain, and is loaded with Renamed"):
+    with pytest.warns(UserWarning, match=r"saved with Plain, and is loaded with Renamed"):
         assert_same_answers(model, skuq.load(path, module=Renamed), X)
     assert_same_answers(model, skuq.load(path, module={"Plain": Plain}), X)
     skuq.save(TorchClassifier(**CHEAP).fit(X, y), path)
-    with pytest.raises(PersistenceError, match="module was given, but no network"):
+    with pytest.raises(PersistenceError, match=r"module was given, but no network"):
         skuq.load(path, module=Plain)
 
 
@@ -305,7 +308,7 @@ class Counting(nn.Module):
 
 def test_what_is_no_buffer_is_missed(blobs, tmp_path):
     model = TorchClassifier(Counting, posterior=PointEstimate(), max_epochs=2).fit(*blobs)
-    with pytest.raises(PersistenceError, match="attributes that training changed"):
+    with pytest.raises(PersistenceError, match=r"attributes that training changed"):
         round_trip(model, tmp_path / "m.skuq", module=Counting)
 
 
@@ -321,9 +324,9 @@ class Drawing(nn.Module):
 
 
 def test_a_constructor_draws_the_same_again(blobs, tmp_path):
-    model = TorchClassifier(
-        Drawing, posterior=PointEstimate(), max_epochs=2, random_state=5
-    ).fit(*blobs)
+    model = TorchClassifier(Drawing, posterior=PointEstimate(), max_epochs=2, random_state=5).fit(
+        *blobs
+    )
     torch.rand(7)
     loaded = round_trip(model, tmp_path / "m.skuq", module=Drawing)
     assert_same_answers(model, loaded, blobs[0])
@@ -343,7 +346,7 @@ def test_a_file_of_another_device(blobs, tmp_path, monkeypatch):
         loaded = round_trip(model, tmp_path / "m.skuq")
     assert loaded.device == "cuda" and loaded.device_ == "cpu"
     assert_same_answers(model, loaded, blobs[0])
-    with pytest.raises(ValueError, match="device='cuda' is not available here"):
+    with pytest.raises(ValueError, match=r"device='cuda' is not available here"):
         skuq.load(tmp_path / "m.skuq", device="cuda")
     moved = []
     monkeypatch.setattr("skuq._engine.Engine.to", lambda engine, device: moved.append(device))
@@ -376,9 +379,9 @@ def test_what_cannot_be_saved(blobs, tmp_path):
     path.write_text("kept")
     with pytest.raises(NotFittedError):
         skuq.save(TorchClassifier(), path)
-    with pytest.raises(PersistenceError, match="takes a fitted estimator, got Plain"):
+    with pytest.raises(PersistenceError, match=r"takes a fitted estimator, got Plain"):
         skuq.save(Plain(2, 2), path)
-    with pytest.raises(PersistenceError, match="takes a fitted estimator, got .*Meta|type"):
+    with pytest.raises(PersistenceError, match=r"takes a fitted estimator, got .*Meta|type"):
         skuq.save(TorchClassifier, path)
     model = TorchClassifier(posterior=ThirdParty(), **CHEAP).fit(*blobs)
     with pytest.raises(PersistenceError, match=r"posterior is an object of .*ThirdParty.*joblib"):
