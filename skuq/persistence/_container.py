@@ -183,8 +183,8 @@ def _declared_sizes(file: Any, size: int) -> list[int]:
                 if expected == size and sizes[2] == sums_size:
                     return sizes
     raise PersistenceError(
-        f"{file.name!r} is no file of skuq.save, or was cut short{_what_it_is(beginning)}: expected "
-        f"a zip of exactly {', '.join(NAMES)}, stored, nothing before, between or after"
+        f"{file.name!r} is no file of skuq.save, or was cut short{_what_it_is(beginning)}: "
+        f"expected a zip of exactly {', '.join(NAMES)}, stored, nothing before, between or after"
     )
 
 

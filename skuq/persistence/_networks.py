@@ -27,7 +27,8 @@ from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.persistence._classes import class_name, classes, draws_classes, value_name
-from skuq.persistence._codec import Decoder, Encoder, attribute_names_checked, defaults_of
+from skuq.persistence._decoder import Decoder, defaults_of
+from skuq.persistence._encoder import Encoder, attribute_names_checked
 from skuq.posteriors import Posterior
 
 __all__ = ["Modules", "decode_estimator", "encode_estimator", "qualified_name"]

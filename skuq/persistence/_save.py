@@ -19,7 +19,8 @@ from skuq._sklearn_compat import BaseSearchCV
 from skuq._version import __version__
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _container, _json
-from skuq.persistence._codec import Decoder, Encoder
+from skuq.persistence._decoder import Decoder
+from skuq.persistence._encoder import Encoder
 from skuq.persistence._networks import Modules, decode_estimator, encode_estimator
 from skuq.persistence._tensors import TensorReader, TensorWriter
 
@@ -175,10 +176,8 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
     parts = _container.read(path)
     manifest = manifest_of(parts)
     tensors = TensorReader(parts.tensors)
-    special: dict[str, Any] = {
-        "module": modules,
-        "estimator": partial(decode_estimator, device=device),
-    }
+    special: dict[str, Any] = {"module": modules}
+    special["estimator"] = partial(decode_estimator, device=device)
     estimator = Decoder(tensors, special)(manifest["object"])
     tensors.check_all_used()
     if not isinstance(estimator, BaseEstimator):

@@ -42,8 +42,8 @@ class TensorWriter:
         """What refers to the tensor: its name, and the order of its axes if not the usual one."""
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             raise PersistenceError(
-                f"a tensor of layout {tensor.layout} and dtype {tensor.dtype} cannot be saved, only "
-                "dense ones"
+                f"a tensor of layout {tensor.layout} and dtype {tensor.dtype} cannot be saved, "
+                "only dense ones"
             )
         tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
         strides = tensor.stride()
@@ -80,7 +80,9 @@ class TensorWriter:
 
 
 class TensorReader:
-    """The tensors of a part, each in memory of its own, handed out by name."""
+    """The tensors of a part, each in memory of its own, handed out by name, each once: a file of a
+    megabyte must not become a gigabyte.
+    """
 
     def __init__(self, part: bytes) -> None:
         header_of(part)
@@ -90,15 +92,15 @@ class TensorReader:
             raise
         except Exception as error:  # of the Rust library, which has its own types
             raise PersistenceError(f"tensors.safetensors is malformed: {error}") from None
-        self._unused = set(self._tensors)
 
     def get(self, node: dict[str, Any]) -> Tensor:
         """The tensor that `TensorWriter.add` described."""
         name, order = node.get("tensor"), node.get("order")
-        tensor = self._tensors.get(name) if isinstance(name, str) else None
+        tensor = self._tensors.pop(name, None) if isinstance(name, str) else None
         if tensor is None:
-            raise PersistenceError(f"tensor {name!r} is referred to, but is not in the file")
-        self._unused.discard(name)
+            raise PersistenceError(
+                f"tensor {str(name)[:80]!r} is referred to, but is not in the file, or not any more"
+            )
         # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
         tensor = tensor.clone()
         return tensor.permute(usual_order(range(tensor.ndim), order))
@@ -112,9 +114,9 @@ class TensorReader:
 
     def check_all_used(self) -> None:
         """A tensor that nothing refers to was put there by someone else."""
-        if self._unused:
+        if self._tensors:
             raise PersistenceError(
-                f"tensors.safetensors holds what nothing refers to: {sorted(self._unused)[:5]}"
+                f"tensors.safetensors holds what nothing refers to: {sorted(self._tensors)[:5]}"
             )
 
 

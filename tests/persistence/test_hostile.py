@@ -278,7 +278,7 @@ OBJECTS = [
     ({"$": "again", "id": 7}, "malformed: KeyError"),
     ({"$": "again", "id": [7]}, "no number of an object"),
     ({"$": "float", "value": "__import__('os')"}, "not of the form"),
-    ({"$": "strings", "dtype": "<U100000", "shape": [1000], "items": ["a"] * 1000}, "declare"),
+    ({"$": "strings", "dtype": "<U100000", "shape": [999], "items": ["a"] * 999}, "too much"),
     ({"$": "strings", "dtype": "<U1", "shape": [10**9], "items": ["a"]}, "do not fill"),
     ({"$": "objects", "shape": [10**9], "items": []}, "do not fill"),
     ({"$": "tuple", "items": 5}, "no JSON list"),
@@ -300,7 +300,8 @@ OBJECTS = [
     ({"$": "module", "name": 5, "defined_in": "os"}, "no text"),
     ([1, 2], "nothing refers"),
     ("text", "nothing refers"),
-    ({"$": "object", "class": "sklearn.preprocessing.StandardScaler", "state": {}}, "nothing refers"),
+    ({"$": "object", "class": "skuq.posteriors.MCDropout", "state": {}}, "nothing refers"),
+    ([{"$": "array", "tensor": "t0"}, {"$": "array", "tensor": "t0"}], "not any more"),
     (
         {"$": "object", "class": "sklearn.preprocessing.StandardScaler",
          "state": {"__class__": {"$": "value", "name": "float"}}},
@@ -399,7 +400,7 @@ def test_missing_and_superfluous_tensors(sound, refused):
 
     parts = sound["PointEstimate"]
     refused(forged(parts, missing), "3 tensors do not fit")
-    refused(forged(parts, superfluous), "5 tensors do not fit")
+    refused(forged(parts, superfluous), "not any more")
     refused(forged(parts, swapped), "has shape")
     with_more = dict(_loaded(parts.tensors), evil=torch.zeros(3))
     refused(parts._replace(tensors=_saved(with_more)), "nothing refers to: .*evil")
@@ -534,7 +535,7 @@ def load_mutated(sound, folder, data, draw):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, **NO_ONE_ELSE)
+@settings(max_examples=100, deadline=None, **NO_ONE_ELSE)
 @pytest.mark.filterwarnings("ignore")
 def test_changed_manifests(sound, folder, data, draws):
     load_mutated(sound, folder, data, draws.draw)
@@ -651,7 +652,7 @@ def test_nothing_runs(sound, folder, data, monkeypatch):
     | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 ))  # fmt: skip
-@settings(max_examples=200, **NO_ONE_ELSE)
+@settings(max_examples=50, **NO_ONE_ELSE)
 def test_json_round_trips(value):
     text = _json.dump(value)
     assert _json.parse(text, "it") == value
