@@ -36,7 +36,15 @@ STOREYS = [
         "_flat",
         "_sequential",
     ],
-    ["_layers", "_distributions", "_optional", "_progress", "_sklearn_compat", "_softmax", "_version"],
+    [
+        "_layers",
+        "_distributions",
+        "_optional",
+        "_progress",
+        "_sklearn_compat",
+        "_softmax",
+        "_version",
+    ],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 
@@ -77,12 +85,11 @@ def test_a_file(path):
     optional = {"matplotlib", "pandas", "polars", "dask", "safetensors", "onnx", "onnxruntime"}
     assert not any(name.split(".")[0] in optional for name in names)
     text = path.read_text()
-    assert not re.search(r"(?<!`)torch\.load\b(?!`)|pickle\.load|(?<![.\w])(eval|exec)\(", text)
-    if path.parent.name == "persistence":  # what reads files has no way to run them
-        assert not names & {"pickle", "joblib", "importlib", "marshal", "shelve", "runpy", "zipfile"}
-        assert not re.search(r"\bgetattr\(|__import__|__reduce__", text.replace("", "")) or (
-            path.name in ("_classes.py", "_networks.py")
-        )
+    assert not re.search(r"torch\.load|pickle\.load|(?<![.\w])(eval|exec)\(", text)
+    if path.parent.name == "persistence":  # what reads files has no way to run what is in them
+        assert not names & {"pickle", "joblib", "importlib", "marshal", "shelve", "runpy"}
+        if path.name in ("_container.py", "_json.py", "_tensors.py", "_decoder.py", "_save.py"):
+            assert not re.search(r"getattr|__import__|globals\(|locals\(|vars\(", text)
     assert len(text.splitlines()) <= 430
 
 

@@ -8,44 +8,42 @@ files outlive a change of the layout of the package.
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import sklearn.compose
-import sklearn.decomposition
-import sklearn.feature_selection
-import sklearn.frozen
-import sklearn.impute
-import sklearn.model_selection
-import sklearn.pipeline
-import sklearn.preprocessing
 import torch
 from torch import nn
 from torch.nn import functional
 
-from skuq import calibration, estimators, likelihoods, modules, pipeline, posteriors
+import skuq.calibration as calibration
+import skuq.likelihoods as likelihoods
+import skuq.posteriors as posteriors
 from skuq._engine import Draws
 from skuq._network import Numerics
 from skuq._parameters import NotSaved
-from skuq.posteriors import _mc_dropout
+from skuq.estimators import TorchClassifier, TorchRegressor
+from skuq.modules import MLP
+from skuq.pipeline import Pipeline
+from skuq.posteriors._mc_dropout import _Mask, _MaskDraws
 
 __all__ = ["class_name", "classes", "draws_classes", "is_for_fit_only", "value_name", "values"]
 
 _SKLEARN = {
-    sklearn.preprocessing: (
+    "preprocessing": (
         "Binarizer", "FunctionTransformer", "KBinsDiscretizer", "LabelBinarizer", "LabelEncoder",
         "MaxAbsScaler", "MinMaxScaler", "MultiLabelBinarizer", "Normalizer", "OneHotEncoder",
         "OrdinalEncoder", "PolynomialFeatures", "PowerTransformer", "QuantileTransformer",
         "RobustScaler", "StandardScaler", "TargetEncoder",
     ),
-    sklearn.impute: ("KNNImputer", "MissingIndicator", "SimpleImputer"),
-    sklearn.compose: ("ColumnTransformer", "TransformedTargetRegressor"),
-    sklearn.pipeline: ("FeatureUnion", "Pipeline"),
-    sklearn.frozen: ("FrozenEstimator",),
-    sklearn.decomposition: ("PCA", "TruncatedSVD"),
-    sklearn.feature_selection: ("VarianceThreshold",),
+    "impute": ("KNNImputer", "MissingIndicator", "SimpleImputer"),
+    "compose": ("ColumnTransformer", "TransformedTargetRegressor"),
+    "pipeline": ("FeatureUnion", "Pipeline"),
+    "frozen": ("FrozenEstimator",),
+    "decomposition": ("PCA", "TruncatedSVD"),
+    "feature_selection": ("VarianceThreshold",),
     # Only what is not fitted yet, as the parameter of a calibrator or of a search.
-    sklearn.model_selection: (
+    "model_selection": (
         "GridSearchCV", "GroupKFold", "GroupShuffleSplit", "KFold", "LeaveOneOut",
         "RandomizedSearchCV", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit",
         "StratifiedGroupKFold", "StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit",
@@ -83,38 +81,52 @@ _UFUNCS = (
 )  # fmt: skip
 
 
+def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
+    # Here, so that importing skuq does not import what most of its users never need.
+    import sklearn.compose
+    import sklearn.decomposition
+    import sklearn.feature_selection
+    import sklearn.frozen
+    import sklearn.impute
+    import sklearn.model_selection
+    import sklearn.pipeline
+    import sklearn.preprocessing
+
+    return {getattr(sklearn, room): names for room, names in _SKLEARN.items()}
+
+
 @functools.cache
 def classes() -> dict[str, type]:
     """Classes of which a file may hold instances: attributes are set, no constructor runs."""
     found: dict[str, type] = {
-        "skuq.TorchClassifier": estimators.TorchClassifier,
-        "skuq.TorchRegressor": estimators.TorchRegressor,
-        "skuq.pipeline.Pipeline": pipeline.Pipeline,
+        "skuq.TorchClassifier": TorchClassifier,
+        "skuq.TorchRegressor": TorchRegressor,
+        "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
-        "skuq.DropoutMask": _mc_dropout._Mask,
+        "skuq.DropoutMask": _Mask,
         "skuq.NotSaved": NotSaved,
     }
     for room in (posteriors, likelihoods, calibration):
         for name in room.__all__:
             if isinstance(cls := getattr(room, name), type):
                 found[f"{room.__name__}.{name}"] = cls
-    for package, names in _SKLEARN.items():
+    for room, names in _sklearn_rooms().items():
         for name in names:
-            found[f"{package.__name__}.{name}"] = getattr(package, name)
+            found[f"{room.__name__}.{name}"] = getattr(room, name)
     return found
 
 
 @functools.cache
 def draws_classes() -> dict[str, type[Draws]]:
     """How draws are stacked."""
-    return {"stack": Draws, "dropout masks": _mc_dropout._MaskDraws}
+    return {"stack": Draws, "dropout masks": _MaskDraws}
 
 
 @functools.cache
 def values() -> dict[str, Any]:
     """Classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
-    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": modules.MLP}
+    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP}
     for prefix, room, names in (
         ("torch.optim", torch.optim, _OPTIMIZERS),
         ("torch.nn", nn, _LAYERS),
