@@ -1,5 +1,6 @@
 """skuq: honest uncertainty from torch networks, for scikit-learn users."""
 
+from skuq._onnx import export_onnx
 from skuq._report import report
 from skuq._version import __version__
 from skuq.estimators import TorchClassifier, TorchRegressor
@@ -13,6 +14,7 @@ __all__ = [
     "TorchClassifier",
     "TorchRegressor",
     "__version__",
+    "export_onnx",
     "inspect",
     "load",
     "predict_draws",

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "skuq"
 # From the top of the house to its ground. A room imports only rooms of lower storeys.
 STOREYS = [
     ["skuq"],
-    ["_report", "persistence"],
+    ["_report", "_onnx", "persistence"],
     ["calibration", "metrics"],
     ["pipeline"],
     ["estimators", "_foreign"],
