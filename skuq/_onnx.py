@@ -33,11 +33,11 @@ def export_onnx(estimator: Any, path: Any) -> None:
     The graph takes ``X`` (n_rows, ...), in the dtype of the network, any number of rows at once,
     and gives two outputs in float64:
 
-    * of a classifier ``probabilities`` (n_rows, n_classes), the mean over the draws, columns as in
-      `classes_`, and ``uncertainty`` (n_rows,), their entropy in nats; of several labels at once
-      both are of shape (n_rows, n_labels);
-    * of a regressor ``mean`` and ``uncertainty``, the total variance in squared units of y, both of
-      the shape of y.
+    * of a classifier ``predicted_probabilities`` (n_rows, n_classes), the mean over the draws,
+      columns as in `classes_`, and ``total_uncertainty`` (n_rows,), their entropy in nats; of
+      several labels at once both are of shape (n_rows, n_labels);
+    * of a regressor ``predicted_mean`` and ``total_uncertainty``, the total variance in squared
+      units of y, both of the shape of y.
 
     Every draw is a branch of the graph: what `MCDropout` fixed in `fit` is fixed in it, so it
     gives the numbers of `predict_proba` and `predict_uncertainty`. A few rows are run through
@@ -106,7 +106,9 @@ class _Graph(nn.Module):
         self.classifies = is_classifier(estimator)
         self._multilabel = self.classifies and estimator._multilabel
         self._flat = not self.classifies and not estimator._target_shape
-        self.outputs = ["probabilities" if self.classifies else "mean", "uncertainty"]
+        # Names that no step inside of the graph has.
+        first = "predicted_probabilities" if self.classifies else "predicted_mean"
+        self.outputs = [first, "total_uncertainty"]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         predictive = self._predictive(self._function(x).double())
@@ -139,9 +141,12 @@ def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
                 verbose=False,
             )
         except Exception as error:  # of several exporters, each with types of its own
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
             raise ValueError(
                 f"{type(estimator.module_).__name__} with {estimator.likelihood_} cannot be "
-                f"exported to ONNX: {str(error).strip().splitlines()[0][:500]}"
+                f"exported to ONNX: {str(cause).strip()[:500]}"
             ) from error
     about = {"producer": f"skuq {__version__}"}
     if graph.classifies:
@@ -157,9 +162,8 @@ def _check(content: bytes, graph: _Graph, rows: Tensor) -> None:
     for some in (rows, rows[:1], torch.cat([rows, rows.flip(0)])):
         with torch.no_grad():
             expected = [output.numpy() for output in graph(some)]
-        for name, one, other in zip(
-            graph.outputs, expected, session.run(None, {"X": some.numpy()})
-        ):
+        got = session.run(None, {"X": some.numpy()})
+        for name, one, other in zip(graph.outputs, expected, got):
             limit = _AGREES * (1 + np.abs(one).max())
             if one.shape != other.shape or not np.abs(one - other).max() <= limit:
                 raise ValueError(
