@@ -95,6 +95,8 @@ class Draws:
         numerics : Numerics
         """
         own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        if not all(type(name) is str for name in self._tensors):
+            raise ValueError("the draws are not of tensors by name")
         for name, tensor in self._tensors.items():
             expected = (self.n_draws, *own[name].shape) if name in own else None
             if expected is None or tuple(tensor.shape) != expected:

@@ -68,7 +68,9 @@ class Decoder:
             raise PersistenceError(
                 f"a value of type {kind!r} is malformed: {type(error).__name__}: {error}"[:500]
             ) from error
-        if "id" in node and kind != "again":
+        # Only estimators stand at several places. Tuples of tuples that did would be small in a
+        # file, and endless for who prints or hashes them.
+        if "id" in node and isinstance(value, BaseEstimator) and kind != "again":
             self._known[_index(node["id"])] = value
         return value
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skuq._parameters import NotSaved
@@ -137,7 +138,7 @@ class Encoder:
         if node is None:
             node = self._plain_object(value)
         self._open.discard(id(value))
-        if "class" in node:
+        if "class" in node and isinstance(value, BaseEstimator):
             number = node.setdefault("id", len(self._known))
             self._known[id(value)] = value, number
         return node

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
 from skuq._base import TorchEstimator
@@ -231,7 +231,7 @@ def _check_engine(engine: Any) -> None:
     if not isinstance(numerics, Numerics) or numerics.device != torch.device("cpu"):
         raise PersistenceError("the engine is not one of the CPU")
     if numerics.precision not in ("float32", "float64", "bfloat16"):
-        raise PersistenceError(f"unknown precision {str(numerics.precision)[:80]!r}")
+        raise PersistenceError("the precision of the engine is not one that skuq knows")
     if type(engine.vectorized) is not bool or len(engine._sample) != 3:
         raise PersistenceError("the engine is incomplete")
 
@@ -242,6 +242,8 @@ def _rebuilt(
     """The module, built as in `fit`, with the tensors of the file."""
     factory, parameters = estimator.module or MLP, estimator._with_prefix("module")
     sizes = math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
+    if not _is_plain(parameters):
+        raise PersistenceError("an estimator stands for a parameter of a module")
 
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
@@ -256,8 +258,8 @@ def _rebuilt(
             module = own_copy(built(), engine._sample)
     except Exception as error:
         raise PersistenceError(
-            f"{name} cannot be built or called as it was when it was saved, with the parameters "
-            f"{parameters}: {type(error).__name__}: {error}"[:1000]
+            f"{name} cannot be built or called as it was when it was saved, with parameters "
+            f"{sorted(parameters)}: {type(error).__name__}: {error}"[:1000]
         ) from error
     module = module.to(engine.numerics.device, engine.numerics.dtype)
     own = _named_tensors(module)
@@ -268,6 +270,15 @@ def _rebuilt(
     for key in frozen:
         own[key].requires_grad_(False)
     return module
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is no estimator in it: those may hold one another many times over."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, (*value, *value.values())))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return not isinstance(value, BaseEstimator)
 
 
 def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None:

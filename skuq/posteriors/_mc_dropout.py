@@ -165,6 +165,19 @@ def _check_batch_axis(name: str, layer: Any, two: torch.Size, three: torch.Size)
         )
 
 
+def _is_sound(mask: Any) -> bool:
+    """Whether a mask that comes from a file has fields of the right types."""
+    return (
+        isinstance(mask, _Mask)
+        and type(mask.layer) is str
+        and type(mask.call) is int
+        and type(mask.p) in (int, float)
+        and isinstance(mask.shape, tuple)
+        and all(type(n) is int for n in mask.shape)
+        and type(mask.weight) in (str, type(None))
+    )
+
+
 class _MaskDraws(Draws):
     """Draws that differ in dropout masks, which are kept as a seed."""
 
@@ -214,7 +227,9 @@ class _MaskDraws(Draws):
     def check(self, x: Tensor, numerics: Numerics) -> None:
         super().check(x, numerics)
         if type(self._seed) is not int or self._seed < 0:
-            raise ValueError(f"the seed of the masks is {str(self._seed)[:80]!r}, expected an int")
+            raise ValueError(f"the seed of the masks is a {type(self._seed).__name__}, not an int")
+        if not all(map(_is_sound, self._masks)):
+            raise ValueError("the masks are incomplete")
         shell, recorder = private_copy(self.module), Recorder()
         drive(shell, recorder)
         with torch.no_grad():

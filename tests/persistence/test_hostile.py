@@ -365,7 +365,12 @@ DRAWS = ("engine", "draws", "state")
         ("MCDropout", put(*DRAWS, "n_draws", 10**9), "all draws on three rows"),
         ("MCDropout", put(*DRAWS, "_seed", 7), "does not give its outputs"),
         ("MCDropout", put(*DRAWS, "_seed", []), "seed of the masks"),
-        ("MCDropout", put(*DRAWS, "_masks", 0, "state", "shape", [10**12]), "masks of shape"),
+        ("MCDropout", put(*DRAWS, "_masks", 0, "state", "shape", [1]), "masks are incomplete"),
+        (
+            "MCDropout",
+            put(*DRAWS, "_masks", 0, "state", "shape", {"$": "tuple", "items": [10**12]}),
+            "masks of shape",
+        ),
         ("MCDropout", put(*DRAWS, "_masks", 0, "state", "layer", "__class__"), "masks of shape"),
         ("MCDropout", put(*DRAWS, "_masks", 0, "state", "weight", "4.bias"), "masks of shape"),
         ("MCDropout", put(*DRAWS, "_masks", []), "does not give its outputs|malformed"),
@@ -680,3 +685,38 @@ def test_what_is_sound_but_no_fitted_estimator(sound, refused):
         ),
     ):
         refused(with_manifest(empty, {**manifest_of(empty), "object": node}), message)
+
+
+def test_a_billion_laughs(sound, refused):
+    """Values that hold one another twice, forty levels deep, are refused and not printed."""
+
+    def laughs(kind, last):
+        levels = [{"$": "tuple", "items": [last, last]}]
+        for number in range(40):
+            twice = [{"$": "again", "id": number}] * 2
+            tuple_ = {"$": "tuple", "id": number + 1, "items": twice}
+            estimator = {
+                "$": "object", "id": number + 1, "class": "sklearn.pipeline.Pipeline",
+                "state": {"steps": twice},
+            }  # fmt: skip
+            levels.append(tuple_ if kind == "tuple" else estimator)
+        levels[0] = {**levels[0], "id": 0}
+        if kind != "tuple":
+            levels[0] = {**levels[1], "id": 0, "state": {"steps": []}}
+        return levels
+
+    parts = sound["PointEstimate"]
+    for kind in ("tuple", "estimator"):
+        levels = laughs(kind, "ha")
+
+        def change(node, levels=levels):
+            node["state"] = {"laughs": levels[:-1], **node["state"]}
+            node["state"]["_prefixed"]["module__activation"] = levels[-1]
+
+        refused(forged(parts, change), "KeyError" if kind == "tuple" else "an estimator stands")
+
+    def hashed(node):
+        node["state"] = {"laughs": laughs("tuple", 1), **node["state"]}
+        node["state"]["keys"] = {"$": "dict", "items": [[{"$": "again", "id": 40}, 1]]}
+
+    refused(forged(parts, hashed), "KeyError")
