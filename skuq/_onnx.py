@@ -146,7 +146,7 @@ def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
                 cause = cause.__cause__
             raise ValueError(
                 f"{type(estimator.module_).__name__} with {estimator.likelihood_} cannot be "
-                f"exported to ONNX: {str(cause).strip().splitlines()[0][:500]}"
+                f"exported to ONNX: {(str(cause).strip() or repr(cause)).splitlines()[0][:500]}"
             ) from error
     about = {"producer": f"skuq {__version__}"}
     if graph.classifies:
