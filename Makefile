@@ -6,7 +6,7 @@ PEERS ?= .venv-peers
 RUN_PEERS = $(PEERS)/bin/python
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo test test-slow lint types bench bench-peers bench-publish clean
+.PHONY: demo test test-slow lint types security audit bench bench-peers bench-publish clean
 
 demo: $(VENV)/.installed
 	$(RUN) examples/plot_digits.py
@@ -24,6 +24,14 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(VENV)/bin/mypy
+
+# What in skuq's own code could be turned against its users.
+security: $(VENV)/.installed
+	$(VENV)/bin/bandit --quiet --recursive --configfile pyproject.toml skuq
+
+# Known vulnerabilities of what is installed; asks a service on the network, so no part of CI.
+audit: $(VENV)/.installed
+	$(VENV)/bin/pip-audit --skip-editable
 
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.run $(BENCH)

@@ -1,19 +1,52 @@
 """skuq: honest uncertainty from torch networks, for scikit-learn users."""
 
-from skuq._report import report
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from skuq._version import __version__
 from skuq.estimators import TorchClassifier, TorchRegressor
-from skuq.exceptions import DivergedError
+from skuq.exceptions import DivergedError, PersistenceError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from skuq._onnx import export_onnx
+    from skuq._report import report
+    from skuq.persistence import inspect, load, save
 
 __all__ = [
     "DivergedError",
+    "PersistenceError",
     "TorchClassifier",
     "TorchRegressor",
+    "__version__",
+    "export_onnx",
+    "inspect",
+    "load",
     "predict_draws",
     "predict_interval",
     "predict_quantiles",
     "predict_uncertainty",
     "report",
+    "save",
 ]
+
+# Imported when they are first asked for: who trains a network does not wait for the rest.
+_LATER = {
+    "export_onnx": "skuq._onnx",
+    "report": "skuq._report",
+    **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
+}
+_ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "persistence")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"skuq.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'skuq' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

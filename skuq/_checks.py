@@ -8,7 +8,7 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skuq._parameters import check_accepted
+from skuq._parameters import NotSaved, check_accepted
 from skuq._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
@@ -19,6 +19,12 @@ __all__ = ["checked_parameters"]
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
     """The posterior and the likelihood to fit, once the parameters are known to be good."""
+    for name, value in estimator.get_params(deep=False).items():
+        if isinstance(value, NotSaved):
+            raise ValueError(
+                f"{name} was not saved with this estimator; it was {value.text}. Give it again, "
+                f"set_params({name}=...), before fitting."
+            )
     if incremental and estimator.early_stopping:
         raise ValueError("partial_fit does not support early_stopping=True")
     if estimator.early_stopping and estimator.callbacks == "disable":

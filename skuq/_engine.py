@@ -86,6 +86,26 @@ class Draws:
                     tensor.copy_(self._tensors[name][index])
         return network
 
+    def check(self, x: Tensor, numerics: Numerics) -> None:
+        """Raise a ValueError unless the stack fits the module, before anything is evaluated.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, ...)
+            Some rows.
+        numerics : Numerics
+        """
+        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        if not all(type(name) is str for name in self._tensors):
+            raise ValueError("the draws are not of tensors by name")
+        for name, tensor in self._tensors.items():
+            expected = (self.n_draws, *own[name].shape) if name in own else None
+            if expected is None or tuple(tensor.shape) != expected:
+                raise ValueError(
+                    f"the draws of {name!r} have shape {tuple(tensor.shape)}, expected {expected} "
+                    "(None: the module has no such tensor)"
+                )
+
     def to(self, device: torch.device) -> Draws:
         """Move everything to a device, in place."""
         self.module.to(device)

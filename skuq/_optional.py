@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 __all__ = ["import_optional"]
@@ -10,6 +11,8 @@ __all__ = ["import_optional"]
 
 def import_optional(name: str, extra: str, feature: str) -> ModuleType:
     """Import module `name`, which the extra ``skuq[extra]`` installs, for `feature`."""
+    if (known := sys.modules.get(name)) is not None:  # what loads files imports nothing then
+        return known
     try:
         return importlib.import_module(name)
     except ImportError as error:

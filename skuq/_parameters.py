@@ -12,7 +12,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-__all__ = ["DoubleUnderscoreParameters", "check_accepted", "suggest"]
+__all__ = ["DoubleUnderscoreParameters", "NotSaved", "check_accepted", "suggest"]
 
 PREFIXES = ("module", "optimizer", "callbacks", "iterator_train", "iterator_valid")
 
@@ -26,6 +26,24 @@ def suggest(name: str, valid: Any) -> str:
 def _is_prefixed(name: str) -> bool:
     prefix, separator, rest = name.partition("__")
     return bool(separator and rest) and prefix in PREFIXES
+
+
+class NotSaved:
+    """Stands, in an object that `skuq.load` made, for a parameter that could not be saved.
+
+    Predictions do not need it; `fit` refuses it until it is set anew.
+
+    Parameters
+    ----------
+    text : str
+        What it was.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<not saved: {self.text}>"
 
 
 class DoubleUnderscoreParameters(BaseEstimator):

@@ -1,6 +1,6 @@
 """Errors that a caller may want to catch by name."""
 
-__all__ = ["DivergedError"]
+__all__ = ["DivergedError", "PersistenceError"]
 
 
 class DivergedError(ValueError):
@@ -9,3 +9,7 @@ class DivergedError(ValueError):
     A subclass of `ValueError`, so that ``GridSearchCV(error_score=...)`` counts a diverged
     candidate as failed instead of scoring it.
     """
+
+
+class PersistenceError(ValueError):
+    """An object cannot be saved, or a file cannot be loaded; the message names what and why."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skuq._dropout import FixedMasks, Recorder, drive, restart_calls
 from skuq._engine import Draws
-from skuq._network import call, first_rows, private_copy
+from skuq._network import Numerics, call, first_rows, private_copy
 from skuq._problem import Problem
 from skuq._random import Purpose, derive_seed, generator
 from skuq._sklearn_compat import Interval
@@ -165,6 +165,19 @@ def _check_batch_axis(name: str, layer: Any, two: torch.Size, three: torch.Size)
         )
 
 
+def _is_sound(mask: Any) -> bool:
+    """Whether a mask that comes from a file has fields of the right types."""
+    return (
+        isinstance(mask, _Mask)
+        and type(mask.layer) is str
+        and type(mask.call) is int
+        and type(mask.p) in (int, float)
+        and isinstance(mask.shape, tuple)
+        and all(type(n) is int for n in mask.shape)
+        and type(mask.weight) in (str, type(None))
+    )
+
+
 class _MaskDraws(Draws):
     """Draws that differ in dropout masks, which are kept as a seed."""
 
@@ -210,6 +223,30 @@ class _MaskDraws(Draws):
                 layer = shell.get_submodule(mask.layer)
                 layer.register_buffer(f"mask_{mask.call}", torch.empty(0))
         return shell
+
+    def check(self, x: Tensor, numerics: Numerics) -> None:
+        super().check(x, numerics)
+        if type(self._seed) is not int or self._seed < 0:
+            raise ValueError(f"the seed of the masks is a {type(self._seed).__name__}, not an int")
+        if not all(map(_is_sound, self._masks)):
+            raise ValueError("the masks are incomplete")
+        shell, recorder = private_copy(self.module), Recorder()
+        drive(shell, recorder)
+        with torch.no_grad():
+            call(shell, x, numerics)
+        weights = dict(self.module.named_parameters())
+        for mask in self._masks:
+            calls = recorder.calls.get(mask.layer, [])
+            shape = calls[mask.call][1][1:] if 0 <= mask.call < len(calls) else None
+            fits = mask.weight is None or (
+                mask.weight in weights and weights[mask.weight].shape[1:] == mask.shape
+            )
+            if shape is None or tuple(shape) != tuple(mask.shape) or not fits:
+                raise ValueError(
+                    f"call {mask.call} of dropout layer {mask.layer!r} has masks of shape "
+                    f"{mask.shape}, expected {shape} (None: there is no such call), and as many "
+                    f"inputs of {mask.weight!r}"
+                )
 
     def to(self, device: torch.device) -> Draws:
         self._cache = None

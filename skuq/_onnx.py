@@ -1,0 +1,172 @@
+"""The mean prediction and the total uncertainty of a fitted network as an ONNX graph."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skuq._base import TorchEstimator
+from skuq._engine import Engine
+from skuq._optional import import_optional
+from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._version import __version__
+
+__all__ = ["export_onnx"]
+
+_AGREES = 1e-5
+
+
+def export_onnx(estimator: Any, path: Any) -> None:
+    """Write a fitted network as an ONNX graph, for programs without Python.
+
+    The graph takes ``X`` (n_rows, ...), in the dtype of the network, any number of rows at once,
+    and gives two outputs in float64:
+
+    * of a classifier ``predicted_probabilities`` (n_rows, n_classes), the mean over the draws,
+      columns as in `classes_`, and ``total_uncertainty`` (n_rows,), their entropy in nats; of
+      several labels at once both are of shape (n_rows, n_labels);
+    * of a regressor ``predicted_mean`` and ``total_uncertainty``, the total variance in squared
+      units of y, both of the shape of y.
+
+    Every draw is a branch of the graph: what `MCDropout` fixed in `fit` is fixed in it, so it
+    gives the numbers of `predict_proba` and `predict_uncertainty`. A few rows are run through
+    onnxruntime before anything is written.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier or TorchRegressor
+        Fitted. Steps of a Pipeline before it, and calibrators around it, are not exported.
+    path : str or path-like
+        Where to; by convention it ends in ``.onnx``.
+
+    Raises
+    ------
+    TypeError
+        For an object that is no such estimator.
+    ValueError
+        If the module or the likelihood has operations that ONNX lacks, if the graph does not give
+        the numbers of the estimator to 1e-5 (relative to the largest), or of
+        ``precision="bfloat16"``.
+    NotFittedError
+        Before `fit`.
+    ImportError
+        Without onnx, onnxscript and onnxruntime, the extra ``onnx``.
+
+    See Also
+    --------
+    save : The whole object, to be loaded by skuq.
+    """
+    if not isinstance(estimator, TorchEstimator):
+        raise TypeError(
+            f"export_onnx takes a TorchClassifier or a TorchRegressor, got "
+            f"{type(estimator).__name__}; of a Pipeline or a calibrator give the estimator inside, "
+            "and do what is around it where the graph is used"
+        )
+    check_is_fitted(estimator)
+    for name in ("onnxscript", "onnxruntime"):
+        import_optional(name, "onnx", "exporting to ONNX")
+    if estimator.precision == "bfloat16":
+        raise ValueError(
+            "precision='bfloat16' rounds inside of the network in a way that a graph does not "
+            "repeat: export an estimator fitted with precision='float32'"
+        )
+    graph, rows = _Graph(estimator), estimator._engine._sample.cpu()
+    content = _exported(graph, rows, estimator)
+    _check(content, graph, rows)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Graph(nn.Module):
+    """What is exported, as a function of rows, on the CPU."""
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__()
+        engine = copy.copy(estimator._engine)
+        engine.__dict__.update(estimator._engine.__getstate__())
+        engine.numerics = replace(engine.numerics, channels_last=False)
+        self._function = _unrolled(engine)
+        self._predictive = copy.deepcopy(estimator.likelihood_).predictive
+        self.classifies = is_classifier(estimator)
+        self._multilabel = self.classifies and estimator._multilabel
+        self._flat = not self.classifies and not estimator._target_shape
+        # Names that no step inside of the graph has.
+        first = "predicted_probabilities" if self.classifies else "predicted_mean"
+        self.outputs = [first, "total_uncertainty"]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        predictive = self._predictive(self._function(x).double())
+        if self.classifies:
+            proba = predictive.probs.mean(0)
+            total = class_uncertainty("total")(predictive)
+            return proba[..., 1] if self._multilabel else proba, total
+        mean, total = predictive.mean.mean(0), target_uncertainty("total")(predictive)
+        return (mean[..., 0], total[..., 0]) if self._flat else (mean, total)
+
+
+def _unrolled(engine: Engine) -> Any:
+    """One draw after the other: vmap's way through a network is not one that exports."""
+    evaluate, draws = engine._evaluator(False), engine.draws
+    tensors = draws.tensors(0, draws.n_draws)
+    return lambda x: evaluate(tensors, x)
+
+
+def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            program: Any = torch.onnx.export(
+                graph,
+                (rows,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("n_rows")},),
+                input_names=["X"],
+                output_names=graph.outputs,
+                verbose=False,
+            )
+        except Exception as error:  # of several exporters, each with types of its own
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise ValueError(
+                f"{type(estimator.module_).__name__} with {estimator.likelihood_} cannot be "
+                f"exported to ONNX: {(str(cause).strip() or repr(cause)).splitlines()[0][:500]}"
+            ) from error
+    about = {"producer": f"skuq {__version__}"}
+    if graph.classifies:
+        about["classes"] = json.dumps(estimator.classes_.tolist(), default=str)
+    program.model.metadata_props.update(about)
+    return program.model_proto.SerializeToString()
+
+
+def _check(content: bytes, graph: _Graph, rows: Tensor) -> None:
+    """Other numbers of rows than that of the export, in another runtime."""
+    runtime = import_optional("onnxruntime", "onnx", "exporting to ONNX")
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for some in (rows, rows[:1], torch.cat([rows, rows.flip(0)])):
+        with torch.no_grad():
+            expected = [output.numpy() for output in graph(some)]
+        got = session.run(None, {"X": some.numpy()})
+        for name, one, other in zip(graph.outputs, expected, got):
+            limit = _AGREES * (1 + np.abs(one).max())
+            if one.shape != other.shape or not np.abs(one - other).max() <= limit:
+                raise ValueError(
+                    f"the graph that was exported gives another {name} than the network for "
+                    f"{len(some)} rows; nothing was written"
+                )

@@ -1,0 +1,162 @@
+"""What a file may name: tables from names to classes and functions, written here in code.
+
+A name in a file is looked up in these tables and nowhere else: nothing is imported for it, and no
+attribute of a module is asked for by it. Names are public ones (``skuq.posteriors.MCDropout``), so
+files outlive a change of the layout of the package.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import skuq.calibration as calibration
+import skuq.likelihoods as likelihoods
+import skuq.posteriors as posteriors
+from skuq._engine import Draws
+from skuq._network import Numerics
+from skuq._parameters import NotSaved
+from skuq.estimators import TorchClassifier, TorchRegressor
+from skuq.modules import MLP
+from skuq.pipeline import Pipeline
+from skuq.posteriors._mc_dropout import _Mask, _MaskDraws
+
+__all__ = ["class_name", "classes", "draws_classes", "is_for_fit_only", "value_name", "values"]
+
+_SKLEARN = {
+    "preprocessing": (
+        "Binarizer", "FunctionTransformer", "KBinsDiscretizer", "LabelBinarizer", "LabelEncoder",
+        "MaxAbsScaler", "MinMaxScaler", "MultiLabelBinarizer", "Normalizer", "OneHotEncoder",
+        "OrdinalEncoder", "PolynomialFeatures", "PowerTransformer", "QuantileTransformer",
+        "RobustScaler", "StandardScaler", "TargetEncoder",
+    ),
+    "impute": ("KNNImputer", "MissingIndicator", "SimpleImputer"),
+    "compose": ("ColumnTransformer", "TransformedTargetRegressor"),
+    "pipeline": ("FeatureUnion", "Pipeline"),
+    "frozen": ("FrozenEstimator",),
+    "decomposition": ("PCA", "TruncatedSVD"),
+    "feature_selection": ("VarianceThreshold",),
+    # Only what is not fitted yet, as the parameter of a calibrator or of a search.
+    "model_selection": (
+        "GridSearchCV", "GroupKFold", "GroupShuffleSplit", "KFold", "LeaveOneOut",
+        "RandomizedSearchCV", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit",
+        "StratifiedGroupKFold", "StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit",
+    ),
+}  # fmt: skip
+
+# What only another `fit` would ask for. If it cannot be saved, a note takes its place.
+_FOR_FIT_ONLY = {
+    "callbacks", "optimizer", "random_state", "cv", "scoring", "refit", "param_grid",
+    "param_distributions",
+}  # fmt: skip
+_PREFIXES_FOR_FIT_ONLY = ("callbacks__", "optimizer__", "iterator_train__", "iterator_valid__")
+
+_OPTIMIZERS = (
+    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "Adamax", "ASGD",
+    "Rprop", "SparseAdam", "LBFGS", "Adafactor", "Muon",
+)  # fmt: skip
+_LAYERS = (
+    "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity",
+    "LeakyReLU", "LogSigmoid", "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid",
+    "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "BatchNorm1d", "BatchNorm2d",
+    "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm", "RMSNorm",
+    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",
+    "AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d", "Linear", "Conv1d", "Conv2d", "Conv3d",
+    "LSTM", "GRU", "RNN",
+)  # fmt: skip
+_ACTIVATIONS = (
+    "celu", "elu", "gelu", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
+    "relu6", "selu", "silu", "softplus", "softsign",
+)  # fmt: skip
+_UFUNCS = (
+    "log", "log1p", "log2", "log10", "exp", "expm1", "exp2", "sqrt", "square", "cbrt", "negative",
+    "reciprocal", "absolute", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "sin", "cos",
+    "tan", "arcsin", "arccos", "arctan", "sign", "deg2rad", "rad2deg",
+)  # fmt: skip
+
+
+def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
+    # Here, so that importing skuq does not import what most of its users never need.
+    import sklearn.compose
+    import sklearn.decomposition
+    import sklearn.feature_selection
+    import sklearn.frozen
+    import sklearn.impute
+    import sklearn.model_selection
+    import sklearn.pipeline
+    import sklearn.preprocessing
+
+    return {getattr(sklearn, room): names for room, names in _SKLEARN.items()}
+
+
+@functools.cache
+def classes() -> dict[str, type]:
+    """Classes of which a file may hold instances: attributes are set, no constructor runs."""
+    found: dict[str, type] = {
+        "skuq.TorchClassifier": TorchClassifier,
+        "skuq.TorchRegressor": TorchRegressor,
+        "skuq.pipeline.Pipeline": Pipeline,
+        "skuq.Numerics": Numerics,
+        "skuq.DropoutMask": _Mask,
+        "skuq.NotSaved": NotSaved,
+    }
+    for room in (posteriors, likelihoods, calibration):
+        for name in room.__all__:
+            if isinstance(cls := getattr(room, name), type):
+                found[f"{room.__name__}.{name}"] = cls
+    for room, names in _sklearn_rooms().items():
+        for name in names:
+            found[f"{room.__name__}.{name}"] = getattr(room, name)
+    return found
+
+
+@functools.cache
+def draws_classes() -> dict[str, type[Draws]]:
+    """How draws are stacked."""
+    return {"stack": Draws, "dropout masks": _MaskDraws}
+
+
+@functools.cache
+def values() -> dict[str, Any]:
+    """Classes and functions that may be values of parameters."""
+    found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
+    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP}
+    for prefix, room, names in (
+        ("torch.optim", torch.optim, _OPTIMIZERS),
+        ("torch.nn", nn, _LAYERS),
+        ("torch.nn.functional", functional, _ACTIVATIONS),
+        ("numpy", np, _UFUNCS),
+    ):
+        found |= {f"{prefix}.{name}": getattr(room, name) for name in names if hasattr(room, name)}
+    scalars = (np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8)
+    found |= {f"numpy.{kind.__name__}": kind for kind in (*scalars, np.bool_, np.str_, np.object_)}
+    return found | {kind.__name__: kind for kind in (bool, int, float, str, object)}
+
+
+@functools.cache
+def _names() -> tuple[dict[int, str], dict[int, str]]:
+    """Of both tables by identity; the tables keep what they name alive."""
+    of_classes, of_values = (
+        {id(value): name for name, value in table.items()} for table in (classes(), values())
+    )
+    return of_classes, of_values
+
+
+def class_name(cls: type) -> str | None:
+    """The name of a class of which instances are saved."""
+    return _names()[0].get(id(cls))
+
+
+def value_name(value: Any) -> str | None:
+    """The name of a class or a function that may be a value."""
+    return _names()[1].get(id(value))
+
+
+def is_for_fit_only(parameter: str) -> bool:
+    return parameter in _FOR_FIT_ONLY or parameter.startswith(_PREFIXES_FOR_FIT_ONLY)

@@ -1,0 +1,216 @@
+"""From values to JSON: a closed set of types, everything else is refused with its place.
+
+JSON's own types stand for themselves, all else is an object with the key ``"$"``, which says of
+what type it is. Objects of the classes in `skuq.persistence._classes` are the dictionary of their
+attributes; those that occur at several places are stored once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skuq._parameters import NotSaved
+from skuq.exceptions import PersistenceError
+from skuq.persistence._classes import (
+    class_name,
+    is_for_fit_only,
+    value_name,
+)
+from skuq.persistence._json import MOST_DEPTH
+from skuq.persistence._tensors import TensorWriter
+
+__all__ = ["Encoder", "attribute_names_checked"]
+
+_ALTERNATIVE = (
+    "Save the rest of it in another way (preprocessing with skops, or with joblib, whose files are "
+    "for trusted sources only)"
+)
+_NUMERIC = "biuf"
+MOST_STRING_BYTES = 64 * 2**20  # of an array of strings, which is as wide as the longest
+
+
+class Encoder:
+    """Makes JSON of values, and puts their arrays into `tensors`.
+
+    `special` may take a class over: it maps an instance to its JSON, or to None.
+    """
+
+    def __init__(self, tensors: TensorWriter, special: Callable[[Encoder, Any], Any]) -> None:
+        self.tensors = tensors
+        self.notes: list[str] = []  # what was left out
+        self._special = special
+        self._path: list[str] = []
+        self._known: dict[int, tuple[Any, int]] = {}  # kept alive: their ids are theirs
+        self._open: set[int] = set()
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Where we are, for messages."""
+        if len(self._path) > MOST_DEPTH // 2:
+            raise PersistenceError(f"{self.place} is nested too deeply to be saved")
+        self._path.append(place)
+        yield
+        self._path.pop()
+
+    @property
+    def place(self) -> str:
+        return "".join(self._path).lstrip(".") or "the object"
+
+    def __call__(self, value: Any) -> Any:
+        kind = type(value)
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else {"$": "float", "value": repr(value)}
+        if kind is list:
+            return self._items(value)
+        if kind is tuple:
+            return {"$": "tuple", "items": self._items(value)}
+        if kind is dict:
+            return self._dict(value)
+        if kind is np.ndarray:
+            return self._array(value)
+        if isinstance(value, Tensor):
+            if kind not in (Tensor, torch.nn.Parameter):
+                raise self._refused(value)
+            return {"$": "tensor", **self._stored(self.tensors.add, value)}
+        if isinstance(value, np.generic):
+            return self._scalar(value)
+        return self._other(value)
+
+    def _items(self, values: Any) -> list[Any]:
+        found = []
+        for index, value in enumerate(values):
+            with self.at(f"[{index}]"):
+                found.append(self(value))
+        return found
+
+    def _dict(self, value: dict) -> Any:
+        found = []
+        for key, item in value.items():
+            with self.at(f"[{key!r}]"):
+                found.append((self(key), self(item)))
+        if all(type(key) is str and key != "$" for key in value):
+            return dict(found)
+        return {"$": "dict", "items": [list(pair) for pair in found]}
+
+    def _array(self, array: np.ndarray) -> Any:
+        shape = list(array.shape)
+        if array.dtype.kind in _NUMERIC and array.dtype.itemsize <= 8:
+            return {"$": "array", **self._stored(self.tensors.add_array, array)}
+        if array.dtype.kind == "U" and array.nbytes <= MOST_STRING_BYTES:
+            text = array.ravel().tolist()
+            return {"$": "strings", "dtype": array.dtype.str, "shape": shape, "items": text}
+        if array.dtype == object:
+            return {"$": "objects", "shape": shape, "items": self._items(array.ravel().tolist())}
+        raise self._refused(array, f"an array of dtype {array.dtype}")
+
+    def _stored(self, add: Callable[[Any], dict], value: Any) -> dict:
+        try:
+            return add(value)
+        except PersistenceError as error:
+            raise PersistenceError(f"{self.place}: {error}") from None
+
+    def _scalar(self, value: np.generic) -> Any:
+        kind = value.dtype.kind
+        if kind in _NUMERIC and value.dtype.itemsize <= 8:
+            return {"$": "scalar", "dtype": value.dtype.name, "value": self(value.item())}
+        if kind == "U":
+            return {"$": "scalar", "dtype": "str", "value": str(value)}
+        raise self._refused(value)
+
+    def _other(self, value: Any) -> Any:
+        known = self._known.get(id(value))
+        if known is not None:
+            return {"$": "again", "id": known[1]}
+        if id(value) in self._open:
+            raise PersistenceError(f"{self.place} contains itself")
+        self._open.add(id(value))
+        node = self._special(self, value)
+        if node is None:
+            node = self._plain_object(value)
+        self._open.discard(id(value))
+        if "class" in node and isinstance(value, BaseEstimator):
+            number = node.setdefault("id", len(self._known))
+            self._known[id(value)] = value, number
+        return node
+
+    def _plain_object(self, value: Any) -> Any:
+        if isinstance(value, type) or callable(value):
+            name = value_name(value)
+            if name is not None:
+                return {"$": "value", "name": name}
+        if isinstance(value, np.dtype) and value.kind in _NUMERIC + "UO":
+            return {"$": "dtype", "value": value.str}
+        if isinstance(value, torch.device):
+            return {"$": "device", "value": str(value)}
+        if type(value) is slice:
+            return {"$": "slice", "items": self._items((value.start, value.stop, value.step))}
+        if type(value) is np.random.RandomState:
+            _, key, *rest = value.get_state(legacy=True)
+            return {"$": "RandomState", "key": self(key), "rest": self._items(rest)}
+        if type(value) is torch.Generator and value.device.type == "cpu":
+            return {"$": "Generator", **self.tensors.add(value.get_state())}
+        name = class_name(type(value))
+        if name is None:
+            raise self._refused(value)
+        state = value._asdict() if hasattr(value, "_asdict") else vars(value)
+        return {"$": "object", "class": name, "state": self.state(state)}
+
+    def state(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Attributes; those that only another `fit` would need may become notes."""
+        found = {}
+        for name, value in attribute_names_checked(attributes).items():
+            if name == "_skl_callbacks":
+                self.notes.append(f"{self.place}: callbacks of set_callbacks")
+                continue
+            with self.at(f".{name}"):
+                found[name] = self.attempt(value) if is_for_fit_only(name) else self(value)
+        return found
+
+    def attempt(self, value: Any) -> Any:
+        """The same as a call, with a note in the place of what cannot be saved."""
+        depth, known, opened = len(self._path), dict(self._known), set(self._open)
+        n_tensors = len(self.tensors)
+        try:
+            return self(value)
+        except PersistenceError:
+            del self._path[depth:]
+            self._known, self._open = known, opened
+            self.tensors.forget(n_tensors)
+            self.notes.append(f"{self.place} = {value!r}"[:500])
+            return self(NotSaved(repr(value)[:500]))
+
+    def _refused(self, value: Any, what: str | None = None) -> PersistenceError:
+        kind = type(value)
+        if what is None:
+            what = f"an object of {kind.__module__}.{kind.__qualname__}"
+            if isinstance(value, type) or callable(value):
+                what += f", {getattr(value, '__qualname__', value)!s}"[:200]
+        hint = _ALTERNATIVE
+        if self.place.rpartition("module__")[0] and "module__" in self.place:
+            hint = "Let a function or a subclass that takes no such argument build the module"
+        elif kind.__module__.partition(".")[0] == "mapie":
+            hint = "Save the estimator inside of it, and conformalize again where it is loaded"
+        elif kind.__module__.partition(".")[0] == "skuq":
+            hint = "It is none of the classes of skuq that are saved"
+        return PersistenceError(
+            f"{self.place} is {what}, which a file of skuq.save cannot hold: it names only what "
+            f"skuq knows. {hint}."
+        )
+
+
+def attribute_names_checked(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The same, if they are names that attributes may have."""
+    for name in attributes:
+        if type(name) is not str or not name.isidentifier() or name.startswith("__"):
+            raise PersistenceError(f"{str(name)[:80]!r} is no name of an attribute to be saved")
+    return attributes

@@ -1,0 +1,358 @@
+"""Estimators that hold a network: what is stored of the network, and how it is built again.
+
+Of a module its tensors are stored, never its class: `load` builds it as `fit` did, from the class
+that the caller gives (or `skuq.modules.MLP`) and the parameters ``module__*``, and puts the tensors
+in. That the class is the right one is checked twice: names, shapes and dtypes of all tensors must
+be the same, and the outputs of all draws on three rows of the training data must be those that
+`save` recorded.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, is_classifier
+from torch import Tensor, nn
+
+from skuq._base import TorchEstimator
+from skuq._engine import Engine
+from skuq._network import Numerics, build, own_copy
+from skuq._random import PrivateGlobals, Purpose, derive_seed
+from skuq.exceptions import PersistenceError
+from skuq.likelihoods import Likelihood
+from skuq.modules import MLP
+from skuq.persistence._classes import class_name, classes, draws_classes, value_name
+from skuq.persistence._decoder import Decoder, defaults_of
+from skuq.persistence._encoder import Encoder, attribute_names_checked
+from skuq.posteriors import Posterior
+
+__all__ = ["Modules", "decode_estimator", "encode_estimator", "qualified_name"]
+
+_MOST_ROWS = 2**20  # in a chunk; whoever declares more wants memory
+
+
+def qualified_name(factory: Any) -> str:
+    """Of a class or function, as users read it."""
+    if hasattr(factory, "func") and hasattr(factory, "keywords"):  # functools.partial
+        return f"partial({qualified_name(factory.func)})"
+    return getattr(factory, "__qualname__", type(factory).__qualname__)
+
+
+# ---------------------------------------------------------------------------------------------
+# Saving
+
+
+def encode_estimator(encoder: Encoder, estimator: TorchEstimator) -> Any:
+    """JSON of an estimator, fitted or not."""
+    name = class_name(type(estimator))
+    if name is None:
+        return None
+    state = dict(estimator.__getstate__())
+    engine, module = state.pop("_engine", None), state.pop("module")
+    state.pop("history_", None)  # the first of histories_
+    node = {"$": "estimator", "class": name, "module": _module_node(encoder, module)}
+    with encoder.at("._states"):
+        goes_on = encoder.attempt(state.pop("_states", []))
+    node["state"] = encoder.state(state)
+    if engine is not None:
+        node["going_on"] = goes_on
+        node["engine"] = _engine_node(encoder, engine)
+    return node
+
+
+def _module_node(encoder: Encoder, module: Any) -> Any:
+    if module is None or value_name(module) is not None:
+        return encoder(module)
+    defined_in = getattr(module, "__module__", type(module).__module__)
+    return {"$": "module", "name": qualified_name(module), "defined_in": str(defined_in)}
+
+
+def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
+    state = dict(engine.__getstate__())  # on the CPU
+    on_cpu = object.__new__(Engine)
+    on_cpu.__dict__.update(state)
+    draws = state.pop("draws")
+    kinds = {cls: kind for kind, cls in draws_classes().items()}
+    if type(draws) not in kinds:
+        raise PersistenceError(
+            f"the draws of the posterior are of {type(draws).__qualname__}, which is none that "
+            "skuq.save knows; pickle and joblib save it, in files for trusted sources only"
+        )
+    own = dict(draws.__getstate__())
+    module: nn.Module = own.pop("module")
+    with torch.no_grad():
+        outputs = on_cpu(on_cpu._sample)
+    with encoder.at(".module_"):
+        tensors = {name: encoder(tensor) for name, tensor in _named_tensors(module).items()}
+    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    return {
+        "state": encoder.state(state),
+        "draws": {"kind": kinds[type(draws)], "state": encoder.state(own)},
+        "tensors": tensors,
+        "frozen": frozen,
+        "outputs": encoder(outputs),
+    }
+
+
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are no part of the state dict included; tied ones once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+# ---------------------------------------------------------------------------------------------
+# Loading
+
+
+class Modules:
+    """The classes that the caller of `load` gives.
+
+    Parameters
+    ----------
+    given : callable, mapping of str to callable, or None
+        A class or factory; or several, by the names that the file has for them.
+    device : str or torch.device
+        Where networks are to be; "auto" leaves that to each estimator.
+    """
+
+    def __init__(self, given: Any, device: Any) -> None:
+        for factory in given.values() if isinstance(given, dict) else [given]:
+            if isinstance(factory, nn.Module) or not (callable(factory) or factory is None):
+                raise TypeError(
+                    "module must be a class or a factory, or a dictionary of them by name, got "
+                    f"{factory!r}"
+                )
+        if device != "auto":
+            Numerics.on(device, "float32")  # refuses what is not here
+        self._given = given
+        self._needed: dict[str, Any] = {}
+        self.device = device
+
+    def __call__(self, decoder: Decoder, node: dict[str, Any]) -> Any:
+        """Of a node that stands for a class of the user."""
+        name, defined_in = node["name"], node["defined_in"]
+        if not isinstance(name, str) or not isinstance(defined_in, str):
+            raise PersistenceError("the name of a module is no text")
+        by_name = isinstance(self._given, dict)
+        found = self._given.get(name) if by_name else self._given
+        if found is None:
+            raise PersistenceError(
+                f"the file holds a network that {name[:200]!r} (from {defined_in[:200]!r}) built. "
+                f"Files name no code to import: give it, load(path, module=...)"
+            )
+        self._needed[name] = found
+        if len(self._needed) > 1 and not by_name:
+            raise PersistenceError(
+                f"the file holds networks of several classes, {sorted(self._needed)}: give them as "
+                "module={name: class, ...}"
+            )
+        return found
+
+    def check(self) -> None:
+        """Tell of classes that have another name, or are not needed."""
+        if self._given is not None and not self._needed:
+            raise PersistenceError("module was given, but no network in the file needs it")
+        for name, found in self._needed.items():
+            if qualified_name(found).rpartition(".")[2] != name.rpartition(".")[2]:
+                warnings.warn(
+                    f"the network was saved with {name[:200]}, and is loaded with "
+                    f"{qualified_name(found)}; both have the same tensors and give the same "
+                    "outputs on a few rows",
+                    UserWarning,
+                    stacklevel=4,
+                )
+
+
+def decode_estimator(decoder: Decoder, node: dict[str, Any], device: Any) -> Any:
+    """The estimator of a node that `encode_estimator` made."""
+    cls = classes().get(node["class"]) if isinstance(node["class"], str) else None
+    if cls is None or not issubclass(cls, TorchEstimator):
+        raise PersistenceError(f"{str(node['class'])[:80]!r} is no estimator with a network")
+    estimator: Any = object.__new__(cls)
+    state = attribute_names_checked(decoder.mapping(node["state"]))
+    state["module"] = decoder(node["module"])
+    estimator.__dict__.update({**defaults_of(cls, state), **state})
+    if "engine" in node:
+        _decode_fitted(decoder, node, estimator)
+        _settle(estimator, device)
+    return estimator
+
+
+def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> None:
+    _check_fitted(estimator)
+    states = decoder(node["going_on"])
+    estimator._states = states if isinstance(states, list) else []
+    estimator.history_ = estimator.histories_[0]
+    record = node["engine"]
+    engine = object.__new__(Engine)
+    engine.__dict__.update(attribute_names_checked(decoder.mapping(record["state"])))
+    _check_engine(engine)
+    draws = object.__new__(draws_classes()[record["draws"]["kind"]])
+    draws.__dict__.update(attribute_names_checked(decoder.mapping(record["draws"]["state"])))
+    draws.module = _rebuilt(
+        estimator, engine, decoder.mapping(record["tensors"]), set(record["frozen"])
+    )
+    expected = decoder(record["outputs"])
+    if not isinstance(expected, Tensor) or expected.shape[:2] != (draws.n_draws, 3):
+        raise PersistenceError("the recorded outputs are not those of all draws on three rows")
+    draws.check(engine._sample, engine.numerics)
+    engine.draws = draws
+    _check_outputs(engine, expected)
+    estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
+    estimator._engine = engine
+
+
+def _check_fitted(estimator: Any) -> None:
+    """What `fit` learns is there and of the kind that it is; that it fits shows when it is used."""
+    if not isinstance(estimator.likelihood_, Likelihood):
+        raise PersistenceError("likelihood_ is no likelihood")
+    if estimator.likelihood_.task != estimator._task:
+        raise PersistenceError(f"likelihood_ is none of a {estimator._task}")
+    if not isinstance(estimator.posterior_, Posterior):
+        raise PersistenceError("posterior_ is no posterior")
+    if is_classifier(estimator):
+        classes_ = estimator.classes_
+        if not isinstance(classes_, np.ndarray) or classes_.ndim != 1 or len(classes_) < 1:
+            raise PersistenceError("classes_ is no array of labels")
+
+
+def _check_engine(engine: Any) -> None:
+    whole = ("n_rows", "n_reduced", "n_draws_at_once")
+    if not all(
+        type(getattr(engine, name, None)) is int and 1 <= getattr(engine, name) <= _MOST_ROWS
+        for name in whole
+    ):
+        raise PersistenceError(f"{', '.join(whole)} must be positive integers")
+    numerics = engine.numerics
+    if not isinstance(numerics, Numerics) or numerics.device != torch.device("cpu"):
+        raise PersistenceError("the engine is not one of the CPU")
+    if numerics.precision not in ("float32", "float64", "bfloat16"):
+        raise PersistenceError("the precision of the engine is not one that skuq knows")
+    if type(engine.vectorized) is not bool or len(engine._sample) != 3:
+        raise PersistenceError("the engine is incomplete")
+
+
+def _rebuilt(
+    estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
+) -> nn.Module:
+    """The module, built as in `fit`, with the tensors of the file."""
+    factory, parameters = estimator.module or MLP, estimator._with_prefix("module")
+    sizes = math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
+    if not _is_plain(parameters):
+        raise PersistenceError("an estimator stands for a parameter of a module")
+
+    def built() -> nn.Module:
+        with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
+            return build(factory, parameters, *sizes)
+
+    name = qualified_name(factory)
+    if factory is MLP:
+        _check_depth(parameters, tensors)
+    _check_unbuilt(built, name, engine._sample, tensors)
+    try:
+        with PrivateGlobals(0):
+            module = own_copy(built(), engine._sample)
+    except Exception as error:
+        raise PersistenceError(
+            f"{name} cannot be built or called as it was when it was saved, with parameters "
+            f"{sorted(parameters)}: {type(error).__name__}: {error}"[:1000]
+        ) from error
+    module = module.to(engine.numerics.device, engine.numerics.dtype)
+    own = _named_tensors(module)
+    _check_same(name, own, tensors, with_dtype=True)
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(tensors[key])
+    for key in frozen:
+        own[key].requires_grad_(False)
+    return module
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is no estimator in it: those may hold one another many times over."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, (*value, *value.values())))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return not isinstance(value, BaseEstimator)
+
+
+def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """A perceptron of a million layers would take long to build, even without memory."""
+    sizes = parameters.get("hidden_layer_sizes", (100, 100))
+    n_layers = len(sizes) if isinstance(sizes, list | tuple) else 1
+    if 2 * (n_layers + 1) != len(tensors):
+        raise PersistenceError(
+            f"hidden_layer_sizes declares {n_layers} hidden layers, which {len(tensors)} tensors "
+            "do not fit"
+        )
+
+
+def _check_unbuilt(
+    built: Callable[[], nn.Module], name: str, x: Tensor, tensors: dict[str, Tensor]
+) -> None:
+    """Compare shapes before memory is taken: what the file declares may be absurd."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"), torch.no_grad():
+                module = built().eval()
+                if any(nn.parameter.is_lazy(t) for t in _named_tensors(module).values()):
+                    floating = next((t for t in tensors.values() if t.is_floating_point()), x)
+                    module(x.to("meta", floating.dtype))
+        except Exception:  # a module that needs values: how large it is shows when it is built
+            return
+    _check_same(name, _named_tensors(module), tensors, with_dtype=False)
+
+
+def _check_same(
+    name: str, own: dict[str, Tensor], stored: dict[str, Tensor], with_dtype: bool
+) -> None:
+    if not all(isinstance(tensor, Tensor) for tensor in stored.values()):
+        raise PersistenceError("something that is no tensor stands for one of a module")
+    for what, names in (("lacks", set(own) - set(stored)), ("also has", set(stored) - set(own))):
+        if names:
+            raise PersistenceError(
+                f"{name} as it is here has the tensors {sorted(own)[:20]}; the file {what} "
+                f"{sorted(names)[:20]}. Give the class and the version of it that was saved."
+            )
+    for key, tensor in own.items():
+        same_dtype = not with_dtype or tensor.dtype == stored[key].dtype
+        if tensor.shape != stored[key].shape or not same_dtype:
+            raise PersistenceError(
+                f"{key!r} of {name} has shape {tuple(tensor.shape)} and {tensor.dtype} here, but "
+                f"{tuple(stored[key].shape)} and {stored[key].dtype} in the file. Give the class "
+                "and the version of it that was saved."
+            )
+
+
+def _check_outputs(engine: Engine, expected: Tensor) -> None:
+    """The module must compute what it computed: other activations have the same tensors."""
+    with torch.no_grad():
+        got = engine(engine._sample)
+    tolerance = engine.numerics.tolerance * (1 + float(expected.abs().max()))
+    if got.shape != expected.shape or not torch.allclose(
+        got, expected, rtol=0, atol=tolerance, equal_nan=True
+    ):
+        raise PersistenceError(
+            f"{type(engine.draws.module).__name__} has the tensors of the network that was saved, "
+            "but does not give its outputs: is it another version of the class, with another "
+            "forward, or with attributes that training changed and that are no buffers?"
+        )
+
+
+def _settle(estimator: Any, device: Any) -> None:
+    """Move the networks to where they are wanted, or stay on the CPU."""
+    if device == "auto":
+        try:
+            chosen = Numerics.on(estimator.device, estimator.precision).device
+        except ValueError:  # it asks for a GPU that is not here
+            chosen = torch.device("cpu")
+    else:
+        chosen = Numerics.on(device, estimator.precision).device
+    estimator._engine.to(chosen)
+    estimator.device_ = str(chosen)

@@ -1,0 +1,184 @@
+"""Arrays and tensors in one safetensors part, by names that mean nothing."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skuq._optional import import_optional
+from skuq.exceptions import PersistenceError
+from skuq.persistence import _json
+
+__all__ = ["TensorReader", "TensorWriter", "header_of", "usual_order"]
+
+_MOST_HEADER = 16 * 2**20
+_ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8, "C64": 8,
+}  # fmt: skip
+
+
+def _safetensors() -> Any:
+    return import_optional("safetensors.torch", "save", "saving and loading")
+
+
+class TensorWriter:
+    """Collects tensors.
+
+    A tensor is known by its index; `add` also says in which order its axes are stored, for layout
+    in memory is part of what makes results repeatable to the bit.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, Tensor] = {}
+        self._safetensors = _safetensors()  # asked for before any work is done
+
+    def add(self, tensor: Tensor) -> dict[str, Any]:
+        """What refers to the tensor: its name, and the order of its axes if not the usual one."""
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise PersistenceError(
+                f"a tensor of layout {tensor.layout} and dtype {tensor.dtype} cannot be saved, "
+                "only dense ones"
+            )
+        tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+        strides = tensor.stride()
+        order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
+        is_usual = order == list(range(tensor.ndim)) or tensor.is_contiguous()
+        if not is_usual and not tensor.permute(order).is_contiguous():
+            is_usual = True  # overlapping or with gaps: nothing that could be kept
+        stored = tensor if is_usual else tensor.permute(order)
+        name = f"t{len(self._tensors)}"
+        self._tensors[name] = stored.clone(memory_format=torch.contiguous_format)
+        return {"tensor": name} if is_usual else {"tensor": name, "order": order}
+
+    def add_array(self, array: np.ndarray) -> dict[str, Any]:
+        """The same for an array of numbers, as a tensor of native byte order."""
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy("K" if min(array.strides, default=0) >= 0 else "C")
+        try:
+            return self.add(torch.from_numpy(array))
+        except TypeError:
+            raise PersistenceError(f"an array of dtype {array.dtype} cannot be saved") from None
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def forget(self, n_kept: int) -> None:
+        """All but the first `n_kept`."""
+        for name in list(self._tensors)[n_kept:]:
+            del self._tensors[name]
+
+    def dump(self) -> bytes:
+        """The safetensors part."""
+        return self._safetensors.save(self._tensors)
+
+
+class TensorReader:
+    """The tensors of a part, each in memory of its own, handed out by name, each once: a file of a
+    megabyte must not become a gigabyte.
+    """
+
+    def __init__(self, part: bytes) -> None:
+        header_of(part)
+        try:
+            self._tensors: dict[str, Tensor] = _safetensors().load(part)
+        except ImportError:
+            raise
+        except Exception as error:  # of the Rust library, which has its own types
+            raise PersistenceError(f"tensors.safetensors is malformed: {error}") from None
+
+    def get(self, node: dict[str, Any]) -> Tensor:
+        """The tensor that `TensorWriter.add` described."""
+        name, order = node.get("tensor"), node.get("order")
+        tensor = self._tensors.pop(name, None) if isinstance(name, str) else None
+        if tensor is None:
+            raise PersistenceError(
+                f"tensor {str(name)[:80]!r} is referred to, but is not in the file, or not any more"
+            )
+        # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
+        tensor = tensor.clone()
+        return tensor.permute(usual_order(range(tensor.ndim), order))
+
+    def get_array(self, node: dict[str, Any]) -> np.ndarray:
+        tensor = self.get(node)
+        try:
+            return tensor.numpy()
+        except TypeError:
+            raise PersistenceError(f"dtype {tensor.dtype} is none of NumPy's") from None
+
+    def check_all_used(self) -> None:
+        """A tensor that nothing refers to was put there by someone else."""
+        if self._tensors:
+            raise PersistenceError(
+                f"tensors.safetensors holds what nothing refers to: {sorted(self._tensors)[:5]}"
+            )
+
+
+def usual_order(axes: Sequence[int], order: Any) -> tuple[int, ...]:
+    """What belongs to the axes in the order in which they are stored, in their own order."""
+    if order is None:
+        return tuple(axes)
+    is_order = isinstance(order, list) and all(type(axis) is int for axis in order)
+    if not is_order or sorted(order) != list(range(len(axes))):
+        raise PersistenceError(f"a tensor has {len(axes)} axes, but their order is {order!r}"[:300])
+    return tuple(axes[order.index(axis)] for axis in range(len(axes)))
+
+
+def header_of(part: bytes) -> dict[str, tuple[str, list[int]]]:
+    """The dtype and shape of each tensor, by name, after all sizes were found to be true.
+
+    Raises
+    ------
+    PersistenceError
+        Unless the tensors fill the part from the first byte to the last, one after the other.
+    """
+    what = "the header of tensors.safetensors"
+    size = struct.unpack("<Q", part[:8])[0] if len(part) >= 8 else 0
+    if not 0 < size <= min(len(part) - 8, _MOST_HEADER):
+        raise PersistenceError(
+            f"{what} declares {size} bytes, the part has {len(part)}, and at most {_MOST_HEADER} "
+            "are accepted"
+        )
+    header = _json.parse(part[8 : 8 + size], what)
+    if not isinstance(header, dict):
+        raise PersistenceError(f"{what} is no JSON object")
+    found, spans = {}, []
+    for name, entry in header.items():
+        dtype, shape, start, stop = _entry(name, entry)
+        n_bytes = _ITEM_BYTES[dtype]
+        for length in shape:
+            n_bytes *= length
+        if stop - start != n_bytes:
+            raise PersistenceError(
+                f"tensor {name[:80]!r} has shape {tuple(shape)[:8]} of {dtype}, {n_bytes:.4g} "
+                f"bytes, but is given {stop - start}"
+            )
+        found[name] = dtype, shape
+        spans.append((start, stop))
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise PersistenceError("tensors.safetensors has gaps, or tensors that overlap")
+        end = stop
+    if 8 + size + end != len(part):
+        raise PersistenceError(
+            f"tensors.safetensors has {len(part) - 8 - size} bytes of data, its header says {end}"
+        )
+    return found
+
+
+def _entry(name: str, entry: Any) -> tuple[str, list[int], int, int]:
+    if isinstance(entry, dict) and set(entry) == {"dtype", "shape", "data_offsets"}:
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        sound = isinstance(dtype, str) and dtype in _ITEM_BYTES
+        sound = sound and isinstance(shape, list) and len(shape) <= 32
+        sound = sound and isinstance(offsets, list) and len(offsets) == 2
+        if sound and all(type(n) is int and 0 <= n < 2**63 for n in (*shape, *offsets)):
+            return dtype, shape, *offsets
+    raise PersistenceError(f"tensor {name[:80]!r} has a malformed entry: {str(entry)[:200]}")
