@@ -142,10 +142,10 @@ def flip_labels(
         jump = _checked_matrix(transition_matrix, classes)
     rate = 1.0 if rate is None else _checked_rate(rate)
     check_random_state(random_state)  # refuses what is no random state
-    random = np.random.default_rng(root_seed(random_state))
+    generator = np.random.default_rng(root_seed(random_state))
     index = np.searchsorted(classes, labels)
     # Two numbers for each row, whatever the rate: the flips of one seed are nested.
-    jumps, level = random.random(len(index)) < rate, random.random(len(index))
+    jumps, level = generator.random(len(index)) < rate, generator.random(len(index))
     cumulated = jump.cumsum(axis=1)
     cumulated /= cumulated[:, -1:]  # the last is 1 exactly, and level is below
     landed = index.copy()
