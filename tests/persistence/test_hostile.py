@@ -378,7 +378,6 @@ DRAWS = ("engine", "draws", "state")
         ("DeepEnsemble", put(*DRAWS, "_tensors", {}), "does not give its outputs"),
         ("DeepEnsemble", put("engine", "tensors", "1.weight", 5), "no tensor"),
     ],
-    ids=str,
 )
 def test_estimators(kind, change, message, sound, refused):
     refused(forged(sound[kind], change), message)
