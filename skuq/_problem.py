@@ -210,7 +210,8 @@ class Problem:
                 task.end(self._state(trained.module.state_dict, trained.history))
                 return trained
         except DivergedError as error:
-            raise DivergedError(f"network {network}: {error}" if network else str(error)) from None
+            error.network = network
+            raise
 
 
 def _train_job(problem: Problem, network: int, bootstrap: bool) -> Trained:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,16 @@ from skuq._flat import forget_gradients, lay_flat
 from skuq._layers import STACKED
 from skuq._network import Numerics, call, first_rows
 from skuq._progress import Task
-from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
+from skuq._settings import (
+    Gradients,
+    Settings,
+    Trained,
+    check_losses,
+    check_trained,
+    gradient_norms,
+    network_state,
+)
+from skuq.exceptions import DivergedError
 from skuq._training import make_optimizer
 from skuq.likelihoods import Likelihood
 
@@ -254,7 +264,7 @@ def train_stack(
     Raises
     ------
     DivergedError
-        If a loss or a weight becomes NaN or infinite; it names the network.
+        If a loss or a weight becomes NaN or infinite; `network` is its number.
     """
     states = [network_state(root, first + k, settings) for k in range(len(networks))]
     device = settings.numerics.device
@@ -276,14 +286,25 @@ def train_stack(
             run.epoch(epoch, first, members, batches, watched, snapshot)
             if all(member.stopped for member in members):
                 break
-    trained = []
+    trained, norms = [], gradient_norms(stack.module, len(members))
     for member, network in zip(members, networks):
-        best = member.best_state
+        best, norm = member.best_state, float(norms[member.index])
         network.load_state_dict(stack.state(member.index) if best is None else best)
-        check_trained(network, train, settings)
+        with _numbered(first + member.index):
+            check_trained(network, train, settings, member.history, norm)
         trained.append(Trained(network, member.history))
         member.task.end(snapshot(network.state_dict, member.history))
     return trained
+
+
+@contextmanager
+def _numbered(network: int) -> Iterator[None]:
+    """Says in a `DivergedError` which network it is about."""
+    try:
+        yield
+    except DivergedError as error:
+        error.network = network
+        raise
 
 
 class _Run:
@@ -297,6 +318,7 @@ class _Run:
         self._settings = settings
         self._optimizer = optimizer
         self._is_flat = False
+        self._gradients = Gradients()
 
     def epoch(
         self,
@@ -310,19 +332,23 @@ class _Run:
         going = [member for member in members if not member.stopped]
         told = [(member, member.task.subtask("epoch").begin()) for member in going]
         start = time.perf_counter()
-        losses = {"train": self._train(batches)}
+        losses = {"train": self._train(batches, epoch)}
         counts = {"train": len(batches)}
         if watched is not None:
             losses["valid"], counts["valid"] = self._validate(watched), len(watched)
         duration = time.perf_counter() - start
         for member, task in told:
-            own = {name: each[member.index] for name, each in losses.items()}
-            for name, loss in own.items():
-                check_loss(name, loss, epoch, self._settings.lr, first + member.index)
+            k = member.index
+            own = {name: means[k] for name, (means, _) in losses.items()}
+            for name, (means, each) in losses.items():
+                with _numbered(first + k):
+                    check_losses(
+                        name, means[k], each[:, k], epoch, self._settings, self._gradients, k
+                    )
             member.record(epoch, own, counts)
             member.history[-1]["dur"] = duration / len(members)
             self._watch(member)
-            state = snapshot(lambda k=member.index: self._stack.state(k), member.history)
+            state = snapshot(lambda k=k: self._stack.state(k), member.history)
             shown = {f"{name}_loss": loss for name, loss in own.items()}
             member.stopped |= task.end(state, **shown)
 
@@ -337,7 +363,7 @@ class _Run:
             member.misses += 1
         member.stopped = member.misses == self._settings.patience
 
-    def _train(self, batches: StackedBatches) -> list[float]:
+    def _train(self, batches: StackedBatches, epoch: int) -> tuple[list[float], Tensor]:
         self._stack.train(True)
         losses, sizes = [], []
         for batch in batches:
@@ -349,12 +375,15 @@ class _Run:
                 lay_flat(self._optimizer)
                 self._is_flat = True
             self._optimizer.step()
+            if not losses:
+                norms = gradient_norms(self._stack.module, self._stack.n_networks)
+                self._gradients.add(epoch, norms)
             losses.append(loss.detach())
             sizes.append(x.shape[1])
         return _means(losses, sizes)
 
     @torch.no_grad()
-    def _validate(self, batches: SlicedBatches) -> list[float]:
+    def _validate(self, batches: SlicedBatches) -> tuple[list[float], Tensor]:
         self._stack.train(False)
         losses, sizes = [], []
         n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
@@ -371,6 +400,8 @@ class _Run:
         return (each if weight is None else weight * each).mean(1)
 
 
-def _means(losses: list[Tensor], sizes: list[int]) -> list[float]:
+def _means(losses: list[Tensor], sizes: list[int]) -> tuple[list[float], Tensor]:
+    """The mean loss of each network, and its losses of shape (n_batches, n_networks)."""
     shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-    return (shares @ torch.stack(losses).cpu().double()).tolist()
+    each = torch.stack(losses).cpu().double()
+    return (shares @ each).tolist(), each

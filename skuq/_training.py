@@ -28,7 +28,15 @@ from skuq._dropout import Sampler, driven
 from skuq._network import call
 from skuq._progress import Task
 from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
+from skuq._settings import (
+    Gradients,
+    Settings,
+    Trained,
+    check_losses,
+    check_trained,
+    gradient_norms,
+    network_state,
+)
 from skuq.likelihoods import Likelihood
 
 __all__ = ["make_optimizer", "train_network"]
@@ -92,6 +100,7 @@ class _Net(NeuralNet):
         self.epochs = epochs
         self._batch_events = False
         self._best_losses: dict[str, float] = {}  # by name, of this call of fit
+        self._gradients = Gradients()
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -184,6 +193,8 @@ class _Net(NeuralNet):
             size = len(batch[0])
             losses.append(step["loss"].detach())
             sizes.append(size)
+            if training and len(sizes) == 1:
+                self._gradients.add(len(self.history), gradient_norms(self.module_))
             if self._batch_events:
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
@@ -196,17 +207,17 @@ class _Net(NeuralNet):
                 f"batch_size={self.batch_size}. Set a smaller batch_size."
             )
         shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-        loss = float(shares @ torch.stack(losses).cpu().double())
-        self._record_loss(prefix, loss, len(sizes))
+        self._record_loss(prefix, torch.stack(losses).cpu().double(), shares)
 
-    def _record_loss(self, prefix: str, loss: float, n_batches: int) -> None:
-        name = f"{prefix}_loss"
+    def _record_loss(self, prefix: str, losses: Tensor, shares: Tensor) -> None:
+        name, loss = f"{prefix}_loss", float(shares @ losses)
         best = self._best_losses.get(name, float("inf"))
         self._best_losses[name] = min(best, loss)
         self.history.record(name, loss)
         self.history.record(f"{name}_best", loss < best)
-        self.history.record(f"{prefix}_batch_count", n_batches)
-        check_loss(prefix, loss, len(self.history), self.lr)
+        self.history.record(f"{prefix}_batch_count", len(losses))
+        epoch = len(self.history)
+        check_losses(prefix, loss, losses, epoch, self.settings, self._gradients)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         with self.state["other"] or nullcontext():
@@ -388,6 +399,6 @@ def train_network(
         noise = torch.compiler.disable(noise.__call__)
     with driven(module, noise), settings.numerics.without_autocast():
         net.partial_fit(train, train.y)
-    check_trained(module, train, settings)
+    check_trained(module, train, settings, net.history, float(gradient_norms(module)))
     state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
     return Trained(module, list(net.history), state)
