@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from joblib import delayed
 from torch import Tensor, nn
 
 from skuq._batches import Rows
+from skuq._memory import explained_at_fit
 from skuq._network import (
     Numerics,
     Report,
@@ -156,6 +157,7 @@ class Problem:
         with ExitStack() as closing:
             for task in tasks:
                 closing.enter_context(task)
+            closing.enter_context(self._memory(len(group)))
             return train_stack(
                 networks,
                 stack,
@@ -179,6 +181,12 @@ class Problem:
             and may_stack(self._first, self.settings)
         )
 
+    def _memory(self, n_networks: int = 1) -> AbstractContextManager:
+        """An error that helps, where the device has no memory for a step."""
+        n_rows = self.settings.train_options.get("batch_size", self.settings.batch_size)
+        n_rows = min(n_rows, len(self.train_rows))
+        return explained_at_fit(n_rows, n_networks, self.numerics.device)
+
     def _first_or_new(self, network: int) -> nn.Module:
         return copy.deepcopy(self._first) if network == 0 else self._build(network)
 
@@ -193,7 +201,7 @@ class Problem:
         if bootstrap:
             rows = rows.take(self._bootstrapped(network))
         try:
-            with task.begin(self.settings.max_epochs, of="epoch"):
+            with task.begin(self.settings.max_epochs, of="epoch"), self._memory():
                 trained = train_network(
                     module,
                     rows,

@@ -63,7 +63,7 @@ def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]
 
 
 def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:
-    """The Euclidean norm of the gradient, of shape (); of a stack, of each network. Nobody waits."""
+    """The Euclidean norm of the gradient; of a stack, of each network. Nobody waits for it."""
     gradients = [p.grad.detach() for p in module.parameters() if p.grad is not None]
     gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     if n_networks is None:

@@ -35,8 +35,8 @@ from skuq._settings import (
     gradient_norms,
     network_state,
 )
-from skuq.exceptions import DivergedError
 from skuq._training import make_optimizer
+from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 
 __all__ = ["AT_ONCE", "Stack", "may_stack", "train_stack"]
@@ -365,7 +365,8 @@ class _Run:
 
     def _train(self, batches: StackedBatches, epoch: int) -> tuple[list[float], Tensor]:
         self._stack.train(True)
-        losses, sizes = [], []
+        losses: list[Tensor] = []
+        sizes = []
         for batch in batches:
             x, target = batch
             forget_gradients(self._optimizer)

@@ -36,7 +36,16 @@ STOREYS = [
         "_flat",
         "_sequential",
     ],
-    ["_layers", "_distributions", "_optional", "_progress", "_sklearn_compat", "_softmax"],
+    [
+        "_blocks",
+        "_distributions",
+        "_layers",
+        "_memory",
+        "_optional",
+        "_progress",
+        "_sklearn_compat",
+        "_softmax",
+    ],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 
