@@ -7,10 +7,12 @@ predict: fitted? → data → engine → decode.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +24,8 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from torch import Tensor, nn
 
+from skuq._checkpoints import Checkpoints
 from skuq._checks import checked_parameters
 from skuq._data import (
     checks_of_rows,
@@ -36,6 +38,8 @@ from skuq._data import (
     train_valid_indices,
 )
 from skuq._engine import Draws, Engine
+from skuq._fitted import Fitted
+from skuq._identity import run_identity
 from skuq._network import Numerics
 from skuq._parameters import DoubleUnderscoreParameters
 from skuq._problem import Problem
@@ -55,7 +59,7 @@ from skuq.posteriors import Posterior
 __all__ = ["TorchEstimator"]
 
 
-class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
+class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -76,6 +80,9 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         "callbacks": [list, StrOptions({"disable"}), None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+        "checkpoint_dir": [str, PathLike, None],
+        "checkpoint_minutes": [Interval(Real, 0, None, closed="left")],
+        "on_interrupt": [StrOptions({"raise", "keep"})],
     }
 
     _task: ClassVar[str]
@@ -86,6 +93,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     posterior_: Posterior
     classes_: np.ndarray
     histories_: list[list[dict]]
+    interrupted_: bool
     _engine: Engine
     _root: int  # the seed of the fit
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
@@ -112,6 +120,9 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         callbacks: Any = None,
         verbose: int = 0,
         random_state: Any = None,
+        checkpoint_dir: Any = None,
+        checkpoint_minutes: float = 0,
+        on_interrupt: str = "raise",
         **kwargs: Any,
     ) -> None:
         self.module = module
@@ -131,6 +142,9 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         self.callbacks = callbacks
         self.verbose = verbose
         self.random_state = random_state
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_minutes = checkpoint_minutes
+        self.on_interrupt = on_interrupt
         self._store_prefixed(kwargs)
 
     # -- what a subclass gives -------------------------------------------------------------------
@@ -219,6 +233,12 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             likelihood, root = copy.deepcopy(self.likelihood_), self._root
         else:
             root = root_seed(self.random_state)
+        start, checkpoints = self._networks(incremental) if goes_on else [], None
+        if self.checkpoint_dir is not None and not incremental:
+            checkpoints = Checkpoints(self.checkpoint_dir, self.checkpoint_minutes)
+            arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
+            root = checkpoints.begin(run_identity(self, numerics, start, root, arrays), root)
+        if not goes_on:
             seed = derive_seed(root, Purpose.LIKELIHOOD)
             likelihood.fit(target, weight, n_classes=self._n_classes, seed=seed)
 
@@ -238,9 +258,10 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
                 "history_": networks[0].history,
                 "n_iter_": max(len(network.history) for network in networks),
                 "device_": str(numerics.device),
+                "interrupted_": problem.interrupted,
             }
 
-        def problem_of(encoded: np.ndarray, task: Task) -> Problem:
+        def problem_of(encoded: np.ndarray, task: Task, **saving: Any) -> Problem:
             train, valid = rows_on_device(X, encoded, weight, numerics), None
             if self.early_stopping:
                 fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
@@ -254,28 +275,33 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
                 likelihood=likelihood,
                 train_rows=train,
                 valid_rows=valid,
-                settings=self._settings(numerics, max_epochs=1 if incremental else self.max_epochs),
+                settings=replace(self._settings(numerics, incremental), **saving),
                 task=task,
                 alone=lambda network: fitted(Draws(network.module), [network]),
                 root=root,
-                resume=self._networks(incremental) if goes_on else [],
+                resume=start,
                 keeps_optimizers=incremental,
             )
 
-        encoded = likelihood.encode(target)
-        if likelihood.retrains(encoded) and (goes_on or not incremental):
-            if goes_on:
-                before = self._engine
-            else:
-                first = problem_of(encoded, Task("fit"))
-                before = Engine(clone(posterior).fit(first), first.sample, numerics)
-            encoded = likelihood.relabel(partial(before.map, X), encoded)
-        problem = problem_of(encoded, task)
-        with task:
-            attributes = fitted(posterior.fit(problem), problem.trained)
-            # Only here does the estimator change: what failed above has changed nothing.
-            self.__dict__.update(attributes)
-            task.end(lambda: attributes)
+        with checkpoints or nullcontext():
+            encoded = likelihood.encode(target)
+            if likelihood.retrains(encoded) and (goes_on or not incremental):
+                if goes_on:
+                    before = self._engine
+                else:
+                    part = checkpoints and checkpoints.stage("first")
+                    first = problem_of(encoded, Task("fit"), checkpoints=part)
+                    before = Engine(clone(posterior).fit(first), first.sample, numerics)
+                encoded = likelihood.relabel(partial(before.map, X), encoded)
+            keeps = self.on_interrupt == "keep"
+            problem = problem_of(encoded, task, checkpoints=checkpoints, keeps_interrupted=keeps)
+            with task:
+                attributes = fitted(posterior.fit(problem), problem.trained)
+                # Only here does the estimator change: what failed above has changed nothing.
+                self.__dict__.update(attributes)
+                task.end(lambda: attributes)
+            if checkpoints and problem.interrupted:
+                checkpoints.stay()
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -329,11 +355,11 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         states = self._states or [{} for _ in networks]
         return [Trained(*parts) for parts in zip(networks, self.histories_, states)]
 
-    def _settings(self, numerics: Numerics, max_epochs: int) -> Settings:
+    def _settings(self, numerics: Numerics, incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
             lr=self.lr,
-            max_epochs=max_epochs,
+            max_epochs=1 if incremental else self.max_epochs,
             batch_size=self.batch_size,
             patience=self.n_iter_no_change if self.early_stopping else None,
             callbacks=self.callbacks,
@@ -359,9 +385,6 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
 
     # -- predict ---------------------------------------------------------------------------------
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_engine")
-
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
@@ -373,48 +396,3 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     def _share_seen(self, X: Any) -> float:
         """The share of rows that training has seen."""
         return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())
-
-    def draws(self, x: Tensor) -> Tensor:
-        """The fitted function draws on torch tensors, differentiable in x.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, ...)
-            Rows as in `fit`. Moved to the device and the dtype of the networks.
-
-        Returns
-        -------
-        Tensor of shape (n_draws, n_rows, n_outputs)
-            Raw network outputs: logits of a classifier; of a regressor, what its likelihood
-            makes of standardised targets.
-        """
-        check_is_fitted(self)
-        numerics = self._engine.numerics
-        return self._engine(x.to(numerics.device, numerics.dtype))
-
-    @property
-    def module_(self) -> nn.Module:
-        """The trained module (of the first network); predictions never call it."""
-        check_is_fitted(self)
-        return self._engine.draws.module
-
-    # -- pickling --------------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
-            # Optimizers and generators stay where they are: partial_fit begins new ones.
-            state = {**state, "_states": []}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if not hasattr(self, "_engine"):
-            return
-        try:
-            device = Numerics.on(self.device, self.precision).device
-        except ValueError as error:
-            device = torch.device("cpu")
-            warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
-        self._engine.to(device)
-        self.device_ = str(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import delayed
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from skuq._batches import Rows
@@ -26,8 +28,10 @@ from skuq._network import (
 )
 from skuq._progress import Task, parallel
 from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._settings import Settings, Trained
-from skuq._stacked import AT_ONCE, Stack, may_stack, train_stack
+from skuq._resuming import load_finished
+from skuq._settings import Interrupted, Settings, Trained
+from skuq._stack_training import train_stack
+from skuq._stacked import AT_ONCE, Stack, may_stack
 from skuq._training import train_network
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
@@ -69,6 +73,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.trained: list[Trained] = []
+        self.interrupted = False  # whether Ctrl-C left fewer or less trained networks than asked
         self.sample: Tensor = first_rows(self.train_rows.X, 3).to(self.numerics.device)
         self._first = self._build(0)
         self.report: Report = inspect_network(
@@ -104,6 +109,15 @@ class Problem:
         """
         self.task.begin(n_networks, of="network")
         self.trained = []
+        try:
+            self._train_all(n_networks, bootstrap, n_jobs)
+        except KeyboardInterrupt as error:
+            if not self.settings.keeps_interrupted:
+                raise
+            self._keep_finished(error, n_networks)
+        return [trained.module for trained in self.trained]
+
+    def _train_all(self, n_networks: int, bootstrap: bool, n_jobs: int | None) -> None:
         if n_jobs is None:
             n_groups = -(-n_networks // AT_ONCE)
             for group in np.array_split(np.arange(n_networks), n_groups):
@@ -111,11 +125,28 @@ class Problem:
         else:
             with _one_torch_thread():
                 jobs = (delayed(_train_job)(self, k, bootstrap) for k in range(n_networks))
-                for trained in parallel(n_jobs, jobs, self.task):
+                one_by_one = bool(self.task.watchers) or self.settings.keeps_interrupted
+                for trained in parallel(n_jobs, jobs, one_by_one):
                     self.trained.append(trained)
                     done = self.task.subtask("network").begin()
                     done.end(self._state(trained.module.state_dict, trained.history))
-        return [trained.module for trained in self.trained]
+
+    def _keep_finished(self, error: KeyboardInterrupt, n_networks: int) -> None:
+        """After Ctrl-C: networks whose training is finished; if none is, those that have begun."""
+        if isinstance(error, Interrupted):
+            finished = [one for one, is_it in zip(error.trained, error.finished) if is_it]
+            self.trained += finished or ([] if self.trained else error.trained)
+        if not self.trained:
+            raise error
+        self.interrupted = True
+        epochs = sorted({len(trained.history) for trained in self.trained})
+        warnings.warn(
+            f"fit was interrupted: the estimator keeps {len(self.trained)} of {n_networks} "
+            f"network(s), trained for {' to '.join(map(str, epochs[:1] + epochs[1:][-1:]))} of "
+            f"{self.settings.max_epochs} epochs; its interrupted_ is True",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
 
     def _state(
         self, weights: Callable[[], dict[str, Tensor]], history: list[dict]
@@ -157,6 +188,9 @@ class Problem:
         with ExitStack() as closing:
             for task in tasks:
                 closing.enter_context(task)
+            done = self._finished(f"networks-{group[0]}", networks, tasks)
+            if done is not None:
+                return done
             closing.enter_context(self._memory(len(group)))
             return train_stack(
                 networks,
@@ -181,6 +215,15 @@ class Problem:
             and may_stack(self._first, self.settings)
         )
 
+    def _finished(
+        self, name: str, networks: list[nn.Module], tasks: list[Task]
+    ) -> list[Trained] | None:
+        """Networks whose training a checkpoint holds, if there is one."""
+        done = load_finished(name, networks, self.train_rows, self.settings)
+        for task, trained in zip(tasks, done or []):
+            task.begin().end(self._state(trained.module.state_dict, trained.history))
+        return done
+
     def _memory(self, n_networks: int = 1) -> AbstractContextManager:
         """An error that helps, where the device has no memory for a step."""
         n_rows = self.settings.train_options.get("batch_size", self.settings.batch_size)
@@ -200,6 +243,9 @@ class Problem:
         module, rows = self._first_or_new(network), self.train_rows
         if bootstrap:
             rows = rows.take(self._bootstrapped(network))
+        done = self._finished(f"network-{network}", [module], [task])
+        if done is not None:
+            return done[0]
         try:
             with task.begin(self.settings.max_epochs, of="epoch"), self._memory():
                 trained = train_network(

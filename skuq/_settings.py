@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from skuq._batches import Rows
+from skuq._checkpoints import Checkpoints
 from skuq._network import Numerics, call, first_rows
 from skuq._random import Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 
 __all__ = [
     "Gradients",
+    "Interrupted",
     "Settings",
     "Trained",
     "check_losses",
@@ -41,6 +43,8 @@ class Settings:
     net_options: dict[str, Any]  # optimizer__*, callbacks__*
     train_options: dict[str, Any]  # iterator_train__*, without the prefix
     valid_options: dict[str, Any]
+    checkpoints: Checkpoints | None = None
+    keeps_interrupted: bool = False  # whether Ctrl-C leaves what is finished
 
 
 @dataclass
@@ -50,6 +54,23 @@ class Trained:
     module: nn.Module
     history: list[dict]
     state: dict[str, Any] = field(default_factory=dict)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C arrived when something could be kept.
+
+    Attributes
+    ----------
+    trained : list of Trained
+        The networks as they were after their last epoch.
+    finished : list of bool
+        Whether early stopping had ended the training of each.
+    """
+
+    def __init__(self, trained: list[Trained], finished: list[bool]) -> None:
+        super().__init__()
+        self.trained = trained
+        self.finished = finished
 
 
 def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from skuq._dropout import Sampler, driven
 from skuq._network import call
 from skuq._progress import Task
 from skuq._random import PrivateGlobals, Purpose, derive_seed
+from skuq._resuming import Keeper, save_finished
 from skuq._settings import (
     Gradients,
+    Interrupted,
     Settings,
     Trained,
     check_losses,
@@ -93,11 +95,14 @@ class _Criterion(nn.Module):
 class _Net(NeuralNet):
     """skorch's net with our batches, our loss and a lean inner loop."""
 
-    def __init__(self, *args: Any, settings: Settings, state: dict, epochs: Any, **kwargs: Any):
+    def __init__(
+        self, *args: Any, settings: Settings, state: dict, epochs: Any, keeper: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.settings = settings
         self.state = state
         self.epochs = epochs
+        self.keeper = keeper
         self._batch_events = False
         self._best_losses: dict[str, float] = {}  # by name, of this call of fit
         self._gradients = Gradients()
@@ -135,6 +140,8 @@ class _Net(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
             super().notify(method_name, **kwargs)
+            if method_name == "on_epoch_end" and self.keeper:
+                self.keeper.epoch_is_over(self)
         except KeyboardInterrupt as error:
             if _raised_on_purpose(error):
                 raise _StopTraining from None
@@ -146,8 +153,9 @@ class _Net(NeuralNet):
         self._go_on_with_optimizer()
         self._full_steps = self._needs_full_steps()
         self.notify("on_train_begin", X=X, y=y)
+        done = self.keeper.begin(self) if self.keeper else 0
         try:
-            self.fit_loop(X, y, **fit_params)
+            self.fit_loop(X, y, epochs=self.max_epochs - done, **fit_params)
         except _StopTraining:
             pass
         self.notify("on_train_end", X=X, y=y)
@@ -331,9 +339,12 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
     )
 
 
+_ALONE: dict[str, Any] = {"state": {}, "epochs": None, "keeper": None, "verbose": 0}
+
+
 def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
     """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
-    net = _net(module, likelihood, settings, callbacks="disable", state={}, epochs=None, verbose=0)
+    net = _net(module, likelihood, settings, callbacks="disable", **_ALONE)
     return net.initialize().optimizer_
 
 
@@ -375,6 +386,8 @@ def train_network(
     ------
     DivergedError
         If a loss or a weight becomes NaN or infinite.
+    Interrupted
+        After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
     """
     if resume is not None and resume.state:
         state = dict(resume.state)
@@ -382,10 +395,12 @@ def train_network(
         state = network_state(root, network, settings)
         if other_noise:
             state["other"] = PrivateGlobals(derive_seed(root, Purpose.OTHER, network))
+    keeper = Keeper(f"network-{network}", settings, ours=(_Epochs,))
     net = _net(
         module,
         likelihood,
         settings,
+        keeper=keeper,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=_fresh_callbacks(settings),
         verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
@@ -398,7 +413,15 @@ def train_network(
     if settings.compile:  # a compiled graph cannot draw from a generator of its own
         noise = torch.compiler.disable(noise.__call__)
     with driven(module, noise), settings.numerics.without_autocast():
-        net.partial_fit(train, train.y)
+        try:
+            net.partial_fit(train, train.y)
+        except KeyboardInterrupt:
+            if not keeper.put_back(net):
+                raise
+            check_trained(module, train, settings, net.history, float(gradient_norms(module)))
+            raise Interrupted([Trained(module, list(net.history))], [False]) from None
     check_trained(module, train, settings, net.history, float(gradient_norms(module)))
     state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
-    return Trained(module, list(net.history), state)
+    trained = Trained(module, list(net.history), state)
+    save_finished(f"network-{network}", [trained], settings)
+    return trained

@@ -18,14 +18,16 @@ STOREYS = [
     ["pipeline"],
     ["estimators", "_foreign"],
     ["_base", "_predict"],
-    ["_checks"],
+    ["_checks", "_fitted", "_identity"],
     ["posteriors", "_data"],
     ["_engine", "_problem"],
+    ["_stack_training"],
     ["_stacked"],
     ["_training"],
+    ["_resuming"],
     ["_settings"],
     ["_network"],
-    ["likelihoods", "_dropout", "_random", "_parameters", "_derived"],
+    ["likelihoods", "_checkpoints", "_dropout", "_random", "_parameters", "_derived"],
     [
         "modules",
         "uncertainty",
@@ -45,6 +47,7 @@ STOREYS = [
         "_progress",
         "_sklearn_compat",
         "_softmax",
+        "_version",
     ],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
