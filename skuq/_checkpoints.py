@@ -68,14 +68,16 @@ def _decode(value: Any, arrays: Any) -> Any:
         return value
     kind, content = next(iter(value.items()))
     if kind == "tensor":
-        flat = torch.from_numpy(arrays[f"array_{content}"]).view(getattr(torch, value["dtype"]))
-        return flat.reshape(value["shape"]).to(value["device"])
+        tensor = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]))
+        if tensor.numel():  # copied, so that it lies in memory as torch lays it
+            tensor.view(-1).view(torch.uint8).copy_(torch.from_numpy(arrays[f"array_{content}"]))
+        return tensor.to(value["device"])
     if kind in ("array", "scalar"):
         array = arrays[f"array_{content}"]
         return array if kind == "array" else array[()]
     if kind in ("tuple", "set"):
         return (tuple if kind == "tuple" else set)(_decode(item, arrays) for item in content)
-    return _DICTS[kind]((_decode(k, arrays), _decode(v, arrays)) for k, v in content)
+    return _DICTS[kind]({_decode(k, arrays): _decode(v, arrays) for k, v in content})
 
 
 def storable(value: Any) -> bool:

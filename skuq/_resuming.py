@@ -88,7 +88,7 @@ def _callback_state(name: str, callback: Any) -> dict[str, Any]:
         return {"own": callback.state_dict()}
     attributes, states = {}, {}
     for key, value in vars(callback).items():
-        if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
+        if hasattr(value, "load_state_dict") and not isinstance(value, type):
             states[key] = value.state_dict()
         elif storable(value):
             attributes[key] = value
