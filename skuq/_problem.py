@@ -121,7 +121,7 @@ class Problem:
         if n_jobs is None:
             n_groups = -(-n_networks // AT_ONCE)
             for group in np.array_split(np.arange(n_networks), n_groups):
-                self.trained += self._train_group(group.tolist(), bootstrap)
+                self._train_group(group.tolist(), bootstrap)
         else:
             with _one_torch_thread():
                 jobs = (delayed(_train_job)(self, k, bootstrap) for k in range(n_networks))
@@ -173,7 +173,7 @@ class Problem:
                 module = own_copy(built, self.sample, like_others=network > 0)
         return module.to(self.numerics.device, self.numerics.dtype)
 
-    def _train_group(self, group: list[int], bootstrap: bool) -> list[Trained]:
+    def _train_group(self, group: list[int], bootstrap: bool) -> None:
         """Networks trained at once where they can be stacked, else one after another."""
         tasks = [self.task.subtask("network") for _ in group]
         stack = None
@@ -181,7 +181,9 @@ class Problem:
             networks = [self._first_or_new(k) for k in group]
             stack = Stack.of(networks, self.train_rows.X, self.numerics)
         if stack is None:
-            return [self._train_one(k, bootstrap, task) for k, task in zip(group, tasks)]
+            for k, task in zip(group, tasks):
+                self.trained.append(self._train_one(k, bootstrap, task))
+            return
         indices = None
         if bootstrap:
             indices = torch.stack([self._bootstrapped(k) for k in group])
@@ -190,9 +192,10 @@ class Problem:
                 closing.enter_context(task)
             done = self._finished(f"networks-{group[0]}", networks, tasks)
             if done is not None:
-                return done
+                self.trained += done
+                return
             closing.enter_context(self._memory(len(group)))
-            return train_stack(
+            self.trained += train_stack(
                 networks,
                 stack,
                 self.train_rows,
