@@ -39,6 +39,7 @@ from skuq._data import (
 )
 from skuq._engine import Draws, Engine
 from skuq._fitted import Fitted
+from skuq._forks import one_thread_if_forked
 from skuq._identity import run_identity
 from skuq._network import Numerics
 from skuq._parameters import DoubleUnderscoreParameters
@@ -205,6 +206,7 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
         incremental: bool = False,
         classes: Any = None,
     ) -> Any:
+        one_thread_if_forked()
         task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:

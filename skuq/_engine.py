@@ -33,6 +33,7 @@ from torch.utils._pytree import tree_iter
 
 from skuq._batches import sent
 from skuq._blocks import Chunks, Reduced, one_behind, padded
+from skuq._forks import one_thread_if_forked
 from skuq._layers import DrawnLinear
 from skuq._memory import give_back, is_out_of_memory
 from skuq._network import Numerics, call, explained, first_rows, private_copy
@@ -215,6 +216,7 @@ class Engine:
 
     def _function(self) -> Callable[[Tensor], Tensor]:
         """The outputs of all draws as a function of rows, on one private copy of the module."""
+        one_thread_if_forked()
         evaluate = self._evaluator(self.vectorized)
         n_draws, step = self.draws.n_draws, self.n_draws_at_once
 

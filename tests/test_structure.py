@@ -41,6 +41,7 @@ STOREYS = [
     [
         "_blocks",
         "_distributions",
+        "_forks",
         "_layers",
         "_memory",
         "_optional",
