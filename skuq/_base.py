@@ -53,6 +53,7 @@ from skuq._sklearn_compat import (
     StrOptions,
     with_callbacks,
 )
+from skuq._streams import Streamed, is_dataset, read_dataset, streamed_if_mapped
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import Posterior
@@ -167,15 +168,20 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
         """Train the network and fit the posterior.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+            Of a memory map in the dtype of the precision (float32 by default) and in C order,
+            rows are read where they are needed. So are those of a torch Dataset of pairs (x, y):
+            a map-style one is read anew in each epoch, once more before for targets and checks
+            and once after; an IterableDataset is gone through once and kept in a temporary file
+            on the disk.
         y : array-like of shape (n_samples,), of a regressor also (n_samples, n_targets)
             Labels of any type, or numbers. Of a likelihood that takes several labels indicators,
-            0 or 1, of shape (n_samples, n_labels).
+            0 or 1, of shape (n_samples, n_labels). None if X is a Dataset, which has it.
         sample_weight : array-like of shape (n_samples,), default=None
             Normalised to mean 1; rows of weight zero do not take part.
         groups : array-like of shape (n_samples,), default=None
@@ -215,7 +221,11 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
         numerics = Numerics.on(self.device, self.precision)
         # Of images and sequences only the number of dimensions stays the same.
         reset = not goes_on or len(self._row_shape) > 1
-        X, y, missing = self._check_data(X, y, likelihood, checks_of_rows(numerics), reset)
+        checks, stream = checks_of_rows(numerics), None
+        if is_dataset(X):
+            stream, X, y = self._read(X, y, checks)
+        X, y, missing = self._check_data(X, y, likelihood, checks, reset)
+        X = streamed_if_mapped(X) if stream is None else stream
         if goes_on:
             self._check_dimensions(X)
         else:
@@ -309,27 +319,40 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
+    def _read(self, dataset: Any, y: Any, checks: dict[str, Any]) -> tuple[Streamed, Any, Any]:
+        """The rows of a Dataset, what stands for them where scikit-learn checks X, and targets."""
+        if y is not None:
+            raise ValueError(
+                f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
+                f"got y of type {type(y).__name__}"
+            )
+        stream, y = read_dataset(dataset, checks, with_targets=True)
+        return stream, np.broadcast_to(stream[:1], stream.shape), y
+
     def _check_data(
         self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """X and y, and where y was NaN, if that means something: y holds a known value there."""
         missing = None
-        if likelihood.takes_missing:
+        if likelihood.takes_missing and y is not None:
             y, missing = split_missing(y)
         if likelihood.takes_indicators:
             checks = {**checks, "multi_output": True}
         X, y = validate_data(self, X, y, reset=reset, **checks, **self._target_options)
         return dense(X), dense(y), missing
 
-    def _check_rows(self, X: Any) -> np.ndarray:
+    def _check_rows(self, X: Any) -> Any:
         """X for a prediction."""
-        checks = checks_of_rows(self._engine.numerics)
+        checks, stream = checks_of_rows(self._engine.numerics), None
+        if is_dataset(X):
+            stream, _ = read_dataset(X, checks, with_targets=False)
+            X = np.broadcast_to(stream[:1], stream.shape)
         if len(self._row_shape) == 1:
             X = validate_data(self, X, reset=False, **checks)
         else:
             X = check_array(X, input_name="X", estimator=self, **checks)
         self._check_dimensions(X)
-        return dense(X)
+        return dense(X) if stream is None else stream
 
     def _check_dimensions(self, X: Any) -> None:
         if X.ndim != len(self._row_shape) + 1:

@@ -115,7 +115,7 @@ def run_identity(
         "estimator": {"class": type(estimator).__name__},
         "parameters": {**named, **seed, **device, **start},
         "data": {
-            name: "none" if array is None else _digest(np.asarray(array))
+            name: "none" if array is None else _digest(array if name == "X" else np.asarray(array))
             for name, array in arrays.items()
         },
         "versions": {"skuq": __version__, **versions},

@@ -21,7 +21,6 @@ from skuq._network import (
     Numerics,
     Report,
     build,
-    first_rows,
     inspect_network,
     own_copy,
     with_best_layout,
@@ -74,7 +73,7 @@ class Problem:
     def __post_init__(self) -> None:
         self.trained: list[Trained] = []
         self.interrupted = False  # whether Ctrl-C left fewer or less trained networks than asked
-        self.sample: Tensor = first_rows(self.train_rows.X, 3).to(self.numerics.device)
+        self.sample: Tensor = self.train_rows.first(3).to(self.numerics.device)
         self._first = self._build(0)
         self.report: Report = inspect_network(
             self._first, self.sample, self.likelihood, self.numerics
@@ -165,7 +164,7 @@ class Problem:
         if network < len(self.resume):
             module = copy.deepcopy(self.resume[network].module)
         else:
-            n_features = self.train_rows.X[0].numel()
+            n_features = self.train_rows.row_shape.numel()
             with PrivateGlobals(self.seed(Purpose.INITIALISATION, network)), torch.no_grad():
                 built = build(
                     self.factory, self.module_parameters, n_features, self.likelihood.n_outputs_
@@ -179,7 +178,7 @@ class Problem:
         stack = None
         if len(group) > 1 and self._may_stack():
             networks = [self._first_or_new(k) for k in group]
-            stack = Stack.of(networks, self.train_rows.X, self.numerics)
+            stack = Stack.of(networks, self.train_rows, self.numerics)
         if stack is None:
             for k, task in zip(group, tasks):
                 self.trained.append(self._train_one(k, bootstrap, task))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skuq._batches import Rows
 from skuq._checkpoints import Checkpoints
-from skuq._network import Numerics, call, first_rows
+from skuq._network import Numerics, call
 from skuq._random import Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 
@@ -168,7 +168,7 @@ def check_trained(
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 setattr(layer, name, value.detach())
     with torch.no_grad():
-        call(module, first_rows(train.X, 2).to(settings.numerics.device), settings.numerics)
+        call(module, train.first(2).to(settings.numerics.device), settings.numerics)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not bool(torch.isfinite(tensor).all()):
             epoch, batch = len(history), int(history[-1]["train_batch_count"])

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from skuq._batches import SlicedBatches
+from skuq._batches import Rows, SlicedBatches
 from skuq._dropout import Recorder, drive, dropout_layers
 from skuq._layers import STACKED
-from skuq._network import Numerics, call, first_rows
+from skuq._network import Numerics, call
 from skuq._settings import Settings
 
 __all__ = ["AT_ONCE", "Stack", "may_stack"]
@@ -83,8 +83,9 @@ class Stack:
                 layer.__class__ = STACKED.get(type(layer), type(layer))
 
     @classmethod
-    def of(cls, networks: Sequence[nn.Module], x: Tensor, numerics: Numerics) -> Stack | None:
+    def of(cls, networks: Sequence[nn.Module], train: Rows, numerics: Numerics) -> Stack | None:
         """A stack that does what the networks do, found by trying; None if there is none."""
+        x = train.first(2 * _TRIED_ROWS).to(numerics.device)
         for vectorized in (False, True):
             if vectorized and any(layer.p > 0 for layer in dropout_layers(networks[0]).values()):
                 return None  # vmap knows no masks of our own
@@ -132,8 +133,7 @@ def _named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vectorized: bool) -> bool:
     """Whether a stack has the outputs, gradients and buffers of its networks, in training."""
-    rows = first_rows(x, len(networks) * _TRIED_ROWS).to(numerics.device)
-    rows = rows.unflatten(0, (len(networks), _TRIED_ROWS))
+    rows = x.unflatten(0, (len(networks), _TRIED_ROWS))
     alone = [copy.deepcopy(network).train() for network in networks]
     for network in alone:
         drive(network, Recorder())

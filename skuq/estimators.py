@@ -197,7 +197,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         self.class_weight = class_weight
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> TorchClassifier:
         """Train one epoch more on these rows.
 
@@ -368,7 +368,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     _default_likelihood = Gaussian
     _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> TorchRegressor:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TorchRegressor:
         """Train one epoch more on these rows.
 
         From one partial_fit to the next the optimizer and the generators go on as they were.

@@ -35,6 +35,7 @@ STOREYS = [
         "_mixture",
         "_batches",
         "_bins",
+        "_streams",
         "_flat",
         "_sequential",
     ],
