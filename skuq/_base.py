@@ -60,6 +60,8 @@ from skuq.posteriors import Posterior
 
 __all__ = ["TorchEstimator"]
 
+_KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
+
 
 class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
@@ -268,7 +270,7 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
                 "posterior_": posterior,
                 "histories_": [network.history for network in networks],
                 "history_": networks[0].history,
-                "n_iter_": max(len(network.history) for network in networks),
+                "n_iter_": max(network.history[-1]["epoch"] for network in networks),
                 "device_": str(numerics.device),
                 "interrupted_": problem.interrupted,
             }
@@ -378,7 +380,10 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
         if not incremental:
             return [Trained(network, [], {}) for network in networks]
         states = self._states or [{} for _ in networks]
-        return [Trained(*parts) for parts in zip(networks, self.histories_, states)]
+        # Callbacks may read what the history says of long ago; nobody else does.
+        kept = 0 if self.callbacks else 1 - _KEPT_EPOCHS
+        histories = [history[kept:] for history in self.histories_]
+        return [Trained(*parts) for parts in zip(networks, histories, states)]
 
     def _settings(self, numerics: Numerics, incremental: bool) -> Settings:
         return Settings(

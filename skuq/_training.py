@@ -1,9 +1,8 @@
 """Training one network through skorch. The only file that knows skorch.
 
 Callbacks, schedulers, early stopping, history and the printed table are skorch's own. Ours are:
-batches that are slices of tensors which already lie on the device, weighted losses, dropout that
-draws from a private generator, a stop when the loss is not finite, and Ctrl-C that reaches the
-caller.
+batches that are slices of tensors on the device, weighted losses, dropout from a private generator,
+a stop when the loss is not finite, checkpoints, and Ctrl-C that reaches the caller.
 """
 
 from __future__ import annotations
@@ -147,6 +146,11 @@ class _Net(NeuralNet):
                 raise _StopTraining from None
             raise
 
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        super().on_epoch_begin(net, **kwargs)
+        if len(self.history) > 1:  # of epochs long ago the number is all that is left
+            self.history.record("epoch", self.history[-2, "epoch"] + 1)
+
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
         if not self.initialized_:
             self.initialize()
@@ -184,7 +188,7 @@ class _Net(NeuralNet):
         if set(options) <= SlicedBatches.OPTIONS:
             device = self.settings.numerics.device
             return SlicedBatches(dataset, **options, generator=seed, device=device)
-        return DataLoader(dataset, **{"collate_fn": _identity, "generator": seed, **options})
+        return DataLoader(dataset, **{"collate_fn": Batch.itself, "generator": seed, **options})
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -202,7 +206,7 @@ class _Net(NeuralNet):
             losses.append(step["loss"].detach())
             sizes.append(size)
             if training and len(sizes) == 1:
-                self._gradients.add(len(self.history), gradient_norms(self.module_))
+                self._gradients.add(self.history[-1, "epoch"], gradient_norms(self.module_))
             if self._batch_events:
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
@@ -224,7 +228,7 @@ class _Net(NeuralNet):
         self.history.record(name, loss)
         self.history.record(f"{name}_best", loss < best)
         self.history.record(f"{prefix}_batch_count", len(losses))
-        epoch = len(self.history)
+        epoch = self.history[-1, "epoch"]
         check_losses(prefix, loss, losses, epoch, self.settings, self._gradients)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
@@ -281,12 +285,8 @@ class _Net(NeuralNet):
         return tags
 
 
-def _identity(batch: Batch) -> Batch:
-    return batch
-
-
 def _fresh_callbacks(settings: Settings) -> Any:
-    """Copies: skorch initialises callbacks in place, and parameters are never changed."""
+    """Copies: skorch initialises them in place, and parameters are never changed."""
     if isinstance(settings.callbacks, str):
         return settings.callbacks
     copies: list[Any] = []

@@ -98,7 +98,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     n_iter_ : int
         Epochs trained (the largest of the networks).
     history_ : list of dict
-        skorch's history of the first network, an entry per epoch.
+        skorch's history of the first network, an entry per epoch. Without callbacks `partial_fit`
+        keeps the last 100 epochs.
     histories_ : list of list of dict
         Of every network.
     module_ : torch.nn.Module
