@@ -7,10 +7,12 @@ predict: fitted? → data → engine → decode.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +24,8 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from torch import Tensor, nn
 
+from skuq._checkpoints import Checkpoints
 from skuq._checks import checked_parameters
 from skuq._data import (
     CheckedRows,
@@ -37,26 +39,27 @@ from skuq._data import (
     train_valid_indices,
 )
 from skuq._engine import Draws, Engine
+from skuq._fitted import Fitted
+from skuq._forks import one_thread_if_forked
+from skuq._identity import run_identity
 from skuq._network import Numerics
 from skuq._parameters import DoubleUnderscoreParameters
 from skuq._problem import Problem
 from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
 from skuq._settings import Settings, Trained
-from skuq._sklearn_compat import (
-    CallbackSupportMixin,
-    Interval,
-    StrOptions,
-    with_callbacks,
-)
+from skuq._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
+from skuq._streams import Streamed, is_dataset, read_dataset, streamed_if_mapped
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import Posterior
 
 __all__ = ["TorchEstimator"]
 
+_KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
 
-class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
+
+class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -77,6 +80,9 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         "callbacks": [list, StrOptions({"disable"}), None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+        "checkpoint_dir": [str, PathLike, None],
+        "checkpoint_minutes": [Interval(Real, 0, None, closed="left")],
+        "on_interrupt": [StrOptions({"raise", "keep"})],
     }
 
     _task: ClassVar[str]
@@ -87,6 +93,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     posterior_: Posterior
     classes_: np.ndarray
     histories_: list[list[dict]]
+    interrupted_: bool
     _engine: Engine
     _root: int  # the seed of the fit
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
@@ -113,6 +120,9 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         callbacks: Any = None,
         verbose: int = 0,
         random_state: Any = None,
+        checkpoint_dir: Any = None,
+        checkpoint_minutes: float = 0,
+        on_interrupt: str = "raise",
         **kwargs: Any,
     ) -> None:
         self.module = module
@@ -132,6 +142,9 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         self.callbacks = callbacks
         self.verbose = verbose
         self.random_state = random_state
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_minutes = checkpoint_minutes
+        self.on_interrupt = on_interrupt
         self._store_prefixed(kwargs)
 
     # -- what a subclass gives -------------------------------------------------------------------
@@ -153,15 +166,20 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
         """Train the network and fit the posterior.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+            Of a memory map in the dtype of the precision (float32 by default) and in C order,
+            rows are read where they are needed. So are those of a torch Dataset of pairs (x, y):
+            a map-style one is read anew in each epoch, once more before for targets and checks
+            and once after; an IterableDataset is gone through once and kept in a temporary file
+            on the disk.
         y : array-like of shape (n_samples,), of a regressor also (n_samples, n_targets)
             Labels of any type, or numbers. Of a likelihood that takes several labels indicators,
-            0 or 1, of shape (n_samples, n_labels).
+            0 or 1, of shape (n_samples, n_labels). None if X is a Dataset, which has it.
         sample_weight : array-like of shape (n_samples,), default=None
             Normalised to mean 1; rows of weight zero do not take part.
         groups : array-like of shape (n_samples,), default=None
@@ -192,6 +210,7 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         incremental: bool = False,
         classes: Any = None,
     ) -> Any:
+        one_thread_if_forked()
         task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
@@ -200,7 +219,11 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         numerics = Numerics.on(self.device, self.precision)
         # Of images and sequences only the number of dimensions stays the same.
         reset = not goes_on or len(self._row_shape) > 1
-        X, y, missing = self._check_data(X, y, likelihood, checks_of_rows(numerics), reset)
+        checks, stream = checks_of_rows(numerics), None
+        if is_dataset(X):
+            stream, X, y = self._read(X, y, checks)
+        X, y, missing = self._check_data(X, y, likelihood, checks, reset)
+        X = streamed_if_mapped(X) if stream is None else stream
         if goes_on:
             self._check_dimensions(X)
         else:
@@ -220,6 +243,12 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
             likelihood, root = copy.deepcopy(self.likelihood_), self._root
         else:
             root = root_seed(self.random_state)
+        start, checkpoints = self._networks(incremental) if goes_on else [], None
+        if self.checkpoint_dir is not None and not incremental:
+            checkpoints = Checkpoints(self.checkpoint_dir, self.checkpoint_minutes)
+            arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
+            root = checkpoints.begin(run_identity(self, numerics, start, root, arrays), root)
+        if not goes_on:
             seed = derive_seed(root, Purpose.LIKELIHOOD)
             likelihood.fit(target, weight, n_classes=self._n_classes, seed=seed)
 
@@ -237,11 +266,12 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
                 "posterior_": posterior,
                 "histories_": [network.history for network in networks],
                 "history_": networks[0].history,
-                "n_iter_": max(len(network.history) for network in networks),
+                "n_iter_": max(network.history[-1]["epoch"] for network in networks),
                 "device_": str(numerics.device),
+                "interrupted_": problem.interrupted,
             }
 
-        def problem_of(encoded: np.ndarray, task: Task) -> Problem:
+        def problem_of(encoded: np.ndarray, task: Task, **saving: Any) -> Problem:
             train, valid = rows_on_device(X, encoded, weight, numerics), None
             if self.early_stopping:
                 fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
@@ -255,39 +285,54 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
                 likelihood=likelihood,
                 train_rows=train,
                 valid_rows=valid,
-                settings=self._settings(numerics, max_epochs=1 if incremental else self.max_epochs),
+                settings=replace(self._settings(numerics, incremental), **saving),
                 task=task,
                 alone=lambda network: fitted(Draws(network.module), [network]),
                 root=root,
-                resume=self._networks(incremental) if goes_on else [],
+                resume=start,
                 keeps_optimizers=incremental,
             )
 
-        encoded = likelihood.encode(target)
-        if likelihood.retrains(encoded) and (goes_on or not incremental):
-            if goes_on:
-                before = self._engine
-            else:
-                first = problem_of(encoded, Task("fit"))
-                before = Engine(clone(posterior).fit(first), first.sample, numerics)
-            encoded = likelihood.relabel(partial(before.map, X), encoded)
-        problem = problem_of(encoded, task)
-        with task:
-            attributes = fitted(posterior.fit(problem), problem.trained)
-            # Only here does the estimator change: what failed above has changed nothing.
-            self.__dict__.update(attributes)
-            task.end(lambda: attributes)
+        with checkpoints or nullcontext():
+            encoded = likelihood.encode(target)
+            if likelihood.retrains(encoded) and (goes_on or not incremental):
+                if goes_on:
+                    before = self._engine
+                else:
+                    part = checkpoints and checkpoints.stage("first")
+                    first = problem_of(encoded, Task("fit"), checkpoints=part)
+                    before = Engine(clone(posterior).fit(first), first.sample, numerics)
+                encoded = likelihood.relabel(partial(before.map, X), encoded)
+            keeps = self.on_interrupt == "keep"
+            problem = problem_of(encoded, task, checkpoints=checkpoints, keeps_interrupted=keeps)
+            with task:
+                attributes = fitted(posterior.fit(problem), problem.trained)
+                # Only here does the estimator change: what failed above has changed nothing.
+                self.__dict__.update(attributes)
+                task.end(lambda: attributes)
+            if checkpoints and problem.interrupted:
+                checkpoints.stay()
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
+
+    def _read(self, dataset: Any, y: Any, checks: dict[str, Any]) -> tuple[Streamed, Any, Any]:
+        """The rows of a Dataset, what stands for them where scikit-learn checks X, and targets."""
+        if y is not None:
+            raise ValueError(
+                f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
+                f"got y of type {type(y).__name__}"
+            )
+        stream, y = read_dataset(dataset, checks, with_targets=True)
+        return stream, np.broadcast_to(stream[:1], stream.shape), y
 
     def _check_data(
         self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """X and y, and where y was NaN, if that means something: y holds a known value there."""
         missing = None
-        if likelihood.takes_missing:
+        if likelihood.takes_missing and y is not None:
             y, missing = split_missing(y)
         if likelihood.takes_indicators:
             checks = {**checks, "multi_output": True}
@@ -295,16 +340,19 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         return dense(X), dense(y), missing
 
     def _check_rows(self, X: Any) -> Any:
-        """X for a prediction: an array, or the tensor that `CheckedRows` are."""
+        """X for a prediction: an array, a stream, or the tensor that `CheckedRows` are."""
         if isinstance(X, CheckedRows):
             return X.tensor
-        checks = checks_of_rows(self._engine.numerics)
+        checks, stream = checks_of_rows(self._engine.numerics), None
+        if is_dataset(X):
+            stream, _ = read_dataset(X, checks, with_targets=False)
+            X = np.broadcast_to(stream[:1], stream.shape)
         if len(self._row_shape) == 1:
             X = validate_data(self, X, reset=False, **checks)
         else:
             X = check_array(X, input_name="X", estimator=self, **checks)
         self._check_dimensions(X)
-        return dense(X)
+        return dense(X) if stream is None else stream
 
     def _check_dimensions(self, X: Any) -> None:
         if X.ndim != len(self._row_shape) + 1:
@@ -330,13 +378,16 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
         if not incremental:
             return [Trained(network, [], {}) for network in networks]
         states = self._states or [{} for _ in networks]
-        return [Trained(*parts) for parts in zip(networks, self.histories_, states)]
+        # Callbacks may read what the history says of long ago; nobody else does.
+        kept = 0 if self.callbacks else 1 - _KEPT_EPOCHS
+        histories = [history[kept:] for history in self.histories_]
+        return [Trained(*parts) for parts in zip(networks, histories, states)]
 
-    def _settings(self, numerics: Numerics, max_epochs: int) -> Settings:
+    def _settings(self, numerics: Numerics, incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
             lr=self.lr,
-            max_epochs=max_epochs,
+            max_epochs=1 if incremental else self.max_epochs,
             batch_size=self.batch_size,
             patience=self.n_iter_no_change if self.early_stopping else None,
             callbacks=self.callbacks,
@@ -362,9 +413,6 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
 
     # -- predict ---------------------------------------------------------------------------------
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_engine")
-
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
@@ -376,48 +424,3 @@ class TorchEstimator(CallbackSupportMixin, DoubleUnderscoreParameters):
     def _share_seen(self, X: Any) -> float:
         """The share of rows that training has seen."""
         return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())
-
-    def draws(self, x: Tensor) -> Tensor:
-        """The fitted function draws on torch tensors, differentiable in x.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, ...)
-            Rows as in `fit`. Moved to the device and the dtype of the networks.
-
-        Returns
-        -------
-        Tensor of shape (n_draws, n_rows, n_outputs)
-            Raw network outputs: logits of a classifier; of a regressor, what its likelihood
-            makes of standardised targets.
-        """
-        check_is_fitted(self)
-        numerics = self._engine.numerics
-        return self._engine(x.to(numerics.device, numerics.dtype))
-
-    @property
-    def module_(self) -> nn.Module:
-        """The trained module (of the first network); predictions never call it."""
-        check_is_fitted(self)
-        return self._engine.draws.module
-
-    # -- pickling --------------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
-            # Optimizers and generators stay where they are: partial_fit begins new ones.
-            state = {**state, "_states": []}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if not hasattr(self, "_engine"):
-            return
-        try:
-            device = Numerics.on(self.device, self.precision).device
-        except ValueError as error:
-            device = torch.device("cpu")
-            warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
-        self._engine.to(device)
-        self.device_ = str(device)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "sent"]
+__all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "StreamedRows", "sent"]
 
 _COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
 
@@ -25,6 +26,10 @@ class Batch(tuple):
         batch = cls((x, target))
         batch.weight = weight
         return batch
+
+    def itself(self) -> Batch:
+        """For a DataLoader, which has nothing to collate."""
+        return self
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
@@ -52,8 +57,22 @@ class Rows(Dataset):
     y: Tensor
     weight: Tensor | None = None
 
+    may_be_copied: ClassVar[bool] = True  # a shuffled copy is made if it is not too large
+
     def __len__(self) -> int:
         return len(self.X)
+
+    @property
+    def device(self) -> torch.device:
+        return self.X.device
+
+    @property
+    def row_shape(self) -> torch.Size:
+        return torch.Size(self.X.shape[1:])
+
+    def first(self, n_rows: int) -> Tensor:
+        """The inputs of this many rows, repeated where there are fewer."""
+        return self[torch.arange(n_rows) % len(self)][0]
 
     def __getitem__(self, index: Any) -> Batch:
         weight = None if self.weight is None else self.weight[index]
@@ -70,6 +89,34 @@ class Rows(Dataset):
 
         weight = None if self.weight is None else taken(self.weight)
         return Rows(taken(self.X), taken(self.y), weight)
+
+
+@dataclass
+class StreamedRows(Rows):
+    """Rows that do not lie in memory, on the host; what is taken of them is not read, either."""
+
+    X: Any  # Streamed
+    index: Tensor = None  # type: ignore[assignment]  # of the rows that are meant
+
+    may_be_copied = False
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def device(self) -> torch.device:
+        return self.y.device
+
+    def __getitem__(self, key: Any) -> Batch:
+        index = self.index[key]
+        flat = torch.from_numpy(np.array(self.X[index.flatten().numpy()]))
+        x = flat.reshape(*index.shape, *flat.shape[1:])
+        return Batch.of(x, self.y[index], None if self.weight is None else self.weight[index])
+
+    __getitems__ = __getitem__
+
+    def take(self, index: Any) -> StreamedRows:
+        return replace(self, index=self.index[torch.as_tensor(index)])
 
 
 class SlicedBatches:
@@ -111,7 +158,7 @@ class SlicedBatches:
         return len(self._spans())
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._device is None or self._device.type == self._rows.X.device.type:
+        if self._device is None or self._device.type == self._rows.device.type:
             return self._slices()
         return _ahead(self._slices(), self._device)
 
@@ -123,8 +170,10 @@ class SlicedBatches:
                 # A forward may work in place on what it is given: that is never the data.
                 yield Batch.of(x.clone(), target, batch.weight)
             return
-        size = rows.X[0].numel() * rows.X.element_size() * order.numel()
-        shuffled = rows.take(order) if size <= _COPY_BYTES else None
+        shuffled = None
+        if rows.may_be_copied:
+            size = rows.row_shape.numel() * rows.X.element_size() * order.numel()
+            shuffled = rows.take(order) if size <= _COPY_BYTES else None
         axes_before = (slice(None),) * (order.ndim - 1)
         for start, stop in self._spans():
             if shuffled is None:

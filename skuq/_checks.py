@@ -49,6 +49,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
                 f"{name} must be an instance, got the class: write "
                 f"{name}={getattr(estimator, name).__name__}()"
             )
+    if estimator.checkpoint_dir is not None and not incremental:
+        _check_checkpointable(estimator)
     validate_parameter_constraints(
         estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
     )
@@ -63,3 +65,21 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             f"{type(likelihood).__name__}, which is for {likelihood.task}"
         )
     return posterior, likelihood
+
+
+def _check_checkpointable(estimator: Any) -> None:
+    """Refuse what has a state that no checkpoint holds."""
+    for prefix in ("iterator_train", "iterator_valid"):
+        for name in ("sampler", "batch_sampler", "generator"):
+            if estimator._with_prefix(prefix).get(name) is not None:
+                raise ValueError(
+                    f"checkpoint_dir cannot be used with {prefix}__{name}: where it is in its "
+                    "sequence cannot be stored. Leave it out, or set checkpoint_dir=None"
+                )
+    for callback in getattr(estimator, "_skl_callbacks", None) or []:
+        if type(callback).__name__ != "ProgressBar":
+            raise ValueError(
+                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}: what "
+                "it remembers cannot be stored. Remove it with set_callbacks, or set "
+                "checkpoint_dir=None"
+            )

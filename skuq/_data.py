@@ -10,9 +10,10 @@ import torch
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
-from skuq._batches import Rows
+from skuq._batches import Rows, StreamedRows
 from skuq._network import Numerics
 from skuq._sklearn_compat import _check_sample_weight
+from skuq._streams import Streamed
 
 __all__ = [
     "CheckedRows",
@@ -71,12 +72,12 @@ def split_missing(y: Any) -> tuple[Any, np.ndarray | None]:
 
 def row_hashes(X: np.ndarray) -> np.ndarray:
     """A number for each row, by which equal rows are known again."""
-    rows = X.reshape(len(X), -1)
-    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
+    size = int(np.prod(X.shape[1:]))
+    factors = np.random.default_rng(0).integers(2**63, size=size, dtype=np.uint64) * 2 + 1
     hashes = np.empty(len(X), dtype=np.uint64)
-    step = max(1, 2**18 // max(1, rows.shape[1]))
+    step = max(1, 2**18 // max(1, size))
     for start in range(0, len(X), step):
-        block = np.ascontiguousarray(rows[start : start + step]) + 0.0  # no -0
+        block = np.ascontiguousarray(X[start : start + step]).reshape(-1, size) + 0.0  # no -0
         words = block.view(f"u{block.itemsize}").astype(np.uint64)
         hashes[start : start + step] = (words ^ (words >> 17)) @ factors
     return hashes
@@ -93,17 +94,20 @@ def given_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
 
 
 def rows_that_count(
-    X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, groups: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+    X: Any, target: np.ndarray, weight: np.ndarray | None, groups: Any
+) -> tuple[Any, np.ndarray, np.ndarray | None, Any]:
     """Rows of positive weight, and their weights with mean 1."""
     if weight is None:
         return X, target, None, groups
     counts = weight > 0
     if not counts.any():
         raise ValueError("the weights of all samples are zero; nothing can be learnt")
+    if counts.all():
+        return X, target, weight / weight.mean(), groups
     groups = None if groups is None else np.asarray(groups)[counts]
     weight = weight[counts] / weight[counts].mean()
-    return X[counts], target[counts], weight, groups
+    X = X.subset(counts) if isinstance(X, Streamed) else X[counts]
+    return X, target[counts], weight, groups
 
 
 def rows_on_device(
@@ -111,16 +115,29 @@ def rows_on_device(
 ) -> Rows:
     """Rows on the device; on the host, where they would fill more than half of what is free there.
 
-    On the host, X is not copied: nothing writes to the memory that it shares.
+    On the host, X is not copied: nothing writes to the memory that it shares. What is streamed is
+    read when it is needed.
     """
+    if isinstance(X, Streamed):
+        return _streamed_rows(X, target, weight, numerics)
     device = numerics.device if _fits(X, numerics) else torch.device("cpu")
 
-    def tensor(values: np.ndarray) -> Tensor:
-        dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-        return torch.tensor(values, dtype=dtype, device=device)
-
     rows = _shared(X).to(device, numerics.dtype)
-    return Rows(rows, tensor(target), None if weight is None else tensor(weight))
+    given = None if weight is None else _tensor(weight, numerics, device)
+    return Rows(rows, _tensor(target, numerics, device), given)
+
+
+def _streamed_rows(
+    X: Streamed, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
+) -> StreamedRows:
+    host = torch.device("cpu")
+    given = None if weight is None else _tensor(weight, numerics, host)
+    return StreamedRows(X, _tensor(target, numerics, host), given, torch.arange(len(X)))
+
+
+def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
+    dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _fits(X: np.ndarray, numerics: Numerics) -> bool:

@@ -11,13 +11,14 @@ changes with the number of rows: the result of a row is then bit-equal whatever 
 where the rows of each layer's input begin at multiples of 16 bytes (widths divisible by 4 in
 float32). At other widths MKL's small matrix products depend on the alignment of a row, hence on
 its position, and results are equal to rounding (1e-7); the environment variable
-MKL_CBWR=COMPATIBLE, set before Python starts, makes those bit-equal, too.
+MKL_CBWR=COMPATIBLE, set before Python starts, makes those bit-equal, too. Where the device has no
+memory for a chunk, chunks are halved from there on, and for good: that, too, is another kernel, so
+results before and after are equal to rounding.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,7 +32,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._batches import sent
+from skuq._blocks import Chunks, Reduced, one_behind, padded
+from skuq._forks import one_thread_if_forked
 from skuq._layers import DrawnLinear
+from skuq._memory import give_back, is_out_of_memory
 from skuq._network import Numerics, call, copied, explained, first_rows, private_copy
 from skuq._progress import bar
 
@@ -128,7 +132,7 @@ class Engine:
     vectorized : bool
         Whether vmap is used (else a loop over the draws).
     n_rows : int
-        The constant number of rows of a chunk.
+        The constant number of rows of a chunk, less once the device had no memory for it.
     n_reduced : int
         How many of them are reduced at a time.
     n_draws_at_once : int
@@ -232,6 +236,7 @@ class Engine:
 
     def _function(self) -> Callable[[Tensor], Tensor]:
         """The outputs of all draws as a function of rows, on one private copy of the module."""
+        one_thread_if_forked()
         evaluate = self._evaluator(self.vectorized)
         n_draws, step = self.draws.n_draws, self.n_draws_at_once
 
@@ -283,7 +288,7 @@ class Engine:
         check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
         single = False
-        for block in _one_behind(self._reduced(X, reduction, aligned, verbose)):
+        for block in one_behind(self._reduced(X, reduction, aligned, verbose)):
             single, parts = block.single, block.parts()
             arrays = [part.numpy() for part in parts]  # NumPy transposes twice as fast as torch
             if not results:
@@ -295,36 +300,62 @@ class Engine:
 
     def _reduced(
         self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
-    ) -> Iterator[_Reduced]:
-        for start, output in self._outputs(X, verbose):
-            rows = (self._rows(values, start, output) for values in aligned)
-            yield _Reduced(start, min(len(X) - start, output.shape[1]), output, reduction, rows)
+    ) -> Iterator[Reduced]:
+        """Blocks of rows, of smaller chunks once the device has no memory left."""
+        function, chunks = self._function(), Chunks(len(X), self.n_rows)
+        for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
+            try:
+                for start, output in self._outputs(function, X, chunks):
+                    rows = (self._rows(values, start, output) for values in aligned)
+                    n_rows = min(len(X) - start, output.shape[1])
+                    yield Reduced(start, n_rows, output, reduction, rows)
+                    chunks.done = start + n_rows
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if chunks.n_rows == 1:
+                    error.add_note(
+                        f"(skuq was evaluating {self.draws.n_draws} draws on a single row; fewer "
+                        "draws or another device may help)"
+                    )
+                    raise
+                chunks.halve()
+            if chunks.halved:  # the error has let go of the tensors in its frames only here
+                give_back(self.numerics.device)
+        if chunks.n_rows < chunks.before:
+            self.n_rows = min(self.n_rows, chunks.n_rows)
+            warnings.warn(
+                f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
+                f"this prediction went on with {chunks.n_rows}, and later ones begin so",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
         n_rows = output.shape[1]
         rows = torch.tensor(np.ascontiguousarray(values[start : start + n_rows]))
-        return _padded(rows, n_rows).to(output.device)
+        return padded(rows, n_rows).to(output.device)
 
     @torch.no_grad()
-    def _outputs(self, X: np.ndarray | Tensor, verbose: int) -> Iterator[tuple[int, Tensor]]:
+    def _outputs(
+        self, function: Callable[[Tensor], Tensor], X: np.ndarray | Tensor, chunks: Chunks
+    ) -> Iterator[tuple[int, Tensor]]:
         """Where a block of rows begins, and the outputs on it in float64, rows last in memory."""
-        device = self.numerics.device
+        device, start = self.numerics.device, chunks.done
         reduce_on = torch.device("cpu") if device.type == "mps" else device
-        outputs, step = self._function(), min(self.n_rows, self.n_reduced)
-        starts = range(0, len(X), self.n_rows)
-        for start in bar(starts, verbose, delay=1, desc="predict", unit="chunk", leave=False):
-            chunk = X[start : start + self.n_rows]
-            if isinstance(chunk, Tensor):
-                chunk = chunk.clone()  # a module may work in place
-            else:
-                chunk = torch.tensor(np.ascontiguousarray(chunk), dtype=self.numerics.dtype)
-            rows = _padded(chunk, self.n_rows)
-            with explained(type(self.draws.module).__name__, rows):
-                output = outputs(sent(rows, device)).to(reduce_on).mT
-            for first in range(0, len(chunk), step):
-                block = output[..., first : first + step]
-                wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
-                yield start + first, wide.copy_(block).mT
+        step = min(chunks.n_rows, self.n_reduced)
+        chunk = X[start : start + chunks.n_rows]
+        if isinstance(chunk, Tensor):
+            chunk = chunk.clone()  # a module may work in place
+        else:
+            chunk = torch.tensor(np.ascontiguousarray(chunk), dtype=self.numerics.dtype)
+        rows = padded(chunk, chunks.n_rows)
+        with explained(type(self.draws.module).__name__, rows):
+            output = function(sent(rows, device)).to(reduce_on).mT
+        for first in range(0, len(chunk), step):
+            block = output[..., first : first + step]
+            wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
+            yield start + first, wide.copy_(block).mT
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles hold tensors of the CPU alone, so that they load where there is no GPU."""
@@ -344,67 +375,6 @@ class Engine:
         self._sample = self._sample.to(device)
         self._size_chunks()
         return self
-
-
-def _padded(rows: Tensor, n_rows: int) -> Tensor:
-    missing = n_rows - len(rows)
-    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
-
-
-class _Reduced:
-    """What is left of a block of rows, on its way to the CPU."""
-
-    def __init__(
-        self, start: int, n_rows: int, output: Tensor, reduction: Any, aligned: Iterator[Tensor]
-    ) -> None:
-        self.start = start
-        self._n_rows = n_rows
-        self._output = output
-        reduced = reduction(output, *aligned)
-        self.single = isinstance(reduced, Tensor)
-        # The sum is finite where every output is; whether it is is asked when it has arrived.
-        parts = [output.sum(), *([reduced] if self.single else reduced)]
-        self._arrived = None
-        if output.is_cuda:
-            parts = [
-                torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(
-                    part, non_blocking=True
-                )
-                for part in parts
-            ]
-            self._arrived = torch.cuda.Event()
-            self._arrived.record(torch.cuda.current_stream(output.device))
-        self._parts = parts
-
-    def parts(self) -> list[Tensor]:
-        """What the reduction gave. Raises ValueError if an output was not finite."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        total, *parts = self._parts
-        if not math.isfinite(total):
-            _check_finite(self._output[:, : self._n_rows], self.start)
-        return parts
-
-
-def _one_behind(blocks: Iterator[_Reduced]) -> Iterator[_Reduced]:
-    """While a GPU is busy with a block, the one before is fetched."""
-    before = None
-    for block in blocks:
-        if before is not None:
-            yield before
-        before = block
-    if before is not None:
-        yield before
-
-
-def _check_finite(output: Tensor, start: int) -> None:
-    strange = ~torch.isfinite(output).all(-1).all(0)
-    if bool(strange.any()):
-        raise ValueError(
-            f"the network returned NaN or infinity for row {start + int(strange.nonzero()[0])} of "
-            "X; expected finite outputs. Is the row far outside of the data that the network was "
-            "fitted on?"
-        )
 
 
 class _OutputSizes(TorchDispatchMode):

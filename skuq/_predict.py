@@ -107,7 +107,8 @@ class Predictions:
         def rows_first(predictive: Distribution) -> Tensor:
             nonlocal warned
             draws = reduction(predictive)
-            size = draws[:, :1].numel() * _num_samples(X) * 8
+            n_rows = _num_samples(X) if hasattr(X, "__len__") else draws.shape[1]
+            size = draws[:, :1].numel() * n_rows * 8
             if size > _MANY_BYTES and not warned:
                 warned = True
                 warnings.warn(
@@ -137,7 +138,8 @@ class ClassifierPredictions(Predictions):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), or torch Dataset of x or of pairs (x, y)
+            What was said of memory maps and Datasets at `fit` holds for every prediction.
 
         Returns
         -------

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import delayed
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from skuq._batches import Rows
+from skuq._memory import explained_at_fit
 from skuq._network import (
     Numerics,
     Report,
     build,
     copied,
-    first_rows,
     inspect_network,
     own_copy,
     with_best_layout,
 )
 from skuq._progress import Task, everywhere, parallel
 from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._settings import Settings, Trained
-from skuq._stacked import AT_ONCE, Stack, may_stack, train_stack
+from skuq._resuming import load_finished
+from skuq._settings import Interrupted, Settings, Trained
+from skuq._stack_training import train_stack
+from skuq._stacked import AT_ONCE, Stack, may_stack
 from skuq._training import train_network
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
@@ -68,13 +72,18 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.trained: list[Trained] = []
-        self.sample: Tensor = first_rows(self.train_rows.X, 3).to(self.numerics.device)
+        self.interrupted = False  # whether Ctrl-C left fewer or less trained networks than asked
+        self.sample: Tensor = self.train_rows.first(3).to(self.numerics.device)
         self._first = self._build(0)
         self.report: Report = inspect_network(
             self._first, self.sample, self.likelihood, self.numerics
         )
         numerics = with_best_layout(self.numerics, self._first, self.sample)
         self.settings = replace(self.settings, numerics=numerics)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, where nobody watches."""
+        return {**self.__dict__, "alone": None}
 
     @property
     def numerics(self) -> Numerics:
@@ -103,19 +112,45 @@ class Problem:
         """
         self.task.begin(n_networks, of="network")
         self.trained = []
+        try:
+            self._train_all(n_networks, bootstrap, n_jobs)
+        except KeyboardInterrupt as error:
+            if not self.settings.keeps_interrupted:
+                raise
+            self._keep_finished(error, n_networks)
+        return [trained.module for trained in self.trained]
+
+    def _train_all(self, n_networks: int, bootstrap: bool, n_jobs: int | None) -> None:
         if n_jobs is None:
             n_groups = -(-n_networks // AT_ONCE)
             for group in np.array_split(np.arange(n_networks), n_groups):
-                self.trained += self._train_group(group.tolist(), bootstrap)
+                self._train_group(group.tolist(), bootstrap)
         else:
             with _one_torch_thread():
                 shared = everywhere(self)
                 jobs = (delayed(_train_job)(shared, k, bootstrap) for k in range(n_networks))
-                for trained in parallel(n_jobs, jobs, self.task):
+                one_by_one = bool(self.task.watchers) or self.settings.keeps_interrupted
+                for trained in parallel(n_jobs, jobs, one_by_one):
                     self.trained.append(trained)
                     done = self.task.subtask("network").begin()
                     done.end(self._state(trained.module.state_dict, trained.history))
-        return [trained.module for trained in self.trained]
+
+    def _keep_finished(self, error: KeyboardInterrupt, n_networks: int) -> None:
+        """After Ctrl-C: networks whose training is finished; if none is, those that have begun."""
+        if isinstance(error, Interrupted):
+            finished = [one for one, is_it in zip(error.trained, error.finished) if is_it]
+            self.trained += finished or ([] if self.trained else error.trained)
+        if not self.trained:
+            raise error
+        self.interrupted = True
+        epochs = sorted({len(trained.history) for trained in self.trained})
+        warnings.warn(
+            f"fit was interrupted: the estimator keeps {len(self.trained)} of {n_networks} "
+            f"network(s), trained for {' to '.join(map(str, epochs[:1] + epochs[1:][-1:]))} of "
+            f"{self.settings.max_epochs} epochs; its interrupted_ is True",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
 
     def _state(
         self, weights: Callable[[], dict[str, Tensor]], history: list[dict]
@@ -134,7 +169,7 @@ class Problem:
         if network < len(self.resume):
             module = copied(self.resume[network].module)
         else:
-            n_features = self.train_rows.X[0].numel()
+            n_features = self.train_rows.row_shape.numel()
             with PrivateGlobals(self.seed(Purpose.INITIALISATION, network)), torch.no_grad():
                 built = build(
                     self.factory, self.module_parameters, n_features, self.likelihood.n_outputs_
@@ -142,22 +177,29 @@ class Problem:
                 module = own_copy(built, self.sample, like_others=network > 0)
         return module.to(self.numerics.device, self.numerics.dtype)
 
-    def _train_group(self, group: list[int], bootstrap: bool) -> list[Trained]:
+    def _train_group(self, group: list[int], bootstrap: bool) -> None:
         """Networks trained at once where they can be stacked, else one after another."""
         tasks = [self.task.subtask("network") for _ in group]
         stack = None
         if len(group) > 1 and self._may_stack():
             networks = [self._first_or_new(k) for k in group]
-            stack = Stack.of(networks, self.train_rows.X, self.numerics)
+            stack = Stack.of(networks, self.train_rows, self.numerics)
         if stack is None:
-            return [self._train_one(k, bootstrap, task) for k, task in zip(group, tasks)]
+            for k, task in zip(group, tasks):
+                self.trained.append(self._train_one(k, bootstrap, task))
+            return
         indices = None
         if bootstrap:
             indices = torch.stack([self._bootstrapped(k) for k in group])
         with ExitStack() as closing:
             for task in tasks:
                 closing.enter_context(task)
-            return train_stack(
+            done = self._finished(f"networks-{group[0]}", networks, tasks)
+            if done is not None:
+                self.trained += done
+                return
+            closing.enter_context(self._memory(len(group)))
+            self.trained += train_stack(
                 networks,
                 stack,
                 self.train_rows,
@@ -180,6 +222,21 @@ class Problem:
             and may_stack(self._first, self.settings)
         )
 
+    def _finished(
+        self, name: str, networks: list[nn.Module], tasks: list[Task]
+    ) -> list[Trained] | None:
+        """Networks whose training a checkpoint holds, if there is one."""
+        done = load_finished(name, networks, self.train_rows, self.settings)
+        for task, trained in zip(tasks, done or []):
+            task.begin().end(self._state(trained.module.state_dict, trained.history))
+        return done
+
+    def _memory(self, n_networks: int = 1) -> AbstractContextManager:
+        """An error that helps, where the device has no memory for a step."""
+        n_rows = self.settings.train_options.get("batch_size", self.settings.batch_size)
+        n_rows = min(n_rows, len(self.train_rows))
+        return explained_at_fit(n_rows, n_networks, self.numerics.device)
+
     def _first_or_new(self, network: int) -> nn.Module:
         return copied(self._first) if network == 0 else self._build(network)
 
@@ -193,8 +250,11 @@ class Problem:
         module, rows = self._first_or_new(network), self.train_rows
         if bootstrap:
             rows = rows.take(self._bootstrapped(network))
+        done = self._finished(f"network-{network}", [module], [task])
+        if done is not None:
+            return done[0]
         try:
-            with task.begin(self.settings.max_epochs, of="epoch"):
+            with task.begin(self.settings.max_epochs, of="epoch"), self._memory():
                 trained = train_network(
                     module,
                     rows,
@@ -211,7 +271,8 @@ class Problem:
                 task.end(self._state(trained.module.state_dict, trained.history))
                 return trained
         except DivergedError as error:
-            raise DivergedError(f"network {network}: {error}" if network else str(error)) from None
+            error.network = network
+            raise
 
 
 def _train_job(problem: Problem, network: int, bootstrap: bool) -> Trained:

@@ -182,9 +182,9 @@ def watchers(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> list[
     return watching
 
 
-def parallel(n_jobs: int | None, jobs: Iterable, task: Task) -> Iterable:
-    """The results of joblib's jobs: one by one if `task` is watched, which not all backends can."""
-    return Parallel(n_jobs=n_jobs, return_as="generator" if task.watchers else "list")(jobs)
+def parallel(n_jobs: int | None, jobs: Iterable, one_by_one: bool) -> Iterable:
+    """The results of joblib's jobs, as they come if `one_by_one`, which not all backends can."""
+    return Parallel(n_jobs=n_jobs, return_as="generator" if one_by_one else "list")(jobs)
 
 
 def everywhere(shared: Any) -> Any:

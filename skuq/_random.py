@@ -95,6 +95,13 @@ class PrivateGlobals:
             _restore(self._inner)
         return self
 
+    def state(self) -> tuple | None:
+        """Where its streams are."""
+        return self._inner
+
+    def load_state(self, state: tuple | None) -> None:
+        self._inner = state
+
     def __exit__(self, *exception: object) -> None:
         assert self._outer is not None
         self._inner = _capture()

@@ -10,11 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from skuq._batches import Rows
-from skuq._network import Numerics, call, first_rows
+from skuq._checkpoints import Checkpoints
+from skuq._network import Numerics, call
 from skuq._random import Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 
-__all__ = ["Settings", "Trained", "check_loss", "check_trained", "network_state"]
+__all__ = [
+    "Gradients",
+    "Interrupted",
+    "Settings",
+    "Trained",
+    "check_losses",
+    "check_trained",
+    "gradient_norms",
+    "network_state",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class Settings:
     net_options: dict[str, Any]  # optimizer__*, callbacks__*
     train_options: dict[str, Any]  # iterator_train__*, without the prefix
     valid_options: dict[str, Any]
+    checkpoints: Checkpoints | None = None
+    keeps_interrupted: bool = False  # whether Ctrl-C leaves what is finished
 
 
 @dataclass
@@ -42,6 +54,23 @@ class Trained:
     module: nn.Module
     history: list[dict]
     state: dict[str, Any] = field(default_factory=dict)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C arrived when something could be kept.
+
+    Attributes
+    ----------
+    trained : list of Trained
+        The networks as they were after their last epoch.
+    finished : list of bool
+        Whether early stopping had ended the training of each.
+    """
+
+    def __init__(self, trained: list[Trained], finished: list[bool]) -> None:
+        super().__init__()
+        self.trained = trained
+        self.finished = finished
 
 
 def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]:
@@ -54,29 +83,100 @@ def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]
     }
 
 
-def check_loss(prefix: str, loss: float, epoch: int, lr: float, network: int = 0) -> None:
-    """Raise a `DivergedError` if a mean loss is not finite."""
-    if not math.isfinite(loss):
-        whose = f"network {network}: " if network else ""
-        raise DivergedError(
-            f"{whose}the {prefix} loss is {loss} in epoch {epoch}: training diverged. Lower lr "
-            f"(now {lr}), scale the features, or clip gradients with skorch's "
-            "GradientNormClipping callback."
-        )
+def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:
+    """The Euclidean norm of the gradient; of a stack, of each network. Nobody waits for it."""
+    gradients = [p.grad.detach() for p in module.parameters() if p.grad is not None]
+    gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+    if n_networks is None:
+        return torch.nn.utils.get_total_norm(gradients)
+    each = [gradient.reshape(n_networks, -1).norm(dim=1) for gradient in gradients]
+    return torch.stack(each).norm(dim=0) if each else torch.zeros(n_networks)
 
 
-def check_trained(module: nn.Module, train: Rows, settings: Settings) -> None:
-    """Put a trained module in order; DivergedError if a weight is not finite."""
+@dataclass
+class Gradients:
+    """The norms in the first steps of the last two epochs: one per epoch costs next to nothing."""
+
+    last: list[tuple[int, Tensor]] = field(default_factory=list)
+
+    def add(self, epoch: int, norms: Tensor) -> None:
+        self.last = [*self.last[-1:], (epoch, norms)]
+
+    def known(self, index: int | None = None) -> tuple[float, str]:
+        """The last finite norm, of one network of a stack, and in words where it was."""
+        norm, words = math.nan, "is not known"
+        for epoch, norms in self.last:
+            found = float(norms if index is None else norms[index])
+            if math.isfinite(found) or not math.isfinite(norm):
+                norm, words = found, f"was {found:.3g} in batch 1 of epoch {epoch}"
+        return norm, words
+
+
+def check_losses(
+    prefix: str,
+    loss: float,
+    each: Tensor,
+    epoch: int,
+    settings: Settings,
+    gradients: Gradients,
+    index: int | None = None,
+) -> None:
+    """Raise a `DivergedError` if a mean loss is not finite.
+
+    Parameters
+    ----------
+    prefix : "train" or "valid"
+    loss : float
+    each : Tensor of shape (n_batches,)
+        The losses that it is the mean of.
+    epoch : int
+    settings : Settings
+    gradients : Gradients
+    index : int, default=None
+        Of a network in a stack.
+    """
+    if math.isfinite(loss):
+        return
+    batch = 1 + int((~torch.isfinite(each)).int().argmax())
+    norm, words = gradients.known(index)
+    raise DivergedError(
+        f"the {prefix} loss is {float(each[batch - 1])} in batch {batch} of {len(each)} of epoch "
+        f"{epoch}; the gradient norm {words}: training diverged. {_mend(settings)}",
+        epoch=epoch,
+        batch=batch,
+        gradient_norm=norm,
+    )
+
+
+def _mend(settings: Settings) -> str:
+    return (
+        f"Lower lr (now {settings.lr}), scale the features, or clip gradients with skorch's "
+        "GradientNormClipping callback."
+    )
+
+
+def check_trained(
+    module: nn.Module, train: Rows, settings: Settings, history: list[dict], norm: float
+) -> None:
+    """Put a trained module in order; DivergedError if a weight is not finite.
+
+    `norm` is that of the gradient in the last step.
+    """
     module.eval().zero_grad(set_to_none=True)
     for layer in module.modules():  # what a forward leaves behind must not hold a graph
         for name, value in vars(layer).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 setattr(layer, name, value.detach())
     with torch.no_grad():
-        call(module, first_rows(train.X, 2).to(settings.numerics.device), settings.numerics)
+        call(module, train.first(2).to(settings.numerics.device), settings.numerics)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not bool(torch.isfinite(tensor).all()):
+            epoch, batch = history[-1]["epoch"], int(history[-1]["train_batch_count"])
             raise DivergedError(
-                f"'{name}' holds NaN or infinity after training: training diverged. "
-                f"Lower lr (now {settings.lr}) or scale the features."
+                f"'{name}' holds NaN or infinity after training, that is after batch {batch} of "
+                f"epoch {epoch}, with a gradient norm of {norm:.3g}: training diverged. "
+                f"{_mend(settings)}",
+                epoch=epoch,
+                batch=batch,
+                gradient_norm=norm,
             )

@@ -9,26 +9,20 @@ outputs and gradients on a few rows, never by the clock.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from skuq._batches import Rows, SlicedBatches, StackedBatches
-from skuq._dropout import Recorder, apply_mask, drive, driven, dropout_layers, mask_shape
-from skuq._flat import forget_gradients, lay_flat
+from skuq._batches import Rows, SlicedBatches
+from skuq._dropout import Recorder, drive, dropout_layers
 from skuq._layers import STACKED
-from skuq._network import Numerics, call, copied, first_rows
-from skuq._progress import Task
-from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
-from skuq._training import make_optimizer
-from skuq.likelihoods import Likelihood
+from skuq._network import Numerics, call, copied
+from skuq._settings import Settings
 
-__all__ = ["AT_ONCE", "Stack", "may_stack", "train_stack"]
+__all__ = ["AT_ONCE", "Stack", "may_stack"]
 
 AT_ONCE = 16  # networks in a stack at most: their activations lie in memory together
 _TRIED_ROWS = 8
@@ -67,22 +61,6 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
     )
 
 
-class _StackedSampler:
-    """Dropout masks of each network from its own generator, the same as if it trained alone."""
-
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self._generators = generators
-
-    def __call__(self, layer: Any, x: Tensor) -> Tensor:
-        if not layer.training or layer.p == 0:
-            return x
-        shape = mask_shape(layer, x.shape[1:])
-        keep = torch.empty((len(x), *shape), dtype=x.dtype, device=x.device)
-        for mask, generator in zip(keep, self._generators):
-            mask.bernoulli_(1 - layer.p, generator=generator)
-        return apply_mask(layer, x, keep)
-
-
 class Stack:
     """Networks of one kind as one module, whose parameters have the names that theirs have.
 
@@ -105,8 +83,9 @@ class Stack:
                 layer.__class__ = STACKED.get(type(layer), type(layer))
 
     @classmethod
-    def of(cls, networks: Sequence[nn.Module], x: Tensor, numerics: Numerics) -> Stack | None:
+    def of(cls, networks: Sequence[nn.Module], train: Rows, numerics: Numerics) -> Stack | None:
         """A stack that does what the networks do, found by trying; None if there is none."""
+        x = train.first(2 * _TRIED_ROWS).to(numerics.device)
         for vectorized in (False, True):
             if vectorized and any(layer.p > 0 for layer in dropout_layers(networks[0]).values()):
                 return None  # vmap knows no masks of our own
@@ -155,8 +134,7 @@ def _named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vectorized: bool) -> bool:
     """Whether a stack has the outputs, gradients and buffers of its networks, in training."""
-    rows = first_rows(x, len(networks) * _TRIED_ROWS).to(numerics.device)
-    rows = rows.unflatten(0, (len(networks), _TRIED_ROWS))
+    rows = x.unflatten(0, (len(networks), _TRIED_ROWS))
     alone = [copied(network).train() for network in networks]
     for network in alone:
         drive(network, Recorder())
@@ -192,186 +170,3 @@ def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
         return torch.equal(a, b)
     limit = tolerance * (1 + float(b.detach().abs().max()))
     return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True)
-
-
-# ---------------------------------------------------------------------------------------------
-# Training
-
-
-@dataclass
-class _Member:
-    """How far one network of a stack is."""
-
-    index: int
-    task: Task
-    history: list[dict] = field(default_factory=list)
-    best: dict[str, float] = field(default_factory=dict)
-    best_state: dict[str, Tensor] | None = None
-    misses: int = 0
-    stopped: bool = False
-
-    def record(self, epoch: int, losses: dict[str, float], batches: dict[str, int]) -> None:
-        """An epoch, as skorch's history has it."""
-        row: dict[str, Any] = {"batches": [{}], "epoch": epoch}
-        for name, loss in losses.items():
-            before = self.best.get(name, float("inf"))
-            self.best[name] = min(loss, before)
-            row |= {f"{name}_loss": loss, f"{name}_loss_best": loss < before}
-            row[f"{name}_batch_count"] = batches[name]
-        self.history.append(row)
-
-
-def train_stack(
-    networks: Sequence[nn.Module],
-    stack: Stack,
-    train: Rows,
-    indices: Tensor | None,
-    valid: Rows | None,
-    likelihood: Likelihood,
-    settings: Settings,
-    tasks: Sequence[Task],
-    snapshot: Callable[..., Any],
-    *,
-    root: int,
-    first: int,
-) -> list[Trained]:
-    """Train `networks` in place, as `train_network` would, in one stack.
-
-    Parameters
-    ----------
-    networks : sequence of nn.Module
-    stack : Stack, of them
-    train, valid : Rows
-    indices : Tensor of shape (n_networks, n_rows), or None
-        The rows that each is trained on; None: all.
-    likelihood : Likelihood, fitted
-    settings : Settings
-    tasks : sequence of Task, begun here
-    snapshot : callable
-        As in `train_network`, of a function that gives a state dict, and a history.
-    root, first : int
-        The seed of the fit and the number of the first network.
-
-    Raises
-    ------
-    DivergedError
-        If a loss or a weight becomes NaN or infinite; it names the network.
-    """
-    states = [network_state(root, first + k, settings) for k in range(len(networks))]
-    device = settings.numerics.device
-    options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    generators = [state["shuffling"] for state in states]
-    batches = StackedBatches(train, **options, device=device, generators=generators)
-    batches.indices = indices
-    watched = None
-    if valid is not None:
-        options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
-        watched = SlicedBatches(valid, **options, device=device, generator=generators[0])
-    run = _Run(stack, likelihood, settings, make_optimizer(stack.module, likelihood, settings))
-    members = [_Member(k, task) for k, task in enumerate(tasks)]
-    for member in members:
-        member.task.begin(settings.max_epochs, of="epoch")
-    noise = _StackedSampler([state["dropout"] for state in states])
-    with driven(stack.module, noise), settings.numerics.without_autocast():
-        for epoch in range(1, settings.max_epochs + 1):
-            run.epoch(epoch, first, members, batches, watched, snapshot)
-            if all(member.stopped for member in members):
-                break
-    trained = []
-    for member, network in zip(members, networks):
-        best = member.best_state
-        network.load_state_dict(stack.state(member.index) if best is None else best)
-        check_trained(network, train, settings)
-        trained.append(Trained(network, member.history))
-        member.task.end(snapshot(network.state_dict, member.history))
-    return trained
-
-
-class _Run:
-    """The epochs of a stack."""
-
-    def __init__(
-        self, stack: Stack, likelihood: Likelihood, settings: Settings, optimizer: Any
-    ) -> None:
-        self._stack = stack
-        self._likelihood = likelihood
-        self._settings = settings
-        self._optimizer = optimizer
-        self._is_flat = False
-
-    def epoch(
-        self,
-        epoch: int,
-        first: int,
-        members: list[_Member],
-        batches: StackedBatches,
-        watched: SlicedBatches | None,
-        snapshot: Callable[..., Any],
-    ) -> None:
-        going = [member for member in members if not member.stopped]
-        told = [(member, member.task.subtask("epoch").begin()) for member in going]
-        start = time.perf_counter()
-        losses = {"train": self._train(batches)}
-        counts = {"train": len(batches)}
-        if watched is not None:
-            losses["valid"], counts["valid"] = self._validate(watched), len(watched)
-        duration = time.perf_counter() - start
-        for member, task in told:
-            own = {name: each[member.index] for name, each in losses.items()}
-            for name, loss in own.items():
-                check_loss(name, loss, epoch, self._settings.lr, first + member.index)
-            member.record(epoch, own, counts)
-            member.history[-1]["dur"] = duration / len(members)
-            self._watch(member)
-            state = snapshot(lambda k=member.index: self._stack.state(k), member.history)
-            shown = {f"{name}_loss": loss for name, loss in own.items()}
-            member.stopped |= task.end(state, **shown)
-
-    def _watch(self, member: _Member) -> None:
-        """Early stopping: a network that stops goes on stepping, but its best is kept."""
-        last = member.history[-1]
-        if self._settings.patience is None:
-            return
-        if last["valid_loss_best"]:
-            member.misses, member.best_state = 0, self._stack.state(member.index)
-        else:
-            member.misses += 1
-        member.stopped = member.misses == self._settings.patience
-
-    def _train(self, batches: StackedBatches) -> list[float]:
-        self._stack.train(True)
-        losses, sizes = [], []
-        for batch in batches:
-            x, target = batch
-            forget_gradients(self._optimizer)
-            loss = self._losses(self._likelihood.loss, x, target, batch.weight)
-            loss.sum().backward()
-            if not self._is_flat:
-                lay_flat(self._optimizer)
-                self._is_flat = True
-            self._optimizer.step()
-            losses.append(loss.detach())
-            sizes.append(x.shape[1])
-        return _means(losses, sizes)
-
-    @torch.no_grad()
-    def _validate(self, batches: SlicedBatches) -> list[float]:
-        self._stack.train(False)
-        losses, sizes = [], []
-        n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
-        for batch in batches:
-            x, target = (t.expand(n, *t.shape) for t in batch)
-            weight = None if batch.weight is None else batch.weight.expand(n, len(x[0]))
-            losses.append(self._losses(rule, x.clone(), target, weight))
-            sizes.append(len(batch[0]))
-        return _means(losses, sizes)
-
-    def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
-        """The mean loss of each network, of shape (n_networks,)."""
-        each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return (each if weight is None else weight * each).mean(1)
-
-
-def _means(losses: list[Tensor], sizes: list[int]) -> list[float]:
-    shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-    return (shares @ torch.stack(losses).cpu().double()).tolist()

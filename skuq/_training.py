@@ -1,9 +1,8 @@
 """Training one network through skorch. The only file that knows skorch.
 
 Callbacks, schedulers, early stopping, history and the printed table are skorch's own. Ours are:
-batches that are slices of tensors which already lie on the device, weighted losses, dropout that
-draws from a private generator, a stop when the loss is not finite, and Ctrl-C that reaches the
-caller.
+batches that are slices of tensors on the device, weighted losses, dropout from a private generator,
+a stop when the loss is not finite, checkpoints, and Ctrl-C that reaches the caller.
 """
 
 from __future__ import annotations
@@ -28,7 +27,17 @@ from skuq._dropout import Sampler, driven
 from skuq._network import call
 from skuq._progress import Task
 from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._settings import Settings, Trained, check_loss, check_trained, network_state
+from skuq._resuming import Keeper, save_finished
+from skuq._settings import (
+    Gradients,
+    Interrupted,
+    Settings,
+    Trained,
+    check_losses,
+    check_trained,
+    gradient_norms,
+    network_state,
+)
 from skuq.likelihoods import Likelihood
 
 __all__ = ["make_optimizer", "train_network"]
@@ -85,13 +94,17 @@ class _Criterion(nn.Module):
 class _Net(NeuralNet):
     """skorch's net with our batches, our loss and a lean inner loop."""
 
-    def __init__(self, *args: Any, settings: Settings, state: dict, epochs: Any, **kwargs: Any):
+    def __init__(
+        self, *args: Any, settings: Settings, state: dict, epochs: Any, keeper: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.settings = settings
         self.state = state
         self.epochs = epochs
+        self.keeper = keeper
         self._batch_events = False
         self._best_losses: dict[str, float] = {}  # by name, of this call of fit
+        self._gradients = Gradients()
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -126,10 +139,17 @@ class _Net(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
             super().notify(method_name, **kwargs)
+            if method_name == "on_epoch_end" and self.keeper:
+                self.keeper.epoch_is_over(self)
         except KeyboardInterrupt as error:
             if _raised_on_purpose(error):
                 raise _StopTraining from None
             raise
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        super().on_epoch_begin(net, **kwargs)
+        if len(self.history) > 1:  # of epochs long ago the number is all that is left
+            self.history.record("epoch", self.history[-2, "epoch"] + 1)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
         if not self.initialized_:
@@ -137,8 +157,9 @@ class _Net(NeuralNet):
         self._go_on_with_optimizer()
         self._full_steps = self._needs_full_steps()
         self.notify("on_train_begin", X=X, y=y)
+        done = self.keeper.begin(self) if self.keeper else 0
         try:
-            self.fit_loop(X, y, **fit_params)
+            self.fit_loop(X, y, epochs=self.max_epochs - done, **fit_params)
         except _StopTraining:
             pass
         self.notify("on_train_end", X=X, y=y)
@@ -167,7 +188,7 @@ class _Net(NeuralNet):
         if set(options) <= SlicedBatches.OPTIONS:
             device = self.settings.numerics.device
             return SlicedBatches(dataset, **options, generator=seed, device=device)
-        return DataLoader(dataset, **{"collate_fn": _identity, "generator": seed, **options})
+        return DataLoader(dataset, **{"collate_fn": Batch.itself, "generator": seed, **options})
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -184,6 +205,8 @@ class _Net(NeuralNet):
             size = len(batch[0])
             losses.append(step["loss"].detach())
             sizes.append(size)
+            if training and len(sizes) == 1:
+                self._gradients.add(self.history[-1, "epoch"], gradient_norms(self.module_))
             if self._batch_events:
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
@@ -196,17 +219,17 @@ class _Net(NeuralNet):
                 f"batch_size={self.batch_size}. Set a smaller batch_size."
             )
         shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-        loss = float(shares @ torch.stack(losses).cpu().double())
-        self._record_loss(prefix, loss, len(sizes))
+        self._record_loss(prefix, torch.stack(losses).cpu().double(), shares)
 
-    def _record_loss(self, prefix: str, loss: float, n_batches: int) -> None:
-        name = f"{prefix}_loss"
+    def _record_loss(self, prefix: str, losses: Tensor, shares: Tensor) -> None:
+        name, loss = f"{prefix}_loss", float(shares @ losses)
         best = self._best_losses.get(name, float("inf"))
         self._best_losses[name] = min(best, loss)
         self.history.record(name, loss)
         self.history.record(f"{name}_best", loss < best)
-        self.history.record(f"{prefix}_batch_count", n_batches)
-        check_loss(prefix, loss, len(self.history), self.lr)
+        self.history.record(f"{prefix}_batch_count", len(losses))
+        epoch = self.history[-1, "epoch"]
+        check_losses(prefix, loss, losses, epoch, self.settings, self._gradients)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         with self.state["other"] or nullcontext():
@@ -262,12 +285,8 @@ class _Net(NeuralNet):
         return tags
 
 
-def _identity(batch: Batch) -> Batch:
-    return batch
-
-
 def _fresh_callbacks(settings: Settings) -> Any:
-    """Copies: skorch initialises callbacks in place, and parameters are never changed."""
+    """Copies: skorch initialises them in place, and parameters are never changed."""
     if isinstance(settings.callbacks, str):
         return settings.callbacks
     copies: list[Any] = []
@@ -320,9 +339,12 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
     )
 
 
+_ALONE: dict[str, Any] = {"state": {}, "epochs": None, "keeper": None, "verbose": 0}
+
+
 def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
     """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
-    net = _net(module, likelihood, settings, callbacks="disable", state={}, epochs=None, verbose=0)
+    net = _net(module, likelihood, settings, callbacks="disable", **_ALONE)
     return net.initialize().optimizer_
 
 
@@ -364,6 +386,8 @@ def train_network(
     ------
     DivergedError
         If a loss or a weight becomes NaN or infinite.
+    Interrupted
+        After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
     """
     if resume is not None and resume.state:
         state = dict(resume.state)
@@ -371,10 +395,12 @@ def train_network(
         state = network_state(root, network, settings)
         if other_noise:
             state["other"] = PrivateGlobals(derive_seed(root, Purpose.OTHER, network))
+    keeper = Keeper(f"network-{network}", settings, ours=(_Epochs,))
     net = _net(
         module,
         likelihood,
         settings,
+        keeper=keeper,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=_fresh_callbacks(settings),
         verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
@@ -387,7 +413,15 @@ def train_network(
     if settings.compile:  # a compiled graph cannot draw from a generator of its own
         noise = torch.compiler.disable(noise.__call__)
     with driven(module, noise), settings.numerics.without_autocast():
-        net.partial_fit(train, train.y)
-    check_trained(module, train, settings)
+        try:
+            net.partial_fit(train, train.y)
+        except KeyboardInterrupt:
+            if not keeper.put_back(net):
+                raise
+            check_trained(module, train, settings, net.history, float(gradient_norms(module)))
+            raise Interrupted([Trained(module, list(net.history))], [False]) from None
+    check_trained(module, train, settings, net.history, float(gradient_norms(module)))
     state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
-    return Trained(module, list(net.history), state)
+    trained = Trained(module, list(net.history), state)
+    save_finished(f"network-{network}", [trained], settings)
+    return trained

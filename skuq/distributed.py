@@ -10,19 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from skuq import pipeline
 from skuq._optional import import_optional
+from skuq.pipeline import predict_interval, predict_quantiles, predict_uncertainty
 from skuq.uncertainty import Uncertainty
 
 __all__ = ["predict_blocks"]
 
-_METHODS = (
-    "predict_uncertainty",
-    "predict",
-    "predict_proba",
-    "predict_interval",
-    "predict_quantiles",
-)
+# What scikit-learn's objects forward, and what skuq asks through them.
+_FORWARDED = ("predict", "predict_proba")
+_ASKED = {f.__name__: f for f in (predict_uncertainty, predict_interval, predict_quantiles)}
 
 
 def predict_blocks(
@@ -85,8 +81,9 @@ def predict_blocks(
     >>> [len(block) for block in blocks]
     [64, 64, 22]
     """
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    known = [*_ASKED, *_FORWARDED]
+    if method not in known:
+        raise ValueError(f"method must be one of {', '.join(known)}, got {method!r}")
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     if method == "predict_uncertainty":
@@ -100,12 +97,9 @@ def predict_blocks(
 
 
 def _answer(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> Any:
-    asked = getattr(pipeline, method, None)  # those that scikit-learn does not forward
-    return (
-        getattr(estimator, method)(X, **options)
-        if asked is None
-        else asked(estimator, X, **options)
-    )
+    if method in _ASKED:
+        return _ASKED[method](estimator, X, **options)
+    return getattr(estimator, method)(X, **options)
 
 
 def _slices(X: Any, size: int) -> Iterator[Any]:

@@ -71,6 +71,20 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     random_state : int, RandomState instance or None, default=None
         From it come initial weights, shuffling, dropout and masks. The global generators of
         torch, NumPy and `random` are neither used nor changed.
+    checkpoint_dir : path, default=None
+        A folder of this fit alone, made if it is not there, from which the same fit goes on after
+        the process was killed: with the same parameters and data, on the same machine with the
+        same number of threads, it ends with the networks that it would have ended with. Given
+        anything else, `fit` refuses. Once `fit` is done the folder is empty again. `partial_fit`
+        does not use it. See Notes.
+    checkpoint_minutes : float, default=0
+        Between two checkpoints of a training at least; 0 writes one after each epoch.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        What Ctrl-C does to `fit`: with "raise" the KeyboardInterrupt reaches the caller. With
+        "keep" the estimator is fitted with what is finished, with a ConvergenceWarning and
+        `interrupted_`: the networks of an ensemble whose training is over; if there is none, the
+        networks in training after their last whole epoch (the best one, of early stopping). If
+        not even an epoch is over, it is raised all the same.
     **kwargs
         ``module__*``, ``optimizer__*``, ``callbacks__*``, ``iterator_train__*`` and
         ``iterator_valid__*``, as in skorch. A DataLoader is used only where an iterator option
@@ -84,19 +98,29 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     n_iter_ : int
         Epochs trained (the largest of the networks).
     history_ : list of dict
-        skorch's history of the first network, an entry per epoch.
+        skorch's history of the first network, an entry per epoch. Without callbacks `partial_fit`
+        keeps the last 100 epochs.
     histories_ : list of list of dict
         Of every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
     likelihood_, posterior_ : the fitted copies
     device_ : str
+    interrupted_ : bool
+        Whether Ctrl-C ended `fit` and ``on_interrupt="keep"`` kept what there was.
 
     Notes
     -----
     Networks learn badly from features of very different scales: put a StandardScaler before.
     Rows of X keep their number of dimensions between fit and predict; what else may differ (the
     length of sequences, say) is up to the module.
+
+    Checkpoints hold weights, the optimizer, generators, history, finished networks, and what
+    skorch's callbacks (schedulers, early stopping) and yours remember: numbers, text, arrays and
+    tensors in lists and dicts, or what their ``state_dict()`` gives and ``load_state_dict(state)``
+    takes; a callback that remembers anything else is refused. They are arrays and JSON, nothing
+    that is executed when read. A module is known again by its name and its parameters, not by its
+    code. One folder is for one fit at a time, hence not for searches.
 
     See Also
     --------
@@ -143,6 +167,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         callbacks: Any = None,
         verbose: int = 0,
         random_state: Any = None,
+        checkpoint_dir: Any = None,
+        checkpoint_minutes: float = 0,
+        on_interrupt: str = "raise",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -163,12 +190,15 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
             callbacks=callbacks,
             verbose=verbose,
             random_state=random_state,
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_minutes=checkpoint_minutes,
+            on_interrupt=on_interrupt,
             **kwargs,
         )
         self.class_weight = class_weight
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> TorchClassifier:
         """Train one epoch more on these rows.
 
@@ -317,11 +347,12 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     early_stopping, validation_fraction, n_iter_no_change : as in `TorchClassifier`
     warm_start, device, precision, compile, callbacks : as in `TorchClassifier`
     verbose, random_state, **kwargs : as in `TorchClassifier`
+    checkpoint_dir, checkpoint_minutes, on_interrupt : as in `TorchClassifier`
 
     Attributes
     ----------
     n_features_in_, feature_names_in_, n_iter_, history_, histories_, module_, likelihood_, \
-            posterior_, device_ : as in `TorchClassifier`
+            posterior_, device_, interrupted_ : as in `TorchClassifier`
 
     Examples
     --------
@@ -338,7 +369,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     _default_likelihood = Gaussian
     _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> TorchRegressor:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TorchRegressor:
         """Train one epoch more on these rows.
 
         From one partial_fit to the next the optimizer and the generators go on as they were.

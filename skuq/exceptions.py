@@ -1,5 +1,7 @@
 """Errors that a caller may want to catch by name."""
 
+from __future__ import annotations
+
 __all__ = ["DivergedError", "PersistenceError"]
 
 
@@ -8,7 +10,36 @@ class DivergedError(ValueError):
 
     A subclass of `ValueError`, so that ``GridSearchCV(error_score=...)`` counts a diverged
     candidate as failed instead of scoring it.
+
+    Attributes
+    ----------
+    epoch, batch : int or None
+        Where the loss was not finite first, both counted from 1; of weights that are not finite
+        after training, the last.
+    gradient_norm : float or None
+        The last finite Euclidean norm of the gradient that is known. It is taken once per epoch,
+        in its first step; where no finite one is known, it is NaN or infinite.
+    network : int or None
+        The number of the network, from 0.
     """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        epoch: int | None = None,
+        batch: int | None = None,
+        gradient_norm: float | None = None,
+        network: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.batch = batch
+        self.gradient_norm = gradient_norm
+        self.network = network
+
+    def __str__(self) -> str:
+        return f"network {self.network}: {super().__str__()}" if self.network else super().__str__()
 
 
 class PersistenceError(ValueError):

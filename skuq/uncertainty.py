@@ -169,7 +169,16 @@ def margin(proba: Any) -> Any:
     Returns
     -------
     array or Tensor of shape (n_samples, ...): between 0 and 1
+
+    Raises
+    ------
+    ValueError
+        For a single class, which has no second.
     """
+    if proba.shape[1] < 2:
+        raise ValueError(
+            f"margin needs at least 2 classes, got proba of shape {tuple(proba.shape)}"
+        )
     first, second = proba.topk(2, dim=1).values.unbind(1)
     return 1 - (first - second)
 

@@ -295,5 +295,5 @@ def test_partial_fit_keeps_the_optimizers(blobs, stacks):
 
 def test_the_member_that_diverges_is_named(blobs):
     X, y = blobs
-    with pytest.raises(ValueError, match=r"(network 1: )?the train loss is \S+ in epoch \d+"):
+    with pytest.raises(ValueError, match=r"(network 1: )?the train loss is \S+ in batch \d"):
         fit(X * 1e30, y, optimizer=torch.optim.SGD, lr=1e30, max_epochs=20)

@@ -1,6 +1,7 @@
 """Training: batches, callbacks, divergence, interruption."""
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -294,9 +295,66 @@ def test_divergence_stops_the_fit_in_that_epoch(early_stopping, diabetes):
     regressor = TorchRegressor(
         posterior=PointEstimate(), max_epochs=10**6, early_stopping=early_stopping, **DIVERGING
     )
-    with pytest.raises(DivergedError, match=r"training diverged. Lower lr"):
+    with pytest.raises(DivergedError, match=r"training diverged. Lower lr") as caught:
         regressor.fit(X, y)
     assert not hasattr(regressor, "n_iter_")
+    assert caught.value.epoch == 1 and caught.value.batch == 2
+    assert 0 < caught.value.gradient_norm < 1e6
+
+
+class Breaks(networks.Plain):
+    """Infinite outputs for the batch that holds a marked row, the third time it is seen."""
+
+    seen = 0
+
+    def forward(self, x):
+        marked = (x[..., 0] == 77).any(-1, keepdim=x.ndim > 2)
+        if self.training and len(x) > 3:
+            type(self).seen += int(marked.any())
+        return super().forward(x) + torch.where(marked & (self.seen == 3), torch.inf, 0.0)
+
+
+def gradient_norm_by_hand(network, X, y):
+    loss = nn.functional.cross_entropy(network(torch.as_tensor(X)), torch.as_tensor(y))
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    return float(torch.cat([g.flatten() for g in gradients]).norm())
+
+
+def test_an_error_names_epoch_batch_and_gradient_norm(blobs):
+    X, y = blobs[0].copy(), blobs[1]
+    X[130, 0] = 77.0  # in the third batch, and the third time it is seen
+    Breaks.seen = 0
+    options = {"batch_size": 60, "iterator_train__shuffle": False, "lr": 1e-12}
+    with pytest.raises(DivergedError, match="in batch 3 of 4 of epoch 3") as caught:
+        classifier(module=Breaks, **options).fit(X, y)
+    error = caught.value
+    assert (error.epoch, error.batch, error.network) == (3, 3, 0)
+    start = classifier(module=networks.Plain, **{**options, "max_epochs": 1}).fit(X, y).module_
+    expected = gradient_norm_by_hand(start, X[:60], y[:60])
+    assert error.gradient_norm == pytest.approx(expected, rel=1e-4)
+    assert f"gradient norm was {error.gradient_norm:.3g} in batch 1 of epoch 3" in str(error)
+    copied = pickle.loads(pickle.dumps(error))
+    assert vars(copied) == vars(error) and str(copied) == str(error)
+
+
+def test_the_gradient_norm_of_the_epoch_before(blobs):
+    """Where the first batch of an epoch is bad, the gradient there is, too."""
+    X, y = blobs[0].copy(), blobs[1]
+    X[0, 0] = 77.0
+    Breaks.seen = 0
+    options = {"batch_size": 60, "iterator_train__shuffle": False}
+    with pytest.raises(DivergedError, match=r"batch 1 of 4 of epoch 3.* in batch 1 of epoch 2"):
+        classifier(module=Breaks, **options).fit(X, y)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1])
+def test_an_error_names_the_network(n_jobs, blobs):
+    X, y = blobs
+    options = {"batch_size": 60, "optimizer": torch.optim.SGD, "lr": 1e30}
+    ensemble = classifier(**options).set_params(posterior=DeepEnsemble(3, n_jobs=n_jobs))
+    with pytest.raises(DivergedError, match="batch 2 of 4 of epoch 1") as caught:
+        ensemble.fit(X, y)
+    assert caught.value.network == 0 and 0 < caught.value.gradient_norm < 1e6
 
 
 def test_weights_that_diverge_in_the_last_step(diabetes):
@@ -305,8 +363,10 @@ def test_weights_that_diverge_in_the_last_step(diabetes):
         posterior=PointEstimate(), max_epochs=1, batch_size=10**4, lr=float("1e308"),
         optimizer=torch.optim.SGD, optimizer__momentum=0.9,
     )  # fmt: skip
-    with pytest.raises(DivergedError, match="holds NaN or infinity after training"):
+    with pytest.raises(DivergedError, match="holds NaN or infinity after training") as caught:
         regressor.fit(X, y)
+    assert (caught.value.epoch, caught.value.batch) == (1, 1)
+    assert 0 < caught.value.gradient_norm < 1e6
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")

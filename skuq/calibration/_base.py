@@ -158,7 +158,9 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
             for fold, split in zip(folds, splits)
         )
         evidence = np.full(0, np.nan)
-        for (_, test), fold, part in zip(splits, folds, parallel(self.n_jobs, jobs, task)):
+        for (_, test), fold, part in zip(
+            splits, folds, parallel(self.n_jobs, jobs, bool(task.watchers))
+        ):
             if not len(evidence):
                 evidence = np.full((len(y), *part.shape[1:]), np.nan)
             evidence[test] = part

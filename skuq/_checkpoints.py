@@ -1,0 +1,229 @@
+"""Checkpoints: states of a training in files that are complete or not there, and execute nothing.
+
+A file is what `numpy.savez` writes: a zip archive of arrays, with checksums, one of which is JSON
+that says how they are nested. It is written to a temporary name, flushed to the disk and renamed,
+so that whoever is killed leaves the file before or the file after.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import zipfile
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skuq.exceptions import DivergedError
+
+__all__ = ["Checkpoints", "storable"]
+
+_FORMAT = 1
+_DICTS: dict[str, Any] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
+
+
+# ---------------------------------------------------------------------------------------------
+# Nested values as JSON and arrays
+
+
+def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
+    """`value` as what JSON knows; its arrays go into `arrays`. TypeError for other kinds."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        tensor = {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+        return {"tensor": _add(flat.view(torch.uint8).numpy(), arrays), **tensor} | {
+            "device": str(value.device)
+        }
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufcUS":
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        return {kind: _add(np.asarray(value), arrays)}
+    if isinstance(value, list):
+        return [_encode(item, arrays) for item in value]
+    if isinstance(value, tuple | set):
+        kind = "tuple" if isinstance(value, tuple) else "set"
+        return {kind: [_encode(item, arrays) for item in value]}
+    if isinstance(value, dict):
+        kind = type(value).__name__ if type(value).__name__ in _DICTS else "dict"
+        return {kind: [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
+    raise TypeError(f"a value of type {type(value).__name__} cannot be stored: {value!r:.100}")
+
+
+def _add(array: np.ndarray, arrays: list[np.ndarray]) -> int:
+    arrays.append(array)
+    return len(arrays) - 1
+
+
+def _decode(value: Any, arrays: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind, content = next(iter(value.items()))
+    if kind == "tensor":
+        tensor = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]))
+        if tensor.numel():  # copied, so that it lies in memory as torch lays it
+            tensor.view(-1).view(torch.uint8).copy_(torch.from_numpy(arrays[f"array_{content}"]))
+        return tensor.to(value["device"])
+    if kind in ("array", "scalar"):
+        array = arrays[f"array_{content}"]
+        return array if kind == "array" else array[()]
+    if kind in ("tuple", "set"):
+        return (tuple if kind == "tuple" else set)(_decode(item, arrays) for item in content)
+    return _DICTS[kind]({_decode(k, arrays): _decode(v, arrays) for k, v in content})
+
+
+def storable(value: Any) -> bool:
+    """Whether a checkpoint can hold `value`."""
+    try:
+        _encode(value, [])
+    except TypeError:
+        return False
+    return True
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    arrays: list[np.ndarray] = []
+    text = json.dumps(_encode(state, arrays)).encode()
+    named = {f"array_{index}": array for index, array in enumerate(arrays)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, json=np.frombuffer(text, np.uint8), **named)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _decode(json.loads(arrays["json"].tobytes()), arrays)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of skuq ({error}); delete {path.parent} to "
+            "begin anew"
+        ) from error
+
+
+# ---------------------------------------------------------------------------------------------
+# The files of a fit
+
+
+class Checkpoints:
+    """The checkpoints of one fit, in a folder: what is being fitted, and a file for each training.
+
+    A context of the fit: leaving it removes them where the fit came to an end.
+
+    Parameters
+    ----------
+    folder : path
+    minutes : float
+        Between two checkpoints of a training at least; 0: at each epoch.
+    """
+
+    def __init__(self, folder: Any, minutes: float, stage: str = "") -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self.minutes = minutes
+        self._stage = stage
+        self._written = time.monotonic()
+        self._stays = False
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """After a fit that came to its end the next one begins anew; to diverge is an end, too."""
+        if issubclass(kind, DivergedError) if kind else not self._stays:
+            self._path("run").unlink(missing_ok=True)  # first: the others count for nothing then
+            self._remove_trainings()
+
+    def stay(self) -> None:
+        """Keep the files: the fit may go on."""
+        self._stays = True
+
+    def stage(self, name: str) -> Checkpoints:
+        """Those of another part of the same fit, whose trainings have names of their own."""
+        return Checkpoints(self.folder, self.minutes, f"{name}-")
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"skuq-{self._stage}{name}.npz"
+
+    def begin(self, identity: dict[str, dict[str, str]], root: int) -> int:
+        """Begin a fit, or find the one that was begun here; returns its seed.
+
+        Parameters
+        ----------
+        identity : dict of dict of str
+            What must be the same: by kind ("parameters", "data", ...) and name.
+        root : int
+            The seed of a fit that begins.
+
+        Raises
+        ------
+        ValueError
+            If what was begun here is something else.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"checkpoint_dir={str(self.folder)!r} is not a folder that can be made: {error}"
+            ) from None
+        for left in self.folder.glob(".skuq-*.tmp"):  # of one who was killed while writing
+            left.unlink(missing_ok=True)
+        path = self._path("run")
+        if not path.exists():
+            self._remove_trainings()
+            _write(path, {"format": _FORMAT, "identity": identity, "root": root})
+            return root
+        begun = _read(path)
+        if begun.get("format") != _FORMAT:
+            raise ValueError(
+                f"{path} has format {begun.get('format')}, expected {_FORMAT}: it is of another "
+                f"version of skuq; delete {self.folder} to begin anew"
+            )
+        if differences := _differences(begun["identity"], identity):
+            raise ValueError(
+                f"checkpoint_dir={str(self.folder)!r} holds a fit that was begun with other "
+                f"{'; '.join(differences)}. Give the same to go on with it, another folder, or "
+                "delete this one to begin anew"
+            )
+        return begun["root"]
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The last state of a training; None if there is none."""
+        path = self._path(name)
+        return _read(path) if path.exists() else None
+
+    def due(self) -> bool:
+        """Whether it is time for another checkpoint."""
+        return time.monotonic() - self._written >= 60 * self.minutes
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        _write(self._path(name), state)
+        self._written = time.monotonic()
+
+    def _remove_trainings(self) -> None:
+        for path in self.folder.glob("skuq-*.npz"):
+            path.unlink(missing_ok=True)
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, in words, kind by kind."""
+    found = []
+    for kind in sorted({*before, *now}):
+        then, today = before.get(kind, {}), now.get(kind, {})
+        names = [n for n in sorted({*then, *today}) if then.get(n) != today.get(n)]
+        if names and kind == "data":
+            found.append(f"data ({', '.join(names)})")
+        elif names:
+            changes = (f"{n}={then.get(n)} there, {today.get(n)} here" for n in names)
+            found.append(f"{kind} ({', '.join(changes)})")
+    return found

@@ -1,0 +1,72 @@
+"""What a fitted estimator is besides its predictions: draws, a module, something to pickle."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skuq._engine import Engine
+from skuq._network import Numerics
+
+__all__ = ["Fitted"]
+
+
+class Fitted(BaseEstimator):
+    """Mixin for estimators that have an ``_engine`` once they are fitted."""
+
+    _engine: Engine
+    device: Any
+    precision: str
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_engine")
+
+    def draws(self, x: Tensor) -> Tensor:
+        """The fitted function draws on torch tensors, differentiable in x.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, ...)
+            Rows as in `fit`. Moved to the device and the dtype of the networks.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n_rows, n_outputs)
+            Raw network outputs: logits of a classifier; of a regressor, what its likelihood
+            makes of standardised targets.
+        """
+        check_is_fitted(self)
+        numerics = self._engine.numerics
+        return self._engine(x.to(numerics.device, numerics.dtype))
+
+    @property
+    def module_(self) -> nn.Module:
+        """The trained module (of the first network); predictions never call it."""
+        check_is_fitted(self)
+        return self._engine.draws.module
+
+    # -- pickling --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
+            # Optimizers and generators stay where they are: partial_fit begins new ones.
+            state = {**state, "_states": []}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if not hasattr(self, "_engine"):
+            return
+        try:
+            device = Numerics.on(self.device, self.precision).device
+        except ValueError as error:
+            device = torch.device("cpu")
+            warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
+        self._engine.to(device)
+        self.device_ = str(device)

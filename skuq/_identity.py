@@ -1,0 +1,122 @@
+"""By what a fit is known again in another process: its parameters, its data, the versions."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skuq._network import Numerics
+from skuq._settings import Trained
+from skuq._version import __version__
+
+__all__ = ["describe", "run_identity"]
+
+_BLOCK_BYTES = 16 * 2**20
+_FREE = ("checkpoint_dir", "checkpoint_minutes", "on_interrupt", "verbose")  # change no result
+
+
+def describe(value: Any, depth: int = 0) -> str:
+    """What `value` is, in words that are the same in every process.
+
+    Functions are known by their name and code, classes by their name, other objects by their class
+    and attributes.
+    """
+    if depth > 8:
+        return "..."
+    inner = functools.partial(describe, depth=depth + 1)
+    if isinstance(value, np.ndarray):
+        return f"array of shape {value.shape}, {value.dtype}, {_digest(value)}"
+    if isinstance(value, Tensor):
+        return f"tensor of shape {tuple(value.shape)}, {inner(value.detach().cpu().numpy())}"
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [inner(item) for item in value]
+        items = items if isinstance(value, list | tuple) else sorted(items)
+        return f"{type(value).__name__}({', '.join(items)})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{inner(k)}: {inner(v)}' for k, v in value.items())}}}"
+    if isinstance(value, functools.partial):
+        return f"partial({inner(value.func)}, {inner(value.args)}, {inner(value.keywords)})"
+    if isinstance(value, types.MethodType):
+        return f"{inner(value.__func__)} of {inner(value.__self__)}"
+    if isinstance(value, types.FunctionType):
+        kept = [value.__defaults__, [cell.cell_contents for cell in value.__closure__ or ()]]
+        code = f"{_code_digest(value.__code__)} {inner(kept)}"
+        return f"{value.__module__}.{value.__qualname__} {code}"
+    if isinstance(value, type | types.BuiltinFunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, BaseEstimator):
+        return f"{type(value).__name__}({inner(value.get_params(deep=False))})"
+    if " at 0x" not in (text := repr(value)):
+        return text
+    return f"{inner(type(value))}({inner(getattr(value, '__dict__', {}))})"
+
+
+def _code_digest(code: types.CodeType) -> str:
+    parts = [code.co_code.hex(), str(code.co_names)]
+    for constant in code.co_consts:
+        nested = isinstance(constant, types.CodeType)
+        parts.append(_code_digest(constant) if nested else describe(constant))
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _digest(array: np.ndarray) -> str:
+    """Of shape, dtype and values; reads a block of rows at a time."""
+    digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
+    if array.dtype.kind == "O":
+        digest.update(repr(array.tolist()).encode())
+    elif array.size:
+        rows = array.reshape(1) if array.ndim == 0 else array
+        step = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
+        for start in range(0, len(rows), step):
+            digest.update(np.ascontiguousarray(rows[start : start + step]).tobytes())
+    return digest.hexdigest()
+
+
+def _weights_digest(networks: list[Trained]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for network in networks:
+        for name, tensor in network.module.state_dict().items():
+            digest.update(f"{name} {describe(tensor)}".encode())
+    return digest.hexdigest()
+
+
+def run_identity(
+    estimator: Any, numerics: Numerics, before: list[Trained], root: int, arrays: dict[str, Any]
+) -> dict[str, dict[str, str]]:
+    """What must be the same for a fit to be the same.
+
+    Parameters
+    ----------
+    estimator : TorchEstimator
+    numerics : Numerics
+    before : list of Trained
+        The networks that a warm start goes on from.
+    root : int
+        The seed; it counts if `random_state` is given.
+    arrays : dict of str to ndarray or None
+        The data as training gets them.
+    """
+    named = {name: describe(v) for name, v in estimator.get_params(deep=False).items()}
+    for name in (*_FREE, "random_state", "device"):
+        named.pop(name, None)
+    seed = {} if estimator.random_state is None else {"random_state": str(root)}
+    start = {"fitted networks to go on from": _weights_digest(before)} if before else {}
+    device = {"device": numerics.device.type}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "skorch", "numpy")}
+    return {
+        "estimator": {"class": type(estimator).__name__},
+        "parameters": {**named, **seed, **device, **start},
+        "data": {
+            name: "none" if array is None else _digest(array if name == "X" else np.asarray(array))
+            for name, array in arrays.items()
+        },
+        "versions": {"skuq": __version__, **versions},
+    }

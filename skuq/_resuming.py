@@ -1,0 +1,210 @@
+"""What a training that stopped goes on from: all that one epoch hands to the next."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from skuq._batches import Rows
+from skuq._checkpoints import Checkpoints, storable
+from skuq._random import PrivateGlobals
+from skuq._settings import Settings, Trained, check_trained
+
+__all__ = [
+    "Keeper",
+    "load_finished",
+    "load_generators",
+    "module_state",
+    "put_into",
+    "save_finished",
+    "stored_generators",
+]
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def module_state(module: nn.Module) -> dict[str, Any]:
+    """The state dict, buffers that are not in it, and numbers that a forward may count in."""
+    state = module.state_dict()
+    return {
+        "state": state,
+        "buffers": {n: b for n, b in module.named_buffers() if n not in state},
+        "numbers": {
+            name: {k: v for k, v in vars(layer).items() if type(v) in _PLAIN and k[0] != "_"}
+            for name, layer in module.named_modules()
+        },
+    }
+
+
+def put_into(module: nn.Module, saved: dict[str, Any]) -> None:
+    """`module_state` back, in place. ValueError if it is that of another module."""
+    try:
+        module.load_state_dict(saved["state"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the checkpoint is of another module than {type(module).__name__} is now, though it "
+            f"has the same name: {error}. Delete the folder to begin anew"
+        ) from None
+    buffers = dict(module.named_buffers())
+    for name, buffer in saved["buffers"].items():
+        buffers[name].copy_(buffer)
+    for name, numbers in saved["numbers"].items():
+        vars(module.get_submodule(name)).update(numbers)
+
+
+def stored_generators(state: dict[str, Any]) -> dict[str, Any]:
+    """The states of the generators of a network."""
+    other = state["other"]
+    return {
+        "shuffling": state["shuffling"].get_state(),
+        "dropout": state["dropout"].get_state(),
+        "other": other.state() if isinstance(other, PrivateGlobals) else None,
+    }
+
+
+def load_generators(state: dict[str, Any], saved: dict[str, Any]) -> None:
+    for name in ("shuffling", "dropout"):
+        state[name].set_state(saved[name].cpu())
+    if saved["other"] is not None:
+        state["other"].load_state(saved["other"])
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether training does not change `value`: a function, a class."""
+    return isinstance(value, type) or (callable(value) and not getattr(value, "__dict__", {}))
+
+
+def _callback_state(name: str, callback: Any) -> dict[str, Any]:
+    """What a callback of skorch, or a user's, remembers.
+
+    Raises
+    ------
+    ValueError
+        If a user's callback has something that a checkpoint cannot hold.
+    """
+    if hasattr(callback, "state_dict"):
+        return {"own": callback.state_dict()}
+    attributes, states = {}, {}
+    for key, value in vars(callback).items():
+        if hasattr(value, "load_state_dict") and not isinstance(value, type):
+            states[key] = value.state_dict()
+        elif storable(value):
+            attributes[key] = value
+        elif not _is_constant(value) and not type(callback).__module__.startswith("skorch."):
+            raise ValueError(
+                f"checkpoint_dir cannot be used with the callback {name!r}: its attribute {key!r}, "
+                f"of type {type(value).__name__}, is neither numbers, text, arrays and tensors nor "
+                "has a state_dict. Give the callback the methods state_dict() and "
+                "load_state_dict(state), which say what to keep, or set checkpoint_dir=None"
+            )
+    return {"attributes": attributes, "states": states}
+
+
+def _put_into_callback(callback: Any, saved: dict[str, Any]) -> None:
+    if "own" in saved:
+        callback.load_state_dict(saved["own"])
+        return
+    vars(callback).update(saved["attributes"])
+    for key, state in saved["states"].items():
+        getattr(callback, key).load_state_dict(state)
+
+
+def save_finished(name: str, trained: list[Trained], settings: Settings) -> None:
+    """A training came to its end: who resumes takes its networks as they are."""
+    if settings.checkpoints is not None:
+        networks = [
+            {"module": module_state(one.module), "history": list(one.history)} for one in trained
+        ]
+        settings.checkpoints.save(name, {"finished": True, "networks": networks})
+
+
+def load_finished(
+    name: str, networks: list[nn.Module], train: Rows, settings: Settings
+) -> list[Trained] | None:
+    """What `save_finished` saved, put into untrained networks; None if that did not happen."""
+    saved = None if settings.checkpoints is None else settings.checkpoints.load(name)
+    if saved is None or not saved["finished"]:
+        return None
+    for network, one in zip(networks, saved["networks"]):
+        put_into(network, one["module"])
+        check_trained(network, train, settings, one["history"], math.nan)
+    return [Trained(n, one["history"]) for n, one in zip(networks, saved["networks"])]
+
+
+class Keeper:
+    """Keeps what is needed to go on with the training of one network, epoch by epoch.
+
+    Parameters
+    ----------
+    name : str
+        Of the training, among the checkpoints.
+    settings : Settings
+        Its `checkpoints` are written and read; if `keeps_interrupted`, the weights after each
+        epoch stay in memory.
+    ours : tuple of types
+        Callbacks that are not asked for their state.
+    """
+
+    def __init__(self, name: str, settings: Settings, ours: tuple[type, ...]) -> None:
+        self._name = name
+        self._checkpoints: Checkpoints | None = settings.checkpoints
+        self._keeps = settings.keeps_interrupted
+        self._ours = ours
+        self.kept: tuple[dict[str, Tensor], list[dict]] | None = None
+
+    def _callbacks(self, net: Any) -> dict[str, Any]:
+        return {name: c for name, c in net.callbacks_ if not isinstance(c, self._ours)}
+
+    def begin(self, net: Any) -> int:
+        """Put the last checkpoint into a net that is ready to train; the epochs that it has."""
+        if self._checkpoints is None:
+            return 0
+        for name, callback in self._callbacks(net).items():
+            _callback_state(name, callback)  # refused here, not after an epoch
+        saved = self._checkpoints.load(self._name)
+        if saved is None:
+            return 0
+        put_into(net.module, saved["module"])
+        net.optimizer_.load_state_dict(saved["optimizer"])
+        load_generators(net.state, saved["generators"])
+        net.history[:] = saved["history"]
+        net._best_losses = saved["best_losses"]
+        for name, callback in self._callbacks(net).items():
+            _put_into_callback(callback, saved["callbacks"][name])
+        self._keep(net)
+        return len(net.history)
+
+    def put_back(self, net: Any) -> bool:
+        """After Ctrl-C: the network as it was after its last epoch, or the best of early stopping;
+        whether there is such a thing."""
+        if self.kept is None:
+            return False
+        weights, history = self.kept
+        net.module.load_state_dict(weights)
+        net.history[:] = history
+        net.notify("on_train_end", X=None, y=None)
+        return True
+
+    def epoch_is_over(self, net: Any) -> None:
+        self._keep(net)
+        if self._checkpoints is not None and self._checkpoints.due():
+            self._checkpoints.save(self._name, self._state(net))
+
+    def _keep(self, net: Any) -> None:
+        if self._keeps:
+            weights = {name: t.clone() for name, t in net.module.state_dict().items()}
+            self.kept = weights, list(net.history)
+
+    def _state(self, net: Any) -> dict[str, Any]:
+        callbacks = self._callbacks(net).items()
+        return {
+            "finished": False,
+            "module": module_state(net.module),
+            "optimizer": net.optimizer_.state_dict(),
+            "generators": stored_generators(net.state),
+            "history": list(net.history),
+            "best_losses": net._best_losses,
+            "callbacks": {name: _callback_state(name, callback) for name, callback in callbacks},
+        }

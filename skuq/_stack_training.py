@@ -1,0 +1,364 @@
+"""Training a stack of networks: each with its own shuffling, noise, early stopping and history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._batches import Rows, SlicedBatches, StackedBatches
+from skuq._dropout import apply_mask, driven, mask_shape
+from skuq._flat import forget_gradients, lay_flat
+from skuq._progress import Task
+from skuq._resuming import (
+    load_generators,
+    module_state,
+    put_into,
+    save_finished,
+    stored_generators,
+)
+from skuq._settings import (
+    Gradients,
+    Interrupted,
+    Settings,
+    Trained,
+    check_losses,
+    check_trained,
+    gradient_norms,
+    network_state,
+)
+from skuq._stacked import Stack
+from skuq._training import make_optimizer
+from skuq.exceptions import DivergedError
+from skuq.likelihoods import Likelihood
+
+__all__ = ["train_stack"]
+
+
+class _StackedSampler:
+    """Dropout masks of each network from its own generator, the same as if it trained alone."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self._generators = generators
+
+    def __call__(self, layer: Any, x: Tensor) -> Tensor:
+        if not layer.training or layer.p == 0:
+            return x
+        shape = mask_shape(layer, x.shape[1:])
+        keep = torch.empty((len(x), *shape), dtype=x.dtype, device=x.device)
+        for mask, generator in zip(keep, self._generators):
+            mask.bernoulli_(1 - layer.p, generator=generator)
+        return apply_mask(layer, x, keep)
+
+
+@dataclass
+class _Member:
+    """How far one network of a stack is."""
+
+    index: int
+    task: Task
+    history: list[dict] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
+    best_state: dict[str, Tensor] | None = None
+    misses: int = 0
+    stopped: bool = False
+
+    def record(self, epoch: int, losses: dict[str, float], batches: dict[str, int]) -> None:
+        """An epoch, as skorch's history has it."""
+        row: dict[str, Any] = {"batches": [{}], "epoch": epoch}
+        for name, loss in losses.items():
+            before = self.best.get(name, float("inf"))
+            self.best[name] = min(loss, before)
+            row |= {f"{name}_loss": loss, f"{name}_loss_best": loss < before}
+            row[f"{name}_batch_count"] = batches[name]
+        self.history.append(row)
+
+
+def train_stack(
+    networks: Sequence[nn.Module],
+    stack: Stack,
+    train: Rows,
+    indices: Tensor | None,
+    valid: Rows | None,
+    likelihood: Likelihood,
+    settings: Settings,
+    tasks: Sequence[Task],
+    snapshot: Callable[..., Any],
+    *,
+    root: int,
+    first: int,
+) -> list[Trained]:
+    """Train `networks` in place, as `train_network` would, in one stack.
+
+    Parameters
+    ----------
+    networks : sequence of nn.Module
+    stack : Stack, of them
+    train, valid : Rows
+    indices : Tensor of shape (n_networks, n_rows), or None
+        The rows that each is trained on; None: all.
+    likelihood : Likelihood, fitted
+    settings : Settings
+    tasks : sequence of Task, begun here
+    snapshot : callable
+        As in `train_network`, of a function that gives a state dict, and a history.
+    root, first : int
+        The seed of the fit and the number of the first network.
+
+    Raises
+    ------
+    DivergedError
+        If a loss or a weight becomes NaN or infinite; `network` is its number.
+    Interrupted
+        After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
+    """
+    states = [network_state(root, first + k, settings) for k in range(len(networks))]
+    device = settings.numerics.device
+    options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
+    generators = [state["shuffling"] for state in states]
+    batches = StackedBatches(train, **options, device=device, generators=generators)
+    batches.indices = indices
+    watched = None
+    if valid is not None:
+        options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
+        watched = SlicedBatches(valid, **options, device=device, generator=generators[0])
+    run = _Run(stack, likelihood, settings, make_optimizer(stack.module, likelihood, settings))
+    members = [_Member(k, task) for k, task in enumerate(tasks)]
+    for member in members:
+        member.task.begin(settings.max_epochs, of="epoch")
+    noise = _StackedSampler([state["dropout"] for state in states])
+    saved = _Saved(f"networks-{first}", stack, run, members, states, settings)
+
+    def trained(weights: Sequence[dict[str, Tensor]]) -> list[Trained]:
+        norms = gradient_norms(stack.module, len(members))
+        for member, network, own in zip(members, networks, weights):
+            network.load_state_dict(own)
+            with _numbered(first + member.index):
+                norm = float(norms[member.index])
+                check_trained(network, train, settings, member.history, norm)
+        return [Trained(network, m.history) for network, m in zip(networks, members)]
+
+    with driven(stack.module, noise), settings.numerics.without_autocast():
+        try:
+            for epoch in range(saved.begin() + 1, settings.max_epochs + 1):
+                if all(member.stopped for member in members):
+                    break
+                run.epoch(epoch, first, members, batches, watched, snapshot)
+                saved.epoch_is_over(epoch)
+        except KeyboardInterrupt:
+            if not saved.kept:
+                raise
+            for member, kept in zip(members, saved.kept):
+                del member.history[kept.n_epochs :]
+            kept_networks = trained([kept.weights for kept in saved.kept])
+            raise Interrupted(kept_networks, [kept.stopped for kept in saved.kept]) from None
+    done = trained([run.weights(member) for member in members])
+    save_finished(f"networks-{first}", done, settings)
+    for member, network in zip(members, networks):
+        member.task.end(snapshot(network.state_dict, member.history))
+    return done
+
+
+@contextmanager
+def _numbered(network: int) -> Iterator[None]:
+    """Says in a `DivergedError` which network it is about."""
+    try:
+        yield
+    except DivergedError as error:
+        error.network = network
+        raise
+
+
+class _Run:
+    """The epochs of a stack."""
+
+    def __init__(
+        self, stack: Stack, likelihood: Likelihood, settings: Settings, optimizer: Any
+    ) -> None:
+        self._stack = stack
+        self._likelihood = likelihood
+        self._settings = settings
+        self._optimizer = optimizer
+        self._is_flat = False
+        self._gradients = Gradients()
+
+    def epoch(
+        self,
+        epoch: int,
+        first: int,
+        members: list[_Member],
+        batches: StackedBatches,
+        watched: SlicedBatches | None,
+        snapshot: Callable[..., Any],
+    ) -> None:
+        going = [member for member in members if not member.stopped]
+        told = [(member, member.task.subtask("epoch").begin()) for member in going]
+        start = time.perf_counter()
+        losses = {"train": self._train(batches, epoch)}
+        counts = {"train": len(batches)}
+        if watched is not None:
+            losses["valid"], counts["valid"] = self._validate(watched), len(watched)
+        duration = time.perf_counter() - start
+        for member, task in told:
+            k = member.index
+            own = {name: means[k] for name, (means, _) in losses.items()}
+            for name, (means, each) in losses.items():
+                with _numbered(first + k):
+                    check_losses(
+                        name, means[k], each[:, k], epoch, self._settings, self._gradients, k
+                    )
+            member.record(epoch, own, counts)
+            member.history[-1]["dur"] = duration / len(members)
+            self._watch(member)
+            state = snapshot(lambda k=k: self._stack.state(k), member.history)
+            shown = {f"{name}_loss": loss for name, loss in own.items()}
+            member.stopped |= task.end(state, **shown)
+
+    def weights(self, member: _Member) -> dict[str, Tensor]:
+        """The state dict of a network: the best one that early stopping has seen, or as it is."""
+        return member.best_state or self._stack.state(member.index)
+
+    def state(self) -> dict[str, Any]:
+        """Of the optimizer, and which parameters it steps."""
+        named = self._stack.module.named_parameters()
+        used = [name for name, parameter in named if parameter.grad is not None]
+        return {"optimizer": self._optimizer.state_dict(), "used": used}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name in state["used"]:
+            parameter = self._stack.module.get_parameter(name)
+            parameter.grad = torch.zeros_like(parameter)
+        lay_flat(self._optimizer)
+        self._is_flat = True
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def _watch(self, member: _Member) -> None:
+        """Early stopping: a network that stops goes on stepping, but its best is kept."""
+        last = member.history[-1]
+        if self._settings.patience is None:
+            return
+        if last["valid_loss_best"]:
+            member.misses, member.best_state = 0, self._stack.state(member.index)
+        else:
+            member.misses += 1
+        member.stopped = member.misses == self._settings.patience
+
+    def _train(self, batches: StackedBatches, epoch: int) -> tuple[list[float], Tensor]:
+        self._stack.train(True)
+        losses: list[Tensor] = []
+        sizes = []
+        for batch in batches:
+            x, target = batch
+            forget_gradients(self._optimizer)
+            loss = self._losses(self._likelihood.loss, x, target, batch.weight)
+            loss.sum().backward()
+            if not self._is_flat:
+                lay_flat(self._optimizer)
+                self._is_flat = True
+            self._optimizer.step()
+            if not losses:
+                norms = gradient_norms(self._stack.module, self._stack.n_networks)
+                self._gradients.add(epoch, norms)
+            losses.append(loss.detach())
+            sizes.append(x.shape[1])
+        return _means(losses, sizes)
+
+    @torch.no_grad()
+    def _validate(self, batches: SlicedBatches) -> tuple[list[float], Tensor]:
+        self._stack.train(False)
+        losses, sizes = [], []
+        n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
+        for batch in batches:
+            x, target = (t.expand(n, *t.shape) for t in batch)
+            weight = None if batch.weight is None else batch.weight.expand(n, len(x[0]))
+            losses.append(self._losses(rule, x.clone(), target, weight))
+            sizes.append(len(batch[0]))
+        return _means(losses, sizes)
+
+    def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
+        """The mean loss of each network, of shape (n_networks,)."""
+        each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return (each if weight is None else weight * each).mean(1)
+
+
+@dataclass
+class _Kept:
+    """A network after its last whole epoch."""
+
+    weights: dict[str, Tensor]
+    n_epochs: int
+    stopped: bool
+
+
+class _Saved:
+    """What the training of a stack goes on from, on the disk and, for Ctrl-C, in memory."""
+
+    def __init__(
+        self,
+        name: str,
+        stack: Stack,
+        run: _Run,
+        members: list[_Member],
+        states: list[dict[str, Any]],
+        settings: Settings,
+    ) -> None:
+        self._name = name
+        self._stack = stack
+        self._run = run
+        self._members = members
+        self._generators = states
+        self._settings = settings
+        self.kept: list[_Kept] = []
+
+    def begin(self) -> int:
+        """Put the last checkpoint back; the epochs that it has."""
+        checkpoints = self._settings.checkpoints
+        saved = None if checkpoints is None else checkpoints.load(self._name)
+        if saved is None:
+            return 0
+        put_into(self._stack.module, saved["module"])
+        self._run.load_state(saved["run"])
+        for own, generators in zip(self._generators, saved["generators"]):
+            load_generators(own, generators)
+        for member, state in zip(self._members, saved["members"]):
+            vars(member).update(state)
+        self._keep()
+        return saved["epoch"]
+
+    def epoch_is_over(self, epoch: int) -> None:
+        self._keep()
+        checkpoints = self._settings.checkpoints
+        if checkpoints is not None and checkpoints.due():
+            checkpoints.save(self._name, self._state(epoch))
+
+    def _keep(self) -> None:
+        if self._settings.keeps_interrupted:
+            self.kept = [
+                _Kept(self._run.weights(m), len(m.history), m.stopped) for m in self._members
+            ]
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        members = [
+            {k: v for k, v in vars(member).items() if k not in ("index", "task")}
+            for member in self._members
+        ]
+        return {
+            "finished": False,
+            "epoch": epoch,
+            "module": module_state(self._stack.module),
+            "run": self._run.state(),
+            "generators": [stored_generators(state) for state in self._generators],
+            "members": members,
+        }
+
+
+def _means(losses: list[Tensor], sizes: list[int]) -> tuple[list[float], Tensor]:
+    """The mean loss of each network, and its losses of shape (n_batches, n_networks)."""
+    shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+    each = torch.stack(losses).cpu().double()
+    return (shares @ each).tolist(), each

@@ -1,0 +1,181 @@
+"""Rows that do not lie in memory: of a large memory map, or of a torch Dataset.
+
+They are read where they are needed, a batch or a chunk at a time. What has no order of its own, an
+IterableDataset, is written to a temporary file first: from there rows can be shuffled, set apart
+and read once more in each epoch.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from torch.utils.data import Dataset, IterableDataset
+
+__all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped"]
+
+_MAPPED_BYTES = 32 * 2**20  # memory maps below are read at once
+_BLOCK_BYTES = 4 * 2**20
+
+
+class Streamed:
+    """Rows that are read on demand; what is asked of it is what is asked of an array.
+
+    Parameters
+    ----------
+    read : callable
+        Maps indices of shape (n,) to an array of n rows.
+    shape : tuple of int
+    dtype : dtype
+    index : ndarray of shape (n_samples,), default=None
+        Which of the rows that can be read are meant; None: all.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], np.ndarray],
+        shape: tuple[int, ...],
+        dtype: Any,
+        index: np.ndarray | None = None,
+    ) -> None:
+        self._read = read
+        self._index = np.arange(shape[0]) if index is None else index
+        self.shape = (len(self._index), *shape[1:])
+        self.dtype = np.dtype(dtype)
+        self.ndim = len(shape)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self._read(self._index[key])
+
+    def subset(self, key: Any) -> Streamed:
+        return Streamed(self._read, self.shape, self.dtype, self._index[key])
+
+
+def streamed_if_mapped(X: Any) -> Any:
+    """X, or the same as a stream if it lies in a memory map that is not small."""
+    base = X
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    if not isinstance(base, np.memmap | mmap.mmap) or X.nbytes <= _MAPPED_BYTES:
+        return X
+    return Streamed(X.__getitem__, X.shape, X.dtype)
+
+
+def is_dataset(X: Any) -> bool:
+    return isinstance(X, Dataset)
+
+
+def read_dataset(
+    dataset: Any, checks: dict[str, Any], with_targets: bool
+) -> tuple[Streamed, np.ndarray | None]:
+    """The rows of a Dataset, and its targets, which are few numbers for each.
+
+    Parameters
+    ----------
+    dataset : torch Dataset or IterableDataset
+        Of pairs (x, y); for a prediction of x alone, too.
+    checks : dict
+        How scikit-learn checks X.
+    with_targets : bool
+        Whether there must be targets; they are read in one pass.
+    """
+    if isinstance(dataset, IterableDataset):
+        return _spooled(dataset, checks, with_targets)
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"{type(dataset).__name__} has no __len__; give it one, or make it an IterableDataset"
+        )
+    if not len(dataset):
+        raise ValueError(f"Found array with 0 sample(s): {type(dataset).__name__} is empty")
+    first = _row(_pair(dataset, dataset[0], with_targets)[0], checks)
+
+    def read(index: np.ndarray) -> np.ndarray:
+        pairs = (_pair(dataset, dataset[int(i)], with_targets) for i in index)
+        return _block([x for x, _ in pairs], first.shape, checks)
+
+    rows = Streamed(read, (len(dataset), *first.shape), first.dtype)
+    if not with_targets:
+        return rows, None
+    step, targets = _rows_at_once(first), []
+    for start in range(0, len(dataset), step):
+        stop = min(start + step, len(dataset))
+        pairs = [_pair(dataset, dataset[i], with_targets) for i in range(start, stop)]
+        _block([x for x, _ in pairs], first.shape, checks)  # refused here, not in some epoch
+        targets += [y for _, y in pairs]
+    return rows, np.asarray(targets)
+
+
+def _spooled(
+    dataset: Any, checks: dict[str, Any], with_targets: bool
+) -> tuple[Streamed, np.ndarray | None]:
+    """The same of a stream, which is gone through once and kept in a temporary file."""
+    pairs: Iterator[Any] = (_pair(dataset, item, with_targets) for item in dataset)
+    targets: list[Any] = []
+    first, step = None, 1
+    with tempfile.TemporaryFile() as file:
+        while part := list(islice(pairs, step)):
+            if first is None:
+                first = _row(part[0][0], checks)
+                step = _rows_at_once(first)
+            file.write(_block([x for x, _ in part], first.shape, checks).tobytes())
+            targets += [y for _, y in part]
+        if first is None:
+            raise ValueError(f"Found array with 0 sample(s): {type(dataset).__name__} is empty")
+        file.flush()
+        # The map keeps what is in the file, and lets go of it when it is gone itself.
+        mapped = np.memmap(file, first.dtype, "r", shape=(len(targets), *first.shape))
+    rows = Streamed(mapped.__getitem__, mapped.shape, mapped.dtype)
+    return rows, np.asarray(targets) if with_targets else None
+
+
+def _rows_at_once(first: np.ndarray) -> int:
+    return max(1, _BLOCK_BYTES // max(1, first.nbytes))
+
+
+def _pair(dataset: Any, item: Any, with_targets: bool) -> tuple[Any, Any]:
+    """x and y of an item; y is None where there is none."""
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item[0], _value(item[1])
+    if with_targets or isinstance(item, tuple | list | dict):
+        expected = "pairs (x, y)" if with_targets else "x, or pairs (x, y)"
+        raise ValueError(
+            f"{type(dataset).__name__} gives items of type {type(item).__name__}; expected "
+            f"{expected}, x an array or a tensor"
+        )
+    return item, None
+
+
+def _value(y: Any) -> Any:
+    y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+    return y[()] if isinstance(y, np.ndarray) and y.ndim == 0 else y
+
+
+def _row(x: Any, checks: dict[str, Any]) -> np.ndarray:
+    x = np.atleast_1d(np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x))
+    return _block([x], x.shape, checks)[0]
+
+
+def _block(xs: list[Any], shape: tuple[int, ...], checks: dict[str, Any]) -> np.ndarray:
+    """Checked rows of one shape."""
+    rows = [x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in xs]
+    rows = [np.atleast_1d(row) for row in rows]
+    for row in rows:
+        if row.shape != shape:
+            raise ValueError(
+                f"a row of the Dataset has shape {row.shape}, but its first one has {shape}; rows "
+                "of one shape are needed"
+            )
+    return check_array(np.stack(rows), input_name="X", **checks)
