@@ -17,6 +17,10 @@ CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 def pytest_collection_modifyitems(items):
+    # Processes that share the tests must give them the same names.
+    unnamed = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unnamed:
+        raise pytest.UsageError(f"addresses in the names of tests, give ids: {unnamed}")
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

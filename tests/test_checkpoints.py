@@ -320,7 +320,6 @@ def begun(blobs, tmp_path, faults):
         ({"callbacks": [EarlyStopping("train_loss", patience=3)]}, "callbacks=None there"),
         ({"precision": "float64", "max_epochs": 6}, r"data \(X\).*max_epochs=.*precision="),
     ],
-    ids=str,
 )
 def test_other_parameters(options, reason, begun, blobs):
     with pytest.raises(ValueError, match=reason) as caught:
@@ -455,7 +454,7 @@ def test_round_trip(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(found["arrays"], state["arrays"]))
 
 
-@pytest.mark.parametrize("value", [object(), print, np.array([None]), {1: [object()]}, 1j], ids=str)
+@pytest.mark.parametrize("value", [object(), print, np.array([None]), {1: [object()]}, 1j])
 def test_what_is_not_stored(value):
     assert not storable(value)
 
