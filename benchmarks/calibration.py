@@ -124,7 +124,9 @@ def _error(report: Report, dtype: torch.dtype) -> None:
     }
     expected = max_and_bincount(labels, rows)
     for name, error in errors.items():
-        check(f"errors of {name} and of counts", error(y, proba), expected, 1e-4)
+        # Others sum a million numbers in float32.
+        tolerance = 1e-4 if name == "skuq" else 1e-3
+        check(f"errors of {name} and of counts", error(y, proba), expected, tolerance)
     base = "max + bincount, in blocks"
     contenders = {
         base: lambda: max_and_bincount(labels, rows),

@@ -133,11 +133,18 @@ class Report:
 
     def take(self, made: Report) -> None:
         """Tables and curves of another run, in the place of those with the same names."""
-        named, curves = set(made.tables), {(c.along, c.series) for c in made.curves}
-        self.lines = [line for line in self.lines if line.table not in named] + made.lines
-        self.verdicts = [v for v in self.verdicts if v.table not in named] + made.verdicts
-        self.remarks = [r for r in self.remarks if r[0] not in named] + made.remarks
-        self.curves = [c for c in self.curves if (c.along, c.series) not in curves] + made.curves
+
+        def merged(before: list, after: list, name: Callable[[Any], Any]) -> list:
+            new = {name(item) for item in after}
+            order = list(dict.fromkeys(map(name, [*before, *after])))
+            kept = [item for item in before if name(item) not in new]
+            return sorted([*kept, *after], key=lambda item: order.index(name(item)))
+
+        remade = set(made.tables)
+        self.verdicts = [v for v in self.verdicts if v.table not in remade] + made.verdicts
+        self.remarks = [r for r in self.remarks if r[0] not in remade] + made.remarks
+        self.lines = merged(self.lines, made.lines, lambda line: line.table)
+        self.curves = merged(self.curves, made.curves, lambda curve: (curve.along, curve.series))
 
     @property
     def tables(self) -> list[str]:

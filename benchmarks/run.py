@@ -129,11 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.figures = options.publish
     clock = CLOCKS[options.clock]
     report = Report(options.repeats, options.quick, not options.no_peers, clock)
-    if options.publish and not options.quick:
-        report = earlier(where(report, options), report, options.json)
     failed = False
     # What NumPy's own matrix products use is not torch's affair.
     with torch_threads(options.threads), threadpool_limits(options.threads, user_api="blas"):
+        if options.publish and not options.quick:
+            report = earlier(where(report, options), report, options.json)
         for name in names:
             if name not in left_out:
                 failed |= not run_table(name, TABLES[name], report)
