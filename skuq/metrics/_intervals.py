@@ -38,6 +38,11 @@ def _ends(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lower, upper = ends[..., 0], ends[..., 1]
     if (lower > upper).any():
         raise ValueError("interval has lower ends above upper ends")
+    if (lower == np.inf).any() or (upper == -np.inf).any():
+        raise ValueError(
+            "interval has a lower end of +inf or an upper end of -inf, which holds no number; an "
+            "unbounded interval is (-inf, inf)"
+        )
     return lower, upper
 
 
