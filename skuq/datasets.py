@@ -97,7 +97,7 @@ def flip_labels(
     transition_matrix : array-like of shape (n_classes, n_classes), default=None
         In place of `pairs`: row i holds the probabilities of what becomes of class i.
     classes : array-like of shape (n_classes,), default=None
-        All labels, sorted, where y need not hold each; None takes those in y.
+        All labels, sorted, where y need not hold each, also of `pairs`; None takes those in y.
 
     Returns
     -------
@@ -133,11 +133,12 @@ def flip_labels(
     """
     labels, classes = _labels_and_classes(y, classes)
     if (pairs is None) == (transition_matrix is None):
-        raise ValueError("give either pairs or transition_matrix, and not both")
+        which = "neither" if pairs is None else "both"
+        raise ValueError(f"give either pairs or transition_matrix, got {which}")
     if pairs is not None:
         if rate is None:
             raise ValueError("pairs need a rate in [0, 1]: the probability that a label is flipped")
-        jump = _matrix_of_pairs(pairs, classes, present=np.unique(labels).tolist())
+        jump = _matrix_of_pairs(pairs, classes)
     else:
         jump = _checked_matrix(transition_matrix, classes)
     rate = 1.0 if rate is None else _checked_rate(rate)
@@ -182,16 +183,16 @@ def _checked_rate(rate: Any) -> float:
     return number
 
 
-def _matrix_of_pairs(pairs: Any, classes: np.ndarray, present: list) -> np.ndarray:
+def _matrix_of_pairs(pairs: Any, classes: np.ndarray) -> np.ndarray:
     """The matrix of what is replaced for certain."""
     known = classes.tolist()
     becomes: dict[int, int] = {}
     for source, target in _directed(pairs):
-        absent = [label for label in (source, target) if label not in present]
+        absent = [label for label in (source, target) if label not in known]
         if absent:
             raise ValueError(
                 f"pairs name the class {absent[0]!r}, which y does not contain; its classes are "
-                f"{present}"
+                f"{known}. Where y lacks some, give classes"
             )
         if source == target:
             raise ValueError(f"pairs map the class {source!r} to itself; leave it out")
@@ -227,6 +228,14 @@ def _directed(pairs: Any) -> list[tuple[Any, Any]]:
 
 
 def _checked_matrix(transition_matrix: Any, classes: np.ndarray) -> np.ndarray:
+    frame = hasattr(transition_matrix, "iloc")  # it says which row and column is whose
+    for axis in ("index", "columns") if frame else ():
+        names = list(getattr(transition_matrix, axis))
+        if names not in (list(classes), list(range(len(classes)))):
+            raise ValueError(
+                f"transition_matrix has the {axis} {names}, expected the classes in order, "
+                f"{list(classes)}: use transition_matrix.loc[classes, classes]"
+            )
     matrix = check_real("transition_matrix", transition_matrix)
     if matrix.shape != (len(classes),) * 2:
         raise ValueError(

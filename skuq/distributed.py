@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from skuq._optional import import_optional
 from skuq.pipeline import predict_interval, predict_quantiles, predict_uncertainty
-from skuq.uncertainty import Uncertainty
 
 __all__ = ["predict_blocks"]
 
@@ -27,7 +28,7 @@ def predict_blocks(
     kind: str = "total",
     *,
     method: str = "predict_uncertainty",
-    block_size: int = 65_536,
+    block_size: Any = 65_536,
     **options: Any,
 ) -> Any:
     """What a fitted estimator says of X, one block of rows at a time.
@@ -36,11 +37,12 @@ def predict_blocks(
     ----------
     estimator : object
         A fitted skuq estimator, or what `skuq.predict_uncertainty` sees through.
-    X : dask array or DataFrame, array-like of shape (n_samples, ...), or iterable of such
+    X : dask array or DataFrame, array or data frame of shape (n_samples, ...), or iterable of such
         A dask collection is answered by one, lazily: the estimator travels to each worker once,
         and a worker needs memory for one block and its answers for each of its threads. An array
-        (also a memory map, of which one block is read at a time) and an iterable of blocks are
-        answered by an iterator.
+        (also a memory map, of which one block is read at a time) and an iterable of blocks, such as
+        a list of arrays, are answered by an iterator. Blocks without rows have no answer; of a
+        dask collection they have one without rows.
     kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
         Of ``method="predict_uncertainty"``.
     method : {"predict_uncertainty", "predict", "predict_proba", "predict_interval", \
@@ -53,7 +55,8 @@ def predict_blocks(
     Returns
     -------
     dask array of shape (n_samples, ...), or iterator of ndarrays of shape (n_rows, ...)
-        With ``kind="all"`` an `Uncertainty` of three dask arrays, or an iterator of `Uncertainty`.
+        Where the method answers with a tuple (``kind="all"``, ``return_std=True``), a tuple of the
+        same kind of dask arrays, or an iterator of tuples.
 
     Raises
     ------
@@ -84,15 +87,15 @@ def predict_blocks(
     known = [*_ASKED, *_FORWARDED]
     if method not in known:
         raise ValueError(f"method must be one of {', '.join(known)}, got {method!r}")
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    if not isinstance(block_size, Integral) or block_size < 1:
+        raise ValueError(f"block_size must be an integer of at least 1, got {block_size!r}")
     if method == "predict_uncertainty":
         options["kind"] = kind
     elif kind != "total":
         raise ValueError(f"kind={kind!r} is for method='predict_uncertainty', got {method!r}")
     if hasattr(X, "__dask_graph__"):
         return _of_dask(estimator, X, method, options)
-    blocks = _slices(X, block_size) if hasattr(X, "shape") or isinstance(X, list) else X
+    blocks = _slices(X, int(block_size)) if hasattr(X, "shape") else X
     return _in_turn(estimator, blocks, method, options)
 
 
@@ -110,7 +113,7 @@ def _slices(X: Any, size: int) -> Iterator[Any]:
 def _in_turn(
     estimator: Any, blocks: Iterable[Any], method: str, options: dict[str, Any]
 ) -> Iterator[Any]:
-    return (_answer(estimator, block, method, options) for block in blocks)
+    return (_answer(estimator, block, method, options) for block in blocks if len(block))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -121,30 +124,41 @@ def _of_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> An
     dask = import_optional("dask", "dask", "a dask collection")
     array = import_optional("dask.array", "dask", "a dask collection")
     first = X.head(1, npartitions=-1) if hasattr(X, "head") else X[:1].compute()
-    sample = _as_array(_answer(estimator, first, method, options))
+    if not len(first):
+        raise ValueError("X has no rows: there is nothing to predict")
+    parts, structure = tree_flatten(_answer(estimator, first, method, options))
+    empty = _side_by_side(parts)[:0]
     # A name of its own: the estimator is one object of the graph, sent to a worker once.
     sent = dask.delayed(estimator, name=f"estimator-{uuid.uuid4().hex}", traverse=False)
     ask = dask.delayed(_answer_of_block, pure=True)
-    parts, lengths = X.to_delayed(), None
+    blocks, lengths = X.to_delayed(), None
     if isinstance(X, array.Array):
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
-        parts, lengths = X.to_delayed().ravel(), X.chunks[0]
-    blocks = [
-        array.from_delayed(
-            ask(sent, part, method, options, sample[:0]),
-            shape=(np.nan if lengths is None else lengths[k], *sample.shape[1:]),
-            meta=sample[:0],
-        )
-        for k, part in enumerate(parts)
+        blocks, lengths = X.to_delayed().ravel(), X.chunks[0]
+    answers = array.concatenate(
+        [
+            array.from_delayed(
+                ask(sent, block, method, options, empty),
+                shape=(np.nan if lengths is None else lengths[k], *empty.shape[1:]),
+                meta=empty,
+            )
+            for k, block in enumerate(blocks)
+        ],
+        allow_unknown_chunksizes=True,
+    )
+    ends = np.cumsum([0, *(part[0].size for part in parts)])
+    separate = [
+        answers[:, start:stop].reshape((-1, *part.shape[1:]))
+        if part.ndim > 1
+        else answers[:, start]
+        for part, start, stop in zip(parts, ends, ends[1:])
     ]
-    answers = array.concatenate(blocks, allow_unknown_chunksizes=True)
-    if options.get("kind") == "all":
-        return Uncertainty(*(answers[..., k] for k in range(len(Uncertainty._fields))))
-    return answers
+    return tree_unflatten(separate, structure)
 
 
-def _as_array(answer: Any) -> np.ndarray:
-    return np.stack(answer, axis=-1) if isinstance(answer, Uncertainty) else np.asarray(answer)
+def _side_by_side(parts: list[np.ndarray]) -> np.ndarray:
+    """The arrays of an answer, which may be a tuple, as columns of one: a block is one array."""
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _answer_of_block(
@@ -152,7 +166,9 @@ def _answer_of_block(
 ) -> np.ndarray:
     """A dask task; `empty` is the answer to no rows."""
     _leave_threads_to_dask()
-    return _as_array(_answer(estimator, X, method, options)) if len(X) else empty
+    if not len(X):
+        return empty
+    return _side_by_side(tree_flatten(_answer(estimator, X, method, options))[0])
 
 
 def _leave_threads_to_dask() -> None:

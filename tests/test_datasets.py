@@ -135,8 +135,8 @@ def test_classes_that_y_lacks():
         ({"rate": True}, "rate must be"),
         ({"rate": "0.2"}, "rate must be"),
         ({"rate": None}, "pairs need a rate"),
-        ({"pairs": None}, "either pairs or transition_matrix"),
-        ({"transition_matrix": np.eye(10)}, "and not both"),
+        ({"pairs": None}, "either pairs or transition_matrix, got neither"),
+        ({"transition_matrix": np.eye(10)}, "got both"),
         ({"pairs": [(0, 10)]}, r"the class 10, which y does not contain"),
         ({"pairs": [("0", 1)]}, r"the class '0', which y does not contain"),
         ({"pairs": {1: 99}}, "the class 99"),
@@ -299,3 +299,20 @@ def test_bad_input_of_noise_scores(noisy_data):
         scores.auroc([True, False])
     with pytest.raises(ValueError, match="True and False alone"):
         scores.auroc([0, 1, 2, 3])
+
+
+def test_classes_may_be_more_than_those_in_y():
+    noisy, flipped, matrix = flip_labels([0, 1, 0], {0: 2}, 1.0, classes=[0, 1, 2])
+    assert noisy.tolist() == [2, 1, 2] and matrix[0].tolist() == [0, 0, 1]
+    assert flipped.tolist() == [True, False, True]
+
+
+def test_a_data_frame_of_another_order_is_refused():
+    names = ["b", "a"]
+    matrix = pd.DataFrame([[1.0, 0.0], [1.0, 0.0]], index=names, columns=names)
+    y = ["a", "a", "b"]
+    with pytest.raises(ValueError, match=r"use transition_matrix\.loc"):
+        flip_labels(y, transition_matrix=matrix)
+    ordered = matrix.loc[["a", "b"], ["a", "b"]]
+    assert flip_labels(y, transition_matrix=ordered).y_noisy.tolist() == ["b"] * 3
+    assert flip_labels(y, transition_matrix=pd.DataFrame(np.eye(2))).y_noisy.tolist() == y

@@ -12,6 +12,7 @@ import torch
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.utils._pytree import tree_flatten
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
@@ -81,6 +82,7 @@ def test_a_data_frame_in_blocks(blobs, fitted):
     [
         ({"method": "score"}, "method must be one of"),
         ({"block_size": 0}, "at least 1"),
+        ({"block_size": 2.5}, "an integer"),
         ({"method": "predict", "kind": "all"}, "is for method='predict_uncertainty'"),
     ],
 )
@@ -136,6 +138,35 @@ def test_a_regressor(diabetes, regressor, method, options):
     X, _ = diabetes
     lazy = predict_blocks(regressor, da.from_array(X, chunks=200), method=method, **options)
     assert np.array_equal(lazy.compute(), getattr(regressor, method)(X, **options))
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "options"),
+    [
+        ("fitted", "predict_uncertainty", {"kind": "all"}),
+        ("network", "predict_proba", {"return_uncertainty": True}),
+        ("regressor", "predict", {"return_std": True}),
+    ],
+)
+def test_answers_that_are_tuples(request, blobs, diabetes, fitted, model, method, options):
+    X = (diabetes if model == "regressor" else blobs)[0]
+    estimator = fitted[-1] if model == "network" else request.getfixturevalue(model)
+    lazy = predict_blocks(estimator, da.from_array(X, chunks=100), method=method, **options)
+    (whole,) = predict_blocks(estimator, X, method=method, **options)
+    arrays, structure = tree_flatten(whole)
+    lazy_arrays, lazy_structure = tree_flatten(lazy)
+    assert lazy_structure == structure and type(lazy) is type(whole)
+    for part, expected in zip(lazy_arrays, arrays, strict=True):
+        assert part.shape == expected.shape
+        assert np.array_equal(part.compute(), expected)
+
+
+def test_blocks_without_rows(blobs, fitted):
+    X, _ = blobs
+    blocks = predict_blocks(fitted, [X[:3], X[:0], X[3:5]])
+    assert [len(block) for block in blocks] == [3, 2]
+    with pytest.raises(ValueError, match="no rows"):
+        predict_blocks(fitted, da.from_array(X, chunks=100)[:0])
 
 
 def test_the_estimator_is_one_object_of_the_graph(blobs, fitted):

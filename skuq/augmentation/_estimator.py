@@ -46,7 +46,9 @@ class TestTimeAugmentation(
 
     The first view is always the row itself. What the others draw at random is drawn once, from
     `random_state`, and is the same for every row, so predictions stay functions of the row: a
-    view that draws numbers for each row of a batch by itself is given one row at a time.
+    view that draws numbers for each row of a batch by itself, or mixes rows, is given one row at a
+    time. `fit` finds such views by trying them on 32 rows; what a view does only to rows that look
+    otherwise is not seen.
 
     Parameters
     ----------
@@ -67,8 +69,8 @@ class TestTimeAugmentation(
         that they predict, weighted as in `multi_view_vote`. Certainty needs the
         `UncertaintyAware` likelihood. See Notes.
     threshold : float in [0, 1], default=None
-        Of the hard votes. None tunes it in `fit`: on the rows given, for a frozen estimator, or on
-        cross-fitted predictions. See also `tune_threshold`.
+        Of the hard votes; no other uses it. None tunes it in `fit`: on the rows given, for a
+        frozen estimator, or on cross-fitted predictions. See also `tune_threshold`.
     cv : int, cross-validation generator or iterable, default=5
         Folds in which a threshold is tuned, if the estimator is not frozen.
     random_state : int, RandomState instance or None, default=None
@@ -231,7 +233,8 @@ class TestTimeAugmentation(
             return self.estimator, evaluation, self.threshold
         warn_of_rows_seen(self.estimator, X, to="tune the threshold")
         seen = ask_views(evaluation, X, self.estimator.classes_)
-        return self.estimator, evaluation, self._best_threshold([seen], y, sample_weight)
+        best = self._best_threshold([seen], y, sample_weight, self.estimator.classes_)
+        return self.estimator, evaluation, best
 
     def _of_unfitted(
         self, task: Task, X: Any, y: Any, sample_weight: Any, groups: Any, views: list[Any]
@@ -258,7 +261,8 @@ class TestTimeAugmentation(
             parts.append(ask_views(asked, _safe_indexing(X, test), part.classes_))
             fold.end()
         weight = None if sample_weight is None else sample_weight[left]
-        return fitted, evaluation, self._best_threshold(parts, _safe_indexing(y, left), weight)
+        best = self._best_threshold(parts, _safe_indexing(y, left), weight, fitted.classes_)
+        return fitted, evaluation, best
 
     @property
     def _tunes(self) -> bool:
@@ -306,7 +310,9 @@ class TestTimeAugmentation(
                 "Use that, or vote='confidence'"
             )
 
-    def _best_threshold(self, parts: list[ViewPredictions], y: Any, weight: Any) -> float:
+    def _best_threshold(
+        self, parts: list[ViewPredictions], y: Any, weight: Any, classes: np.ndarray
+    ) -> float:
         """Of the views' predictions for rows that they were not trained on, part after part."""
         kind = self.vote.removesuffix("_hard")
         labels, confidence, scores = (
@@ -314,7 +320,7 @@ class TestTimeAugmentation(
             for name in ("labels", "confidence", kind)
         )
         truth = column_or_1d(y, warn=True)
-        return vote_threshold(labels, scores, truth, confidence, weight).threshold
+        return vote_threshold(labels, scores, truth, confidence, weight, classes).threshold
 
     def tune_threshold(self, X: Any, y: Any, sample_weight: Any = None) -> TestTimeAugmentation:
         """Set `threshold_` to that which makes the hard vote right most often on these rows.
@@ -341,7 +347,7 @@ class TestTimeAugmentation(
             )
         X, y = indexable(X, y)
         seen = ask_views(self._evaluation, X, self.classes_)
-        self.threshold_ = self._best_threshold([seen], y, sample_weight)
+        self.threshold_ = self._best_threshold([seen], y, sample_weight, self.classes_)
         return self
 
     def __sklearn_tags__(self) -> Any:

@@ -21,7 +21,7 @@ from skuq.pipeline import predictions
 
 __all__ = ["Evaluation", "as_rows"]
 
-_FEW = 8  # rows on which views and the estimator are tried
+_FEW = 32  # rows on which views and the estimator are tried
 _CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # of what all views predict for a chunk
 _FOREIGN_ROWS = 4096  # of an estimator that has no chunks of its own
 

@@ -16,7 +16,7 @@ from skuq._random import PrivateGlobals, generator
 
 __all__ = ["FixedView", "fix", "fitted_copies"]
 
-_TRIED = 8  # rows on which a view is looked at
+_TRIED = 32  # rows on which a view is looked at
 
 
 class FixedView:

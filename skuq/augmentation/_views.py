@@ -233,7 +233,17 @@ class FeatureNoise(View):
         Parameters
         ----------
         X : Tensor of shape (n_rows, ...)
+
+        Raises
+        ------
+        ValueError
+            Of a single row.
         """
+        if len(X) < 2:
+            raise ValueError(
+                f"{self} adds noise in proportion to how much each feature varies, which takes at "
+                f"least 2 rows to see, got {len(X)}: give more rows, or use GaussianNoise"
+            )
         self.std_ = X.double().std(0, correction=0)
         return self
 

@@ -192,6 +192,7 @@ def vote_threshold(
     y_true: Any,
     confidence: Any = None,
     sample_weight: Any = None,
+    classes: Any = None,
 ) -> VoteThreshold:
     """The threshold of a hard vote that is right most often.
 
@@ -210,6 +211,9 @@ def vote_threshold(
     confidence : array-like of shape (n_views, n_samples), default=None
         Breaks ties, as in `multi_view_vote`; None takes `scores`.
     sample_weight : array-like of shape (n_samples,), default=None
+    classes : array-like of shape (n_classes,), default=None
+        All labels there are, increasing: `y_true` must be among them. None takes those in `labels`
+        and `y_true`, which must then have one in common.
 
     Returns
     -------
@@ -218,7 +222,8 @@ def vote_threshold(
     Raises
     ------
     ValueError
-        If shapes differ, values are out of range, or weights are negative or all zero.
+        If shapes differ, values are out of range, weights are negative or all zero, or `y_true`
+        holds labels that nothing can vote for.
 
     Examples
     --------
@@ -236,6 +241,13 @@ def vote_threshold(
         )
     if scores is None:
         raise ValueError("scores must be given, of the shape of labels, got None")
+    voted = np.unique(labels) if classes is None else _known_classes(labels, classes)
+    known = np.isin(truth, voted)
+    if not known.any() or (classes is not None and not known.all()):
+        raise ValueError(
+            f"y_true contains {np.unique(truth[~known])[:5]}, which no view votes for; the labels "
+            f"are {voted}. Where there are more, give classes"
+        )
     score = _scores(scores, "scores", labels, highest=np.inf)
     ties = score if confidence is None else _scores(confidence, "confidence", labels, 1.0)
     weight = np.ones(len(truth)) if sample_weight is None else np.asarray(sample_weight, float)

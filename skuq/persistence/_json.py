@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,10 @@ def parse(text: bytes, what: str) -> Any:
     _check_size(text, what)
     try:
         return json.loads(
-            text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant
+            text.decode("utf-8"),
+            object_pairs_hook=_distinct,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except PersistenceError as error:
         raise PersistenceError(f"{what} is malformed: {error}") from None
@@ -50,6 +54,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise PersistenceError(f"the key {name[:80]!r} is there twice")
         found[name] = value
     return found
+
+
+def _finite(text: str) -> float:
+    """1e400 is a number that Python reads as infinity."""
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text)
 
 
 def _no_constant(name: str) -> Any:

@@ -202,9 +202,14 @@ def test_what_is_refused(view, message):
 def test_an_error_of_the_view_says_what_it_was_called_on():
     with pytest.raises(RuntimeError) as caught:
         fix(lambda X: X @ X, 4, 0, ROWS)
-    assert "view 4" in caught.value.__notes__[0] and "(8, 6)" in caught.value.__notes__[0]
+    assert "view 4" in caught.value.__notes__[0] and "(32, 6)" in caught.value.__notes__[0]
 
 
 def test_the_base_class_is_no_view():
     with pytest.raises(NotImplementedError, match="View"):
         View()(ROWS, seeded())
+
+
+def test_noise_in_proportion_to_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least 2 rows to see, got 1"):
+        FeatureNoise(0.1).fit(torch.ones(1, 3))

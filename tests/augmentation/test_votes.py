@@ -111,7 +111,7 @@ def test_the_threshold_is_the_best_of_all(seed):
         vote = multi_view_vote(labels, confidence, scores, "certainty_hard", threshold)
         return np.average(vote.predicted == truth, weights=weight)
 
-    best = vote_threshold(labels, scores, truth, confidence, weight)
+    best = vote_threshold(labels, scores, truth, confidence, weight, classes=np.arange(3))
     by_hand = max(accuracy(t) for t in [*np.unique(scores), 0.0, 2.0])
     assert best.accuracy == pytest.approx(by_hand, abs=1e-12)
     assert accuracy(best.threshold) == pytest.approx(best.accuracy, abs=1e-12)
@@ -140,3 +140,12 @@ def test_the_threshold_lies_halfway_and_is_the_lowest_of_the_best():
 def test_what_a_search_for_a_threshold_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         vote_threshold(*arguments)
+
+
+def test_a_threshold_needs_labels_that_can_be_voted_for():
+    labels, scores = [["a", "b"], ["b", "b"]], [[0.9, 0.8], [0.3, 0.2]]
+    with pytest.raises(ValueError, match=r"y_true contains \['A' 'B'\], which no view votes for"):
+        vote_threshold(labels, scores, ["A", "B"])
+    with pytest.raises(ValueError, match="no view votes for"):
+        vote_threshold(labels, scores, ["a", "c"], classes=["a", "b"])
+    assert vote_threshold(labels, scores, ["a", "c"]).accuracy == 0.5

@@ -25,6 +25,7 @@ from skuq import PersistenceError, TorchClassifier
 from skuq.calibration import TemperatureScaler
 from skuq.persistence import _container, _json
 from skuq.persistence._container import Parts
+from skuq.persistence._json import parse
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests.networks import Plain
 
@@ -719,3 +720,9 @@ def test_a_billion_laughs(sound, refused):
         node["state"]["keys"] = {"$": "dict", "items": [[{"$": "again", "id": 40}, 1]]}
 
     refused(forged(parts, hashed), "KeyError")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "NaN", "Infinity"])
+def test_numbers_that_are_not_finite(number):
+    with pytest.raises(PersistenceError, match=f"{number} is not allowed"):
+        parse(f'{{"a": {number}}}'.encode(), "the manifest")
