@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
@@ -190,7 +191,16 @@ def parallel(n_jobs: int | None, jobs: Iterable, one_by_one: bool) -> Iterable:
 def everywhere(shared: Any) -> Any:
     """What all jobs of the next `parallel` get: where joblib runs them on dask, a future of it.
 
-    It then lies on every worker, to each of which it travelled once, and is not lost with one.
+    It then travels once to each worker that asks for it. The scheduler, which got it with the task
+    whose result it is, gives it again where the worker that had it is lost.
     """
     client = getattr(get_active_backend()[0], "client", None)
-    return shared if client is None else client.scatter(shared, broadcast=True, hash=False)
+    if client is None:
+        return shared
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        return client.submit(_itself, shared, pure=False)
+
+
+def _itself(shared: Any) -> Any:
+    return shared
