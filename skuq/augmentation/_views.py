@@ -242,7 +242,7 @@ class FeatureNoise(View):
         if len(X) < 2:
             raise ValueError(
                 f"{self} adds noise in proportion to how much each feature varies, which takes at "
-                f"least 2 rows to see, got {len(X)}: give more rows, or use GaussianNoise"
+                f"least 2 samples to see, got {len(X)} sample(s): give more, or use GaussianNoise"
             )
         self.std_ = X.double().std(0, correction=0)
         return self
