@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sklearn
@@ -14,6 +14,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skuq._progress import Task
+from skuq._sklearn_compat import validate_parameter_constraints
 from skuq.pipeline import see_through
 
 __all__ = ["Around", "fit_clone", "innermost", "warn_of_rows_seen"]
@@ -26,6 +27,15 @@ class Around:
 
     estimator: Any
     estimator_: Any
+
+    _parameter_constraints: ClassVar[dict]
+
+    def _check_call_of_fit(self, y: Any) -> None:
+        """Refuses parameters that cannot be, and a fit without targets."""
+        name, parameters = type(self).__name__, self.get_params(deep=False)  # type: ignore[attr-defined]
+        validate_parameter_constraints(self._parameter_constraints, parameters, name)
+        if y is None:
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "estimator_")

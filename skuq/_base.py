@@ -19,23 +19,15 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
 from skuq._checkpoints import Checkpoints
 from skuq._checks import checked_parameters
 from skuq._data import (
-    CheckedRows,
     checks_of_rows,
-    dense,
-    given_weights,
     row_hashes,
     rows_on_device,
-    rows_that_count,
-    split_missing,
     train_valid_indices,
 )
 from skuq._engine import Draws, Engine
@@ -47,9 +39,10 @@ from skuq._parameters import DoubleUnderscoreParameters
 from skuq._problem import Problem
 from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
+from skuq._reading import Reading
 from skuq._settings import Settings, Trained
 from skuq._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
-from skuq._streams import Streamed, is_dataset, read_dataset, streamed_if_mapped
+from skuq._streams import is_dataset, streamed_if_mapped
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import Posterior
@@ -59,7 +52,7 @@ __all__ = ["TorchEstimator"]
 _KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
 
 
-class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
+class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -94,10 +87,8 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
     classes_: np.ndarray
     histories_: list[list[dict]]
     interrupted_: bool
-    _engine: Engine
     _root: int  # the seed of the fit
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
-    _row_shape: tuple[int, ...]
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
     def __init__(
@@ -147,18 +138,13 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
         self.on_interrupt = on_interrupt
         self._store_prefixed(kwargs)
 
-    # -- what a subclass gives -------------------------------------------------------------------
+    # -- what a subclass gives, beside the hooks of `Reading` -------------------------------------
 
-    _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
     _n_classes: int | None = None  # of a classification
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         """Targets as the likelihood takes them; sets what decodes predictions."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
-
-    def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        """Weights of the rows by their class; `weight` is that of the rows themselves."""
-        return None
 
     def _check_targets(self, target: np.ndarray) -> None:
         """Refuse targets from which nothing can be learnt, after rows without weight are gone."""
@@ -316,61 +302,6 @@ class TorchEstimator(CallbackSupportMixin, Fitted, DoubleUnderscoreParameters):
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
-
-    def _read(self, dataset: Any, y: Any, checks: dict[str, Any]) -> tuple[Streamed, Any, Any]:
-        """The rows of a Dataset, what stands for them where scikit-learn checks X, and targets."""
-        if y is not None:
-            raise ValueError(
-                f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
-                f"got y of type {type(y).__name__}"
-            )
-        stream, y = read_dataset(dataset, checks, with_targets=True)
-        return stream, np.broadcast_to(stream[:1], stream.shape), y
-
-    def _check_data(
-        self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """X and y, and where y was NaN, if that means something: y holds a known value there."""
-        missing = None
-        if likelihood.takes_missing and y is not None:
-            y, missing = split_missing(y)
-        if likelihood.takes_indicators:
-            checks = {**checks, "multi_output": True}
-        X, y = validate_data(self, X, y, reset=reset, **checks, **self._target_options)
-        return dense(X), dense(y), missing
-
-    def _check_rows(self, X: Any) -> Any:
-        """X for a prediction: an array, a stream, or the tensor that `CheckedRows` are."""
-        if isinstance(X, CheckedRows):
-            return X.tensor
-        checks, stream = checks_of_rows(self._engine.numerics), None
-        if is_dataset(X):
-            stream, _ = read_dataset(X, checks, with_targets=False)
-            X = np.broadcast_to(stream[:1], stream.shape)
-        if len(self._row_shape) == 1:
-            X = validate_data(self, X, reset=False, **checks)
-        else:
-            X = check_array(X, input_name="X", estimator=self, **checks)
-        self._check_dimensions(X)
-        return dense(X) if stream is None else stream
-
-    def _check_dimensions(self, X: Any) -> None:
-        if X.ndim != len(self._row_shape) + 1:
-            raise ValueError(
-                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
-                f"of shape {self._row_shape}"
-            )
-
-    def _weighted_rows(
-        self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
-        """Rows that count, with weights of mean 1, or None where all are equal."""
-        check_consistent_length(X, target, groups)
-        weight = given_weights(sample_weight, X)
-        by_class = self._class_weights(target, weight)
-        if by_class is not None:
-            weight = by_class if weight is None else by_class * weight
-        return rows_that_count(X, target, weight, groups)
 
     def _networks(self, incremental: bool) -> list[Trained]:
         """The networks that training goes on from; `partial_fit` also keeps their optimizers."""

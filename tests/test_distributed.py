@@ -1,6 +1,7 @@
 """Predictions block by block, and training and scoring on a cluster of dask."""
 
 import os
+import resource
 import signal
 import threading
 
@@ -177,9 +178,14 @@ def test_the_estimator_is_one_object_of_the_graph(blobs, fitted):
 
 
 def test_threads_of_this_process_are_left_alone(blobs, fitted):
+    pytest.importorskip("distributed")  # so that there could be a worker
     before = torch.get_num_threads()
-    predict_blocks(fitted, da.from_array(blobs[0], chunks=100)).compute(scheduler="threads")
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)
+    try:
+        predict_blocks(fitted, da.from_array(blobs[0], chunks=100)).compute(scheduler="threads")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 # -- a cluster ---------------------------------------------------------------------------------
@@ -236,12 +242,20 @@ class TestOnACluster:
         rows = da.random.default_rng(0).normal(size=(n_rows, n_features), chunks=(25_000, -1))
         answers = predict_blocks(network.fit(X, y), rows, method="predict").mean()
         assert 0 < answers.compute() < 1
-        peaks = client.run(lambda: __import__("psutil").Process().memory_info().rss)
-        assert max(peaks.values()) < LIMIT
+        assert max(client.run(peak_bytes).values()) < LIMIT
 
     def test_one_torch_thread_in_a_worker(self, client, blobs, fitted):
-        predict_blocks(fitted, da.from_array(blobs[0], chunks=60)).compute()
-        assert set(client.run(torch.get_num_threads).values()) == {1}
+        """Of the thread that runs tasks: the number is each thread's own."""
+
+        def of_each(function, *arguments):
+            workers = client.scheduler_info()["workers"]
+            asked = [client.submit(function, *arguments, workers=[w], pure=False) for w in workers]
+            return client.gather(asked)
+
+        of_each(torch.set_num_threads, 2)
+        assert set(of_each(torch.get_num_threads)) == {2}
+        predict_blocks(fitted, da.from_array(blobs[0], chunks=10)).compute()
+        assert set(of_each(torch.get_num_threads)) == {1}
 
     def test_a_worker_that_is_killed(self, client, blobs, fitted):
         X, y = blobs
@@ -260,6 +274,10 @@ class TestOnACluster:
             spread = network.fit(X, y).predict_proba(X)
         killer.join()
         assert np.array_equal(alone, spread)
+
+
+def peak_bytes():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def kill_one(client):

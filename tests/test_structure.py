@@ -19,7 +19,7 @@ STOREYS = [
     ["pipeline"],
     ["estimators", "_foreign"],
     ["_base", "_predict"],
-    ["_checks", "_fitted", "_identity"],
+    ["_checks", "_fitted", "_identity", "_reading"],
     ["posteriors", "_data"],
     ["_engine", "_problem"],
     ["_stack_training"],

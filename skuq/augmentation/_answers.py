@@ -271,12 +271,33 @@ class AugmentedPredictions:
 
     @available_if(_of_regressor)
     def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """Quantiles of the mixture over views and draws; see `TorchRegressor`."""
+        """Quantiles of the mixture over views and draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        q : float or array-like of shape (n_quantiles,), levels in (0, 1)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles), in y's
+        units
+        """
         return self._answers().predict_quantiles(X, q)
 
     @available_if(_of_regressor)
     def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
-        """Central interval of the mixture over views and draws; see `TorchRegressor`."""
+        """Central interval of the mixture over views and draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        confidence_level : float in (0, 1), default=0.9
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2), in y's units
+        """
         return self._answers().predict_interval(X, confidence_level)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

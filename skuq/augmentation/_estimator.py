@@ -23,7 +23,6 @@ from skuq._sklearn_compat import (
     StrOptions,
     _check_sample_weight,
     _safe_indexing,
-    validate_parameter_constraints,
     with_callbacks,
 )
 from skuq.augmentation._answers import AugmentedPredictions, ViewPredictions, ask_views
@@ -194,13 +193,7 @@ class TestTimeAugmentation(
         UserWarning
             If a threshold is tuned on many rows that a frozen estimator was trained on.
         """
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
-        )
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
+        self._check_call_of_fit(y)
         views = self._checked_views()
         self._multilabel = is_classifier(self.estimator) and (
             type_of_target(y) == "multilabel-indicator"

@@ -23,7 +23,6 @@ from skuq._sklearn_compat import (
     CallbackSupportMixin,
     _check_sample_weight,
     _safe_indexing,
-    validate_parameter_constraints,
     with_callbacks,
 )
 from skuq.pipeline import predictions
@@ -102,13 +101,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         UserWarning
             If a frozen estimator was trained on many of the rows.
         """
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
-        )
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
+        self._check_call_of_fit(y)
         self._check_estimator()
         target = self._read_targets(y)
         X, target = indexable(X, target)

@@ -1,0 +1,90 @@
+"""How an estimator reads rows and targets: scikit-learn's checks, torch Datasets, weights."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_consistent_length, validate_data
+
+from skuq._data import (
+    CheckedRows,
+    checks_of_rows,
+    dense,
+    given_weights,
+    rows_that_count,
+    split_missing,
+)
+from skuq._engine import Engine
+from skuq._streams import Streamed, is_dataset, read_dataset
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """Mixin of the steps of fit and predict that look at data."""
+
+    _engine: Engine
+    _row_shape: tuple[int, ...]
+    # What a subclass gives.
+    _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
+
+    def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        """Weights of the rows by their class; `weight` is that of the rows themselves."""
+        return None
+
+    def _read(self, dataset: Any, y: Any, checks: dict[str, Any]) -> tuple[Streamed, Any, Any]:
+        """The rows of a Dataset, what stands for them where scikit-learn checks X, and targets."""
+        if y is not None:
+            raise ValueError(
+                f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
+                f"got y of type {type(y).__name__}"
+            )
+        stream, y = read_dataset(dataset, checks, with_targets=True)
+        return stream, np.broadcast_to(stream[:1], stream.shape), y
+
+    def _check_data(
+        self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """X and y, and where y was NaN, if that means something: y holds a known value there."""
+        missing = None
+        if likelihood.takes_missing and y is not None:
+            y, missing = split_missing(y)
+        if likelihood.takes_indicators:
+            checks = {**checks, "multi_output": True}
+        X, y = validate_data(self, X, y, reset=reset, **checks, **self._target_options)
+        return dense(X), dense(y), missing
+
+    def _check_rows(self, X: Any) -> Any:
+        """X for a prediction: an array, a stream, or the tensor that `CheckedRows` are."""
+        if isinstance(X, CheckedRows):
+            return X.tensor
+        checks, stream = checks_of_rows(self._engine.numerics), None
+        if is_dataset(X):
+            stream, _ = read_dataset(X, checks, with_targets=False)
+            X = np.broadcast_to(stream[:1], stream.shape)
+        if len(self._row_shape) == 1:
+            X = validate_data(self, X, reset=False, **checks)
+        else:
+            X = check_array(X, input_name="X", estimator=self, **checks)
+        self._check_dimensions(X)
+        return dense(X) if stream is None else stream
+
+    def _check_dimensions(self, X: Any) -> None:
+        if X.ndim != len(self._row_shape) + 1:
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
+                f"of shape {self._row_shape}"
+            )
+
+    def _weighted_rows(
+        self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+        """Rows that count, with weights of mean 1, or None where all are equal."""
+        check_consistent_length(X, target, groups)
+        weight = given_weights(sample_weight, X)
+        by_class = self._class_weights(target, weight)
+        if by_class is not None:
+            weight = by_class if weight is None else by_class * weight
+        return rows_that_count(X, target, weight, groups)
