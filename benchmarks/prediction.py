@@ -21,9 +21,8 @@ from benchmarks.models import (
     table_data,
     tensors,
 )
-from skuq._engine import _REDUCED_BYTES
+from skuq._engine import _CHUNK_BYTES
 from skuq._predict import class_uncertainty
-from skuq._softmax import mean_of_draws
 from skuq.likelihoods import Categorical
 
 # ---------------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ def stacked_torch(logits: Tensor) -> tuple[Tensor, Tensor]:
 def engine_blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """What the engine hands to a reduction: blocks in float64, rows last in memory."""
     n_draws, n_rows, n_classes = logits.shape
-    size = max(1, _REDUCED_BYTES["cpu"] // (8 * n_draws * n_classes))
+    size = max(1, _CHUNK_BYTES["cpu"] // (8 * n_draws * n_classes))
     size = 2 ** (size.bit_length() - 1)
     for start in range(0, n_rows, size):
         rows = slice(start, start + size)
@@ -134,7 +133,7 @@ def skuq_reduction(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
     predictive = Categorical().predictive
     for rows, block in engine_blocks(logits):
         draws = predictive(block)
-        mean[rows] = mean_of_draws(draws.probs)
+        mean[rows] = draws.mean_probs
         parts = [part for m in DECOMPOSED for part in class_uncertainty("all", m)(draws)]
         parts += [class_uncertainty("total", m)(draws) for m in TOTALS]
         measures[:, rows] = torch.stack(parts)

@@ -41,11 +41,10 @@ from skuq._progress import bar
 
 __all__ = ["Draws", "Engine"]
 
-# The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy.
+# The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy; so should that of the
+# outputs in float64 that are reduced at a time.
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
-# Their outputs are reduced in float64, in blocks that stay in the cache.
-_REDUCED_BYTES = {"cpu": 2**20, "cuda": 256 * 2**20}
 # Only where the fewest rows exceed this with all draws, draws are evaluated in blocks.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 
@@ -179,7 +178,7 @@ class Engine:
         per_row = self._bytes_per_row()
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
         self.n_rows = min(_MAX_ROWS[kind], max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1)))
-        fitting = max(1, _REDUCED_BYTES[kind] // (8 * self._numbers_per_row))
+        fitting = max(1, _CHUNK_BYTES[kind] // (8 * self._numbers_per_row))
         self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         share = _BLOCK_BYTES[kind] / (_MIN_ROWS * per_row)
         self.n_draws_at_once = max(1, min(self.draws.n_draws, int(self.draws.n_draws * share)))

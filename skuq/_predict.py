@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Distribution
 
 from skuq._mixture import mixture_quantile
 from skuq._sklearn_compat import _num_samples
-from skuq._softmax import log_mean, mean_of_draws
-from skuq.uncertainty import DECOMPOSITIONS, TOTALS, Uncertainty, _moments
+from skuq._softmax import Softmax, log_mean, mean_of_draws
+from skuq.uncertainty import DECOMPOSED, TOTALS, Uncertainty, _moments
 
 __all__ = [
     "ClassifierPredictions",
@@ -61,29 +61,20 @@ def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def class_uncertainty(
-    kind: str = "total", measure: str = "entropy"
-) -> Callable[[Categorical], Any]:
+def class_uncertainty(kind: str = "total", measure: str = "entropy") -> Callable[[Softmax], Any]:
     """The reduction behind `predict_uncertainty` of a classifier."""
     _check_kind(kind)
-    if measure in DECOMPOSITIONS:
-        decompose = DECOMPOSITIONS[measure]
-        return lambda predictive: _select(decompose(*_probabilities(predictive)), kind)
+    if measure in DECOMPOSED:
+        return lambda predictive: _select(DECOMPOSED[measure](predictive), kind)
     if measure not in TOTALS:
-        known = ", ".join(map(repr, (*DECOMPOSITIONS, *TOTALS)))
+        known = ", ".join(map(repr, (*DECOMPOSED, *TOTALS)))
         raise ValueError(f"measure must be one of {known}, got {measure!r}")
     if kind != "total":
         raise ValueError(
             f"measure={measure!r} does not decompose: it has kind='total' alone, got "
             f"kind={kind!r}; use measure='entropy' or 'variance'"
         )
-    return lambda predictive: TOTALS[measure](predictive.probs.movedim(-1, 2))
-
-
-def _probabilities(predictive: Categorical) -> tuple[Tensor, Tensor]:
-    """They and their logarithms, of shape (n_draws, n_rows, n_classes, ...), as the measures of
-    uncertainty take them."""
-    return predictive.probs.movedim(-1, 2), predictive.logits.movedim(-1, 2)
+    return TOTALS[measure]
 
 
 def target_uncertainty(kind: str = "total") -> Callable[[Distribution], Any]:
@@ -172,8 +163,8 @@ class ClassifierPredictions(Predictions):
         and an `Uncertainty` of arrays of shape (n_samples,), in nats
         """
 
-        def reduction(predictive: Categorical) -> tuple[Tensor, ...]:
-            proba = mean_of_draws(predictive.probs)
+        def reduction(predictive: Softmax) -> tuple[Tensor, ...]:
+            proba = predictive.mean_probs
             parts = class_uncertainty("all")(predictive) if return_uncertainty else ()
             return (proba[..., 1] if self._multilabel else proba, *parts)
 

@@ -46,6 +46,16 @@ class Softmax(Categorical):
     def probs(self) -> Tensor:
         return self._share / self._mass
 
+    def entropy(self) -> Tensor:
+        return self._mass.log().squeeze(-1) - (self._share * self._shifted).sum(
+            -1
+        ) / self._mass.squeeze(-1)
+
+    @lazy_property
+    def mean_probs(self) -> Tensor:
+        """The mean over draws, the first axis of the batch."""
+        return mean_of_draws(self.probs)
+
 
 def mean_of_draws(values: Tensor) -> Tensor:
     """The mean over the first axis, laid out as the values are.
@@ -59,14 +69,14 @@ def mean_of_draws(values: Tensor) -> Tensor:
     return mean.permute(*(order.index(axis) for axis in range(1, values.ndim)))
 
 
-def log_mean(predictive: Categorical) -> Tensor:
+def log_mean(predictive: Softmax) -> Tensor:
     """The logarithm of the mean over draws (the first axis) of the probabilities.
 
     Finite also where probabilities underflow.
     """
     if predictive.batch_shape[0] == 1:
         return predictive.logits[0]
-    mean = mean_of_draws(predictive.probs)
+    mean = predictive.mean_probs
     trusted = mean > TRUSTED
     if not mean.is_cuda and bool(trusted.all()):  # a GPU would have to wait for the answer
         return mean.log()

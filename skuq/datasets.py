@@ -13,12 +13,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor
-from torch.distributions import Categorical
 
 from skuq._predict import ClassifierPredictions
 from skuq._random import root_seed
 from skuq._sklearn_compat import _safe_indexing
-from skuq._softmax import log_mean
+from skuq._softmax import Softmax, log_mean
 from skuq.metrics import uncertainty_error_auroc
 from skuq.metrics._checks import check_labels, check_real
 from skuq.metrics._targets import encoded_targets, is_multilabel
@@ -402,7 +401,7 @@ def _scores_of(fitted: Any, X: Any, y: np.ndarray) -> NoiseScores:
             f"noise_scores is for one label per row, but {name} was fitted on several at once"
         )
 
-    def reduction(predictive: Categorical, label: Tensor) -> tuple[Tensor, ...]:
+    def reduction(predictive: Softmax, label: Tensor) -> tuple[Tensor, ...]:
         loss = -log_mean(predictive).gather(-1, label[:, None])[:, 0]
         against = (predictive.logits.argmax(-1) != label).to(loss.dtype).mean(0)
         noise = getattr(predictive, "noise_variance", None)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._softmax import mean_of_draws
+from skuq._softmax import Softmax, mean_of_draws
 
 __all__ = [
     "Uncertainty",
@@ -221,7 +221,7 @@ def mutual_information(draws: Any) -> Any:
     .. [1] N. Houlsby et al., "Bayesian Active Learning for Classification and Preference
        Learning", 2011, arXiv:1112.5745.
     """
-    return _decompose_entropy(draws, _log(draws)).epistemic
+    return _bare(entropy_decomposition)(draws).epistemic
 
 
 @_of_probabilities(3, "draws")
@@ -247,14 +247,13 @@ def entropy_decomposition(draws: Any) -> Any:
     >>> parts.aleatoric.round(3), parts.epistemic.round(3)
     (array([0.   , 0.693]), array([0.693, 0.   ]))
     """
-    return _decompose_entropy(draws, _log(draws))
+    return _decompose_entropy(_entropy(draws, _log(draws), 2), mean_of_draws(draws))
 
 
-def _decompose_entropy(draws: Tensor, log_draws: Tensor) -> Uncertainty:
-    aleatoric = mean_of_draws(_entropy(draws, log_draws, 2))
-    if len(draws) == 1:  # no rounding: who ranks by it must see that all are equal
+def _decompose_entropy(entropies: Tensor, mean: Tensor) -> Uncertainty:
+    aleatoric = mean_of_draws(entropies)
+    if len(entropies) == 1:  # no rounding: who ranks by it must see that all are equal
         return Uncertainty(aleatoric, aleatoric, torch.zeros_like(aleatoric))
-    mean = mean_of_draws(draws)
     epistemic = (_entropy(mean, _log(mean), 1) - aleatoric).clamp(min=0)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
@@ -271,14 +270,23 @@ def variance_decomposition(draws: Any) -> Any:
     -------
     Uncertainty of arrays or Tensors of shape (n_samples, ...): total between 0 and 1 − 1/n_classes
     """
-    aleatoric = mean_of_draws((draws * (1 - draws)).sum(2))
-    epistemic = _variance(draws).sum(1)
+    return _decompose_variance(draws, mean_of_draws(draws))
+
+
+def _label_variance(draws: Tensor) -> Tensor:
+    """Of the one-hot label, for each draw."""
+    return (1 - draws.square().sum(2)).clamp(min=0)
+
+
+def _decompose_variance(draws: Tensor, mean: Tensor) -> Uncertainty:
+    aleatoric = mean_of_draws(_label_variance(draws))
+    epistemic = _variance(draws, mean).sum(1)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 
-def _variance(draws: Tensor) -> Tensor:
+def _variance(draws: Tensor, mean: Tensor) -> Tensor:
     """Over the draws, in two passes (torch's own takes one, and several times as long)."""
-    return mean_of_draws((draws - mean_of_draws(draws)).square())
+    return mean_of_draws((draws - mean).square())
 
 
 @_of_probabilities(3, "draws")
@@ -293,10 +301,13 @@ def variation_ratio(draws: Any) -> Any:
     -------
     array or Tensor of shape (n_samples, ...): between 0 and 1 − 1/min(n_draws, n_classes)
     """
-    winners = draws.max(2).indices.movedim(0, 1)
-    votes = torch.zeros(draws.shape[1:], dtype=draws.dtype, device=draws.device)
-    votes.scatter_add_(1, winners, torch.ones_like(winners, dtype=draws.dtype))
-    return 1 - votes.amax(1) / len(draws)
+    draws = draws.detach()
+    votes = torch.eq(draws, draws.amax(2, keepdim=True), out=torch.empty_like(draws))
+    # Indices take several times as long, but a GPU would have to wait to hear of a tie.
+    if draws.is_cuda or float(votes.sum()) > votes[:, :, 0].numel():
+        first = draws.max(2, keepdim=True).indices
+        votes = torch.zeros_like(draws).scatter_(2, first, 1.0)
+    return 1 - mean_of_draws(votes).amax(1)
 
 
 def moment_decomposition(mean: Any, variance: Any) -> Any:
@@ -341,7 +352,7 @@ def moment_decomposition(mean: Any, variance: Any) -> Any:
 
 def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
     aleatoric = mean_of_draws(variance)
-    epistemic = _variance(mean)
+    epistemic = _variance(mean, mean_of_draws(mean))
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 
@@ -349,18 +360,27 @@ def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
 # By name
 
 
-def _of_mean(measure: Callable) -> Callable[[Tensor], Tensor]:
-    return lambda draws: _bare(measure)(mean_of_draws(draws))
+def _draws(predictive: Softmax) -> Tensor:
+    """Their probabilities, unchecked; the classes are the third axis, also of several labels."""
+    return predictive.probs.movedim(-1, 2)
 
 
-# What `predict_uncertainty(measure=...)` of a classifier offers, on unchecked draws (and, where
-# parts are told, their logarithms).
-DECOMPOSITIONS: dict[str, Callable[[Tensor, Tensor], Uncertainty]] = {
-    "entropy": _decompose_entropy,
-    "variance": lambda draws, log_draws: _bare(variance_decomposition)(draws),
+def _mean(predictive: Softmax) -> Tensor:
+    return predictive.mean_probs.movedim(-1, 1)
+
+
+# What `predict_uncertainty(measure=...)` of a classifier offers: measures whose mean over the draws
+# is the aleatoric part of that of their mean, and measures that have no parts.
+DECOMPOSED: dict[str, Callable[[Softmax], Uncertainty]] = {
+    "entropy": lambda predictive: _decompose_entropy(predictive.entropy(), _mean(predictive)),
+    "variance": lambda predictive: _decompose_variance(_draws(predictive), _mean(predictive)),
 }
-TOTALS: dict[str, Callable[[Tensor], Tensor]] = {
-    "variation_ratio": _bare(variation_ratio),
-    "margin": _of_mean(margin),
-    "least_confidence": _of_mean(least_confidence),
+OF_EACH_DRAW: dict[str, Callable[[Softmax], Tensor]] = {
+    "entropy": lambda predictive: predictive.entropy(),
+    "variance": lambda predictive: _label_variance(_draws(predictive)),
+}
+TOTALS: dict[str, Callable[[Softmax], Tensor]] = {
+    "variation_ratio": lambda predictive: _bare(variation_ratio)(_draws(predictive)),
+    "margin": lambda predictive: _bare(margin)(_mean(predictive)),
+    "least_confidence": lambda predictive: _bare(least_confidence)(_mean(predictive)),
 }

@@ -67,6 +67,12 @@ def test_closed_forms():
     assert measures.variation_ratio(apart) == 0.5
     votes = np.array([[[0.6, 0.4]], [[0.7, 0.3]], [[0.1, 0.9]]])
     np.testing.assert_allclose(measures.variation_ratio(votes), 1 / 3)
+
+
+def test_of_classes_that_tie_the_first_has_the_vote():
+    tied, third = [0.4, 0.4, 0.2], [0.1, 0.2, 0.7]
+    draws = np.array([[tied, third], [[0.1, 0.8, 0.1], third], [[0.0, 1.0, 0.0], third]])
+    np.testing.assert_allclose(measures.variation_ratio(draws), [1 / 3, 0], atol=1e-15)
     proba = np.array([[0.5, 0.3, 0.2]])
     np.testing.assert_allclose(measures.margin(proba), 0.8)
     np.testing.assert_allclose(measures.least_confidence(proba), 0.5)

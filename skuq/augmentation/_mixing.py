@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Normal
+from torch.distributions import Distribution, Normal
 
 from skuq._distributions import invert, least_integer
 from skuq._mixture import is_discrete, mixture_crps, mixture_quantile
 from skuq._softmax import TRUSTED, Softmax, mean_of_draws
-from skuq.uncertainty import DECOMPOSITIONS, _moments
+from skuq.uncertainty import DECOMPOSED, OF_EACH_DRAW, _moments
 
 __all__ = [
     "ClassMean",
@@ -71,16 +71,16 @@ class ClassMean:
         self._within: Any = 0.0
         self._alike: Any = True
 
-    def add(self, predictive: Categorical) -> None:
+    def add(self, predictive: Softmax) -> None:
         self._add_probabilities(predictive)
         if self._measure is not None:
             if self._n_views == 0:
                 self._first = predictive.probs
-            self._within = self._within + _of_each_draw(predictive, self._measure)
+            self._within = self._within + OF_EACH_DRAW[self._measure](predictive)
             self._alike = self._alike & (predictive.probs == self._first).all(-1)
         self._n_views += 1
 
-    def _add_probabilities(self, predictive: Categorical) -> None:
+    def _add_probabilities(self, predictive: Softmax) -> None:
         probs = predictive.probs
         # A GPU would have to wait for the answer, and is fast with logarithms, too.
         if self._log_sum is None and not probs.is_cuda and float(probs.min()) > TRUSTED:
@@ -100,27 +100,18 @@ class ClassMean:
         return mean
 
 
-def _of_each_draw(predictive: Categorical, measure: str) -> Tensor:
-    """The uncertainty of every draw by itself, of shape (n_draws, n_rows, ...)."""
-    n_draws = predictive.batch_shape[0]
-    parts = (t.movedim(-1, 2).flatten(0, 1)[None] for t in (predictive.probs, predictive.logits))
-    return DECOMPOSITIONS[measure](*parts).aleatoric.unflatten(0, (n_draws, -1))
-
-
-def nested_of_classes(measure: str) -> Callable[[Categorical], NestedUncertainty]:
+def nested_of_classes(measure: str) -> Callable[[Softmax], NestedUncertainty]:
     """The reduction of what `ClassMean` of this measure gives."""
-    if measure not in DECOMPOSITIONS:
-        known = ", ".join(map(repr, DECOMPOSITIONS))
+    if measure not in DECOMPOSED:
+        known = ", ".join(map(repr, DECOMPOSED))
         raise ValueError(f"kind='nested' needs a measure that decomposes: {known}, got {measure!r}")
 
-    def reduction(predictive: Categorical) -> NestedUncertainty:
-        parts = DECOMPOSITIONS[measure](
-            predictive.probs.movedim(-1, 2), predictive.logits.movedim(-1, 2)
-        )
+    def reduction(predictive: Softmax) -> NestedUncertainty:
+        parts = DECOMPOSED[measure](predictive)
         if not hasattr(predictive, "within_views"):  # the identity alone
             between = torch.zeros_like(parts.total)
         else:
-            excess = _of_each_draw(predictive, measure) - predictive.within_views
+            excess = OF_EACH_DRAW[measure](predictive) - predictive.within_views
             # Views that agree to the bit have exactly nothing between them.
             nothing = predictive.views_are_alike | (excess < 0)  # type: ignore[attr-defined]
             between = mean_of_draws(torch.where(nothing, 0.0, excess))

@@ -84,7 +84,7 @@ class _Proba(_Need):
     tasks = ("classification",)
 
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
-        return (predictive.probs.mean(0),)
+        return (predictive.mean_probs,)
 
 
 class _Draws(_Need):
@@ -100,7 +100,7 @@ class _Draws(_Need):
 class _Uncertainty(_Need):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         if self.classifies:
-            chosen = predictive.probs.mean(0).argmax(-1)
+            chosen = predictive.mean_probs.argmax(-1)
             return chosen, class_uncertainty(**self.options)(predictive)
         return predictive.mean.mean(0), target_uncertainty(**self.options)(predictive)
 
