@@ -1,17 +1,21 @@
-"""Layers of all draws or networks at once: linear ones are few large matrix products."""
+"""Layers of all draws or networks at once: a few large kernels instead of many small ones."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 __all__ = ["STACKED", "DrawnLinear"]
 
+# ---------------------------------------------------------------------------------------------
+# Of networks: parameters (n_networks, ...), x (n_networks, n_rows, ...)
+
 
 class StackedLinear(nn.Linear):
-    """Layers that know the axis of networks: weight (n_networks, out, in), x (n_networks, ..., in).
+    """One batched product.
 
     Small batches, as in training, are fastest without vmap, and as W xᵀ: outputs lie in memory with
     the rows last.
@@ -26,12 +30,104 @@ class StackedLinear(nn.Linear):
         return out.mT.unflatten(1, x.shape[1:-1])
 
 
+def _side_by_side(x: Tensor) -> Tensor:
+    """The channels of all networks as those of one: (n_rows, n_networks · n_channels, ...)."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _apart(x: Tensor, n_networks: int) -> Tensor:
+    return x.unflatten(1, (n_networks, -1)).transpose(0, 1)
+
+
+def _in_a_row(parameter: Any) -> Any:
+    return None if parameter is None else parameter.flatten(0, 1)
+
+
+class _StackedConvolution:
+    """A convolution in as many groups as there are networks."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        n_networks, rows = len(x), _side_by_side(x)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            rows = F.pad(rows, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            padding = 0
+        convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(self.kernel_size)]
+        out = convolve(
+            rows,
+            _in_a_row(self.weight),
+            _in_a_row(self.bias),
+            self.stride,
+            padding,
+            self.dilation,
+            groups=n_networks * self.groups,
+        )
+        return _apart(out, n_networks)
+
+
+class _StackedBatchNorm:
+    """Statistics of each channel of each network."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        momentum = self.momentum
+        if momentum is None:  # cumulative; the networks have seen equally many batches
+            momentum = 1 / float(self.num_batches_tracked.amax()) if self.training else 0.0
+        own = (self.running_mean, self.running_var, self.weight, self.bias)
+        mean, variance, weight, bias = map(_in_a_row, own)
+        rows = _side_by_side(x)
+        out = F.batch_norm(rows, mean, variance, weight, bias, self.training, momentum, self.eps)
+        return _apart(out, len(x))
+
+
+class StackedLayerNorm(nn.LayerNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.layer_norm(x, self.normalized_shape, None, None, self.eps)
+        for own, combine in ((self.weight, torch.mul), (self.bias, torch.add)):
+            if own is not None:
+                between = (1,) * (out.ndim - own.ndim)
+                out = combine(out, own.unflatten(0, (-1, *between)))
+        return out
+
+
+class _RowsOfAll:
+    """A layer without parameters, whose rows do not meet: the rows of all networks as one batch."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[misc]
+
+
 class StackedFlatten(nn.Flatten):
     """Flattens rows where the axis of networks comes before theirs."""
 
     def forward(self, x: Tensor) -> Tensor:
         first, last = (axis + 1 if axis >= 0 else axis for axis in (self.start_dim, self.end_dim))
         return x.flatten(first, last)
+
+
+def _mixed(mixin: type, *kinds: type[nn.Module]) -> dict[type[nn.Module], type[nn.Module]]:
+    return {kind: type(f"Stacked{kind.__name__}", (mixin, kind), {}) for kind in kinds}
+
+
+# Layers of torch, and those that do the same for networks in a stack.
+STACKED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: StackedLinear,
+    nn.Flatten: StackedFlatten,
+    nn.LayerNorm: StackedLayerNorm,
+    **_mixed(_StackedConvolution, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    **_mixed(_StackedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    **_mixed(
+        _RowsOfAll,
+        *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+        *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+        *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+        *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    ),
+}
+
+# ---------------------------------------------------------------------------------------------
+# Of draws
 
 
 class DrawnLinear(nn.Linear):
@@ -48,10 +144,3 @@ class DrawnLinear(nn.Linear):
         if bias is not None:
             out = out.add_(bias[:, None])
         return out.mT.unflatten(0, x.shape[:-1])
-
-
-# Layers of torch, and those that do the same for networks in a stack.
-STACKED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: StackedLinear,
-    nn.Flatten: StackedFlatten,
-}

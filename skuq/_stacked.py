@@ -26,6 +26,7 @@ __all__ = ["AT_ONCE", "Stack", "may_stack"]
 
 AT_ONCE = 16  # networks in a stack at most: their activations lie in memory together
 _TRIED_ROWS = 8
+_CONVOLUTIONS = nn.modules.conv._ConvNd
 
 # Those that treat every element by itself, so that a stack steps as its networks would.
 _ELEMENTWISE = (
@@ -49,7 +50,7 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
     On a CPU convolutions of a stack are slower than one after another.
     """
     on_cpu = settings.numerics.device.type == "cpu"
-    convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in module.modules())
+    convolves = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
     return (
         settings.optimizer in _ELEMENTWISE
         and settings.callbacks is None
