@@ -128,8 +128,8 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
 
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """``copy.deepcopy`` in half the time: a layer has a dozen empty dictionaries, and the copy of
-    one is known without a detour.
+    """``copy.deepcopy`` in half the time: a layer has a dozen empty dictionaries and a set, and the
+    copy of an empty one is known without a detour.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     memo = dict(memo or {})
     for layer in module.modules():
         for value in vars(layer).values():
-            if type(value) in (dict, OrderedDict) and not value:
+            if type(value) in (dict, OrderedDict, set) and not value:
                 memo[id(value)] = type(value)()
     return copy.deepcopy(module, memo)
 
