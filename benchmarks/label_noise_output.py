@@ -12,6 +12,7 @@ Record = dict[str, Any]
 
 COLUMNS = {
     "accuracy": "accuracy",
+    "pair_accuracy": "accuracy of pairs",
     "nll": "NLL",
     "ece": "ECE",
     "error_auroc_entropy": "errors: entropy",
@@ -19,6 +20,7 @@ COLUMNS = {
     "flip_auroc_loss": "flips: loss",
     "flip_auroc_noise_variance": "flips: σ²",
     "flip_auroc_disagreement": "flips: disagreement",
+    "untouched_weight": "weight of untouched",
 }
 VIEWS = {"one": "", "tta": " + TTA"}
 # What the history has for each epoch, of validation images.

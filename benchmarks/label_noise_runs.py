@@ -216,7 +216,7 @@ def test_time_augmented(fitted: Fitted) -> Any | None:
     return views.fit(fitted.data.X[:100], fitted.y_noisy[:100])
 
 
-def measure(model: Any, fitted: Fitted) -> dict[str, float | None]:
+def measure(model: Any, fitted: Fitted, pairs: Any) -> dict[str, float | None]:
     """What the table has, of clean test images and of the noisy labels of training."""
     data = fitted.data
     proba, uncertainty = model.predict_proba(data.X_test, return_uncertainty=True)
@@ -227,12 +227,24 @@ def measure(model: Any, fitted: Fitted) -> dict[str, float | None]:
         "nll": float(test.loss.mean()),
         "ece": expected_calibration_error(data.y_test, proba),
         "error_auroc_entropy": uncertainty_error_auroc(data.y_test, predicted, uncertainty.total),
+        "pair_accuracy": float(_same_pair(predicted, data.y_test, pairs).mean()),
     }
+    scores = noise_scores(model, data.X, fitted.y_noisy)
+    if scores.noise_variance is not None:
+        weight = 1 / scores.noise_variance
+        found["untouched_weight"] = float(weight[~np.isin(data.y, pairs)].sum() / weight.sum())
     if test.noise_variance is not None:
         found["error_auroc_noise"] = uncertainty_error_auroc(
             data.y_test, predicted, test.noise_variance
         )
     if fitted.flipped.any():
-        scores = noise_scores(model, data.X, fitted.y_noisy)
         found |= {f"flip_auroc_{name}": v for name, v in scores.auroc(fitted.flipped).items()}
     return found
+
+
+def _same_pair(one: np.ndarray, other: np.ndarray, pairs: Any) -> np.ndarray:
+    """Whether labels are equal, or those of a class and its look-alike."""
+    alike = one == other
+    for a, b in pairs:
+        alike |= np.isin(one, (a, b)) & np.isin(other, (a, b))
+    return alike

@@ -14,6 +14,7 @@ from benchmarks import label_noise, label_noise_runs
 from benchmarks.label_noise import main
 from benchmarks.label_noise_output import cell, differences, mean_and_error, paired, table
 from benchmarks.label_noise_runs import LOSSES, data_folder, experiment, fit, measure
+from skuq.datasets import noise_scores
 
 QUICK = ["--data", "digits", "--quick", "--epochs", "1", "--rates", "0,0.4", "--losses",
          "CE;UANLL, identity"]  # fmt: skip
@@ -62,6 +63,12 @@ def test_views_are_measured_later(tmp_path, monkeypatch):
     assert views["tta"] == views["one"]
     assert "| CE + TTA |" in next(tmp_path.rglob("digits.md")).read_text()
 
+    of_an_earlier_program = json.loads(path.read_text())
+    del of_an_earlier_program["views"]["one"]["pair_accuracy"]
+    path.write_text(json.dumps(of_an_earlier_program))
+    main(arguments)
+    assert json.loads(path.read_text())["views"] == views
+
 
 def record(loss, seed, rate, **numbers):
     return {"loss": loss, "seed": seed, "rate": rate, "views": {"one": numbers}}
@@ -86,12 +93,19 @@ def test_measures_are_of_clean_test_labels_and_noisy_training_labels():
     of = dataclasses.replace(experiment("digits"), epochs=8)
     fitted = fit(of, "UANLL, identity", 0.2, seed=3)
     model, data = fitted.model, fitted.data
-    found = measure(model, fitted)
+    found = measure(model, fitted, of.pairs)
     assert found["accuracy"] == model.score(data.X_test, data.y_test)
     y = data.y_test
     assert found["nll"] == pytest.approx(
         -model.predict_log_proba(data.X_test)[range(len(y)), y].mean()
     )
+    partner = {**dict(of.pairs), **{b: a for a, b in of.pairs}, 2: 2, 4: 4}
+    predicted = model.predict(data.X_test)
+    alike = [p in (label, partner[label]) for p, label in zip(predicted, y)]
+    assert found["accuracy"] < found["pair_accuracy"] == np.mean(alike)
+    weight = 1 / noise_scores(model, data.X, fitted.y_noisy).noise_variance
+    untouched = (data.y == 2) | (data.y == 4)
+    assert found["untouched_weight"] == pytest.approx(weight[untouched].sum() / weight.sum())
     assert (fitted.y_noisy != data.y).sum() == fitted.flipped.sum() > 100
     assert found["flip_auroc_loss"] > 0.7
     last = model.history_[-1]
@@ -143,7 +157,7 @@ def test_with_test_time_augmentation():
     of = dataclasses.replace(experiment("digits"), epochs=8)
     fitted = fit(of, "UANLL, identity", 0.2, seed=0)
     views = label_noise_runs.test_time_augmented(fitted)
-    found, alone = measure(views, fitted), measure(fitted.model, fitted)
+    found, alone = (measure(asked, fitted, of.pairs) for asked in (views, fitted.model))
     assert views.n_views_ == 4 and found["nll"] != alone["nll"]
     assert found["accuracy"] == pytest.approx(alone["accuracy"], abs=0.1)
     assert found["flip_auroc_loss"] == pytest.approx(alone["flip_auroc_loss"], abs=0.1)
