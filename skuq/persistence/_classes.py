@@ -16,12 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
 import skuq.posteriors as posteriors
 from skuq._engine import Draws
 from skuq._network import Numerics
 from skuq._parameters import NotSaved
+from skuq.augmentation._evaluation import Evaluation
+from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP
 from skuq.pipeline import Pipeline
@@ -105,7 +108,14 @@ def classes() -> dict[str, type]:
         "skuq.Numerics": Numerics,
         "skuq.DropoutMask": _Mask,
         "skuq.NotSaved": NotSaved,
+        "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
+        "skuq.augmentation.Evaluation": Evaluation,
+        "skuq.augmentation.FixedView": FixedView,
     }
+    for name in augmentation.__all__:
+        cls = getattr(augmentation, name)
+        if isinstance(cls, type) and issubclass(cls, augmentation.View):
+            found[f"skuq.augmentation.{name}"] = cls
     for room in (posteriors, likelihoods, calibration):
         for name in room.__all__:
             if isinstance(cls := getattr(room, name), type):

@@ -8,6 +8,7 @@ attributes; those that occur at several places are stored once.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -198,6 +199,11 @@ class Encoder:
         hint = _ALTERNATIVE
         if self.place.rpartition("module__")[0] and "module__" in self.place:
             hint = "Let a function or a subclass that takes no such argument build the module"
+        elif re.search(r"(^|\.)views\b", self.place):
+            hint = (
+                "Of views those of skuq.augmentation are saved; else save the estimator inside, "
+                "and put FrozenEstimator of what is loaded into another TestTimeAugmentation"
+            )
         elif kind.__module__.partition(".")[0] == "mapie":
             hint = "Save the estimator inside of it, and conformalize again where it is loaded"
         elif kind.__module__.partition(".")[0] == "skuq":

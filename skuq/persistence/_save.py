@@ -34,8 +34,9 @@ def save(estimator: Any, path: Any) -> None:
 
     Parameters
     ----------
-    estimator : skuq estimator or calibrator, or scikit-learn Pipeline, FeatureUnion, \
-            ColumnTransformer, TransformedTargetRegressor, FrozenEstimator or search around them
+    estimator : skuq estimator, calibrator or TestTimeAugmentation, or scikit-learn Pipeline, \
+            FeatureUnion, ColumnTransformer, TransformedTargetRegressor, FrozenEstimator or search \
+            around them
         Fitted. Of a fitted search the best estimator is saved. Of scikit-learn's transformers
         scalers, encoders, imputers and a few more are known.
     path : str or path-like

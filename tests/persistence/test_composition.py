@@ -22,6 +22,14 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skuq
 from skuq import PersistenceError, TorchClassifier, TorchRegressor
+from skuq.augmentation import (
+    Crop,
+    FeatureNoise,
+    Flip,
+    GaussianNoise,
+    Shift,
+    TestTimeAugmentation,
+)
 from skuq.calibration import TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.metrics import ece_scorer
 from skuq.persistence import _classes
@@ -105,6 +113,41 @@ def test_a_calibrated_search(blobs, path):
         loaded.fit(X, y)
     loaded.set_params(estimator__scoring=ece_scorer)
     assert_same_answers(model.fit(X, y), loaded.fit(X, y), X)
+
+
+def flipped(X):
+    return X.flip(-1)
+
+
+@pytest.mark.filterwarnings("ignore:the frozen")
+def test_test_time_augmentation(blobs, diabetes, path):
+    X, y = blobs
+    model = TestTimeAugmentation(
+        classifier(), [GaussianNoise(0.1), FeatureNoise(0.1)], n_views=4, random_state=0
+    ).fit(X, y)
+    loaded = round_trip(model, path)
+    assert_same_answers(model, loaded, X)
+    assert "skuq.augmentation.FeatureNoise" in str(skuq.inspect(path))
+    frozen = make_pipeline(StandardScaler(), classifier()).fit(X, y)
+    model = TestTimeAugmentation(
+        FrozenEstimator(frozen), FeatureNoise(0.1), vote="confidence_hard", random_state=0
+    ).fit(X, y)
+    loaded = round_trip(model, path)
+    assert_same_answers(model, loaded, X)
+    assert loaded.threshold_ == model.threshold_ and loaded.estimator_ is loaded.estimator
+    X, y = diabetes
+    model = TestTimeAugmentation(regressor(), GaussianNoise(0.1), random_state=0).fit(X, y)
+    assert_same_answers(model, round_trip(model, path), X)
+
+
+def test_views_of_images(path):
+    images = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype(np.float32)
+    y = (images.mean((1, 2, 3)) > 0).astype(int)
+    model = TestTimeAugmentation(classifier(), [Flip(), Shift(1), Crop(0.5)], random_state=0)
+    assert_same_answers(model.fit(images, y), round_trip(model, path), images)
+    model = TestTimeAugmentation(classifier(), flipped).fit(images, y)
+    with pytest.raises(PersistenceError, match=r"views is .*flipped.*those of skuq.augmentation"):
+        skuq.save(model, path)
 
 
 @pytest.mark.filterwarnings("ignore:the frozen")
