@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from skuq._engine import Engine
 from skuq._optional import import_optional
 from skuq._predict import class_uncertainty, target_uncertainty
 from skuq._version import __version__
+from skuq.calibration._base import Calibrator
 
 __all__ = ["export_onnx"]
 
@@ -45,8 +47,8 @@ def export_onnx(estimator: Any, path: Any) -> None:
 
     Parameters
     ----------
-    estimator : TorchClassifier or TorchRegressor
-        Fitted. Steps of a Pipeline before it, and calibrators around it, are not exported.
+    estimator : TorchClassifier or TorchRegressor, or a calibrator around one
+        Fitted. Steps of a Pipeline before it are not exported.
     path : str or path-like
         Where to; by convention it ends in ``.onnx``.
 
@@ -67,11 +69,20 @@ def export_onnx(estimator: Any, path: Any) -> None:
     --------
     save : The whole object, to be loaded by skuq.
     """
+    given, calibrators = estimator, []
+    while isinstance(estimator, Calibrator | FrozenEstimator):
+        check_is_fitted(estimator)
+        if isinstance(estimator, Calibrator):
+            calibrators.append(estimator)
+            estimator = estimator.estimator_
+        else:
+            estimator = estimator.estimator
     if not isinstance(estimator, TorchEstimator):
+        around = "" if estimator is given else f" in {type(given).__name__}"
         raise TypeError(
-            f"export_onnx takes a TorchClassifier or a TorchRegressor, got "
-            f"{type(estimator).__name__}; of a Pipeline or a calibrator give the estimator inside, "
-            "and do what is around it where the graph is used"
+            "export_onnx takes a TorchClassifier or a TorchRegressor, or a calibrator around one, "
+            f"got {type(estimator).__name__}{around}; of a Pipeline give the last step, and do the "
+            "steps before it where the graph is used"
         )
     check_is_fitted(estimator)
     for name in ("onnxscript", "onnxruntime"):
@@ -81,7 +92,7 @@ def export_onnx(estimator: Any, path: Any) -> None:
             "precision='bfloat16' rounds inside of the network in a way that a graph does not "
             "repeat: export an estimator fitted with precision='float32'"
         )
-    graph, rows = _Graph(estimator), estimator._engine._sample.cpu()
+    graph, rows = _Graph(estimator, calibrators), estimator._engine._sample.cpu()
     content = _exported(graph, rows, estimator)
     _check(content, graph, rows)
     path = Path(path)
@@ -96,22 +107,27 @@ def export_onnx(estimator: Any, path: Any) -> None:
 class _Graph(nn.Module):
     """What is exported, as a function of rows, on the CPU."""
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, calibrators: list[Calibrator]) -> None:
         super().__init__()
         engine = copy.copy(estimator._engine)
         engine.__dict__.update(estimator._engine.__getstate__())
         engine.numerics = replace(engine.numerics, channels_last=False)
         self._function = _unrolled(engine)
         self._predictive = copy.deepcopy(estimator.likelihood_).predictive
+        self._calibrations = [calibrator._calibrated for calibrator in reversed(calibrators)]
         self.classifies = is_classifier(estimator)
         self._multilabel = self.classifies and estimator._multilabel
         self._flat = not self.classifies and not estimator._target_shape
+        around = "".join(f" in {type(one).__name__}" for one in calibrators[::-1])
+        self.about = f"{type(estimator.module_).__name__} with {estimator.likelihood_}{around}"
         # Names that no step inside of the graph has.
         first = "predicted_probabilities" if self.classifies else "predicted_mean"
         self.outputs = [first, "total_uncertainty"]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        predictive = self._predictive(self._function(x).double())
+        predictive: Any = self._predictive(self._function(x).double())
+        for calibration in self._calibrations:
+            predictive = calibration(predictive)
         if self.classifies:
             proba = predictive.probs.mean(0)
             total = class_uncertainty("total")(predictive)
@@ -145,8 +161,8 @@ def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             raise ValueError(
-                f"{type(estimator.module_).__name__} with {estimator.likelihood_} cannot be "
-                f"exported to ONNX: {(str(cause).strip() or repr(cause)).splitlines()[0][:500]}"
+                f"{graph.about} cannot be exported to ONNX: "
+                f"{(str(cause).strip() or repr(cause)).splitlines()[0][:500]}"
             ) from error
     about = {"producer": f"skuq {__version__}"}
     if graph.classifies:

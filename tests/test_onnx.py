@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
+from skuq.calibration import QuantileRecalibrator, TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.likelihoods import Bernoulli, Gaussian, Laplace
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests.networks import ConvNet, Plain
@@ -56,6 +58,29 @@ def test_regressors(posterior, diabetes, tmp_path):
     np.testing.assert_allclose(got["total_uncertainty"], std**2, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:the frozen")
+def test_calibrators(blobs, diabetes, tmp_path):
+    X, y = blobs
+    network = TorchClassifier(posterior=MCDropout(3), **OPTIONS).fit(X, y)
+    inside = TemperatureScaler(FrozenEstimator(network)).fit(X, y)
+    for model in (VectorScaler(FrozenEstimator(network)).fit(X, y), VectorScaler(inside, cv=2)):
+        got, _ = run(model.fit(X, y), tmp_path / "m.onnx", X)
+        expected = model.predict_proba(X)
+        assert np.abs(expected - network.predict_proba(X)).max() > 1e-3
+        np.testing.assert_allclose(got["predicted_probabilities"], expected, atol=1e-5)
+        uncertainty = skuq.predict_uncertainty(model, X)
+        np.testing.assert_allclose(got["total_uncertainty"], uncertainty, atol=1e-5)
+    X, y = (part.astype(np.float32)[:100] for part in diabetes)
+    model = VarianceScaler(TorchRegressor(posterior=DeepEnsemble(2), **OPTIONS), cv=2).fit(X, y)
+    got, _ = run(model, tmp_path / "m.onnx", X)
+    np.testing.assert_allclose(got["predicted_mean"], model.predict(X), rtol=1e-5)
+    uncertainty = skuq.predict_uncertainty(model, X)
+    np.testing.assert_allclose(got["total_uncertainty"], uncertainty, rtol=1e-5)
+    model = QuantileRecalibrator(FrozenEstimator(model.estimator_)).fit(X, y)
+    with pytest.raises(ValueError, match=r"MLP with Gaussian.* in QuantileRecalibrator cannot be"):
+        skuq.export_onnx(model, tmp_path / "m.onnx")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("likelihood", [Gaussian(heteroscedastic=False), Laplace()], ids=str)
 def test_several_targets(likelihood, tmp_path):
@@ -86,8 +111,13 @@ def test_what_is_refused(blobs, tmp_path, monkeypatch):
     with pytest.raises(NotFittedError):
         skuq.export_onnx(TorchClassifier(), path)
     model = TorchClassifier(posterior=PointEstimate(), **OPTIONS).fit(X, y)
-    with pytest.raises(TypeError, match=r"got Pipeline.*give the estimator inside"):
-        skuq.export_onnx(make_pipeline(model), path)
+    pipeline = make_pipeline(model)
+    with pytest.raises(TypeError, match=r"got Pipeline; of a Pipeline give the last step"):
+        skuq.export_onnx(pipeline, path)
+    with pytest.raises(TypeError, match=r"got Pipeline in TemperatureScaler"):
+        skuq.export_onnx(TemperatureScaler(pipeline, cv=2).fit(X, y), path)
+    with pytest.raises(NotFittedError):
+        skuq.export_onnx(TemperatureScaler(model), path)
     half = TorchClassifier(posterior=PointEstimate(), precision="bfloat16", **OPTIONS).fit(X, y)
     with pytest.raises(ValueError, match=r"bfloat16"):
         skuq.export_onnx(half, path)
@@ -110,7 +140,7 @@ def test_a_graph_that_disagrees_is_not_written(blobs, tmp_path):
         Plain, posterior=PointEstimate(), max_epochs=3, lr=0.1, random_state=1
     ).fit(X, y)
     rows = one._engine._sample
-    content = _onnx._exported(_onnx._Graph(one), rows, one)
-    _onnx._check(content, _onnx._Graph(one), rows)
+    content = _onnx._exported(_onnx._Graph(one, []), rows, one)
+    _onnx._check(content, _onnx._Graph(one, []), rows)
     with pytest.raises(ValueError, match=r"another predicted_probabilities"):
-        _onnx._check(content, _onnx._Graph(other), rows)
+        _onnx._check(content, _onnx._Graph(other, []), rows)
