@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, tra
 from torch import Tensor
 
 from skuq._batches import Rows, StreamedRows
+from skuq._devices import fits
 from skuq._network import Numerics
 from skuq._sklearn_compat import _check_sample_weight
 from skuq._streams import Streamed
@@ -120,7 +121,8 @@ def rows_on_device(
     """
     if isinstance(X, Streamed):
         return _streamed_rows(X, target, weight, numerics)
-    device = numerics.device if _fits(X, numerics) else torch.device("cpu")
+    fitting = fits(X.size * numerics.dtype.itemsize, numerics.device)
+    device = numerics.device if fitting else torch.device("cpu")
 
     rows = _shared(X).to(device, numerics.dtype)
     given = None if weight is None else _tensor(weight, numerics, device)
@@ -138,12 +140,6 @@ def _streamed_rows(
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
     dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
     return torch.tensor(values, dtype=dtype, device=device)
-
-
-def _fits(X: np.ndarray, numerics: Numerics) -> bool:
-    if numerics.device.type != "cuda":
-        return True
-    return X.size * numerics.dtype.itemsize <= torch.cuda.mem_get_info(numerics.device)[0] // 2
 
 
 def _shared(X: np.ndarray) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ class Settings:
     verbose: int
     compile: bool | str  # the mode of torch.compile
     numerics: Numerics
+    devices: Sequence[torch.device]  # of which that of `numerics` is the first
     net_options: dict[str, Any]  # optimizer__*, callbacks__*
     train_options: dict[str, Any]  # iterator_train__*, without the prefix
     valid_options: dict[str, Any]

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skuq._batches import Batch, Rows, SlicedBatches
+from skuq._devices import same_device
 from skuq._dropout import Sampler, driven
 from skuq._network import call
 from skuq._progress import Task
-from skuq._random import PrivateGlobals, Purpose, derive_seed
+from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
 from skuq._resuming import Keeper, save_finished
 from skuq._settings import (
     Gradients,
@@ -391,6 +392,10 @@ def train_network(
     """
     if resume is not None and resume.state:
         state = dict(resume.state)
+        device = settings.numerics.device
+        if not same_device(state["dropout"].device, device):  # generators cannot move
+            seed = derive_seed(root, Purpose.DROPOUT, network, len(resume.history))
+            state["dropout"] = generator(seed, device)
     else:
         state = network_state(root, network, settings)
         if other_noise:

@@ -53,8 +53,12 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit.
-    device : str, default="auto"
-        "auto" is "cuda" where there is one, else "cpu".
+    device : str, torch.device or list of them, default="auto"
+        "auto" is "cuda" where there is one, else "cpu". Of a list, such as ["cuda:0", "cuda:1"],
+        `DeepEnsemble` trains its members on all devices at once, member i on device i modulo their
+        number; the trained networks go to the first, where predictions are evaluated. Posteriors
+        that train one network use the first alone. All are of one kind; one that is named twice
+        trains two members at once.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
         "bfloat16" is float32 with autocast.
     compile : bool, "reduce-overhead" or "max-autotune", default=False
@@ -106,6 +110,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         The trained module (of the first network).
     likelihood_, posterior_ : the fitted copies
     device_ : str
+        Where predictions are evaluated.
     interrupted_ : bool
         Whether Ctrl-C ended `fit` and ``on_interrupt="keep"`` kept what there was.
 
