@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skuq._batches import Rows
 from skuq._checkpoints import Checkpoints
+from skuq._devices import same_device
 from skuq._network import Numerics, call
 from skuq._random import Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
@@ -23,6 +24,7 @@ __all__ = [
     "Trained",
     "check_losses",
     "check_trained",
+    "going_on",
     "gradient_norms",
     "network_state",
 ]
@@ -83,6 +85,15 @@ def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]
         "dropout": generator(derive_seed(root, Purpose.DROPOUT, network), device),
         "other": None,
     }
+
+
+def going_on(before: Trained, root: int, network: int, settings: Settings) -> dict[str, Any]:
+    """The state of a network whose training goes on; a generator cannot move to another device."""
+    state, device = dict(before.state), settings.numerics.device
+    if not same_device(state["dropout"].device, device):
+        seed = derive_seed(root, Purpose.DROPOUT, network, len(before.history))
+        state["dropout"] = generator(seed, device)
+    return state
 
 
 def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:

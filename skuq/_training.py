@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skuq._batches import Batch, Rows, SlicedBatches
-from skuq._devices import same_device
 from skuq._dropout import Sampler, driven
 from skuq._network import call
 from skuq._progress import Task
-from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
+from skuq._random import PrivateGlobals, Purpose, derive_seed
 from skuq._resuming import Keeper, save_finished
 from skuq._settings import (
     Gradients,
@@ -36,6 +35,7 @@ from skuq._settings import (
     Trained,
     check_losses,
     check_trained,
+    going_on,
     gradient_norms,
     network_state,
 )
@@ -391,11 +391,7 @@ def train_network(
         After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
     """
     if resume is not None and resume.state:
-        state = dict(resume.state)
-        device = settings.numerics.device
-        if not same_device(state["dropout"].device, device):  # generators cannot move
-            seed = derive_seed(root, Purpose.DROPOUT, network, len(resume.history))
-            state["dropout"] = generator(seed, device)
+        state = going_on(resume, root, network, settings)
     else:
         state = network_state(root, network, settings)
         if other_noise:
