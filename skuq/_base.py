@@ -62,7 +62,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         "likelihood": [Likelihood, None],
         "optimizer": [callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -254,7 +254,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
                 "posterior_": posterior,
                 "histories_": [network.history for network in networks],
                 "history_": networks[0].history,
-                "n_iter_": max(network.history[-1]["epoch"] for network in networks),
+                "n_iter_": max([n.history[-1]["epoch"] for n in networks if n.history], default=0),
                 "device_": str(numerics.device),
                 "interrupted_": problem.interrupted,
             }

@@ -273,7 +273,7 @@ def inspect_network(
     ------
     ValueError
         If its outputs have another shape than the likelihood needs, are probabilities already,
-        depend on the other rows of a batch, or are random in eval mode.
+        are NaN, depend on the other rows of a batch, or are random in eval mode.
     """
     name = type(module).__name__
     rows = first_rows(x, 3)
@@ -281,6 +281,11 @@ def inspect_network(
         with PrivateGlobals(0), explained(name, rows):
             output = call(module.eval(), rows, numerics)
         _check_shape(output, name, likelihood)
+        if bool(output.isnan().any()):
+            raise ValueError(
+                f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
+                "weights, and for logarithms, roots and divisions in its forward"
+            )
         if likelihood.task == "classification":
             _check_logits(output, name)
         shell = private_copy(module)

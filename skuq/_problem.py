@@ -124,7 +124,9 @@ class Problem:
         return [trained.module for trained in self.trained]
 
     def _train_all(self, n_networks: int, bootstrap: bool, n_jobs: int | None) -> None:
-        if n_jobs is None and len(self.settings.devices) > 1:
+        if self.settings.max_epochs == 0:
+            self.trained = [self._arrived(self._as_built(k)) for k in range(n_networks)]
+        elif n_jobs is None and len(self.settings.devices) > 1:
             self._train_on_devices(n_networks, bootstrap)
         elif n_jobs is None:
             n_groups = -(-n_networks // AT_ONCE)
@@ -137,6 +139,17 @@ class Problem:
                 one_by_one = bool(self.task.watchers) or self.settings.keeps_interrupted
                 for trained in parallel(n_jobs, jobs, one_by_one):
                     self.trained.append(self._arrived(trained))
+
+    def _as_built(self, network: int) -> Trained:
+        """A network that was trained elsewhere."""
+        module = self._first_or_new(network).eval()
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(
+                    f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
+                    "module must have been trained elsewhere"
+                )
+        return Trained(module, [])
 
     def _train_on_devices(self, n_networks: int, bootstrap: bool) -> None:
         """Network i on device i modulo their number, one after another on each of them."""

@@ -39,7 +39,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     lr : float, default=1e-3
         Learning rate.
     max_epochs : int, default=100
-        Passes over the training data.
+        Passes over the training data. 0 takes the networks as `module` makes them: trained
+        elsewhere, to outputs as the likelihood wants them. fit then finds all else that a fitted
+        estimator has (labels, units of y, masks of `MCDropout`).
     batch_size : int, default=128
     early_stopping : bool, default=False
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,

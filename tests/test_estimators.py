@@ -326,7 +326,8 @@ def test_bad_levels(q, diabetes):
     ("options", "message"),
     [
         ({"lr": -1}, "'lr' parameter of TorchClassifier"),
-        ({"max_epochs": 0}, "'max_epochs' parameter"),
+        ({"max_epochs": -1}, "'max_epochs' parameter"),
+        ({"max_epochs": 0, "early_stopping": True}, "needs epochs to stop, got max_epochs=0"),
         ({"precision": "float8"}, "'precision' parameter"),
         ({"likelihood": Gaussian()}, "needs a likelihood for classification"),
         ({"likelihood": Categorical(label_smoothing=1.0)}, "label_smoothing"),
