@@ -34,13 +34,32 @@ def test_members_begin_differently(blobs):
     assert (torch.pdist(members.flatten(1)) > 0.1).all()
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_jobs_and_backend_change_nothing(blobs, backend):
-    serial = states(fit(*blobs, DeepEnsemble(3, n_jobs=1)))
+def assert_same_bits(one, other, X):
+    for name, tensor in states(one).items():
+        assert torch.equal(tensor, states(other)[name]), name
+    assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
+    for a, b in zip(one.predict_uncertainty(X, "all"), other.predict_uncertainty(X, "all")):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "backend"),
+    [
+        (None, "loky"),  # one after another in this thread
+        (3, "threading"),
+        (2, "loky"),
+        pytest.param(2, "multiprocessing", marks=pytest.mark.slow),
+        (-1, "threading"),
+    ],
+)
+def test_jobs_and_backend_change_nothing(blobs, n_jobs, backend, untouched_globals):
+    """With as many torch threads: one. (Dask is in tests/test_distributed.py.)"""
+    X, y = blobs
+    with_callbacks = {"callbacks": []}  # members are no stack then: that is equal to rounding alone
+    serial = fit(X, y, DeepEnsemble(3, n_jobs=1, bootstrap=True))
     with parallel_config(backend=backend):
-        parallel = states(fit(*blobs, DeepEnsemble(3, n_jobs=2)))
-    for name, tensor in serial.items():
-        assert torch.equal(tensor, parallel[name])
+        parallel = fit(X, y, DeepEnsemble(3, n_jobs=n_jobs, bootstrap=True), **with_callbacks)
+    assert_same_bits(serial, parallel, X)
 
 
 def test_mixture_is_no_worse_than_its_members(blobs):
