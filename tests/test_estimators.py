@@ -319,6 +319,16 @@ def test_bad_levels(q, diabetes):
         fitted.predict_interval(diabetes[0], confidence_level=1.0)
 
 
+def test_a_page_shows_names_and_runs_none():
+    """In notebooks scikit-learn shows an estimator as HTML."""
+    network = TorchClassifier(
+        checkpoint_dir="<script>alert(1)</script>", module__activation="<img src=x>"
+    )
+    page = network._repr_html_()
+    assert "&lt;script&gt;alert(1)" in page and "<script>alert(1)" not in page
+    assert "<img src=x>" not in page
+
+
 # -- parameters -------------------------------------------------------------------------------
 
 

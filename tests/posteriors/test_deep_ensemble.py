@@ -1,5 +1,7 @@
 """Deep ensembles: members that differ, repeatably, whatever runs them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from joblib import parallel_config
 from sklearn.metrics import log_loss
 
 from skuq import TorchClassifier, TorchRegressor
+from skuq._batches import SlicedBatches, StackedBatches
 from skuq.posteriors import DeepEnsemble
 from tests import networks
 
@@ -32,6 +35,21 @@ def test_members_differ_and_do_not_depend_on_their_number(blobs):
 def test_members_begin_differently(blobs):
     members = states(fit(*blobs, DeepEnsemble(3), max_epochs=1, lr=1e-12))["inner.weight"]
     assert (torch.pdist(members.flatten(1)) > 0.1).all()
+
+
+@pytest.mark.parametrize(("n_jobs", "n_orders"), [(None, 2), (1, 3 * 2)], ids=["stacked", "alone"])
+def test_members_see_rows_in_orders_of_their_own(blobs, monkeypatch, n_jobs, n_orders):
+    orders = []
+    for kind in (SlicedBatches, StackedBatches):
+        order = kind._order
+        record = lambda self, order=order: (orders.append(order(self)), orders[-1])[1]
+        monkeypatch.setattr(kind, "_order", record)
+    fit(*blobs, DeepEnsemble(3, n_jobs=n_jobs), max_epochs=2)
+    assert len(orders) == n_orders
+    rows = torch.cat([order.reshape(-1, 240) for order in orders])  # of each member and epoch
+    assert len(rows) == 6 and torch.equal(rows.sort(1).values, torch.arange(240).expand(6, 240))
+    for a, b in itertools.combinations(rows, 2):
+        assert (a == b).float().mean() < 0.1
 
 
 def assert_same_bits(one, other, X):
