@@ -21,6 +21,7 @@ __all__ = [
     "checks_of_rows",
     "dense",
     "given_weights",
+    "refuse_no_labels",
     "row_hashes",
     "rows_on_device",
     "rows_that_count",
@@ -54,6 +55,38 @@ def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
 
 def dense(X: Any) -> np.ndarray:
     return X.toarray() if hasattr(X, "toarray") else X
+
+
+def refuse_no_labels(name: str, labels: Any) -> None:
+    """Labels must have an order: none of them missing, not text beside numbers."""
+    if getattr(getattr(labels, "dtype", None), "kind", "O") not in "OUST":
+        return
+    try:
+        values = np.asarray(labels, dtype=object)
+    except ValueError:  # rows of different lengths, which are refused elsewhere
+        return
+    missing = [index for index, label in enumerate(values.flat) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"{name} contains {len(missing)} missing label(s), the first of them "
+            f"{values.flat[missing[0]]!r} at place {missing[0]}; leave these out"
+        )
+    kinds = {isinstance(label, str): label for label in values.flat}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{name} contains text and other labels, such as {kinds[True]!r} and {kinds[False]!r}; "
+            "make all of them text"
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    """None, NaN, and pandas.NA, which has no truth value."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:
+        return True
+    except ValueError:  # an array
+        return False
 
 
 def split_missing(y: Any) -> tuple[Any, np.ndarray | None]:

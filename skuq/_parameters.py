@@ -10,11 +10,23 @@ import difflib
 import inspect
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
-__all__ = ["DoubleUnderscoreParameters", "NotSaved", "check_accepted", "suggest"]
+__all__ = ["DoubleUnderscoreParameters", "NotSaved", "check_accepted", "checked_level", "suggest"]
 
 PREFIXES = ("module", "optimizer", "callbacks", "iterator_train", "iterator_valid")
+
+
+def checked_level(name: str, value: Any) -> float:
+    """One number strictly between 0 and 1."""
+    try:
+        level = float(value) if np.ndim(value) == 0 else np.nan
+    except (TypeError, ValueError):
+        level = np.nan
+    if isinstance(value, str) or not 0 < level < 1:
+        raise ValueError(f"{name} must be one number strictly between 0 and 1, got {value!r}")
+    return level
 
 
 def suggest(name: str, valid: Any) -> str:

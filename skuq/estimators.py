@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skuq._base import TorchEstimator
+from skuq._data import refuse_no_labels
 from skuq._parameters import suggest
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._sklearn_compat import StrOptions
@@ -235,12 +236,16 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
                 f"y should be a 1d array of labels, got shape {shape}. For several labels "
                 "at once, each there (1) or not (0), use likelihood=Bernoulli()"
             )
+        if y is not None and not likelihood.takes_missing:
+            refuse_no_labels("y", y)
         return super()._check_data(X, y, likelihood, checks, reset)
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        if classes is not None:
+            refuse_no_labels("classes", classes)
         if reset:
             self._multilabel = y.ndim == 2
         elif self._multilabel != (y.ndim == 2):
@@ -327,8 +332,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
                 raise ValueError(
                     f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
                 )
-            if not 0 <= weight < np.inf:
-                raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight}")
+            if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
+                raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight!r}")
             weights[classes.index(label)] = weight
         return weights
 
@@ -395,6 +400,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         target = np.asarray(y, dtype=np.float64)
+        if np.isnan(target).any():  # None, among numbers as objects
+            raise ValueError("y contains NaN or None; remove these rows")
         if reset:
             self._target_shape = target.shape[1:]
         elif target.shape[1:] != self._target_shape:

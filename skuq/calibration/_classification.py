@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 from torch.distributions import Categorical
 
+from skuq._data import refuse_no_labels
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
 from skuq._softmax import Softmax
@@ -40,6 +41,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
             )
 
     def _read_targets(self, y: Any) -> np.ndarray:
+        refuse_no_labels("y", y)
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:
