@@ -59,9 +59,9 @@ def dense(X: Any) -> np.ndarray:
 
 def refuse_no_labels(name: str, labels: Any) -> None:
     """Labels must have an order: none of them missing, not text beside numbers."""
-    if getattr(getattr(labels, "dtype", None), "kind", "O") not in "OUST":
-        return
     try:
+        if np.asarray(dense(labels)).dtype.kind not in "OUST":
+            return  # numbers, of which NaN is somebody else's to judge
         values = np.asarray(labels, dtype=object)
     except ValueError:  # rows of different lengths, which are refused elsewhere
         return

@@ -65,7 +65,7 @@ LABELS = {
     "None among texts": ([None, *TEXT[1:]], "1 missing .*None at place 0"),
     "NaN among texts": (np.array([*TEXT[1:], np.nan], dtype=object), "nan at place 239"),
     "NA": (pd.Series([pd.NA, *TEXT[1:]], dtype="string"), "<NA> at place 0"),
-    "numbers among texts": ([1, *TEXT[1:]], "text and other labels, such as 'b' and 1"),
+    "numbers among texts": ([1, *TEXT[1:]], "text and other labels, such as '[abc]' and 1"),
 }
 
 

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skuq._around import Around, fit_clone, warn_of_rows_seen
+from skuq._data import refuse_no_labels
 from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
 from skuq._sklearn_compat import (
@@ -195,9 +196,12 @@ class TestTimeAugmentation(
         """
         self._check_call_of_fit(y)
         views = self._checked_views()
-        self._multilabel = is_classifier(self.estimator) and (
-            type_of_target(y) == "multilabel-indicator"
-        )
+        try:
+            several = type_of_target(y) == "multilabel-indicator"
+        except TypeError:  # labels of kinds that cannot be compared
+            refuse_no_labels("y", y)
+            raise
+        self._multilabel = is_classifier(self.estimator) and several
         self._check_vote()
         X, y = indexable(X, y)
         if sample_weight is not None:
