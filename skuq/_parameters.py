@@ -12,10 +12,31 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 
-__all__ = ["DoubleUnderscoreParameters", "NotSaved", "check_accepted", "checked_level", "suggest"]
+__all__ = [
+    "DoubleUnderscoreParameters",
+    "NotSaved",
+    "check_accepted",
+    "checked_level",
+    "name_of",
+    "suggest",
+    "unfrozen",
+]
 
 PREFIXES = ("module", "optimizer", "callbacks", "iterator_train", "iterator_valid")
+
+
+def unfrozen(estimator: Any) -> Any:
+    """What is inside of a FrozenEstimator, or the estimator itself."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def name_of(estimator: Any) -> str:
+    """As a message calls it."""
+    return type(unfrozen(estimator)).__name__
 
 
 def checked_level(name: str, value: Any) -> float:

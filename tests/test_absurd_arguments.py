@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
 import skuq
 import skuq.metrics as m
 from skuq import TorchClassifier, TorchRegressor
 from skuq.augmentation import TestTimeAugmentation as Augmentation  # pytest would collect it
-from skuq.calibration import TemperatureScaler
+from skuq.calibration import TemperatureScaler, VarianceScaler
 from skuq.posteriors import MCDropout
 
 CHEAP = {"posterior": MCDropout(3), "max_epochs": 1, "random_state": 0}
@@ -96,3 +97,21 @@ def test_targets_and_class_weights(blobs, diabetes):
         TorchRegressor(**CHEAP).fit(X, np.array([None, *y[1:]]))
     with pytest.raises(ValueError, match=r"class_weight\[0\] must be finite and >= 0, got 'a'"):
         TorchClassifier(class_weight={0: "a"}, **CHEAP).fit(*blobs)
+
+
+def test_messages_name_what_is_frozen(fitted, blobs, diabetes):
+    classifier, regressor = map(FrozenEstimator, fitted)
+    for make, frozen, (X, y), name in (
+        (TemperatureScaler, regressor, diabetes, "TorchRegressor"),
+        (VarianceScaler, classifier, blobs, "TorchClassifier"),
+    ):
+        with pytest.raises(TypeError, match=f"{make.__name__} needs a .*, got {name}$"):
+            make(frozen).fit(X, y)
+    with pytest.raises(ValueError, match="is for classes, and TorchRegressor has none"):
+        Augmentation(regressor, vote="mode").fit(*diabetes)
+    with pytest.raises(ValueError, match="the TorchClassifier predicts one"):
+        TemperatureScaler(classifier).fit(blobs[0] + 1, np.eye(3, dtype=int)[blobs[1]])
+    for make in (TemperatureScaler, Augmentation):
+        with pytest.raises(NotFittedError, match="This TorchClassifier instance is not fitted"):
+            make(FrozenEstimator(TorchClassifier())).fit(*blobs)
+    assert "Uncertainty of TorchRegressor" in skuq.report(regressor, *diabetes).html

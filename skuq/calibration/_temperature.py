@@ -202,8 +202,8 @@ def search_temperature(logits: Logits, objective: str = "nll") -> TemperatureSea
     elif found.temperature < _COLD:
         warnings.warn(
             f"the temperature, T = {found.temperature:.3g}, makes nearly every row certain: too "
-            f"few of the {len(logits.labels)} rows of the calibration data are classified wrong, or "
-            "logits are very small. Use more or other calibration data.",
+            f"few of the {len(logits.labels)} rows of the calibration data are classified wrong, "
+            "or logits are very small. Use more or other calibration data.",
             ConvergenceWarning,
             stacklevel=3,
         )
