@@ -30,6 +30,7 @@ from skuq._data import (
     rows_on_device,
     train_valid_indices,
 )
+from skuq._devices import named_devices
 from skuq._engine import Draws, Engine
 from skuq._fitted import Fitted
 from skuq._forks import one_thread_if_forked
@@ -61,13 +62,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         "likelihood": [Likelihood, None],
         "optimizer": [callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
-        "device": [str, torch.device],
+        "device": [str, torch.device, list, tuple],
         "precision": [StrOptions({"float32", "float64", "bfloat16"})],
         "compile": ["boolean", StrOptions({"reduce-overhead", "max-autotune"})],
         "callbacks": [list, StrOptions({"disable"}), None],
@@ -202,7 +203,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         if not goes_on:
             self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
         posterior, likelihood = self._check_parameters(incremental)
-        numerics = Numerics.on(self.device, self.precision)
+        devices = named_devices(self.device)
+        numerics = Numerics(devices[0], self.precision)
         # Of images and sequences only the number of dimensions stays the same.
         reset = not goes_on or len(self._row_shape) > 1
         checks, stream = checks_of_rows(numerics), None
@@ -233,7 +235,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         if self.checkpoint_dir is not None and not incremental:
             checkpoints = Checkpoints(self.checkpoint_dir, self.checkpoint_minutes)
             arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
-            root = checkpoints.begin(run_identity(self, numerics, start, root, arrays), root)
+            root = checkpoints.begin(run_identity(self, devices, start, root, arrays), root)
         if not goes_on:
             seed = derive_seed(root, Purpose.LIKELIHOOD)
             likelihood.fit(target, weight, n_classes=self._n_classes, seed=seed)
@@ -252,7 +254,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
                 "posterior_": posterior,
                 "histories_": [network.history for network in networks],
                 "history_": networks[0].history,
-                "n_iter_": max(network.history[-1]["epoch"] for network in networks),
+                "n_iter_": max([n.history[-1]["epoch"] for n in networks if n.history], default=0),
                 "device_": str(numerics.device),
                 "interrupted_": problem.interrupted,
             }
@@ -271,7 +273,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
                 likelihood=likelihood,
                 train_rows=train,
                 valid_rows=valid,
-                settings=replace(self._settings(numerics, incremental), **saving),
+                settings=replace(self._settings(numerics, devices, incremental), **saving),
                 task=task,
                 alone=lambda network: fitted(Draws(network.module), [network]),
                 root=root,
@@ -314,7 +316,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         histories = [history[kept:] for history in self.histories_]
         return [Trained(*parts) for parts in zip(networks, histories, states)]
 
-    def _settings(self, numerics: Numerics, incremental: bool) -> Settings:
+    def _settings(self, numerics: Numerics, devices: list, incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
             lr=self.lr,
@@ -325,6 +327,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             verbose=int(self.verbose),
             compile=self.compile,
             numerics=numerics,
+            devices=devices,
             net_options={
                 name: value
                 for name, value in self._prefixed.items()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skuq._devices import fits, same_device
+
 __all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "StreamedRows", "sent"]
 
 _COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
@@ -66,6 +68,18 @@ class Rows(Dataset):
     def device(self) -> torch.device:
         return self.X.device
 
+    def on(self, device: torch.device, lock: Any = None) -> Rows:
+        """The same rows on a device; on the host, if they are there or would not fit.
+
+        Those that are read on demand hold the lock while they read: a user's Dataset, with a file
+        that it seeks in, need not know of threads.
+        """
+        if self.device.type == "cpu" or same_device(self.device, device):
+            return self
+        there = device if fits(self.X.nbytes, device) else torch.device("cpu")
+        weight = None if self.weight is None else self.weight.to(there)
+        return replace(self, X=self.X.to(there), y=self.y.to(there), weight=weight)
+
     @property
     def row_shape(self) -> torch.Size:
         return torch.Size(self.X.shape[1:])
@@ -99,6 +113,9 @@ class StreamedRows(Rows):
     index: Tensor = None  # type: ignore[assignment]  # of the rows that are meant
 
     may_be_copied = False
+
+    def on(self, device: torch.device, lock: Any = None) -> StreamedRows:
+        return self if lock is None else replace(self, X=self.X.locked(lock))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -158,7 +175,7 @@ class SlicedBatches:
         return len(self._spans())
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._device is None or self._device.type == self._rows.device.type:
+        if self._device is None or same_device(self._device, self._rows.device):
             return self._slices()
         return _ahead(self._slices(), self._device)
 

@@ -71,13 +71,21 @@ def _decode(value: Any, arrays: Any) -> Any:
         tensor = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]))
         if tensor.numel():  # copied, so that it lies in memory as torch lays it
             tensor.view(-1).view(torch.uint8).copy_(torch.from_numpy(arrays[f"array_{content}"]))
-        return tensor.to(value["device"])
+        return _sent_back(tensor, value["device"])
     if kind in ("array", "scalar"):
         array = arrays[f"array_{content}"]
         return array if kind == "array" else array[()]
     if kind in ("tuple", "set"):
         return (tuple if kind == "tuple" else set)(_decode(item, arrays) for item in content)
     return _DICTS[kind]({_decode(k, arrays): _decode(v, arrays) for k, v in content})
+
+
+def _sent_back(tensor: Tensor, device: str) -> Tensor:
+    """To the device that it came from; on the CPU where that is gone: who takes it moves it."""
+    try:
+        return tensor.to(device)
+    except (RuntimeError, AssertionError):
+        return tensor
 
 
 def storable(value: Any) -> bool:
@@ -132,7 +140,8 @@ class Checkpoints:
         self.folder = Path(folder).expanduser().absolute()
         self.minutes = minutes
         self._stage = stage
-        self._written = time.monotonic()
+        self._begun = time.monotonic()
+        self._written: dict[str, float] = {}  # when, by training: several may run at once
         self._stays = False
 
     def __enter__(self) -> Checkpoints:
@@ -202,13 +211,14 @@ class Checkpoints:
         path = self._path(name)
         return _read(path) if path.exists() else None
 
-    def due(self) -> bool:
-        """Whether it is time for another checkpoint."""
-        return time.monotonic() - self._written >= 60 * self.minutes
+    def due(self, name: str) -> bool:
+        """Whether it is time for another checkpoint of a training."""
+        before = self._written.get(name, self._begun)
+        return time.monotonic() - before >= 60 * self.minutes
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         _write(self._path(name), state)
-        self._written = time.monotonic()
+        self._written[name] = time.monotonic()
 
     def _remove_trainings(self) -> None:
         for path in self.folder.glob("skuq-*.npz"):

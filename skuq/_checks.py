@@ -29,6 +29,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
         raise ValueError("partial_fit does not support early_stopping=True")
     if estimator.early_stopping and estimator.callbacks == "disable":
         raise ValueError("early_stopping=True needs callbacks, got callbacks='disable'")
+    if estimator.early_stopping and estimator.max_epochs == 0:
+        raise ValueError("early_stopping=True needs epochs to stop, got max_epochs=0")
     if isinstance(estimator.module, nn.Module):
         name = type(estimator.module).__name__
         raise TypeError(

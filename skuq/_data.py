@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, tra
 from torch import Tensor
 
 from skuq._batches import Rows, StreamedRows
+from skuq._devices import fits
 from skuq._network import Numerics
 from skuq._sklearn_compat import _check_sample_weight
 from skuq._streams import Streamed
@@ -20,6 +21,7 @@ __all__ = [
     "checks_of_rows",
     "dense",
     "given_weights",
+    "refuse_no_labels",
     "row_hashes",
     "rows_on_device",
     "rows_that_count",
@@ -53,6 +55,38 @@ def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
 
 def dense(X: Any) -> np.ndarray:
     return X.toarray() if hasattr(X, "toarray") else X
+
+
+def refuse_no_labels(name: str, labels: Any) -> None:
+    """Labels must have an order: none of them missing, not text beside numbers."""
+    try:
+        if np.asarray(dense(labels)).dtype.kind not in "OUST":
+            return  # numbers, of which NaN is somebody else's to judge
+        values = np.asarray(labels, dtype=object)
+    except ValueError:  # rows of different lengths, which are refused elsewhere
+        return
+    missing = [index for index, label in enumerate(values.flat) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"{name} contains {len(missing)} missing label(s), the first of them "
+            f"{values.flat[missing[0]]!r} at place {missing[0]}; leave these out"
+        )
+    kinds = {isinstance(label, str): label for label in values.flat}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{name} contains text and other labels, such as {kinds[True]!r} and {kinds[False]!r}; "
+            "make all of them text"
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    """None, NaN, and pandas.NA, which has no truth value."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:
+        return True
+    except ValueError:  # an array
+        return False
 
 
 def split_missing(y: Any) -> tuple[Any, np.ndarray | None]:
@@ -120,7 +154,8 @@ def rows_on_device(
     """
     if isinstance(X, Streamed):
         return _streamed_rows(X, target, weight, numerics)
-    device = numerics.device if _fits(X, numerics) else torch.device("cpu")
+    fitting = fits(X.size * numerics.dtype.itemsize, numerics.device)
+    device = numerics.device if fitting else torch.device("cpu")
 
     rows = _shared(X).to(device, numerics.dtype)
     given = None if weight is None else _tensor(weight, numerics, device)
@@ -138,12 +173,6 @@ def _streamed_rows(
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
     dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
     return torch.tensor(values, dtype=dtype, device=device)
-
-
-def _fits(X: np.ndarray, numerics: Numerics) -> bool:
-    if numerics.device.type != "cuda":
-        return True
-    return X.size * numerics.dtype.itemsize <= torch.cuda.mem_get_info(numerics.device)[0] // 2
 
 
 def _shared(X: np.ndarray) -> Tensor:

@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skuq._network import Numerics
 from skuq._settings import Trained
 from skuq._version import __version__
 
@@ -89,14 +88,15 @@ def _weights_digest(networks: list[Trained]) -> str:
 
 
 def run_identity(
-    estimator: Any, numerics: Numerics, before: list[Trained], root: int, arrays: dict[str, Any]
+    estimator: Any, devices: list, before: list[Trained], root: int, arrays: dict[str, Any]
 ) -> dict[str, dict[str, str]]:
     """What must be the same for a fit to be the same.
 
     Parameters
     ----------
     estimator : TorchEstimator
-    numerics : Numerics
+    devices : list of torch.device
+        On several of one kind, however many, networks come out the same.
     before : list of Trained
         The networks that a warm start goes on from.
     root : int
@@ -109,7 +109,7 @@ def run_identity(
         named.pop(name, None)
     seed = {} if estimator.random_state is None else {"random_state": str(root)}
     start = {"fitted networks to go on from": _weights_digest(before)} if before else {}
-    device = {"device": numerics.device.type}
+    device = {"device": ("several " if len(devices) > 1 else "") + devices[0].type}
     versions = {name: importlib.metadata.version(name) for name in ("torch", "skorch", "numpy")}
     return {
         "estimator": {"class": type(estimator).__name__},

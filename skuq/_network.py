@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from skuq._devices import first_named, named_devices
 from skuq._dropout import Recorder, drive, dropout_layers
 from skuq._random import PrivateGlobals
 from skuq._sequential import share_memory_of_activations
@@ -46,17 +47,8 @@ class Numerics:
 
     @classmethod
     def on(cls, device: Any, precision: str) -> Numerics:
-        """For a device by name; "auto" is CUDA where there is one. ValueError if it is not here."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); "
-                "use device='auto'."
-            ) from None
-        return cls(torch.device(device), precision)
+        """For a device by name, of a list the first. ValueError if it is not here."""
+        return cls(named_devices(first_named(device))[0], precision)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -281,7 +273,7 @@ def inspect_network(
     ------
     ValueError
         If its outputs have another shape than the likelihood needs, are probabilities already,
-        depend on the other rows of a batch, or are random in eval mode.
+        are NaN, depend on the other rows of a batch, or are random in eval mode.
     """
     name = type(module).__name__
     rows = first_rows(x, 3)
@@ -289,6 +281,11 @@ def inspect_network(
         with PrivateGlobals(0), explained(name, rows):
             output = call(module.eval(), rows, numerics)
         _check_shape(output, name, likelihood)
+        if bool(output.isnan().any()):
+            raise ValueError(
+                f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
+                "weights, and for logarithms, roots and divisions in its forward"
+            )
         if likelihood.task == "classification":
             _check_logits(output, name)
         shell = private_copy(module)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._mixture import mixture_quantile
+from skuq._parameters import checked_level
 from skuq._sklearn_compat import _num_samples
 from skuq._softmax import Softmax, log_mean, mean_of_draws
 from skuq.uncertainty import DECOMPOSED, TOTALS, Uncertainty, _moments
@@ -38,7 +39,7 @@ _MANY_BYTES = 2**30
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
 
 
@@ -64,9 +65,9 @@ def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
 def class_uncertainty(kind: str = "total", measure: str = "entropy") -> Callable[[Softmax], Any]:
     """The reduction behind `predict_uncertainty` of a classifier."""
     _check_kind(kind)
-    if measure in DECOMPOSED:
+    if isinstance(measure, str) and measure in DECOMPOSED:
         return lambda predictive: _select(DECOMPOSED[measure](predictive), kind)
-    if measure not in TOTALS:
+    if not isinstance(measure, str) or measure not in TOTALS:
         known = ", ".join(map(repr, (*DECOMPOSED, *TOTALS)))
         raise ValueError(f"measure must be one of {known}, got {measure!r}")
     if kind != "total":
@@ -307,7 +308,10 @@ class RegressorPredictions(Predictions):
         ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles), in y's
         units
         """
-        levels = np.atleast_1d(np.asarray(q, dtype=float))
+        try:
+            levels = np.atleast_1d(np.asarray(q, dtype=float))
+        except (TypeError, ValueError):  # no numbers
+            levels = np.empty(0)
         if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"q must be one or more levels strictly between 0 and 1, got {q!r}")
 
@@ -328,9 +332,7 @@ class RegressorPredictions(Predictions):
         -------
         ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2): lower and upper, in y's units
         """
-        if not 0 < confidence_level < 1:
-            raise ValueError(f"confidence_level must lie in (0, 1), got {confidence_level!r}")
-        tail = (1 - float(confidence_level)) / 2
+        tail = (1 - checked_level("confidence_level", confidence_level)) / 2
         return self.predict_quantiles(X, [tail, 1 - tail])
 
     def predict_draws(self, X: Any) -> np.ndarray:

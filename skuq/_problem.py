@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from skuq._batches import Rows
+from skuq._devices import current, on_each
 from skuq._memory import explained_at_fit
 from skuq._network import (
     Numerics,
@@ -104,7 +107,7 @@ class Problem:
         bootstrap : bool, default=False
             Whether each is trained on rows drawn with replacement.
         n_jobs : int, default=None
-            As joblib tasks, with one torch thread each; None: one after another, in this thread.
+            As joblib tasks, with one torch thread each; None: in this process.
 
         Returns
         -------
@@ -121,7 +124,11 @@ class Problem:
         return [trained.module for trained in self.trained]
 
     def _train_all(self, n_networks: int, bootstrap: bool, n_jobs: int | None) -> None:
-        if n_jobs is None:
+        if self.settings.max_epochs == 0:
+            self.trained = [self._arrived(self._as_built(k)) for k in range(n_networks)]
+        elif n_jobs is None and len(self.settings.devices) > 1:
+            self._train_on_devices(n_networks, bootstrap)
+        elif n_jobs is None:
             n_groups = -(-n_networks // AT_ONCE)
             for group in np.array_split(np.arange(n_networks), n_groups):
                 self._train_group(group.tolist(), bootstrap)
@@ -131,9 +138,61 @@ class Problem:
                 jobs = (delayed(_train_job)(shared, k, bootstrap) for k in range(n_networks))
                 one_by_one = bool(self.task.watchers) or self.settings.keeps_interrupted
                 for trained in parallel(n_jobs, jobs, one_by_one):
-                    self.trained.append(trained)
-                    done = self.task.subtask("network").begin()
-                    done.end(self._state(trained.module.state_dict, trained.history))
+                    self.trained.append(self._arrived(trained))
+
+    def _as_built(self, network: int) -> Trained:
+        """A network that was trained elsewhere."""
+        module = self._first_or_new(network).eval()
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(
+                    f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
+                    "module must have been trained elsewhere"
+                )
+        return Trained(module, [])
+
+    def _train_on_devices(self, n_networks: int, bootstrap: bool) -> None:
+        """Network i on device i modulo their number, one after another on each of them."""
+        devices, lock = self.settings.devices[:n_networks], threading.Lock()
+        done: dict[int, Trained] = {}
+
+        def work(index: int, task: Task) -> Iterator[tuple[int, Trained]]:
+            there = self._on(devices[index], lock)
+            for k in range(index, n_networks, len(devices)):
+                yield k, there._train_one(k, bootstrap, task.subtask("network"))
+
+        def arrived(numbered: tuple[int, Trained]) -> None:
+            k, trained = numbered
+            done[k] = self._arrived(trained)
+
+        interrupted = on_each(devices, work, arrived)
+        self.trained = [done[k] for k in sorted(done)]
+        if interrupted:
+            known = [error for error in interrupted if isinstance(error, Interrupted)]
+            trained = [self._home(one) for error in known for one in error.trained]
+            finished = [is_it for error in known for is_it in error.finished]
+            raise Interrupted(trained, finished) if known else interrupted[0]
+
+    def _on(self, device: torch.device, lock: Any = None) -> Problem:
+        """The same problem on another device; with a lock, one of several that share its rows."""
+        there = copy.copy(self)
+        there.settings = replace(self.settings, numerics=replace(self.numerics, device=device))
+        there.train_rows = self.train_rows.on(device, lock)
+        if self.valid_rows is not None:
+            there.valid_rows = self.valid_rows.on(device, lock)
+        return there
+
+    def _home(self, trained: Trained) -> Trained:
+        """A network that was trained elsewhere, on the device where predictions are evaluated."""
+        trained.module.to(self.numerics.device)
+        return trained
+
+    def _arrived(self, trained: Trained) -> Trained:
+        """A network that was trained elsewhere, where nobody watched."""
+        trained = self._home(trained)
+        done = self.task.subtask("network").begin()
+        done.end(self._state(trained.module.state_dict, trained.history))
+        return trained
 
     def _keep_finished(self, error: KeyboardInterrupt, n_networks: int) -> None:
         """After Ctrl-C: networks whose training is finished; if none is, those that have begun."""
@@ -277,8 +336,11 @@ class Problem:
 
 def _train_job(problem: Problem, network: int, bootstrap: bool) -> Trained:
     """A joblib task, which may run in another process."""
-    with _one_torch_thread():
-        return problem._train_one(network, bootstrap, Task("network"))
+    devices = problem.settings.devices
+    device = devices[network % len(devices)]
+    there = problem._on(device) if len(devices) > 1 else problem
+    with _one_torch_thread(), current(device):
+        return there._train_one(network, bootstrap, Task("network"))
 
 
 @contextmanager

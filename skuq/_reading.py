@@ -12,6 +12,7 @@ from skuq._data import (
     checks_of_rows,
     dense,
     given_weights,
+    refuse_no_labels,
     rows_that_count,
     split_missing,
 )
@@ -83,6 +84,8 @@ class Reading:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
         """Rows that count, with weights of mean 1, or None where all are equal."""
         check_consistent_length(X, target, groups)
+        if groups is not None:
+            refuse_no_labels("groups", groups)
         weight = given_weights(sample_weight, X)
         by_class = self._class_weights(target, weight)
         if by_class is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._optional import import_optional
+from skuq._parameters import name_of
 from skuq._predict import ClassifierPredictions
 from skuq.metrics import (
     DecompositionDisplay,
@@ -140,7 +141,7 @@ def report(
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     metrics, figures = judge(estimator, X, truth, predicted, parts)
-    title = title or f"Uncertainty of {type(estimator).__name__}"
+    title = title or f"Uncertainty of {name_of(estimator)}"
     unit = "nats" if classifies else "squared units of y"
     body = [
         f"<h1>{escape(title)}</h1>",

@@ -189,7 +189,7 @@ class Keeper:
 
     def epoch_is_over(self, net: Any) -> None:
         self._keep(net)
-        if self._checkpoints is not None and self._checkpoints.due():
+        if self._checkpoints is not None and self._checkpoints.due(self._name):
             self._checkpoints.save(self._name, self._state(net))
 
     def _keep(self, net: Any) -> None:

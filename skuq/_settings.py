@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from skuq._batches import Rows
 from skuq._checkpoints import Checkpoints
+from skuq._devices import same_device
 from skuq._network import Numerics, call
 from skuq._random import Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
@@ -22,6 +24,7 @@ __all__ = [
     "Trained",
     "check_losses",
     "check_trained",
+    "going_on",
     "gradient_norms",
     "network_state",
 ]
@@ -40,6 +43,7 @@ class Settings:
     verbose: int
     compile: bool | str  # the mode of torch.compile
     numerics: Numerics
+    devices: Sequence[torch.device]  # of which that of `numerics` is the first
     net_options: dict[str, Any]  # optimizer__*, callbacks__*
     train_options: dict[str, Any]  # iterator_train__*, without the prefix
     valid_options: dict[str, Any]
@@ -81,6 +85,15 @@ def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]
         "dropout": generator(derive_seed(root, Purpose.DROPOUT, network), device),
         "other": None,
     }
+
+
+def going_on(before: Trained, root: int, network: int, settings: Settings) -> dict[str, Any]:
+    """The state of a network whose training goes on; a generator cannot move to another device."""
+    state, device = dict(before.state), settings.numerics.device
+    if not same_device(state["dropout"].device, device):
+        seed = derive_seed(root, Purpose.DROPOUT, network, len(before.history))
+        state["dropout"] = generator(seed, device)
+    return state
 
 
 def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:

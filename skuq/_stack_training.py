@@ -333,7 +333,7 @@ class _Saved:
     def epoch_is_over(self, epoch: int) -> None:
         self._keep()
         checkpoints = self._settings.checkpoints
-        if checkpoints is not None and checkpoints.due():
+        if checkpoints is not None and checkpoints.due(self._name):
             checkpoints.save(self._name, self._state(epoch))
 
     def _keep(self) -> None:

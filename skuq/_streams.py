@@ -60,6 +60,15 @@ class Streamed:
     def __getitem__(self, key: Any) -> np.ndarray:
         return self._read(self._index[key])
 
+    def locked(self, lock: Any) -> Streamed:
+        """The same, for several threads that read one after another."""
+
+        def read(index: np.ndarray) -> np.ndarray:
+            with lock:
+                return self._read(index)
+
+        return Streamed(read, self.shape, self.dtype, self._index)
+
     def subset(self, key: Any) -> Streamed:
         return Streamed(self._read, self.shape, self.dtype, self._index[key])
 

@@ -35,6 +35,7 @@ from skuq._settings import (
     Trained,
     check_losses,
     check_trained,
+    going_on,
     gradient_norms,
     network_state,
 )
@@ -390,7 +391,7 @@ def train_network(
         After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
     """
     if resume is not None and resume.state:
-        state = dict(resume.state)
+        state = going_on(resume, root, network, settings)
     else:
         state = network_state(root, network, settings)
         if other_noise:

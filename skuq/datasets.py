@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor
 
+from skuq._parameters import name_of
 from skuq._predict import ClassifierPredictions
 from skuq._random import root_seed
 from skuq._sklearn_compat import _safe_indexing
@@ -393,7 +394,7 @@ def noise_scores(
 
 def _scores_of(fitted: Any, X: Any, y: np.ndarray) -> NoiseScores:
     asked, inner = predictions(fitted, X)
-    name = type(fitted).__name__
+    name = name_of(fitted)
     if not isinstance(asked, ClassifierPredictions):
         raise TypeError(f"noise_scores is for classifiers, got {name}, which is a regressor")
     if is_multilabel(asked):

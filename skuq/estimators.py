@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skuq._base import TorchEstimator
+from skuq._data import refuse_no_labels
 from skuq._parameters import suggest
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._sklearn_compat import StrOptions
@@ -39,7 +40,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     lr : float, default=1e-3
         Learning rate.
     max_epochs : int, default=100
-        Passes over the training data.
+        Passes over the training data. 0 takes the networks as `module` makes them: trained
+        elsewhere, to outputs as the likelihood wants them. fit then finds all else that a fitted
+        estimator has (labels, units of y, masks of `MCDropout`).
     batch_size : int, default=128
     early_stopping : bool, default=False
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
@@ -53,8 +56,12 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit.
-    device : str, default="auto"
-        "auto" is "cuda" where there is one, else "cpu".
+    device : str, torch.device or list of them, default="auto"
+        "auto" is "cuda" where there is one, else "cpu". Of a list, such as ["cuda:0", "cuda:1"],
+        `DeepEnsemble` trains its members on all devices at once, member i on device i modulo their
+        number; the trained networks go to the first, where predictions are evaluated. Posteriors
+        that train one network use the first alone. All are of one kind; one that is named twice
+        trains two members at once.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
         "bfloat16" is float32 with autocast.
     compile : bool, "reduce-overhead" or "max-autotune", default=False
@@ -106,6 +113,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         The trained module (of the first network).
     likelihood_, posterior_ : the fitted copies
     device_ : str
+        Where predictions are evaluated.
     interrupted_ : bool
         Whether Ctrl-C ended `fit` and ``on_interrupt="keep"`` kept what there was.
 
@@ -228,12 +236,16 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
                 f"y should be a 1d array of labels, got shape {shape}. For several labels "
                 "at once, each there (1) or not (0), use likelihood=Bernoulli()"
             )
+        if y is not None and not likelihood.takes_missing:
+            refuse_no_labels("y", y)
         return super()._check_data(X, y, likelihood, checks, reset)
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        if classes is not None:
+            refuse_no_labels("classes", classes)
         if reset:
             self._multilabel = y.ndim == 2
         elif self._multilabel != (y.ndim == 2):
@@ -320,8 +332,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
                 raise ValueError(
                     f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
                 )
-            if not 0 <= weight < np.inf:
-                raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight}")
+            if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
+                raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight!r}")
             weights[classes.index(label)] = weight
         return weights
 
@@ -388,6 +400,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         target = np.asarray(y, dtype=np.float64)
+        if np.isnan(target).any():  # None, among numbers as objects
+            raise ValueError("y contains NaN or None; remove these rows")
         if reset:
             self._target_shape = target.shape[1:]
         elif target.shape[1:] != self._target_shape:

@@ -1,5 +1,6 @@
 """Stock scikit-learn, around our estimators."""
 
+import copy
 import pickle
 
 import joblib
@@ -11,6 +12,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import BaggingClassifier, StackingRegressor, VotingClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
@@ -56,7 +58,29 @@ def test_grid_search_over_posteriors_and_module_parameters(blobs):
     for metric in ("nll", "ece"):
         scores = one.cv_results_[f"mean_test_{metric}"]
         assert len(set(scores)) == 6 and np.isfinite(scores).all()
-        np.testing.assert_allclose(two.cv_results_[f"mean_test_{metric}"], scores, atol=1e-6)
+        for k in range(2):  # to the bit, with as many torch threads
+            name = f"split{k}_test_{metric}"
+            assert np.array_equal(two.cv_results_[name], one.cv_results_[name])
+
+
+def test_a_search_changes_no_estimator(blobs):
+    X, y = blobs
+    network = classifier(module__hidden_layer_sizes=(8,)).set_params(optimizer__weight_decay=0.1)
+    before = repr(network.get_params())
+    search = GridSearchCV(network, {"lr": [1e-3, 1e-2], "posterior__n_draws": [3]}, cv=2).fit(X, y)
+    assert repr(network.get_params()) == before
+    with pytest.raises(NotFittedError):
+        network.predict(X)
+    best = search.best_estimator_
+    copied = copy.deepcopy(best)
+    assert np.array_equal(copied.predict_proba(X), best.predict_proba(X))
+    for made in (clone(best), clone(search).estimator):
+        assert not hasattr(made, "classes_")
+        assert repr(made.fit(X, y).get_params()) == repr(made.get_params())
+    assert np.array_equal(clone(best).fit(X, y).predict_proba(X), best.predict_proba(X))
+    copied.set_params(lr=0.5, posterior__n_draws=7).fit(X, y)
+    assert len(copied.predict_draws(X)) == 7 and len(best.predict_draws(X)) == 3
+    assert best.lr in (1e-3, 1e-2)
 
 
 def test_search_over_parameters_of_the_posterior(blobs):

@@ -87,6 +87,15 @@ def test_refitting_is_bit_identical(posterior, device, blobs):
     assert np.array_equal(one, two)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
+def test_generators_of_cuda_are_left_alone(posterior, blobs):
+    X, y = blobs
+    before = torch.cuda.get_rng_state_all()
+    classifier(posterior, "cuda").fit(X, y).predict_uncertainty(X)
+    assert all(map(torch.equal, before, torch.cuda.get_rng_state_all()))
+
+
 def test_temperature(device, blobs):
     X, y = blobs
     scaler = TemperatureScaler(classifier(MCDropout(3), device), cv=2).fit(X, y)

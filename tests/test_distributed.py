@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -223,12 +224,17 @@ class TestOnACluster:
             {"lr": [1e-3, 1e-2]},
             cv=3,
         )
-        alone = network.fit(X, y).predict_proba(X)
-        grid = search.fit(X, y)
+        alone = network.set_params(posterior__n_jobs=1).fit(X, y)
+        weights, proba = alone.draws(torch.eye(10)), alone.predict_proba(X)
+        grid = clone(search).fit(X, y)
         with joblib.parallel_config("dask"):
-            spread = network.fit(X, y).predict_proba(X)
+            spread = network.set_params(posterior__n_jobs=2).fit(X, y)
             spread_grid = search.set_params(n_jobs=2).fit(X, y)
-        assert np.array_equal(alone, spread)
+        assert torch.equal(weights, spread.draws(torch.eye(10)))
+        assert np.array_equal(proba, spread.predict_proba(X))
+        for k in range(3):
+            name = f"split{k}_test_score"
+            assert np.array_equal(grid.cv_results_[name], spread_grid.cv_results_[name])
         assert np.array_equal(
             grid.best_estimator_.predict_proba(X), spread_grid.best_estimator_.predict_proba(X)
         )

@@ -319,6 +319,16 @@ def test_bad_levels(q, diabetes):
         fitted.predict_interval(diabetes[0], confidence_level=1.0)
 
 
+def test_a_page_shows_names_and_runs_none():
+    """In notebooks scikit-learn shows an estimator as HTML."""
+    network = TorchClassifier(
+        checkpoint_dir="<script>alert(1)</script>", module__activation="<img src=x>"
+    )
+    page = network._repr_html_()
+    assert "&lt;script&gt;alert(1)" in page and "<script>alert(1)" not in page
+    assert "<img src=x>" not in page
+
+
 # -- parameters -------------------------------------------------------------------------------
 
 
@@ -326,7 +336,8 @@ def test_bad_levels(q, diabetes):
     ("options", "message"),
     [
         ({"lr": -1}, "'lr' parameter of TorchClassifier"),
-        ({"max_epochs": 0}, "'max_epochs' parameter"),
+        ({"max_epochs": -1}, "'max_epochs' parameter"),
+        ({"max_epochs": 0, "early_stopping": True}, "needs epochs to stop, got max_epochs=0"),
         ({"precision": "float8"}, "'precision' parameter"),
         ({"likelihood": Gaussian()}, "needs a likelihood for classification"),
         ({"likelihood": Categorical(label_smoothing=1.0)}, "label_smoothing"),

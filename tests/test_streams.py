@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 import skuq
 import skuq._streams
 from skuq import TorchClassifier, TorchRegressor
+from skuq._random import PrivateGlobals
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
@@ -135,6 +136,41 @@ def test_a_dataset_is_read_anew_in_each_epoch(blobs):
     assert stream.passes == 1
     fitted.predict(stream)
     assert stream.passes == 2
+
+
+class Augmented(Items):
+    """Draws from NumPy's global generator, as augmentation often does."""
+
+    def __getitem__(self, index):
+        return np.random.normal(size=3).astype(np.float32), self.y[index]  # noqa: NPY002
+
+
+class Seen(networks.Plain):
+    rows = []
+
+    def forward(self, x):
+        if self.training and len(x) == 20:  # a batch; what is tried out has fewer rows
+            self.rows.append(x.detach().clone())
+        return super().forward(x)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_of_a_loader_draw_numbers_of_their_own(untouched_globals):
+    """NumPy's generators differ from worker to worker and from epoch to epoch."""
+    data = Augmented(np.zeros((80, 3)), np.arange(80) % 2)
+
+    def rows():
+        Seen.rows.clear()
+        classifier(
+            PointEstimate(), module=Seen, batch_size=20, max_epochs=2, iterator_train__num_workers=2
+        ).fit(data)
+        return torch.cat(Seen.rows)
+
+    with PrivateGlobals(0):  # rows are also looked at in this process
+        first, again = rows(), rows()
+    assert len(first) == 160 and len(first.flatten().unique()) == 480
+    assert torch.equal(first, again)
 
 
 def test_other_orders_of_a_map(blobs, tmp_path, monkeypatch):

@@ -40,6 +40,7 @@ STOREYS = [
         "_flat",
         "_sequential",
     ],
+    ["_devices"],
     [
         "_blocks",
         "_distributions",

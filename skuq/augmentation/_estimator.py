@@ -15,6 +15,8 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skuq._around import Around, fit_clone, warn_of_rows_seen
+from skuq._data import refuse_no_labels
+from skuq._parameters import name_of, unfrozen
 from skuq._progress import Task, watchers
 from skuq._random import Purpose, derive_seed, root_seed
 from skuq._sklearn_compat import (
@@ -195,9 +197,12 @@ class TestTimeAugmentation(
         """
         self._check_call_of_fit(y)
         views = self._checked_views()
-        self._multilabel = is_classifier(self.estimator) and (
-            type_of_target(y) == "multilabel-indicator"
-        )
+        try:
+            several = type_of_target(y) == "multilabel-indicator"
+        except TypeError:  # labels of kinds that cannot be compared
+            refuse_no_labels("y", y)
+            raise
+        self._multilabel = is_classifier(self.estimator) and several
         self._check_vote()
         X, y = indexable(X, y)
         if sample_weight is not None:
@@ -219,7 +224,7 @@ class TestTimeAugmentation(
         self, task: Task, X: Any, y: Any, sample_weight: Any, views: list[Any]
     ) -> tuple[Any, Evaluation, float | None]:
         task.begin()
-        check_is_fitted(self.estimator)
+        check_is_fitted(unfrozen(self.estimator))
         evaluation = Evaluation(self.estimator, self._fixed(views, X), X, self._multilabel)
         self._check_certainty(evaluation)
         if not self._tunes:
@@ -286,7 +291,7 @@ class TestTimeAugmentation(
         return views
 
     def _check_vote(self) -> None:
-        name = type(self.estimator).__name__
+        name = name_of(self.estimator)
         if not (is_classifier(self.estimator) or is_regressor(self.estimator)):
             raise TypeError(f"{type(self).__name__} needs a classifier or a regressor, got {name}")
         if self.vote == "mean":

@@ -68,21 +68,23 @@ class FixedView:
         Transforms of other libraries draw from the global generators, which are private meanwhile.
         `states` takes those in which everything that it may draw from is left after each batch.
         """
-        results, takes_generator = [], _takes_generator(function)
+        results, takes = [], _generator_argument(function)
         with PrivateGlobals(self._seed) as private, torch.no_grad():
             for X in batches:
                 own = generator(self._seed)
                 private.restart()
-                results.append(self._apply(function, X, (own,) if takes_generator else ()))
+                more = (own,) if takes == "" else ()
+                named = {takes: own} if takes else {}
+                results.append(self._apply(function, X, *more, **named))
                 if states is not None:
                     states.append(_drawn(own))
         return results[0] if len(results) == 1 else torch.cat(results)
 
-    def _apply(self, function: Callable[..., Any], X: Tensor, more: tuple[Any, ...]) -> Tensor:
+    def _apply(self, function: Callable[..., Any], X: Tensor, *more: Any, **named: Any) -> Tensor:
         if isinstance(self.view, nn.Module):
             self.view.to(X.device)
         try:
-            result = function(X.clone(), *more)  # a user's function may work in place
+            result = function(X.clone(), *more, **named)  # a user's function may work in place
         except Exception as error:
             error.add_note(f"(skuq was calling {self} on rows of shape {tuple(X.shape)})")
             raise
@@ -145,8 +147,8 @@ def fitted_copies(views: list[Any], X: Callable[[], Tensor]) -> list[Any]:
     return [view.fit(X()) if hasattr(view, "fit") else view for view in copies]
 
 
-def _takes_generator(function: Any) -> bool:
-    """Whether it is called as f(X, generator).
+def _generator_argument(function: Any) -> str | None:
+    """By which name it takes a generator; "" as the second argument, None not at all.
 
     Its signature names `generator`, or asks for two arguments; of a module that of `forward`
     counts.
@@ -155,13 +157,16 @@ def _takes_generator(function: Any) -> bool:
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return False
+        return None
     needed = [
         p
         for p in parameters.values()
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    return "generator" in parameters or len(needed) == 2
+    named = parameters.get("generator")
+    if named is not None and named.kind is not named.POSITIONAL_ONLY:
+        return "generator"
+    return "" if named is not None or len(needed) == 2 else None
 
 
 def _drawn(own: torch.Generator) -> tuple:

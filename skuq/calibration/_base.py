@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
 from skuq._around import Around, fit_clone, warn_of_rows_seen
+from skuq._parameters import unfrozen
 from skuq._predict import Predictions
 from skuq._progress import Task, parallel, watchers
 from skuq._sklearn_compat import (
@@ -46,6 +47,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     """
 
     _classifies: ClassVar[bool]
+    _learnt_above: ClassVar[dict[str, float]] = {}  # fitted numbers: finite, and above this one
     _parameter_constraints: ClassVar[dict] = {
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
@@ -129,7 +131,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
 
     def _of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
         """The frozen estimator, and its evidence on all rows."""
-        check_is_fitted(self.estimator)
+        check_is_fitted(unfrozen(self.estimator))
         warn_of_rows_seen(self.estimator, X)
         self._begin(self.estimator, y)
         task.begin()
@@ -159,6 +161,16 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
             evidence[test] = part
             fold.end()
         return fitted, evidence
+
+    def check_learnt(self) -> None:
+        """Refuse numbers that no fit gives, as a file may hold them that somebody has changed."""
+        for name, bound in self._learnt_above.items():
+            numbers = np.asarray(getattr(self, name, 1.0), dtype=float)
+            if not np.isfinite(numbers).all() or not (numbers > bound).all():
+                raise ValueError(
+                    f"{name} of a {type(self).__name__} must be finite and above {bound}, got "
+                    f"{numbers.min():.3g} to {numbers.max():.3g}"
+                )
 
     # -- predict ---------------------------------------------------------------------------------
 

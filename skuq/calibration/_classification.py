@@ -13,6 +13,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 from torch.distributions import Categorical
 
+from skuq._data import refuse_no_labels
+from skuq._parameters import name_of
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
 from skuq._softmax import Softmax
@@ -36,10 +38,11 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
     def _check_estimator(self) -> None:
         if not is_classifier(self.estimator):
             raise TypeError(
-                f"{type(self).__name__} needs a classifier, got {type(self.estimator).__name__}"
+                f"{type(self).__name__} needs a classifier, got {name_of(self.estimator)}"
             )
 
     def _read_targets(self, y: Any) -> np.ndarray:
+        refuse_no_labels("y", y)
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:
@@ -64,7 +67,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
         if self._multilabel and np.ndim(estimator.predict(_safe_indexing(X, [0]))) != 2:
             raise ValueError(
-                f"y holds several labels, but the {type(estimator).__name__} predicts one: fit it "
+                f"y holds several labels, but the {name_of(estimator)} predicts one: fit it "
                 "on indicators"
             )
         asked, inner = self._ask(estimator, X)
@@ -154,6 +157,7 @@ class TemperatureScaler(_ClassifierCalibrator):
     True
     """
 
+    _learnt_above: ClassVar[dict[str, float]] = {"temperature_": 0.0}
     _parameter_constraints: ClassVar[dict] = {
         **Calibrator._parameter_constraints,
         "objective": [StrOptions({"nll", "brier", "ece"})],
@@ -232,6 +236,7 @@ class VectorScaler(_ClassifierCalibrator):
     (3,)
     """
 
+    _learnt_above: ClassVar[dict[str, float]] = {"scale_": -np.inf, "bias_": -np.inf}
     _parameter_constraints: ClassVar[dict] = {
         **Calibrator._parameter_constraints,
         "l2": [Interval(Real, 0, None, closed="left")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from skuq._derived import affine, recalibrated
 from skuq._mixture import mixture_cdf
+from skuq._parameters import name_of
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
 from skuq._sklearn_compat import _check_sample_weight
 from skuq.calibration._base import Calibrator
@@ -80,7 +81,7 @@ class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
     def _check_estimator(self) -> None:
         if not is_regressor(self.estimator):
             raise TypeError(
-                f"{type(self).__name__} needs a regressor, got {type(self.estimator).__name__}"
+                f"{type(self).__name__} needs a regressor, got {name_of(self.estimator)}"
             )
 
     def _read_targets(self, y: Any) -> np.ndarray:
@@ -138,6 +139,8 @@ class VarianceScaler(_RegressorCalibrator):
     >>> scaler = VarianceScaler(network, cv=3).fit(X, y)
     >>> mean, std = scaler.predict(X, return_std=True)
     """
+
+    _learnt_above: ClassVar[dict[str, float]] = {"scale_": 0.0}
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
         total = target_uncertainty("total")

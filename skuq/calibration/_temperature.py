@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _COLDEST, _HOTTEST = 0.01, 100.0
+_COLD = 0.05  # so much sharpening makes votes of the draws: a handful of rows decides about it
 _SURVEY_ROWS = 2000
 _START_ROWS, _START_STRIDE = 1000, 5  # more rows than that: begin with a fifth of them,
 _START_ENOUGH = 100_000  # or so many
@@ -84,7 +85,8 @@ def fit_temperature(
     Warns
     -----
     ConvergenceWarning
-        If T is at a bound, as on perfectly separable data, or the objective does not depend on T.
+        If T is at a bound, as on perfectly separable data, or below 0.05, as where all rows are
+        classified right by all but a few draws; or if the objective does not depend on T.
 
     References
     ----------
@@ -197,6 +199,14 @@ def search_temperature(logits: Logits, objective: str = "nll") -> TemperatureSea
             ConvergenceWarning,
             stacklevel=3,
         )
+    elif found.temperature < _COLD:
+        warnings.warn(
+            f"the temperature, T = {found.temperature:.3g}, makes nearly every row certain: too "
+            f"few of the {len(logits.labels)} rows of the calibration data are classified wrong, "
+            "or logits are very small. Use more or other calibration data.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     return found
 
 
@@ -245,8 +255,9 @@ def _step(derivatives: list[float]) -> tuple[float, float]:
             step = step - (series @ powers) / (series[1:] @ (orders[1:] * powers[:-1]))
         terms = np.abs(series * step**orders)[1:]
         ratio = ((terms[1:] / terms[0]) ** (1 / orders[1:-1])).max()
+        missed = abs(series @ step**orders)  # where they did not reach the polynomial's root
     if ratio < 0.1:
-        return float(step), float(terms[0] * ratio ** (_ORDERS - 1))
+        return float(step), float(terms[0] * ratio ** (_ORDERS - 1) + missed)
     return float(newton), math.inf
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skuq._optional import import_optional
+from skuq._parameters import name_of
 from skuq._predict import ClassifierPredictions
 from skuq.pipeline import predictions
 
@@ -40,4 +41,4 @@ def classifies(estimator: Any, X: Any) -> bool:
 
 
 def user_name(estimator: Any, name: str | None) -> str:
-    return type(estimator).__name__ if name is None else name
+    return name_of(estimator) if name is None else name

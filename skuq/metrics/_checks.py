@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skuq._data import refuse_no_labels
+
 __all__ = [
     "check_labels",
-    "check_level",
     "check_n_bins",
     "check_option",
     "check_predictions",
@@ -34,12 +35,6 @@ def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
 def check_n_bins(n_bins: int) -> None:
     if not isinstance(n_bins, int | np.integer) or isinstance(n_bins, bool) or n_bins < 1:
         raise ValueError(f"n_bins must be an integer of at least 1, got {n_bins!r}")
-
-
-def check_level(name: str, value: float) -> float:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
-    return float(value)
 
 
 def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
@@ -121,6 +116,7 @@ class Predictions(NamedTuple):
 
 def check_predictions(y_true: Any, y_proba: Any, labels: Any, sample_weight: Any) -> Predictions:
     """Labels, shapes and weights, checked; the values of probabilities are not yet."""
+    refuse_no_labels("y_true", y_true)
     y_true = column_or_1d(y_true)
     proba = np.asarray(y_proba)
     if proba.dtype not in (np.float32, np.float64):

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._mixture import mixture_cdf, mixture_quantile
+from skuq._parameters import checked_level
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
 from skuq.metrics._axes import new_axes, style, user_name
-from skuq.metrics._checks import check_level, check_real
+from skuq.metrics._checks import check_real
 from skuq.pipeline import predictions
 
 __all__ = ["PITDisplay", "PredictionBandDisplay", "RegressionCalibrationDisplay"]
@@ -331,7 +332,7 @@ class PredictionBandDisplay:
         grid = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
         if hasattr(X, "columns"):  # a frame: predictions want its names
             grid = type(X)({X.columns[0]: grid[:, 0]})
-        tail = (1 - check_level("confidence_level", confidence_level)) / 2
+        tail = (1 - checked_level("confidence_level", confidence_level)) / 2
         asked, inner = predictions(estimator, grid)
         if not isinstance(asked, RegressorPredictions) or asked._target_shape not in ((), (1,)):
             raise TypeError("PredictionBandDisplay needs a fitted regressor of one target")
@@ -385,7 +386,7 @@ class PredictionBandDisplay:
         stds = check_real("aleatoric_std", aleatoric_std), check_real("total_std", total_std)
         if len({array.shape for array in (place, centre, *stds)}) != 1 or place.ndim != 1:
             raise ValueError("x, mean, aleatoric_std and total_std must have one shape, (n_grid,)")
-        half = stats.norm.ppf((1 + check_level("confidence_level", confidence_level)) / 2)
+        half = stats.norm.ppf((1 + checked_level("confidence_level", confidence_level)) / 2)
         order = np.argsort(place)
         noise, total = (
             np.stack([centre - half * std, centre + half * std], axis=1)[order] for std in stds

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from skuq._parameters import checked_level
 from skuq.metrics._checks import (
-    check_level,
     check_option,
     check_real,
     check_weight,
@@ -93,7 +93,7 @@ def interval_score(
     >>> round(interval_score([0.0, 3.0], [[-1, 1], [-1, 1]], confidence_level=0.8), 6)  # 2, 2 + 20
     12.0
     """
-    outside = 2 / (1 - check_level("confidence_level", confidence_level))
+    outside = 2 / (1 - checked_level("confidence_level", confidence_level))
     y, lower, upper = _check_interval(y_true, interval)
     weight = check_weight(sample_weight, len(y))
     misses = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)

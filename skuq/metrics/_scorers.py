@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._mixture import mixture_crps, mixture_log_prob, mixture_quantile
+from skuq._parameters import checked_level
 from skuq._predict import (
     ClassifierPredictions,
     Predictions,
@@ -29,7 +30,7 @@ from skuq._predict import (
     target_uncertainty,
 )
 from skuq.metrics._calibration import expected_calibration_error
-from skuq.metrics._checks import check_level, check_option, check_weight
+from skuq.metrics._checks import check_option, check_weight
 from skuq.metrics._intervals import interval_score, prediction_interval_coverage
 from skuq.metrics._proper import brier_score
 from skuq.metrics._selective import area_under_risk_coverage, uncertainty_error_auroc
@@ -323,7 +324,7 @@ def make_uncertainty_scorer(
     if not callable(metric):
         raise TypeError(f"metric must be a function of (y_true, ...), got {metric!r}")
     if "confidence_level" in options:
-        check_level("confidence_level", options["confidence_level"])
+        checked_level("confidence_level", options["confidence_level"])
     return UncertaintyScorer(metric, needs, greater_is_better, options or None)
 
 

@@ -12,7 +12,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
-from skuq.metrics._checks import check_labels, check_level, check_option, check_real, check_weight
+from skuq._parameters import checked_level
+from skuq.metrics._checks import check_labels, check_option, check_real, check_weight
 
 __all__ = [
     "RiskCoverageCurve",
@@ -367,7 +368,7 @@ def coverage_at_risk(
     >>> coverage_at_risk(y_true, y_pred, uncertainty, risk=0.02).coverage
     0.702
     """
-    risk = check_level("risk", risk)
+    risk = checked_level("risk", risk)
     losses, scores, _ = _check(y_true, y_pred, uncertainty, "zero_one", None, at_least=1)
     order = np.argsort(scores, kind="stable")
     ordered, errors = scores[order], losses[order].cumsum()
@@ -379,7 +380,7 @@ def coverage_at_risk(
         chosen = fits[-1] if len(fits) else None
         bound = np.full(len(kept), np.nan)
     else:
-        level = check_level("delta", delta) / len(scores).bit_length()
+        level = checked_level("delta", delta) / len(scores).bit_length()
         bound = stats.beta.ppf(1 - level, wrong + 1, kept - wrong)
         bound[wrong == kept] = 1.0
         chosen = _search(bound, risk)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, column_or_1d
 
+from skuq._data import refuse_no_labels
 from skuq._predict import ClassifierPredictions, Predictions
 
 __all__ = ["encoded_targets", "is_multilabel", "label_values"]
@@ -27,6 +28,7 @@ def encoded_targets(asked: Predictions, y: Any) -> np.ndarray:
                 f"{indicators.shape} and values from {indicators.min()} to {indicators.max()}"
             )
         return indicators
+    refuse_no_labels("y", y)
     labels = column_or_1d(y)
     index = np.searchsorted(asked.classes_, labels).clip(max=len(asked.classes_) - 1)
     if not np.array_equal(asked.classes_[index], labels):

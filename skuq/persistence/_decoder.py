@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from skuq.calibration._base import Calibrator
 from skuq.exceptions import PersistenceError
 from skuq.persistence._classes import classes, values
 from skuq.persistence._encoder import MOST_STRING_BYTES, attribute_names_checked
@@ -90,6 +91,8 @@ class Decoder:
             return cls(**state)
         made = object.__new__(cls)
         made.__dict__.update({**defaults_of(cls, state), **state})
+        if isinstance(made, Calibrator):
+            made.check_learnt()
         return made
 
     def mapping(self, node: Any) -> dict:

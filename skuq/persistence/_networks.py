@@ -126,6 +126,8 @@ class Modules:
                     "module must be a class or a factory, or a dictionary of them by name, got "
                     f"{factory!r}"
                 )
+        if isinstance(device, list | tuple):
+            raise TypeError(f"networks are loaded to one device, got device={device!r}")
         if device != "auto":
             Numerics.on(device, "float32")  # refuses what is not here
         self._given = given
@@ -228,7 +230,7 @@ def _check_engine(engine: Any) -> None:
     ):
         raise PersistenceError(f"{', '.join(whole)} must be positive integers")
     numerics = engine.numerics
-    if not isinstance(numerics, Numerics) or numerics.device != torch.device("cpu"):
+    if not isinstance(numerics, Numerics) or numerics.device.type != "cpu":
         raise PersistenceError("the engine is not one of the CPU")
     if numerics.precision not in ("float32", "float64", "bfloat16"):
         raise PersistenceError("the precision of the engine is not one that skuq knows")

@@ -37,13 +37,22 @@ class DeepEnsemble(Posterior):
 
     Notes
     -----
-    With ``n_jobs=None``, up to 16 members train as one module whose parameters are stacked, each
-    with its own shuffling, dropout noise, early stopping and best weights: to rounding the networks
-    that they would be alone. That needs an optimizer that treats every element by itself (SGD,
-    Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD, Rprop), no skorch
-    callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU (where a stack of
-    them is slower), and a module of which a stack has the same outputs and gradients on a few
-    rows. Else members train one after another. What is decided never depends on timing.
+    With several devices (``device=["cuda:0", "cuda:1"]``) and ``n_jobs=None``, each device has a
+    thread in which its members train one after another. On one kind of device and number of
+    threads, these are to the bit the networks that one device gives with any integer `n_jobs`. An
+    integer `n_jobs` then says how many members train at a time, of which member i is on device i
+    modulo their number: give at least as many as there are devices. As with `n_jobs`, bars and
+    callbacks of scikit-learn are told of networks, not of epochs. Ctrl-C reaches the devices at the
+    end of an epoch.
+
+    With one device and ``n_jobs=None``, up to 16 members train as one module whose parameters are
+    stacked, each with its own shuffling, dropout noise, early stopping and best weights: to
+    rounding the networks that they would be alone. That needs an optimizer that treats every
+    element by itself (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD,
+    Rprop), no skorch callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU
+    (where a stack of them is slower), and a module of which a stack has the same outputs and
+    gradients on a few rows. Else members train one after another. What is decided never depends on
+    timing.
 
     References
     ----------

@@ -6,7 +6,7 @@ import torch
 from sklearn.base import clone
 
 from skuq.augmentation import Crop, FeatureNoise, Flip, GaussianNoise, Shift, View
-from skuq.augmentation._fixed import FixedView, fix
+from skuq.augmentation._fixed import FixedView, _name, fix
 
 IMAGES = torch.arange(2 * 3 * 4 * 5, dtype=torch.float64).reshape(2, 3, 4, 5)
 VIEWS = [
@@ -213,3 +213,44 @@ def test_the_base_class_is_no_view():
 def test_noise_in_proportion_to_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 2 samples to see, got 1 sample"):
         FeatureNoise(0.1).fit(torch.ones(1, 3))
+
+
+def by_keyword(X, *, generator):
+    return X + torch.randn(X.shape[1:], generator=generator, dtype=torch.float64)
+
+
+def after_another(X, scale=1.0, generator=None):
+    return X + scale * torch.randn(X.shape[1:], generator=generator, dtype=torch.float64)
+
+
+def by_place(X, source, /):
+    return by_keyword(X, generator=source)
+
+
+class ByKeyword(torch.nn.Module):
+    def forward(self, X, *, generator):
+        return by_keyword(X, generator=generator)
+
+
+@pytest.mark.parametrize("view", [by_keyword, after_another, by_place, ByKeyword()], ids=_name)
+def test_a_generator_comes_by_its_name(view):
+    """Else by its place, as the second argument."""
+    fixed = fix(view, 1, 3, ROWS)
+    assert not fixed.row_by_row
+    assert torch.equal(fixed(ROWS), by_keyword(ROWS, generator=seeded(3)))
+
+
+class Rolled:
+    """Moved on by a place; the inverse takes a generator by name."""
+
+    def __call__(self, X, *, generator):
+        return X.roll(int(torch.randint(1, 4, (), generator=generator)), -1)
+
+    def inverse(self, outputs, *, generator):
+        return outputs.roll(-int(torch.randint(1, 4, (), generator=generator)), -1)
+
+
+def test_an_inverse_gets_the_same_generator_by_name():
+    fixed = fix(Rolled(), 1, 0, ROWS)
+    assert not torch.equal(fixed(ROWS), ROWS)
+    assert torch.equal(fixed.inverse(fixed(ROWS)), ROWS)

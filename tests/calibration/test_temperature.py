@@ -135,6 +135,7 @@ def test_a_step_asks_the_device_for_nothing():
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.filterwarnings("ignore:the temperature is at its bound")
+@pytest.mark.filterwarnings("ignore:the temperature, T = .* makes nearly every row certain")
 def test_never_worse_than_one_and_as_good_as_a_fine_grid(seed):
     random = np.random.default_rng(seed)
     logits = random.lognormal(sigma=2) * random.normal(size=(3, 8, 3))
@@ -176,6 +177,30 @@ def test_perfectly_separable_data(n_draws):
     with pytest.warns(ConvergenceWarning, match="at its bound, T = 0.01") as record:
         assert fit_temperature(logits, y) == 0.01
     assert len(record) == 1
+
+
+def test_separable_data_of_very_different_margins():
+    """However small a margin is, one draw that is right everywhere ends at the bound."""
+    random = np.random.default_rng(0)
+    y = np.arange(8) % 3
+    others = np.array([[c for c in range(3) if c != label] for label in y])
+    for _ in range(130):
+        logits = np.zeros((8, 3))
+        np.put_along_axis(logits, others, -random.lognormal(sigma=2, size=(8, 2)), axis=1)
+        with pytest.warns(ConvergenceWarning, match="at its bound, T = 0.01"):
+            assert fit_temperature(logits, y) == 0.01
+
+
+@pytest.mark.parametrize("objective", ["nll", "brier"])
+def test_rows_that_nearly_all_draws_get_right(objective):
+    """The optimum lies inside, where draws have become votes; so few rows cannot tell."""
+    random = np.random.default_rng(0)
+    y = np.arange(8) % 2
+    margins = 1 + random.normal(size=(50, 8))
+    logits = np.where(y == 1, -margins, margins)[..., None] * np.array([0.25, -0.25])
+    assert (logits.mean(0).argmax(-1) == y).all() and (margins < 0).any()
+    with pytest.warns(ConvergenceWarning, match="makes nearly every row certain.* the 8 rows"):
+        assert 0.01 < fit_temperature(logits, y, objective=objective) < 0.05
 
 
 @pytest.mark.parametrize("n_draws", [1, 3])

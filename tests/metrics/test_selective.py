@@ -180,8 +180,8 @@ def test_too_few_samples_guarantee_nothing():
         (lambda: area_under_risk_coverage([0, 1], [0, 1], [0, 1], loss="x"), "loss must be"),
         (lambda: area_under_risk_coverage([0, 1], [[0], [1]], [0, 1]), "one shape"),
         (lambda: accuracy_at_coverage([0, 1], [0, 1], [0, 1], coverage=0), "coverage must lie"),
-        (lambda: coverage_at_risk([0, 1], [0, 1], [0, 1], risk=1.5), "risk must lie"),
-        (lambda: coverage_at_risk([0, 1], [0, 1], [0, 1], risk=0.5, delta=0), "delta must lie"),
+        (lambda: coverage_at_risk([0, 1], [0, 1], [0, 1], risk=1.5), "risk must be one"),
+        (lambda: coverage_at_risk([0, 1], [0, 1], [0, 1], risk=0.5, delta=0), "delta must be one"),
     ],
 )
 def test_bad_input(call, message):

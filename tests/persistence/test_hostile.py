@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import skuq
-from skuq import PersistenceError, TorchClassifier
-from skuq.calibration import TemperatureScaler
+from skuq import PersistenceError, TorchClassifier, TorchRegressor
+from skuq.calibration import TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.persistence import _container, _json
 from skuq.persistence._container import Parts
 from skuq.persistence._json import parse
@@ -382,6 +382,27 @@ DRAWS = ("engine", "draws", "state")
 )
 def test_estimators(kind, change, message, sound, refused):
     refused(forged(sound[kind], change), message)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "bad"),
+    [
+        (TemperatureScaler, "temperature_", [-1.0, 0, "nan", "inf", "text", None]),
+        (VectorScaler, "bias_", ["nan", "-inf"]),
+        (VarianceScaler, "scale_", [-1.0, 0.0, "nan"]),
+    ],
+)
+def test_numbers_that_no_calibration_gives(make, name, bad, folder, refused, blobs, diabetes):
+    """Digests are right, and every tensor is there: only the number is absurd."""
+    X, y = diabetes if make is VarianceScaler else blobs
+    network = TorchRegressor if make is VarianceScaler else TorchClassifier
+    fitted = make(network(posterior=PointEstimate(), max_epochs=1), cv=2).fit(X, y)
+    for number in bad:
+        forgery = copy.copy(fitted)
+        value = float(number) if number in ("nan", "inf", "-inf") else number
+        setattr(forgery, name, np.full(3, value) if name == "bias_" else value)
+        skuq.save(forgery, folder / "absurd.skuq")
+        refused((folder / "absurd.skuq").read_bytes(), f"{name} of a|could not convert|float")
 
 
 def test_a_tensor_of_a_stack_by_another_name(sound, refused):

@@ -1,5 +1,7 @@
 """Deep ensembles: members that differ, repeatably, whatever runs them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from joblib import parallel_config
 from sklearn.metrics import log_loss
 
 from skuq import TorchClassifier, TorchRegressor
+from skuq._batches import SlicedBatches, StackedBatches
 from skuq.posteriors import DeepEnsemble
 from tests import networks
 
@@ -34,13 +37,47 @@ def test_members_begin_differently(blobs):
     assert (torch.pdist(members.flatten(1)) > 0.1).all()
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_jobs_and_backend_change_nothing(blobs, backend):
-    serial = states(fit(*blobs, DeepEnsemble(3, n_jobs=1)))
+@pytest.mark.parametrize(("n_jobs", "n_orders"), [(None, 2), (1, 3 * 2)], ids=["stacked", "alone"])
+def test_members_see_rows_in_orders_of_their_own(blobs, monkeypatch, n_jobs, n_orders):
+    orders = []
+    for kind in (SlicedBatches, StackedBatches):
+        order = kind._order
+        record = lambda self, order=order: (orders.append(order(self)), orders[-1])[1]
+        monkeypatch.setattr(kind, "_order", record)
+    fit(*blobs, DeepEnsemble(3, n_jobs=n_jobs), max_epochs=2)
+    assert len(orders) == n_orders
+    rows = torch.cat([order.reshape(-1, 240) for order in orders])  # of each member and epoch
+    assert len(rows) == 6 and torch.equal(rows.sort(1).values, torch.arange(240).expand(6, 240))
+    for a, b in itertools.combinations(rows, 2):
+        assert (a == b).float().mean() < 0.1
+
+
+def assert_same_bits(one, other, X):
+    for name, tensor in states(one).items():
+        assert torch.equal(tensor, states(other)[name]), name
+    assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
+    for a, b in zip(one.predict_uncertainty(X, "all"), other.predict_uncertainty(X, "all")):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "backend"),
+    [
+        (None, "loky"),  # one after another in this thread
+        (3, "threading"),
+        (2, "loky"),
+        pytest.param(2, "multiprocessing", marks=pytest.mark.slow),
+        (-1, "threading"),
+    ],
+)
+def test_jobs_and_backend_change_nothing(blobs, n_jobs, backend, untouched_globals):
+    """With as many torch threads: one. (Dask is in tests/test_distributed.py.)"""
+    X, y = blobs
+    with_callbacks = {"callbacks": []}  # members are no stack then: that is equal to rounding alone
+    serial = fit(X, y, DeepEnsemble(3, n_jobs=1, bootstrap=True))
     with parallel_config(backend=backend):
-        parallel = states(fit(*blobs, DeepEnsemble(3, n_jobs=2)))
-    for name, tensor in serial.items():
-        assert torch.equal(tensor, parallel[name])
+        parallel = fit(X, y, DeepEnsemble(3, n_jobs=n_jobs, bootstrap=True), **with_callbacks)
+    assert_same_bits(serial, parallel, X)
 
 
 def test_mixture_is_no_worse_than_its_members(blobs):

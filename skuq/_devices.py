@@ -1,0 +1,170 @@
+"""Devices by their names, and work on several of them at once: a thread for each."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from skuq._progress import Task, Watcher
+
+__all__ = ["current", "first_named", "fits", "named_devices", "on_each", "same_device"]
+
+
+def named_devices(device: Any) -> list[torch.device]:
+    """The devices that an estimator's `device` means; "auto" is CUDA where there is one.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not here, or a list is empty or of several kinds.
+    """
+    if not isinstance(device, list | tuple):
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return [_available(device)]
+    if not device:
+        raise ValueError(
+            f"device={device!r} names no device; give some, such as ['cuda:0', 'cuda:1'], or "
+            "device='auto'"
+        )
+    for one in device:
+        if not isinstance(one, str | torch.device) or one == "auto":
+            raise ValueError(
+                f"device={device!r}: a list is of names of devices, such as 'cuda:0', got {one!r} "
+                "in it"
+            )
+    found = [_with_index(_available(one)) for one in device]
+    if len(kinds := sorted({one.type for one in found})) > 1:
+        raise ValueError(
+            f"device={device!r}: the devices of a list must be of one kind, got {kinds}; a network "
+            "has other numbers on each kind"
+        )
+    return found
+
+
+def _available(device: Any) -> torch.device:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); "
+            "use device='auto'."
+        ) from None
+    return torch.device(device)
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """ "cuda" as the one that it is now: threads have a current device of their own."""
+    return device if device.index is not None else torch.empty(0, device=device).device
+
+
+def first_named(device: Any) -> Any:
+    """The one where predictions are evaluated."""
+    return device[0] if isinstance(device, list | tuple) and device else device
+
+
+def same_device(one: torch.device, other: torch.device) -> bool:
+    """Whether both are the same, as far as their names say: "cuda" is any of them."""
+    return one == other or (one.type == other.type and None in (one.index, other.index))
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Whether data would fill at most half of what is free on a GPU."""
+    return device.type != "cuda" or n_bytes <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+def current(device: torch.device) -> AbstractContextManager:
+    """Where a module's own ``device="cuda"`` means this device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+# ---------------------------------------------------------------------------------------------
+# Several at once
+
+
+class _Stoppable(Watcher):
+    """Ends what is begun after somebody asked for it, as Ctrl-C would; that reaches one thread."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def subtask(self) -> _Stoppable:
+        return self
+
+    def begin(self, name: str, size: int, of: str) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+
+
+def on_each(
+    devices: Sequence[torch.device],
+    work: Callable[[int, Task], Iterator[Any]],
+    arrived: Callable[[Any], None],
+) -> list[KeyboardInterrupt]:
+    """Work on several devices at once.
+
+    Parameters
+    ----------
+    devices : sequence of torch.device
+        A thread for each; the same one may be there twice.
+    work : callable
+        ``work(index, task)`` yields results. After an error in a thread, and after Ctrl-C, the
+        subtasks of `task` that the others begin raise a KeyboardInterrupt.
+    arrived : callable
+        Called with each result, in this thread, as they come.
+
+    Returns
+    -------
+    list of KeyboardInterrupt
+        Of this thread, and of those that were interrupted.
+
+    Raises
+    ------
+    Exception
+        Of the first device whose thread raised anything else.
+    """
+    stop, mail = threading.Event(), queue.SimpleQueue[tuple[int, bool, Any]]()
+    errors: dict[int, BaseException | None] = {}
+
+    def thread(index: int) -> None:
+        error = None
+        try:
+            with current(devices[index]):
+                for result in work(index, Task("fit", [_Stoppable(stop)])):
+                    mail.put((index, False, result))
+        except BaseException as raised:
+            error = raised
+            stop.set()
+        mail.put((index, True, error))
+
+    def read_all() -> None:
+        while len(errors) < len(devices):
+            index, is_over, content = mail.get()
+            if is_over:
+                errors[index] = content
+            else:
+                arrived(content)
+
+    interrupted: list[KeyboardInterrupt] = []
+    for index in range(len(devices)):
+        threading.Thread(target=thread, args=(index,), daemon=True).start()
+    try:
+        read_all()
+    except KeyboardInterrupt as error:  # a second one leaves at once
+        interrupted.append(error)
+        stop.set()
+        read_all()
+    finally:
+        stop.set()
+    raised = [error for _, error in sorted(errors.items()) if error is not None]
+    for one in raised:
+        if not isinstance(one, KeyboardInterrupt):
+            raise one
+        interrupted.append(one)
+    return interrupted

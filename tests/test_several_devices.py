@@ -1,0 +1,479 @@
+"""Members of an ensemble on several devices at once.
+
+A CPU can have any number as an index: what runs on "cpu:1" is told from what runs on "cpu:0",
+though both are one and the same.
+"""
+
+import os
+import pickle
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from torch.utils.data import Dataset
+
+import skuq
+import skuq._problem
+from skuq import DivergedError, TorchClassifier, TorchRegressor
+from skuq._batches import Rows, SlicedBatches
+from skuq._checkpoints import _read
+from skuq._devices import named_devices, on_each, same_device
+from skuq._network import Numerics
+from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from tests import networks
+
+TWO = ["cpu:0", "cpu:1"]
+
+
+def ensemble(n_members=5, device="cpu", n_jobs=None, module=networks.ResidualNet, **options):
+    options = {"max_epochs": 3, "batch_size": 60, "lr": 0.01, "random_state": 0, **options}
+    posterior = DeepEnsemble(n_members, n_jobs=n_jobs)
+    return TorchClassifier(module, posterior=posterior, device=device, **options)
+
+
+def states(fitted):
+    draws = fitted._engine.draws
+    return draws.tensors(0, draws.n_draws)
+
+
+def assert_same(one, other, X):
+    for name, tensor in states(one).items():
+        assert torch.equal(tensor, states(other)[name]), name
+    assert np.array_equal(one.predict_draws(X), other.predict_draws(X))
+    untimed = [
+        [[{**row, "dur": 0} for row in history] for history in fitted.histories_]
+        for fitted in (one, other)
+    ]
+    assert untimed[0] == untimed[1]
+
+
+# -- which member goes where --------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Of each training: the network, its device, the thread; all that it uses is on this device."""
+    found, moved, of_thread = [], {}, {}
+    train, to, begin = skuq._problem.train_network, torch.nn.Module.to, SlicedBatches.__init__
+
+    def spy(module, rows, valid, likelihood, settings, *args, network, **kwargs):
+        device, thread = settings.numerics.device, threading.get_ident()
+        assert network == 0 or moved[id(module)] == device  # the first lies on the first
+        of_thread[thread] = device
+        found.append((network, device, thread))
+        return train(module, rows, valid, likelihood, settings, *args, network=network, **kwargs)
+
+    def moving(module, device=None, *args):
+        moved[id(module)] = device
+        return to(module, device, *args)
+
+    def batches(self, *args, device, **kwargs):
+        assert of_thread[threading.get_ident()] == device
+        begin(self, *args, device=device, **kwargs)
+
+    monkeypatch.setattr(skuq._problem, "train_network", spy)
+    monkeypatch.setattr(torch.nn.Module, "to", moving)
+    monkeypatch.setattr(SlicedBatches, "__init__", batches)
+    return found
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1])
+@pytest.mark.parametrize("device", [TWO, ("cpu:0", torch.device("cpu:1"), "cpu:2"), ["cpu"] * 2])
+def test_members_go_round(trained, device, n_jobs, blobs, untouched_globals):
+    fitted = ensemble(device=device, n_jobs=n_jobs, early_stopping=True).fit(*blobs)
+    assert {k: d for k, d, _ in trained} == {
+        k: torch.device(device[k % len(device)]) for k in range(5)
+    }
+    assert len(trained) == 5
+    threads = {k: thread for k, _, thread in trained}
+    if n_jobs is None:  # a thread for each device, none of which is this one
+        assert len({threads[k] for k in range(len(device))}) == len(device)
+        assert all(threads[k] == threads[k % len(device)] for k in range(5))
+        assert threading.get_ident() not in threads.values()
+    else:
+        assert set(threads.values()) == {threading.get_ident()}
+    assert fitted.device_ == str(device[0])
+    assert fitted._engine.numerics.device == torch.device(device[0])
+
+
+def test_a_network_alone_is_on_the_first(trained, blobs):
+    for posterior in (PointEstimate(), MCDropout(3), DeepEnsemble(1)):
+        ensemble(device=TWO).set_params(posterior=posterior).fit(*blobs)
+    assert {d for _, d, _ in trained} == {torch.device("cpu:0")} and len(trained) == 3
+
+
+class Meets(Callback):
+    """Goes on when the members of both devices are in training."""
+
+    barrier = threading.Barrier(2)
+
+    def on_train_begin(self, net, **kwargs):
+        self.barrier.wait(timeout=60)
+
+
+def test_devices_work_at_the_same_time(blobs):
+    """Else nobody would come to the barrier but one."""
+    ensemble(4, TWO, callbacks=[Meets]).fit(*blobs)
+
+
+def test_rows_go_to_each_device(monkeypatch):
+    class OnGPU(Rows):
+        device = torch.device("cuda:0")
+
+    rows = OnGPU(torch.arange(6.0).view(3, 2), torch.arange(3), torch.ones(3))
+    assert rows.on(torch.device("cuda:0")) is rows and rows.on(torch.device("cuda")) is rows
+    sent, to = [], torch.Tensor.to
+
+    def sending(tensor, device):
+        sent.append(str(device))
+        return to(tensor, "cpu")
+
+    monkeypatch.setattr(torch.Tensor, "to", sending)
+    there = rows.on(torch.device("cpu:1"))
+    assert there is not rows and sent == ["cpu:1"] * 3
+    assert torch.equal(there.X, rows.X) and torch.equal(there.y, rows.y)
+    monkeypatch.setattr("skuq._batches.fits", lambda n_bytes, device: n_bytes < 24)
+    sent.clear()
+    rows.on(torch.device("cuda:1"))
+    assert sent == ["cpu"] * 3  # where it would not fit, it stays on the host, as on the first
+    assert Rows(rows.X, rows.y).on(torch.device("cuda:1")).X is rows.X
+
+
+# -- the same bits -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"posterior__bootstrap": True, "early_stopping": True, "max_epochs": 8},
+        {"module": networks.Functional},  # draws from the global generator: one at a time
+        {"precision": "float64", "optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*draws? random numbers")
+def test_the_same_bits_on_any_list(options, blobs, untouched_globals):
+    alone = ensemble(n_jobs=1).set_params(**options).fit(*blobs)
+    for device in (TWO, ["cpu"] * 3, [*TWO, "cpu:2", "cpu:3", "cpu:4", "cpu:5"]):
+        for n_jobs in (None, 1):
+            found = ensemble(device=device, n_jobs=n_jobs).set_params(**options).fit(*blobs)
+            assert_same(found, alone, blobs[0])
+
+
+def test_without_n_jobs(digits, blobs):
+    """Where members are no stack, one device gives the same bits; where they are, to rounding."""
+    X, y = digits[0][:120].reshape(-1, 1, 8, 8), digits[1][:120]
+    one, two = (ensemble(3, d, module=networks.ConvNet).fit(X, y) for d in ("cpu", TWO))
+    assert_same(one, two, X)
+    one, two = (ensemble(3, d).fit(*blobs) for d in ("cpu", TWO))
+    for name, tensor in states(one).items():
+        torch.testing.assert_close(tensor, states(two)[name], rtol=0, atol=1e-4)
+
+
+def test_a_list_of_one_is_its_device(blobs):
+    one, listed = (ensemble(3, d).fit(*blobs) for d in ("cpu", ["cpu"]))
+    assert_same(one, listed, blobs[0])
+    assert listed.device_ == "cpu" and listed.device == ["cpu"]
+
+
+def test_the_first_members_stay(blobs):
+    few, many = (states(ensemble(n, TWO).fit(*blobs)) for n in (2, 5))
+    assert all(torch.equal(tensor[:2], few[name]) for name, tensor in many.items())
+
+
+def test_a_regressor_and_weights(diabetes):
+    X, y = diabetes
+    weight = np.arange(len(y)) % 3.0
+    one, two = (
+        TorchRegressor(
+            posterior=DeepEnsemble(3, n_jobs=n), device=d, max_epochs=2, random_state=0
+        ).fit(X, y, sample_weight=weight)
+        for n, d in ((1, "cpu"), (None, TWO))
+    )
+    assert np.array_equal(one.predict_interval(X), two.predict_interval(X))
+
+
+class Seeking(Dataset):
+    """As a file: the place to read is set, then read; two threads would spoil it."""
+
+    def __init__(self, X, y):
+        self.X, self.y = X, y
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, index):
+        self.place = index
+        time.sleep(1e-6)  # another thread, if it may
+        return self.X[self.place], self.y[self.place]
+
+
+def test_a_dataset_is_read_by_one_thread_at_a_time(blobs):
+    X, y = blobs
+    one, two = (
+        ensemble(2, d, n, max_epochs=2).fit(Seeking(X, y)) for n, d in ((1, "cpu"), (None, TWO))
+    )
+    assert_same(one, two, X)
+
+
+# -- going on, being saved, being killed ---------------------------------------------------------
+
+
+def test_going_on(blobs):
+    X, y = blobs
+    one, two = (ensemble(3, d, n) for n, d in ((1, "cpu"), (None, TWO)))
+    for _ in range(3):
+        one.partial_fit(X, y)
+        two.partial_fit(X, y)
+    assert_same(one, two, X)
+    two.set_params(device=[*TWO, "cpu:2"]).partial_fit(X, y)  # another list, the same networks
+    assert_same(one.partial_fit(X, y), two, X)
+    one, two = (m.set_params(warm_start=True).fit(X, y) for m in (one, two))
+    assert_same(one, two, X)
+
+
+def test_a_generator_of_another_device_is_not_used(blobs):
+    """A GPU's own cannot be moved: noise begins anew, the optimizer goes on."""
+    X, y = blobs
+    fitted = ensemble(2, TWO).partial_fit(X, y)
+
+    class OfAnother:
+        device = torch.device("cuda:7")
+
+    steps = [state["optimizer"][1]["state"][0]["step"].item() for state in fitted._states]
+    fitted._states[1]["dropout"] = OfAnother()
+    fitted.partial_fit(X, y)
+    now = [state["optimizer"][1]["state"][0]["step"].item() for state in fitted._states]
+    assert now == [2 * step for step in steps]
+    assert fitted._states[1]["dropout"].device == torch.device("cpu")
+
+
+def test_pickles_and_files(blobs, tmp_path):
+    X, y = blobs
+    fitted = ensemble(3, TWO, module=None).partial_fit(X, y)
+    expected = fitted.predict_proba(X)
+    skuq.save(fitted, tmp_path / "m.skuq")
+    again = pickle.loads(pickle.dumps(fitted))
+    loaded = skuq.load(tmp_path / "m.skuq")
+    for other in (again, loaded):
+        assert other.device == TWO and other.device_ == "cpu:0"
+        assert np.array_equal(other.predict_proba(X), expected)
+    elsewhere = skuq.load(tmp_path / "m.skuq", device="cpu")
+    assert elsewhere.device_ == "cpu" and np.array_equal(elsewhere.predict_proba(X), expected)
+    with pytest.raises(TypeError, match=r"loaded to one device, got device=\['cpu:0', 'cpu:1'\]"):
+        skuq.load(tmp_path / "m.skuq", device=TWO)
+    expected = fitted.partial_fit(X, y).predict_proba(X)
+    for other in (again, loaded, elsewhere):
+        assert np.array_equal(other.partial_fit(X, y).predict_proba(X), expected)
+    assert clone(fitted).device == TWO
+
+
+def test_devices_that_are_gone(blobs, tmp_path):
+    """The first decides where predictions are evaluated; the others are for fit alone."""
+    X, y = blobs
+    fitted = ensemble(2, TWO, module=None).fit(X, y)
+    fitted.device = ["cpu", "cuda:99"]
+    assert pickle.loads(pickle.dumps(fitted)).device_ == "cpu"
+    fitted.device = ["cuda:99", "cpu"]
+    with pytest.warns(UserWarning, match=r"'cuda:99' is not available .* Predicting on the CPU"):
+        assert pickle.loads(pickle.dumps(fitted)).device_ == "cpu"
+    skuq.save(fitted, tmp_path / "m.skuq")
+    assert skuq.load(tmp_path / "m.skuq").device_ == "cpu"
+    with pytest.raises(ValueError, match="device='cuda:99' is not available here"):
+        fitted.fit(X, y)
+
+
+class Killed(BaseException):
+    pass
+
+
+class Fragile(networks.ResidualNet):
+    left = None
+
+    def forward(self, x):
+        cls = type(self)
+        if self.training and len(x) == 60 and cls.left is not None:
+            cls.left -= 1
+            if cls.left < 0:
+                raise Killed
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("after", [9, 30])
+def test_a_fit_that_is_killed_goes_on(after, blobs, tmp_path, monkeypatch):
+    """With the same number of devices, or another."""
+    X, y = blobs
+    expected = ensemble(4, TWO, module=Fragile).fit(X, y)
+    killed = ensemble(4, TWO, module=Fragile, checkpoint_dir=tmp_path)
+    monkeypatch.setattr(Fragile, "left", after)
+    with pytest.raises(Killed):
+        killed.fit(X, y)
+    monkeypatch.setattr(Fragile, "left", None)
+    finished = [_read(path)["finished"] for path in tmp_path.glob("skuq-network-*.npz")]
+    assert finished and (after == 9 or any(finished))
+    with pytest.raises(ValueError, match="device=several cpu there, cpu here"):
+        clone(killed).set_params(device="cpu").fit(X, y)
+    trained = []
+    train = skuq._problem.train_network
+    monkeypatch.setattr(
+        skuq._problem, "train_network", lambda *a, **o: (trained.append(1), train(*a, **o))[1]
+    )
+    assert_same(killed.set_params(device=[*TWO, "cpu:2"]).fit(X, y), expected, X)
+    assert len(trained) == 4 - sum(finished)  # what was finished is not trained again
+
+
+# -- errors and Ctrl-C ---------------------------------------------------------------------------
+
+
+def test_errors_of_a_thread_are_those_of_fit(blobs, diabetes):
+    with pytest.raises(DivergedError, match="diverged") as caught:
+        TorchRegressor(
+            posterior=DeepEnsemble(3), device=TWO, optimizer=torch.optim.SGD, lr=1e30
+        ).fit(*diabetes)
+    assert caught.value.network in (0, 1)
+
+    class Fails(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise LookupError("in a thread")
+
+    with pytest.raises(LookupError, match="in a thread"):
+        ensemble(3, TWO, callbacks=[Fails]).fit(*blobs)
+
+
+def test_an_error_ends_the_others_soon():
+    """At their next task; what has arrived before counts."""
+    devices, arrived, begun = named_devices(TWO), [], threading.Event()
+
+    def work(index, task):
+        yield index
+        if index == 1:
+            begun.wait(60)
+            raise LookupError("the second device")
+        for _ in range(10**6):
+            task.subtask("epoch").begin()
+            begun.set()
+            time.sleep(0.001)
+
+    with pytest.raises(LookupError, match="the second device"):
+        on_each(devices, work, arrived.append)
+    assert sorted(arrived) == [0, 1]
+
+
+class Slow(networks.Plain):
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.005)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("on_interrupt", ["keep", "raise"])
+def test_ctrl_c(on_interrupt, blobs):
+    network = ensemble(
+        4, TWO, module=Slow, max_epochs=10**6, on_interrupt=on_interrupt, batch_size=240
+    )
+    before = threading.active_count()
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    if on_interrupt == "raise":
+        with pytest.raises(KeyboardInterrupt):
+            network.fit(*blobs)
+        assert not hasattr(network, "n_iter_")
+    else:
+        with pytest.warns(ConvergenceWarning, match=r"keeps 2 of 4 network.* of 1000000 epochs"):
+            network.fit(*blobs)
+        assert network.interrupted_ and 0 < network.n_iter_ < 1000
+        assert network.predict_draws(blobs[0]).shape == (2, 240, 3)
+    timer.join()
+    assert threading.active_count() <= before
+
+
+class Steps(Callback):
+    """The last network to begin waits until the others have been trained; then comes Ctrl-C."""
+
+    lock, done = threading.Condition(), 0
+
+    def on_train_begin(self, net, **kwargs):
+        cls = type(self)
+        with self.lock:
+            cls.begun += 1
+            if cls.begun == 3:
+                self.lock.wait_for(lambda: cls.done == 2, timeout=60)
+
+    def on_train_end(self, net, **kwargs):
+        with self.lock:
+            type(self).done += 1
+            self.lock.notify_all()
+
+
+class LastInterrupted(networks.ResidualNet):
+    def forward(self, x):
+        if self.training and len(x) == 60 and Steps.done == 2:
+            raise KeyboardInterrupt
+        return super().forward(x)
+
+
+def test_finished_members_are_kept(blobs, monkeypatch):
+    X, y = blobs
+    monkeypatch.setattr(Steps, "begun", 0, raising=False)
+    monkeypatch.setattr(Steps, "done", 0)
+    options = {"callbacks": [Steps], "on_interrupt": "keep", "module": LastInterrupted}
+    with pytest.warns(ConvergenceWarning, match=r"keeps 2 of 3 network.*for 3 of 3 epochs"):
+        kept = ensemble(3, TWO, **options).fit(X, y).predict_draws(X)
+    whole = ensemble(3, n_jobs=1).fit(X, y).predict_draws(X)
+    assert np.array_equal(kept, whole[:2]) or np.array_equal(kept, whole[[0, 2]])
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ([], r"device=\[\] names no device; give some, such as \['cuda:0', 'cuda:1'\]"),
+        ((), r"device=\(\) names no device"),
+        (["cpu", "cuda:99"], "device='cuda:99' is not available here"),
+        (["cpu", "gpu"], "device='gpu' is not available here"),
+        (["auto"], "a list is of names of devices, such as 'cuda:0', got 'auto' in it"),
+        ([0, 1], "a list is of names of devices, such as 'cuda:0', got 0 in it"),
+        ([["cpu"]], r"got \['cpu'\] in it"),
+        (["cpu", "meta"], r"must be of one kind, got \['cpu', 'meta'\]"),
+        ({"cpu"}, "'device' parameter of TorchClassifier must be"),
+        (0, "'device' parameter of TorchClassifier must be"),
+    ],
+    ids=str,
+)
+def test_devices_that_are_none(device, message, blobs):
+    network = ensemble(2).set_params(device=device)
+    with pytest.raises(ValueError, match=message):
+        network.fit(*blobs)
+    assert not hasattr(network, "_engine")
+
+
+def test_names_of_one_device():
+    cpu, one = torch.device("cpu"), torch.device("cpu:1")
+    assert same_device(cpu, one) and same_device(one, cpu) and same_device(one, one)
+    assert not same_device(torch.device("cpu:0"), one)
+    assert not same_device(cpu, torch.device("cuda"))
+    assert Numerics.on(("cpu:1", "cuda:99"), "float32").device == one
+    assert named_devices(["cpu", "cpu:1"]) == [cpu, one]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus(blobs):
+    X, y = blobs
+    one = ensemble(4, "cuda", n_jobs=1, module=networks.Plain).fit(X, y)
+    two = ensemble(4, ["cuda:0", "cuda:1"], module=networks.Plain).fit(X, y)
+    assert two.device_ == "cuda:0"
+    assert {t.device for t in states(two).values()} == {torch.device("cuda:0")}
+    np.testing.assert_allclose(two.predict_draws(X), one.predict_draws(X), atol=1e-4)
+    going = ensemble(4, ["cuda:0", "cuda:1"]).partial_fit(X, y).partial_fit(X, y)
+    going.set_params(device="cuda:0").partial_fit(X, y)
+    assert pickle.loads(pickle.dumps(going)).predict(X).shape == y.shape
