@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import is_classifier
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skuq._base import TorchEstimator
 from skuq._engine import Engine
 from skuq._optional import import_optional
+from skuq._parameters import name_of, unfrozen
 from skuq._predict import class_uncertainty, target_uncertainty
 from skuq._version import __version__
 from skuq.calibration._base import Calibrator
@@ -70,15 +70,12 @@ def export_onnx(estimator: Any, path: Any) -> None:
     save : The whole object, to be loaded by skuq.
     """
     given, calibrators = estimator, []
-    while isinstance(estimator, Calibrator | FrozenEstimator):
+    while isinstance(estimator := unfrozen(estimator), Calibrator):
         check_is_fitted(estimator)
-        if isinstance(estimator, Calibrator):
-            calibrators.append(estimator)
-            estimator = estimator.estimator_
-        else:
-            estimator = estimator.estimator
+        calibrators.append(estimator)
+        estimator = estimator.estimator_
     if not isinstance(estimator, TorchEstimator):
-        around = "" if estimator is given else f" in {type(given).__name__}"
+        around = "" if estimator is given else f" in {name_of(given)}"
         raise TypeError(
             "export_onnx takes a TorchClassifier or a TorchRegressor, or a calibrator around one, "
             f"got {type(estimator).__name__}{around}; of a Pipeline give the last step, and do the "

@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: no check is skipped
@@ -12,6 +13,10 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits, make_blobs
 
 torch.set_num_threads(1)  # these networks are small: more threads only wait for each other
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts in the background ignores Ctrl-C, which some tests send to themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 

@@ -51,8 +51,10 @@ class DeepEnsemble(Posterior):
     element by itself (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD,
     Rprop), no skorch callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU
     (where a stack of them is slower), and a module of which a stack has the same outputs and
-    gradients on a few rows. Else members train one after another. What is decided never depends on
-    timing.
+    gradients on a few rows. Linear layers, convolutions, batch and layer normalisation, pooling and
+    whatever works on each element know a stack; a module with layers or operations that do not runs
+    under vmap, if it has no dropout. Else members train one after another. What is decided never
+    depends on timing.
 
     References
     ----------
