@@ -115,7 +115,7 @@ def run(of: Experiment, loss: str, rate: float, seed: int, folder: Path) -> dict
         }
         joblib.dump(fitted.model, path.with_suffix(".joblib"))
         save(path, record)
-    if any(LATEST not in record["views"].get(views, {}) for views in output.VIEWS):
+    if LATEST not in record["views"]["one"] or "tta" not in record["views"]:
         _measure_later(of, record, fitted, path)
     return record
 
@@ -132,7 +132,7 @@ def _measure_later(
         return
     if LATEST not in record["views"]["one"]:
         record["views"]["one"] = measure(fitted.model, fitted, of.pairs)
-    views = test_time_augmented(fitted)
+    views = None if "tta" in record["views"] else test_time_augmented(fitted)
     if views is not None:
         record["views"]["tta"] = measure(views, fitted, of.pairs)
     save(path, record)
