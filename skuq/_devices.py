@@ -144,7 +144,7 @@ def on_each(
         mail.put((index, True, error))
 
     def read_all() -> None:
-        while len(errors) < len(devices):
+        while len(errors) < sum(worker.ident is not None for worker in threads):
             index, is_over, content = mail.get()
             if is_over:
                 errors[index] = content
@@ -152,9 +152,11 @@ def on_each(
                 arrived(content)
 
     interrupted: list[KeyboardInterrupt] = []
-    for index in range(len(devices)):
-        threading.Thread(target=thread, args=(index,), daemon=True).start()
+    numbers = range(len(devices))
+    threads = [threading.Thread(target=thread, args=(k,), daemon=True) for k in numbers]
     try:
+        for worker in threads:
+            worker.start()
         read_all()
     except KeyboardInterrupt as error:  # a second one leaves at once
         interrupted.append(error)

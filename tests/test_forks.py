@@ -53,7 +53,9 @@ print("done")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-@pytest.mark.parametrize("how", ["fork", "loky", "multiprocessing"])
+@pytest.mark.parametrize(
+    "how", ["fork", "loky", pytest.param("multiprocessing", marks=pytest.mark.slow)]
+)
 def test_no_process_hangs(how):
     """Without care, the first large operation of a fork waits for threads that it does not have."""
     environment = {"OMP_NUM_THREADS": "4", "PYTHONWARNINGS": "ignore"}

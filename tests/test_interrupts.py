@@ -193,16 +193,23 @@ def test_a_regressor(diabetes):
 
 
 class Slow(networks.Plain):
+    """Ctrl-C comes while it trains, some time after its first epochs."""
+
+    steps = 0
+
     def forward(self, x):
-        time.sleep(0.005)
+        if self.training:
+            time.sleep(0.005)
+            type(self).steps += 1
+            if self.steps == 20:
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         return super().forward(x)
 
 
 def test_a_real_ctrl_c(blobs):
+    Slow.steps = 0
     network = classifier(module=Slow, max_epochs=10**6, on_interrupt="keep")
     state = torch.get_rng_state()
-    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     with pytest.warns(ConvergenceWarning, match="of 1000000 epochs"):
         network.fit(*blobs)
     assert network.interrupted_ and 0 < network.n_iter_ < 1000

@@ -4,6 +4,7 @@ A CPU can have any number as an index: what runs on "cpu:1" is told from what ru
 though both are one and the same.
 """
 
+import collections
 import os
 import pickle
 import signal
@@ -366,21 +367,31 @@ def test_an_error_ends_the_others_soon():
     assert sorted(arrived) == [0, 1]
 
 
-class Slow(networks.Plain):
+class Interrupting(networks.Plain):
+    """Ctrl-C, when two threads have trained for some epochs."""
+
+    steps: collections.Counter
+    sent: bool
+    lock = threading.Lock()
+
     def forward(self, x):
         if self.training:
             time.sleep(0.005)
+            with self.lock:
+                self.steps[threading.get_ident()] += 1
+                if len(self.steps) == 2 and min(self.steps.values()) == 10 and not self.sent:
+                    type(self).sent = True
+                    os.kill(os.getpid(), signal.SIGINT)
         return super().forward(x)
 
 
 @pytest.mark.parametrize("on_interrupt", ["keep", "raise"])
 def test_ctrl_c(on_interrupt, blobs):
+    Interrupting.steps, Interrupting.sent = collections.Counter(), False
     network = ensemble(
-        4, TWO, module=Slow, max_epochs=10**6, on_interrupt=on_interrupt, batch_size=240
+        4, TWO, module=Interrupting, max_epochs=10**6, on_interrupt=on_interrupt, batch_size=240
     )
     before = threading.active_count()
-    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     if on_interrupt == "raise":
         with pytest.raises(KeyboardInterrupt):
             network.fit(*blobs)
@@ -390,7 +401,6 @@ def test_ctrl_c(on_interrupt, blobs):
             network.fit(*blobs)
         assert network.interrupted_ and 0 < network.n_iter_ < 1000
         assert network.predict_draws(blobs[0]).shape == (2, 240, 3)
-    timer.join()
     assert threading.active_count() <= before
 
 

@@ -15,7 +15,15 @@ from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
 
-@pytest.mark.parametrize("posterior", [MCDropout(5), DeepEnsemble(3), PointEstimate()], ids=str)
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        MCDropout(5),
+        pytest.param(DeepEnsemble(3), marks=pytest.mark.slow),
+        pytest.param(PointEstimate(), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_eight_threads_predict_what_one_does(posterior, digits):
     X, y = digits
     X = X[:40].reshape(-1, 1, 8, 8)
