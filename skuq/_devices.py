@@ -145,7 +145,10 @@ def on_each(
 
     def read_all() -> None:
         while len(errors) < sum(worker.ident is not None for worker in threads):
-            index, is_over, content = mail.get()
+            try:  # a Ctrl-C just before an endless wait would not end it
+                index, is_over, content = mail.get(timeout=1)
+            except queue.Empty:
+                continue
             if is_over:
                 errors[index] = content
             else:
