@@ -18,9 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from skuq._checkpoints import Checkpoints
 from skuq._checks import checked_parameters

@@ -82,6 +82,8 @@ class _StackedBatchNorm:
 
 
 class StackedLayerNorm(nn.LayerNorm):
+    """Rows are normalised by themselves, and scaled by the weights of their network."""
+
     def forward(self, x: Tensor) -> Tensor:
         out = F.layer_norm(x, self.normalized_shape, None, None, self.eps)
         for own, combine in ((self.weight, torch.mul), (self.bias, torch.add)):

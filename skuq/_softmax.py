@@ -47,9 +47,9 @@ class Softmax(Categorical):
         return self._share / self._mass
 
     def entropy(self) -> Tensor:
-        return self._mass.log().squeeze(-1) - (self._share * self._shifted).sum(
-            -1
-        ) / self._mass.squeeze(-1)
+        """In nats, from the same exponentials: log Z − Σ_k e_k s_k / Z, both terms positive."""
+        inner = (self._share * self._shifted).sum(-1, keepdim=True) / self._mass
+        return (self._mass.log() - inner).squeeze(-1)
 
     @lazy_property
     def mean_probs(self) -> Tensor:
