@@ -21,7 +21,7 @@ from benchmarks.models import (
     table_data,
     tensors,
 )
-from skuq._engine import _CHUNK_BYTES
+from skuq._engine._engine import _CHUNK_BYTES
 from skuq._predict import class_uncertainty
 from skuq.likelihoods import Categorical
 

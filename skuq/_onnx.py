@@ -16,11 +16,11 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skuq._base import TorchEstimator
-from skuq._engine import Engine
-from skuq._optional import import_optional
-from skuq._parameters import name_of, unfrozen
+from skuq._engine._engine import Engine
+from skuq._estimator._base import TorchEstimator
 from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._utils._messages import name_of, unfrozen
+from skuq._utils._optional import import_optional
 from skuq._version import __version__
 from skuq.calibration._base import Calibrator
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._mixture import mixture_quantile
-from skuq._parameters import checked_level
-from skuq._sklearn_compat import _num_samples
-from skuq._softmax import Softmax, log_mean, mean_of_draws
+from skuq._distributions._mixture import mixture_quantile
+from skuq._distributions._softmax import Softmax, log_mean, mean_of_draws
+from skuq._utils._messages import checked_level
+from skuq._utils._sklearn_compat import _num_samples
 from skuq.uncertainty import DECOMPOSED, TOTALS, Uncertainty, _moments
 
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._optional import import_optional
-from skuq._parameters import name_of
 from skuq._predict import ClassifierPredictions
+from skuq._utils._messages import name_of
+from skuq._utils._optional import import_optional
 from skuq.metrics import (
     DecompositionDisplay,
     PITDisplay,

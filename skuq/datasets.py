@@ -14,11 +14,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor
 
-from skuq._parameters import name_of
+from skuq._distributions._softmax import Softmax, log_mean
 from skuq._predict import ClassifierPredictions
-from skuq._random import root_seed
-from skuq._sklearn_compat import _safe_indexing
-from skuq._softmax import Softmax, log_mean
+from skuq._utils._messages import name_of
+from skuq._utils._random import root_seed
+from skuq._utils._sklearn_compat import _safe_indexing
 from skuq.metrics import uncertainty_error_auroc
 from skuq.metrics._checks import check_labels, check_real
 from skuq.metrics._targets import encoded_targets, is_multilabel

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from skuq._optional import import_optional
+from skuq._utils._optional import import_optional
 from skuq.pipeline import predict_interval, predict_quantiles, predict_uncertainty
 
 __all__ = ["predict_blocks"]

@@ -10,11 +10,11 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skuq._base import TorchEstimator
-from skuq._data import refuse_no_labels
-from skuq._parameters import suggest
+from skuq._data._checks import refuse_no_labels
+from skuq._estimator._base import TorchEstimator
 from skuq._predict import ClassifierPredictions, RegressorPredictions
-from skuq._sklearn_compat import StrOptions
+from skuq._utils._messages import suggest
+from skuq._utils._sklearn_compat import StrOptions
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import Posterior
 

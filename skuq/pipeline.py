@@ -25,10 +25,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._derived import Transformed, affine
-from skuq._foreign import predictions_of
+from skuq._distributions._derived import Transformed, affine
 from skuq._predict import Predictions, RegressorPredictions
-from skuq._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
+from skuq._sklearn_estimators import predictions_of
+from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 
 __all__ = [
     "Pipeline",
@@ -133,7 +133,7 @@ def predictions(estimator: Any, X: Any, **options: Any) -> tuple[Predictions, An
     Parameters
     ----------
     estimator, X : as in `see_through`
-    **options : as in `skuq._foreign.predictions_of`, for what is not skuq's own
+    **options : as in `skuq._sklearn_estimators.predictions_of`, for what is not skuq's own
     """
     leaf, inner, transformers = see_through(estimator, X)
     check_is_fitted(leaf)

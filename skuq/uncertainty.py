@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._softmax import Softmax, mean_of_draws
+from skuq._distributions._softmax import Softmax, mean_of_draws
 
 __all__ = [
     "Uncertainty",

@@ -15,9 +15,9 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 from torch.optim import lr_scheduler
 
-import skuq._checkpoints
 from skuq import DivergedError, TorchClassifier, TorchRegressor
-from skuq._checkpoints import Checkpoints, _read, _write, storable
+from skuq._training import _identity
+from skuq._training._checkpoints import Checkpoints, _read, _write, storable
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
@@ -106,8 +106,8 @@ def faults(monkeypatch):
         file.seek(0)
         savez(file, **arrays)
 
-    monkeypatch.setattr("skuq._checkpoints.os.replace", replace_or_die)
-    monkeypatch.setattr("skuq._checkpoints.np.savez", write_or_die)
+    monkeypatch.setattr("skuq._training._checkpoints.os.replace", replace_or_die)
+    monkeypatch.setattr("skuq._training._checkpoints.np.savez", write_or_die)
     monkeypatch.setattr(Faults, "count", 0)
     monkeypatch.setattr(Faults, "at", None)
     return Faults
@@ -272,7 +272,7 @@ def test_a_warm_start_goes_on_from_its_own_networks(blobs, tmp_path, faults):
 
 def test_minutes(blobs, tmp_path, monkeypatch):
     now, written = 0.0, []
-    monkeypatch.setattr("skuq._checkpoints.time.monotonic", lambda: now)
+    monkeypatch.setattr("skuq._training._checkpoints.time.monotonic", lambda: now)
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", lambda *args: (written.append(args), save(*args)))
 
@@ -347,7 +347,7 @@ def test_other_data(begun, blobs):
 
 
 def test_other_versions(begun, blobs, monkeypatch):
-    monkeypatch.setattr("skuq._identity.importlib.metadata.version", lambda name: "0.0")
+    monkeypatch.setattr("skuq._training._identity.importlib.metadata.version", lambda name: "0.0")
     with pytest.raises(ValueError, match=r"other versions \(numpy=.* there, 0.0 here"):
         begun().fit(*blobs)
 
@@ -473,7 +473,7 @@ def made_by(width):
 
 
 def test_functions_are_known_by_name_and_code(blobs, tmp_path):
-    describe = skuq._identity.describe
+    describe = _identity.describe
     assert describe(made_by(3)) == describe(made_by(3)) != describe(made_by(4))
     assert describe(lambda x: x + 1) != describe(lambda x: x + 2)
     closed = lambda n: lambda x: x + n

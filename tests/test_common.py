@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import (
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
-from skuq._base import TorchEstimator
+from skuq._estimator._base import TorchEstimator
 from skuq.augmentation import FeatureNoise, TestTimeAugmentation
 from skuq.calibration._base import Calibrator
 from skuq.likelihoods import Categorical, Gaussian, Likelihood

@@ -5,9 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
-from skuq._derived import Affine, Recalibrated, affine, recalibrated
-from skuq._distributions import MixtureOfNormals, Poisson, QuantileKnots, StudentT
-from skuq._mixture import mixture_cdf, mixture_crps, mixture_log_prob, mixture_quantile
+from skuq._distributions._derived import Affine, Recalibrated, affine, recalibrated
+from skuq._distributions._families import MixtureOfNormals, Poisson, QuantileKnots, StudentT
+from skuq._distributions._mixture import (
+    mixture_cdf,
+    mixture_crps,
+    mixture_log_prob,
+    mixture_quantile,
+)
 
 
 def draws_of(kind):

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._engine import Draws, Engine
-from skuq._network import Numerics
+from skuq._engine._draws import Draws
+from skuq._engine._engine import Engine
+from skuq._networks._module import Numerics
+from skuq._training import _problem
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
@@ -171,7 +173,7 @@ def test_draws_are_differentiable_in_x():
 def test_draws_are_split_where_a_few_rows_do_not_fit(monkeypatch):
     classifier, X = fitted("mlp", MCDropout(7))
     whole = classifier.predict_uncertainty(X, "all")
-    monkeypatch.setattr("skuq._engine._BLOCK_BYTES", {"cpu": 1_000})
+    monkeypatch.setattr("skuq._engine._engine._BLOCK_BYTES", {"cpu": 1_000})
     classifier._engine._size_chunks()
     assert 1 <= classifier._engine.n_draws_at_once < 7
     for part, expected in zip(classifier.predict_uncertainty(X, "all"), whole):
@@ -344,7 +346,7 @@ def test_training_channels_last_gives_the_same_network(monkeypatch):
         networks.ConvNet, posterior=PointEstimate(), optimizer=torch.optim.SGD, random_state=0
     ).fit(X, y)
     last = fit()
-    monkeypatch.setattr("skuq._problem.with_best_layout", lambda numerics, module, x: numerics)
+    monkeypatch.setattr(_problem, "with_best_layout", lambda numerics, module, x: numerics)
     first = fit()
     assert last._engine.numerics.channels_last and not first._engine.numerics.channels_last
     for a, b in zip(last.module_.parameters(), first.module_.parameters()):

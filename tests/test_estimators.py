@@ -643,15 +643,15 @@ def test_early_stopping_restores_the_best_weights(blobs):
 
 
 def split(y, fitted, groups=None):
-    from skuq._data import train_valid_indices
-    from skuq._random import Purpose, derive_seed
+    from skuq._data._checks import train_valid_indices
+    from skuq._utils._random import Purpose, derive_seed
 
     seed = derive_seed(fitted._root, Purpose.SPLIT)
     return train_valid_indices(y, groups, fitted.validation_fraction, seed, True)
 
 
 def test_validation_rows_are_shuffled_and_stratified():
-    from skuq._data import train_valid_indices
+    from skuq._data._checks import train_valid_indices
 
     y = np.repeat([0, 1, 2, 3], [400, 150, 49, 1])
     train, valid = train_valid_indices(y, None, 0.1, 0, True)
@@ -667,7 +667,7 @@ def test_validation_rows_are_shuffled_and_stratified():
 
 @pytest.mark.parametrize("stratify", [True, False])
 def test_groups_stay_together(stratify):
-    from skuq._data import train_valid_indices
+    from skuq._data._checks import train_valid_indices
 
     groups = np.arange(200) // 10
     y = groups % 2
@@ -677,7 +677,7 @@ def test_groups_stay_together(stratify):
 
 
 def test_each_class_keeps_a_row_in_training():
-    from skuq._data import train_valid_indices
+    from skuq._data._checks import train_valid_indices
 
     y = np.array([0, 0, 1, 2, 3, 4, 5, 6])
     for seed in range(20):

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch.distributions import Normal
 
-from skuq._mixture import mixture_quantile
+from skuq._distributions._mixture import mixture_quantile
 
 
 @pytest.mark.parametrize("q", [1e-6, 0.05, 0.5, 0.731, 0.95, 1 - 1e-6])

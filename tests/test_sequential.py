@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skuq._sequential import share_memory_of_activations
+from skuq._networks._sequential import share_memory_of_activations
 
 
 def layers():

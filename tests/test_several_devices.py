@@ -20,12 +20,12 @@ from skorch.callbacks import Callback
 from torch.utils.data import Dataset
 
 import skuq
-import skuq._problem
 from skuq import DivergedError, TorchClassifier, TorchRegressor
-from skuq._batches import Rows, SlicedBatches
-from skuq._checkpoints import _read
-from skuq._devices import named_devices, on_each, same_device
-from skuq._network import Numerics
+from skuq._data._batches import Rows, SlicedBatches
+from skuq._networks._module import Numerics
+from skuq._training import _problem
+from skuq._training._checkpoints import _read
+from skuq._utils._devices import named_devices, on_each, same_device
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
@@ -61,7 +61,11 @@ def assert_same(one, other, X):
 def trained(monkeypatch):
     """Of each training: the network, its device, the thread; all that it uses is on this device."""
     found, moved, of_thread = [], {}, {}
-    train, to, begin = skuq._problem.train_network, torch.nn.Module.to, SlicedBatches.__init__
+    train, to, begin = (
+        _problem.train_network,
+        torch.nn.Module.to,
+        SlicedBatches.__init__,
+    )
 
     def spy(module, rows, valid, likelihood, settings, *args, network, **kwargs):
         device, thread = settings.numerics.device, threading.get_ident()
@@ -78,7 +82,7 @@ def trained(monkeypatch):
         assert of_thread[threading.get_ident()] == device
         begin(self, *args, device=device, **kwargs)
 
-    monkeypatch.setattr(skuq._problem, "train_network", spy)
+    monkeypatch.setattr(_problem, "train_network", spy)
     monkeypatch.setattr(torch.nn.Module, "to", moving)
     monkeypatch.setattr(SlicedBatches, "__init__", batches)
     return found
@@ -139,7 +143,7 @@ def test_rows_go_to_each_device(monkeypatch):
     there = rows.on(torch.device("cpu:1"))
     assert there is not rows and sent == ["cpu:1"] * 3
     assert torch.equal(there.X, rows.X) and torch.equal(there.y, rows.y)
-    monkeypatch.setattr("skuq._batches.fits", lambda n_bytes, device: n_bytes < 24)
+    monkeypatch.setattr("skuq._data._batches.fits", lambda n_bytes, device: n_bytes < 24)
     sent.clear()
     rows.on(torch.device("cuda:1"))
     assert sent == ["cpu"] * 3  # where it would not fit, it stays on the host, as on the first
@@ -322,9 +326,11 @@ def test_a_fit_that_is_killed_goes_on(after, blobs, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="device=several cpu there, cpu here"):
         clone(killed).set_params(device="cpu").fit(X, y)
     trained = []
-    train = skuq._problem.train_network
+    train = _problem.train_network
     monkeypatch.setattr(
-        skuq._problem, "train_network", lambda *a, **o: (trained.append(1), train(*a, **o))[1]
+        _problem,
+        "train_network",
+        lambda *a, **o: (trained.append(1), train(*a, **o))[1],
     )
     assert_same(killed.set_params(device=[*TWO, "cpu:2"]).fit(X, y), expected, X)
     assert len(trained) == 4 - sum(finished)  # what was finished is not trained again

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from skuq._softmax import Softmax, log_mean, mean_of_draws
+from skuq._distributions._softmax import Softmax, log_mean, mean_of_draws
 
 
 def logits(scale=3.0, shape=(4, 50, 6), seed=0):

@@ -7,9 +7,8 @@ from numpy.testing import assert_allclose
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-import skuq._problem
-import skuq._stacked
 from skuq import TorchClassifier, TorchRegressor
+from skuq._training import _problem, _stack
 from skuq.likelihoods import Categorical
 from skuq.posteriors import DeepEnsemble
 from tests import networks
@@ -59,13 +58,13 @@ class Tied(nn.Module):
 @pytest.fixture
 def stacks(monkeypatch):
     """The stacks that were trained."""
-    trained, original = [], skuq._problem.train_stack
+    trained, original = [], _problem.train_stack
 
     def spy(networks, stack, *args, **kwargs):
         trained.append(stack)
         return original(networks, stack, *args, **kwargs)
 
-    monkeypatch.setattr(skuq._problem, "train_stack", spy)
+    monkeypatch.setattr(_problem, "train_stack", spy)
     return trained
 
 
@@ -148,7 +147,7 @@ LAYERS = {
 @pytest.mark.parametrize("layers", LAYERS)
 def test_layers_that_know_the_axis_of_networks(layers, stacks, monkeypatch):
     """Convolutions, too, as on a GPU: a CPU is faster with one network after another."""
-    monkeypatch.setattr(skuq._stacked, "_CONVOLUTIONS", ())
+    monkeypatch.setattr(_stack, "_CONVOLUTIONS", ())
     shape, make = LAYERS[layers]
     rng = np.random.default_rng(0)
     X = rng.normal(size=(90, *shape))
@@ -188,7 +187,7 @@ def test_options_mean_the_same(blobs, stacks, options):
     assert_equal_members(stacked, fit(*blobs, **options, n_jobs=1))
 
 
-@pytest.mark.parametrize("optimizer", sorted(skuq._stacked._ELEMENTWISE, key=lambda o: o.__name__))
+@pytest.mark.parametrize("optimizer", sorted(_stack._ELEMENTWISE, key=lambda o: o.__name__))
 def test_every_optimizer_that_may_be_stacked(blobs, stacks, optimizer):
     stacked = fit(*blobs, Tied, optimizer=optimizer)
     assert len(stacks) == 1
@@ -257,7 +256,7 @@ def test_noise_of_dropout_is_each_members_own(blobs):
 
 def test_rows_too_many_to_copy(blobs, monkeypatch):
     copied = fit(*blobs)
-    monkeypatch.setattr("skuq._batches._COPY_BYTES", 100)
+    monkeypatch.setattr("skuq._data._batches._COPY_BYTES", 100)
     assert_equal_members(copied, fit(*blobs), tolerance=0)
 
 
@@ -282,7 +281,7 @@ def test_bits_of_a_member_do_not_depend_on_the_others(blobs, threads):
 
 def test_large_ensembles_are_trained_in_groups(blobs, stacks, monkeypatch):
     whole = fit(*blobs, n_members=5)
-    monkeypatch.setattr("skuq._problem.AT_ONCE", 2)
+    monkeypatch.setattr("skuq._training._problem.AT_ONCE", 2)
     grouped = fit(*blobs, n_members=5)
     assert [stack.n_networks for stack in stacks] == [5, 2, 2]
     assert_equal_members(whole, grouped)

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import skuq
-import skuq._streams
+import skuq._data._streams
 from skuq import TorchClassifier, TorchRegressor
-from skuq._random import PrivateGlobals
+from skuq._utils._random import PrivateGlobals
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
@@ -53,7 +53,7 @@ def classifier(posterior=None, **options):
 @pytest.fixture
 def mapped(blobs, tmp_path, monkeypatch):
     """A memory map that counts as large."""
-    monkeypatch.setattr("skuq._streams._MAPPED_BYTES", 0)
+    monkeypatch.setattr("skuq._data._streams._MAPPED_BYTES", 0)
     np.save(tmp_path / "X.npy", blobs[0])
     return np.load(tmp_path / "X.npy", mmap_mode="r")
 
@@ -175,7 +175,7 @@ def test_workers_of_a_loader_draw_numbers_of_their_own(untouched_globals):
 
 def test_other_orders_of_a_map(blobs, tmp_path, monkeypatch):
     """Another dtype or order is read into memory: the same numbers, no stream."""
-    monkeypatch.setattr("skuq._streams._MAPPED_BYTES", 0)
+    monkeypatch.setattr("skuq._data._streams._MAPPED_BYTES", 0)
     X, y = blobs
     np.save(tmp_path / "X.npy", X.astype(np.float64))
     wide = np.load(tmp_path / "X.npy", mmap_mode="r")

@@ -20,7 +20,7 @@ from skorch.callbacks import (
 from torch import nn
 
 from skuq import DivergedError, TorchClassifier, TorchRegressor
-from skuq._batches import Rows, SlicedBatches
+from skuq._data._batches import Rows, SlicedBatches
 from skuq.posteriors import DeepEnsemble, PointEstimate
 from tests import networks
 
@@ -42,7 +42,7 @@ def batches(n_rows, size, shuffle=True, drop_last=False):
 @pytest.mark.parametrize(("n_rows", "size"), [(10, 3), (10, 5), (11, 5), (1, 4), (3, 100), (9, 1)])
 @pytest.mark.parametrize("copy_bytes", [0, 2**30])
 def test_batches_hold_every_row_once(n_rows, size, copy_bytes, monkeypatch):
-    monkeypatch.setattr("skuq._batches._COPY_BYTES", copy_bytes)
+    monkeypatch.setattr("skuq._data._batches._COPY_BYTES", copy_bytes)
     iterator = batches(n_rows, size)
     epochs = [list(iterator), list(iterator)]
     for epoch in epochs:
@@ -132,7 +132,7 @@ class HandLoop:
 
 
 def test_equals_a_hand_written_loop(blobs):
-    from skuq._random import PrivateGlobals, Purpose, derive_seed, generator
+    from skuq._utils._random import PrivateGlobals, Purpose, derive_seed, generator
 
     X, y = blobs
     fitted = classifier(module=networks.Plain, precision="float64", batch_size=50).fit(X, y)

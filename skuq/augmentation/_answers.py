@@ -12,9 +12,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skuq._foreign import of_probabilities, reduced
+from skuq._distributions._softmax import log_mean, mean_of_draws
 from skuq._predict import ClassifierPredictions, RegressorPredictions
-from skuq._softmax import log_mean, mean_of_draws
+from skuq._sklearn_estimators import of_probabilities, reduced
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._mixing import (
     ClassMean,
@@ -152,7 +152,7 @@ class AugmentedPredictions:
         return AveragedClasses(self._evaluation, self.classes_, self._multilabel)
 
     def _answers(self) -> Any:
-        """What answers for this estimator; see `skuq._foreign.predictions_of`."""
+        """What answers for this estimator; see `skuq._sklearn_estimators.predictions_of`."""
         check_is_fitted(self)
         if self.vote == "mean":
             return self._averages()

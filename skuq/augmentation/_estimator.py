@@ -14,12 +14,12 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skuq._around import Around, fit_clone, warn_of_rows_seen
-from skuq._data import refuse_no_labels
-from skuq._parameters import name_of, unfrozen
-from skuq._progress import Task, watchers
-from skuq._random import Purpose, derive_seed, root_seed
-from skuq._sklearn_compat import (
+from skuq._data._checks import refuse_no_labels
+from skuq._meta import Around, fit_clone, warn_of_rows_seen
+from skuq._utils._messages import name_of, unfrozen
+from skuq._utils._progress import Task, watchers
+from skuq._utils._random import Purpose, derive_seed, root_seed
+from skuq._utils._sklearn_compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,

@@ -11,11 +11,11 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from skuq._around import innermost
-from skuq._data import CheckedRows, dense
+from skuq._data._checks import CheckedRows, dense
+from skuq._distributions._softmax import Softmax
+from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
-from skuq._sklearn_compat import _num_samples, _safe_indexing
-from skuq._softmax import Softmax
+from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.augmentation._fixed import FixedView, fix
 from skuq.pipeline import predictions
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skuq._random import PrivateGlobals, generator
+from skuq._utils._random import PrivateGlobals, generator
 
 __all__ = ["FixedView", "fix", "fitted_copies"]
 

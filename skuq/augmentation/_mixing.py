@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from skuq._distributions import invert, least_integer
-from skuq._mixture import is_discrete, mixture_crps, mixture_quantile
-from skuq._softmax import TRUSTED, Softmax, mean_of_draws
+from skuq._distributions._families import invert, least_integer
+from skuq._distributions._mixture import is_discrete, mixture_crps, mixture_quantile
+from skuq._distributions._softmax import TRUSTED, Softmax, mean_of_draws
 from skuq.uncertainty import DECOMPOSED, OF_EACH_DRAW, _moments
 
 __all__ = [
@@ -151,7 +151,7 @@ class OverViews(Distribution):
     def __init__(self, views: list[Distribution]) -> None:
         super().__init__(views[0].batch_shape, validate_args=False)
         self.views = views
-        self.base = views[0]  # by which `skuq._mixture.device_of` finds the device
+        self.base = views[0]  # by which `skuq._distributions._mixture.device_of` finds the device
         self.is_discrete = is_discrete(views[0])
         means = torch.stack([view.mean for view in views])
         # About the first, so that views which agree to the bit have no variance at all.

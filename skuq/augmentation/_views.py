@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from skuq._sklearn_compat import Interval, StrOptions, validate_parameter_constraints
+from skuq._utils._sklearn_compat import Interval, StrOptions, validate_parameter_constraints
 
 __all__ = ["Crop", "FeatureNoise", "Flip", "GaussianNoise", "Shift", "View"]
 

@@ -16,11 +16,11 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
-from skuq._around import Around, fit_clone, warn_of_rows_seen
-from skuq._parameters import unfrozen
+from skuq._meta import Around, fit_clone, warn_of_rows_seen
 from skuq._predict import Predictions
-from skuq._progress import Task, parallel, watchers
-from skuq._sklearn_compat import (
+from skuq._utils._messages import unfrozen
+from skuq._utils._progress import Task, parallel, watchers
+from skuq._utils._sklearn_compat import (
     CallbackSupportMixin,
     _check_sample_weight,
     _safe_indexing,

@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 from torch.distributions import Categorical
 
-from skuq._data import refuse_no_labels
-from skuq._parameters import name_of
+from skuq._data._checks import refuse_no_labels
+from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions, Predictions
-from skuq._sklearn_compat import Interval, StrOptions, _safe_indexing
-from skuq._softmax import Softmax
+from skuq._utils._messages import name_of
+from skuq._utils._sklearn_compat import Interval, StrOptions, _safe_indexing
 from skuq.calibration._base import Calibrator
 from skuq.calibration._logits import Logits, check_logits, label_columns
 from skuq.calibration._temperature import loss_at, search_temperature

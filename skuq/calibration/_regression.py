@@ -11,11 +11,11 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._derived import affine, recalibrated
-from skuq._mixture import mixture_cdf
-from skuq._parameters import name_of
+from skuq._distributions._derived import affine, recalibrated
+from skuq._distributions._mixture import mixture_cdf
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
-from skuq._sklearn_compat import _check_sample_weight
+from skuq._utils._messages import name_of
+from skuq._utils._sklearn_compat import _check_sample_weight
 from skuq.calibration._base import Calibrator
 from skuq.pipeline import predictions
 

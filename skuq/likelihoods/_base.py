@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor, distributions
 
-from skuq._sklearn_compat import validate_parameter_constraints
+from skuq._utils._sklearn_compat import validate_parameter_constraints
 
 __all__ = ["Likelihood"]
 

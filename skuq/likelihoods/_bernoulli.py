@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from skuq._sklearn_compat import Interval, StrOptions
-from skuq._softmax import Softmax
+from skuq._distributions._softmax import Softmax
+from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.likelihoods._base import Likelihood
 
 __all__ = ["Bernoulli"]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._sklearn_compat import Interval, StrOptions
-from skuq._softmax import Softmax
+from skuq._distributions._softmax import Softmax
+from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.likelihoods._base import Likelihood
 
 __all__ = ["Categorical", "count_classes", "others_to_uniform"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, distributions
 
-from skuq._sklearn_compat import Interval
+from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import MOST_LOG, Likelihood
 from skuq.likelihoods._standardised import Standardised
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skuq._distributions import MixtureOfNormals
-from skuq._sklearn_compat import Interval
+from skuq._distributions._families import MixtureOfNormals
+from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import MOST_LOG, Likelihood
 from skuq.likelihoods._standardised import Standardised
 

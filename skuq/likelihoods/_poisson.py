@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from skuq._distributions import Poisson as PoissonDistribution
-from skuq._sklearn_compat import Interval
+from skuq._distributions._families import Poisson as PoissonDistribution
+from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import MOST_LOG, Likelihood
 
 __all__ = ["Poisson"]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._distributions import QuantileKnots
-from skuq._sklearn_compat import Interval
+from skuq._distributions._families import QuantileKnots
+from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._standardised import Standardised
 

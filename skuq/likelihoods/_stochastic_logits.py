@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._sklearn_compat import Interval
-from skuq._softmax import Softmax
+from skuq._distributions._softmax import Softmax
+from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import MOST_LOG, Likelihood
 from skuq.likelihoods._categorical import count_classes
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from skuq._distributions import StudentT as StudentTDistribution
-from skuq._sklearn_compat import Interval, StrOptions
+from skuq._distributions._families import StudentT as StudentTDistribution
+from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.likelihoods._base import MOST_LOG, Likelihood
 from skuq.likelihoods._standardised import Standardised
 

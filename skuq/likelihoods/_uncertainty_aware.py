@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from skuq._sklearn_compat import Interval, StrOptions
-from skuq._softmax import Softmax
+from skuq._distributions._softmax import Softmax
+from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._categorical import count_classes, others_to_uniform
 

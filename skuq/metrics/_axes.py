@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from skuq._optional import import_optional
-from skuq._parameters import name_of
 from skuq._predict import ClassifierPredictions
+from skuq._utils._messages import name_of
+from skuq._utils._optional import import_optional
 from skuq.pipeline import predictions
 
 __all__ = ["COLOURS", "classifies", "new_axes", "style", "user_name"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skuq._data import refuse_no_labels
+from skuq._data._checks import refuse_no_labels
 
 __all__ = [
     "check_labels",

@@ -9,9 +9,9 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._mixture import mixture_cdf, mixture_quantile
-from skuq._parameters import checked_level
+from skuq._distributions._mixture import mixture_cdf, mixture_quantile
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
+from skuq._utils._messages import checked_level
 from skuq.metrics._axes import new_axes, style, user_name
 from skuq.metrics._checks import check_real
 from skuq.pipeline import predictions

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skuq._parameters import checked_level
+from skuq._utils._messages import checked_level
 from skuq.metrics._checks import (
     check_option,
     check_real,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from skuq._bins import quantile_edges
-from skuq._mixture import normal_mixture_crps
+from skuq._distributions._mixture import normal_mixture_crps
 from skuq.metrics._checks import (
     check_n_bins,
     check_real,

@@ -20,8 +20,7 @@ from sklearn.metrics import get_scorer
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._mixture import mixture_crps, mixture_log_prob, mixture_quantile
-from skuq._parameters import checked_level
+from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
 from skuq._predict import (
     ClassifierPredictions,
     Predictions,
@@ -29,6 +28,7 @@ from skuq._predict import (
     of_targets,
     target_uncertainty,
 )
+from skuq._utils._messages import checked_level
 from skuq.metrics._calibration import expected_calibration_error
 from skuq.metrics._checks import check_option, check_weight
 from skuq.metrics._intervals import interval_score, prediction_interval_coverage

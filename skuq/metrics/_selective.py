@@ -12,7 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._parameters import checked_level
+from skuq._utils._messages import checked_level
 from skuq.metrics._checks import check_labels, check_option, check_real, check_weight
 
 __all__ = [

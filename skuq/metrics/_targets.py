@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, column_or_1d
 
-from skuq._data import refuse_no_labels
+from skuq._data._checks import refuse_no_labels
 from skuq._predict import ClassifierPredictions, Predictions
 
 __all__ = ["encoded_targets", "is_multilabel", "label_values"]

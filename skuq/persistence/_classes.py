@@ -20,9 +20,9 @@ import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
 import skuq.posteriors as posteriors
-from skuq._engine import Draws
-from skuq._network import Numerics
-from skuq._parameters import NotSaved
+from skuq._engine._draws import Draws
+from skuq._networks._module import Numerics
+from skuq._utils._parameters import NotSaved
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor

@@ -18,7 +18,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skuq._parameters import NotSaved
+from skuq._utils._parameters import NotSaved
 from skuq.exceptions import PersistenceError
 from skuq.persistence._classes import (
     class_name,

@@ -19,10 +19,10 @@ import torch
 from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
-from skuq._base import TorchEstimator
-from skuq._engine import Engine
-from skuq._network import Numerics, build, own_copy
-from skuq._random import PrivateGlobals, Purpose, derive_seed
+from skuq._engine._engine import Engine
+from skuq._estimator._base import TorchEstimator
+from skuq._networks._module import Numerics, build, own_copy
+from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP

@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skuq._base import TorchEstimator
-from skuq._sklearn_compat import BaseSearchCV
+from skuq._estimator._base import TorchEstimator
+from skuq._utils._sklearn_compat import BaseSearchCV
 from skuq._version import __version__
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _container, _json

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._optional import import_optional
+from skuq._utils._optional import import_optional
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _json
 

@@ -4,8 +4,8 @@ Each ends, after `fit`, as a stack of function draws that one engine evaluates. 
 subclass `Posterior`: its `fit` takes a `Problem` and returns `Draws`.
 """
 
-from skuq._engine import Draws
-from skuq._problem import Problem
+from skuq._engine._draws import Draws
+from skuq._training._problem import Problem
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._deep_ensemble import DeepEnsemble
 from skuq.posteriors._mc_dropout import MCDropout

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from sklearn.base import BaseEstimator
 
-from skuq._engine import Draws
-from skuq._problem import Problem
-from skuq._sklearn_compat import validate_parameter_constraints
+from skuq._engine._draws import Draws
+from skuq._training._problem import Problem
+from skuq._utils._sklearn_compat import validate_parameter_constraints
 
 __all__ = ["Posterior"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from skuq._engine import Draws
-from skuq._network import call
-from skuq._problem import Problem
-from skuq._sklearn_compat import Interval
+from skuq._engine._draws import Draws
+from skuq._networks._module import call
+from skuq._training._problem import Problem
+from skuq._utils._sklearn_compat import Interval
 from skuq.posteriors._base import Posterior
 
 __all__ = ["DeepEnsemble"]

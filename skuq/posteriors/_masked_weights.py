@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._dropout import drive
-from skuq._network import Numerics, call, private_copy
+from skuq._networks._dropout import drive
+from skuq._networks._module import Numerics, call, private_copy
 
 __all__ = ["linear_readers"]
 

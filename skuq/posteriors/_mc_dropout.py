@@ -10,12 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skuq._dropout import FixedMasks, Recorder, drive, restart_calls
-from skuq._engine import Draws
-from skuq._network import Numerics, call, first_rows, private_copy
-from skuq._problem import Problem
-from skuq._random import Purpose, derive_seed, generator
-from skuq._sklearn_compat import Interval
+from skuq._engine._draws import Draws
+from skuq._networks._dropout import FixedMasks, Recorder, drive, restart_calls
+from skuq._networks._module import Numerics, call, first_rows, private_copy
+from skuq._training._problem import Problem
+from skuq._utils._random import Purpose, derive_seed, generator
+from skuq._utils._sklearn_compat import Interval
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._masked_weights import linear_readers
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skuq._engine import Draws
-from skuq._problem import Problem
+from skuq._engine._draws import Draws
+from skuq._training._problem import Problem
 from skuq.posteriors._base import Posterior
 
 __all__ = ["PointEstimate"]

@@ -20,8 +20,8 @@ from torch import nn
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
+from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions
-from skuq._softmax import Softmax
 from skuq.augmentation import (
     FeatureNoise,
     Flip,
@@ -380,7 +380,7 @@ def test_any_likelihood_mixes(diabetes, likelihood):
 def test_scores_of_mixtures_agree_with_closed_forms():
     from torch.distributions import Normal
 
-    from skuq._mixture import mixture_crps, mixture_log_prob, mixture_quantile
+    from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
     from skuq.augmentation._mixing import OverViews, _SideBySide, side_by_side
 
     generator = torch.Generator().manual_seed(0)

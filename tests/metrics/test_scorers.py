@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq import metrics as m
-from skuq._engine import Engine
+from skuq._engine._engine import Engine
 from skuq.calibration import TemperatureScaler, VarianceScaler
 from skuq.posteriors import DeepEnsemble, MCDropout
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import skuq
 from skuq import PersistenceError, TorchClassifier, TorchRegressor, calibration
+from skuq._engine._engine import Engine
 from skuq.calibration import TemperatureScaler
 from skuq.likelihoods import Bernoulli, Categorical, Gaussian
 from skuq.modules import MLP
@@ -349,7 +350,7 @@ def test_a_file_of_another_device(blobs, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"device='cuda' is not available here"):
         skuq.load(tmp_path / "m.skuq", device="cuda")
     moved = []
-    monkeypatch.setattr("skuq._engine.Engine.to", lambda engine, device: moved.append(device))
+    monkeypatch.setattr(Engine, "to", lambda engine, device: moved.append(device))
     assert skuq.load(tmp_path / "m.skuq", device="meta").device_ == "meta"
     assert moved == [torch.device("meta")]
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.base import clone
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._engine import Draws
+from skuq._engine._draws import Draws
 from skuq.posteriors import Posterior
 from tests.test_common import all_posteriors
 

@@ -9,7 +9,7 @@ from joblib import parallel_config
 from sklearn.metrics import log_loss
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._batches import SlicedBatches, StackedBatches
+from skuq._data._batches import SlicedBatches, StackedBatches
 from skuq.posteriors import DeepEnsemble
 from tests import networks
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._dropout import Sampler, apply_mask, driven, mask_shape
+from skuq._networks._dropout import Sampler, apply_mask, driven, mask_shape
 from skuq.likelihoods import Gaussian
 from skuq.posteriors import MCDropout
 from tests import networks

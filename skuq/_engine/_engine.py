@@ -1,10 +1,8 @@
 """The engine: evaluates a stack of function draws on any number of rows.
 
-`Draws` is what every posterior ends as: one module, and for some of its parameters and buffers a
-tensor with a leading axis `n_draws`. `Engine` computes f(x; θ_m, b_m) for all draws m, by
-`torch.func.vmap` where that gives the numbers of a plain loop, by the loop otherwise. vmap carries
-the draw axis only where a value depends on a draw, so whatever comes before the first stacked
-tensor is computed once per row.
+`Engine` computes f(x; θ_m, b_m) for all draws m, by `torch.func.vmap` where that gives the numbers
+of a plain loop, by the loop otherwise. vmap carries the draw axis only where a value depends on a
+draw, so whatever comes before the first stacked tensor is computed once per row.
 
 Rows are evaluated in chunks of one constant size, the last one padded, so that a kernel never
 changes with the number of rows: the result of a row is then bit-equal whatever its neighbours are,
@@ -20,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,15 +29,16 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._batches import sent
-from skuq._blocks import Chunks, Reduced, one_behind, padded
-from skuq._forks import one_thread_if_forked
-from skuq._layers import DrawnLinear
-from skuq._memory import give_back, is_out_of_memory
-from skuq._network import Numerics, call, copied, explained, first_rows, private_copy
-from skuq._progress import bar
+from skuq._data._batches import sent
+from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
+from skuq._engine._draws import Draws
+from skuq._networks._layers import DrawnLinear
+from skuq._networks._module import Numerics, call, explained, first_rows
+from skuq._utils._forks import one_thread_if_forked
+from skuq._utils._memory import give_back, is_out_of_memory
+from skuq._utils._progress import bar
 
-__all__ = ["Draws", "Engine"]
+__all__ = ["Engine"]
 
 # The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy; so should that of the
 # outputs in float64 that are reduced at a time.
@@ -47,73 +46,6 @@ _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
 # Only where the fewest rows exceed this with all draws, draws are evaluated in blocks.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
-
-
-class Draws:
-    """A stack of function draws of one module.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The trained module; never changed, never called.
-    tensors : mapping of str to Tensor of shape (n_draws, ...), default={}
-        Parameters and buffers of the module, by name, that differ between the draws.
-    n_draws : int, default=None
-        Needed by a subclass that makes its tensors when asked.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        tensors: Mapping[str, Tensor] | None = None,
-        n_draws: int | None = None,
-    ) -> None:
-        self.module = module
-        self._tensors = dict(tensors or {})
-        self.n_draws = n_draws or next((len(t) for t in self._tensors.values()), 1)
-
-    def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
-        """The stacked tensors of draws `start` to `stop`."""
-        return {name: tensor[start:stop] for name, tensor in self._tensors.items()}
-
-    def shell(self) -> nn.Module:
-        """A private copy of the module that takes the stacked tensors."""
-        return private_copy(self.module)
-
-    def network(self, index: int) -> nn.Module:
-        """The trained network `index`, from which training may go on."""
-        network = copied(self.module)
-        with torch.no_grad():
-            for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-                if name in self._tensors:
-                    tensor.copy_(self._tensors[name][index])
-        return network
-
-    def check(self, x: Tensor, numerics: Numerics) -> None:
-        """Raise a ValueError unless the stack fits the module, before anything is evaluated.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, ...)
-            Some rows.
-        numerics : Numerics
-        """
-        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        if not all(type(name) is str for name in self._tensors):
-            raise ValueError("the draws are not of tensors by name")
-        for name, tensor in self._tensors.items():
-            expected = (self.n_draws, *own[name].shape) if name in own else None
-            if expected is None or tuple(tensor.shape) != expected:
-                raise ValueError(
-                    f"the draws of {name!r} have shape {tuple(tensor.shape)}, expected {expected} "
-                    "(None: the module has no such tensor)"
-                )
-
-    def to(self, device: torch.device) -> Draws:
-        """Move everything to a device, in place."""
-        self.module.to(device)
-        self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
-        return self
 
 
 class Engine:

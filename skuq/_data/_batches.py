@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from skuq._devices import fits, same_device
+from skuq._utils._devices import fits, same_device
 
 __all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "StreamedRows", "sent"]
 

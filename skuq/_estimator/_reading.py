@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
-from skuq._data import (
+from skuq._data._checks import (
     CheckedRows,
     checks_of_rows,
     dense,
@@ -16,8 +16,8 @@ from skuq._data import (
     rows_that_count,
     split_missing,
 )
-from skuq._engine import Engine
-from skuq._streams import Streamed, is_dataset, read_dataset
+from skuq._data._streams import Streamed, is_dataset, read_dataset
+from skuq._engine._engine import Engine
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Reading"]

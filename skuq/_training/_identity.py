@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skuq._settings import Trained
+from skuq._training._settings import Trained
 from skuq._version import __version__
 
 __all__ = ["describe", "run_identity"]

@@ -16,10 +16,10 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._devices import first_named, named_devices
-from skuq._dropout import Recorder, drive, dropout_layers
-from skuq._random import PrivateGlobals
-from skuq._sequential import share_memory_of_activations
+from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._sequential import share_memory_of_activations
+from skuq._utils._devices import first_named, named_devices
+from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
 
 __all__ = [

@@ -16,10 +16,8 @@ from joblib import delayed
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from skuq._batches import Rows
-from skuq._devices import current, on_each
-from skuq._memory import explained_at_fit
-from skuq._network import (
+from skuq._data._batches import Rows
+from skuq._networks._module import (
     Numerics,
     Report,
     build,
@@ -28,13 +26,15 @@ from skuq._network import (
     own_copy,
     with_best_layout,
 )
-from skuq._progress import Task, everywhere, parallel
-from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._resuming import load_finished
-from skuq._settings import Interrupted, Settings, Trained
-from skuq._stack_training import train_stack
-from skuq._stacked import AT_ONCE, Stack, may_stack
-from skuq._training import train_network
+from skuq._training._one import train_network
+from skuq._training._resuming import load_finished
+from skuq._training._settings import Interrupted, Settings, Trained
+from skuq._training._several import train_stack
+from skuq._training._stack import AT_ONCE, Stack, may_stack
+from skuq._utils._devices import current, on_each
+from skuq._utils._memory import explained_at_fit
+from skuq._utils._progress import Task, everywhere, parallel
+from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 

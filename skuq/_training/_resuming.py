@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skuq._batches import Rows
-from skuq._checkpoints import Checkpoints, storable
-from skuq._random import PrivateGlobals
-from skuq._settings import Settings, Trained, check_trained
+from skuq._data._batches import Rows
+from skuq._training._checkpoints import Checkpoints, storable
+from skuq._training._settings import Settings, Trained, check_trained
+from skuq._utils._random import PrivateGlobals
 
 __all__ = [
     "Keeper",

@@ -20,28 +20,29 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skuq._checkpoints import Checkpoints
-from skuq._checks import checked_parameters
-from skuq._data import (
+from skuq._data._checks import (
     checks_of_rows,
     row_hashes,
     rows_on_device,
     train_valid_indices,
 )
-from skuq._devices import named_devices
-from skuq._engine import Draws, Engine
-from skuq._fitted import Fitted
-from skuq._forks import one_thread_if_forked
-from skuq._identity import run_identity
-from skuq._network import Numerics
-from skuq._parameters import DoubleUnderscoreParameters
-from skuq._problem import Problem
-from skuq._progress import Task, watchers
-from skuq._random import Purpose, derive_seed, root_seed
-from skuq._reading import Reading
-from skuq._settings import Settings, Trained
-from skuq._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
-from skuq._streams import is_dataset, streamed_if_mapped
+from skuq._data._streams import is_dataset, streamed_if_mapped
+from skuq._engine._draws import Draws
+from skuq._engine._engine import Engine
+from skuq._estimator._fitted import Fitted
+from skuq._estimator._parameter_checks import checked_parameters
+from skuq._estimator._reading import Reading
+from skuq._networks._module import Numerics
+from skuq._training._checkpoints import Checkpoints
+from skuq._training._identity import run_identity
+from skuq._training._problem import Problem
+from skuq._training._settings import Settings, Trained
+from skuq._utils._devices import named_devices
+from skuq._utils._forks import one_thread_if_forked
+from skuq._utils._parameters import DoubleUnderscoreParameters
+from skuq._utils._progress import Task, watchers
+from skuq._utils._random import Purpose, derive_seed, root_seed
+from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import Posterior

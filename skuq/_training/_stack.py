@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from skuq._batches import Rows, SlicedBatches
-from skuq._dropout import Recorder, drive, dropout_layers
-from skuq._layers import STACKED
-from skuq._network import Numerics, call, copied
-from skuq._settings import Settings
+from skuq._data._batches import Rows, SlicedBatches
+from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._layers import STACKED
+from skuq._networks._module import Numerics, call, copied
+from skuq._training._settings import Settings
 
 __all__ = ["AT_ONCE", "Stack", "may_stack"]
 

@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
-from skuq._progress import Task
-from skuq._sklearn_compat import validate_parameter_constraints
+from skuq._utils._progress import Task
+from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.pipeline import see_through
 
 __all__ = ["Around", "fit_clone", "innermost", "warn_of_rows_seen"]

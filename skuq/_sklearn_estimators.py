@@ -12,9 +12,9 @@ from sklearn.base import is_classifier
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions, Predictions, RegressorPredictions
-from skuq._sklearn_compat import _num_samples
-from skuq._softmax import Softmax
+from skuq._utils._sklearn_compat import _num_samples
 
 __all__ = ["of_probabilities", "predictions_of", "reduced"]
 

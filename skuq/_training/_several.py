@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skuq._batches import Rows, SlicedBatches, StackedBatches
-from skuq._dropout import apply_mask, driven, mask_shape
-from skuq._flat import forget_gradients, lay_flat
-from skuq._progress import Task
-from skuq._resuming import (
+from skuq._data._batches import Rows, SlicedBatches, StackedBatches
+from skuq._networks._dropout import apply_mask, driven, mask_shape
+from skuq._training._flat import forget_gradients, lay_flat
+from skuq._training._one import make_optimizer
+from skuq._training._resuming import (
     load_generators,
     module_state,
     put_into,
     save_finished,
     stored_generators,
 )
-from skuq._settings import (
+from skuq._training._settings import (
     Gradients,
     Interrupted,
     Settings,
@@ -32,8 +32,8 @@ from skuq._settings import (
     gradient_norms,
     network_state,
 )
-from skuq._stacked import Stack
-from skuq._training import make_optimizer
+from skuq._training._stack import Stack
+from skuq._utils._progress import Task
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 

@@ -8,8 +8,8 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skuq._parameters import NotSaved, check_accepted
-from skuq._sklearn_compat import validate_parameter_constraints
+from skuq._utils._parameters import NotSaved, check_accepted
+from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import MCDropout, Posterior

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from skuq._layers import DrawnLinear
+from skuq._networks._layers import DrawnLinear
 
 __all__ = ["share_memory_of_activations"]
 

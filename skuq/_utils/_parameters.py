@@ -6,54 +6,20 @@ see them.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
+
+from skuq._utils._messages import suggest
 
 __all__ = [
     "DoubleUnderscoreParameters",
     "NotSaved",
     "check_accepted",
-    "checked_level",
-    "name_of",
-    "suggest",
-    "unfrozen",
 ]
 
 PREFIXES = ("module", "optimizer", "callbacks", "iterator_train", "iterator_valid")
-
-
-def unfrozen(estimator: Any) -> Any:
-    """What is inside of a FrozenEstimator, or the estimator itself."""
-    while isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    return estimator
-
-
-def name_of(estimator: Any) -> str:
-    """As a message calls it."""
-    return type(unfrozen(estimator)).__name__
-
-
-def checked_level(name: str, value: Any) -> float:
-    """One number strictly between 0 and 1."""
-    try:
-        level = float(value) if np.ndim(value) == 0 else np.nan
-    except (TypeError, ValueError):
-        level = np.nan
-    if isinstance(value, str) or not 0 < level < 1:
-        raise ValueError(f"{name} must be one number strictly between 0 and 1, got {value!r}")
-    return level
-
-
-def suggest(name: str, valid: Any) -> str:
-    """A hint at the nearest valid name, or nothing."""
-    near = difflib.get_close_matches(name, list(valid), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _is_prefixed(name: str) -> bool:

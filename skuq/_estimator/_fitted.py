@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skuq._engine import Engine
-from skuq._network import Numerics
+from skuq._engine._engine import Engine
+from skuq._networks._module import Numerics
 
 __all__ = ["Fitted"]
 

@@ -22,13 +22,11 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skuq._batches import Batch, Rows, SlicedBatches
-from skuq._dropout import Sampler, driven
-from skuq._network import call
-from skuq._progress import Task
-from skuq._random import PrivateGlobals, Purpose, derive_seed
-from skuq._resuming import Keeper, save_finished
-from skuq._settings import (
+from skuq._data._batches import Batch, Rows, SlicedBatches
+from skuq._networks._dropout import Sampler, driven
+from skuq._networks._module import call
+from skuq._training._resuming import Keeper, save_finished
+from skuq._training._settings import (
     Gradients,
     Interrupted,
     Settings,
@@ -39,6 +37,8 @@ from skuq._settings import (
     gradient_norms,
     network_state,
 )
+from skuq._utils._progress import Task
+from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 
 __all__ = ["make_optimizer", "train_network"]

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skuq._batches import Rows
-from skuq._checkpoints import Checkpoints
-from skuq._devices import same_device
-from skuq._network import Numerics, call
-from skuq._random import Purpose, derive_seed, generator
+from skuq._data._batches import Rows
+from skuq._networks._module import Numerics, call
+from skuq._training._checkpoints import Checkpoints
+from skuq._utils._devices import same_device
+from skuq._utils._random import Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 
 __all__ = [

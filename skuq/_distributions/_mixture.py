@@ -1,7 +1,7 @@
 """Mixtures of distributions, one component per draw.
 
 Components have batch shape (n_draws, ...) and give `mean`, `variance`, `cdf`, `icdf`, `log_prob`.
-Those with `is_discrete` are over the integers. Those of `skuq._derived` know themselves how the
+Those with `is_discrete` are over the integers. Those of `_derived.py` know themselves how the
 quantiles and scores of their mixtures come from those of what they are made of.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from skuq._distributions import invert, least_integer
+from skuq._distributions._families import invert, least_integer
 
 __all__ = [
     "LEVELS",
@@ -220,6 +220,6 @@ def is_discrete(distribution: Distribution) -> bool:
 
 def device_of(distribution: Distribution) -> torch.device:
     """Where its parameters lie."""
-    while hasattr(distribution, "base"):  # of `skuq._derived`, whose mean is an integral
+    while hasattr(distribution, "base"):  # of `_derived.py`, whose mean is an integral
         distribution = distribution.base
     return distribution.mean.device

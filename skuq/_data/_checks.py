@@ -10,11 +10,11 @@ import torch
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
-from skuq._batches import Rows, StreamedRows
-from skuq._devices import fits
-from skuq._network import Numerics
-from skuq._sklearn_compat import _check_sample_weight
-from skuq._streams import Streamed
+from skuq._data._batches import Rows, StreamedRows
+from skuq._data._streams import Streamed
+from skuq._networks._module import Numerics
+from skuq._utils._devices import fits
+from skuq._utils._sklearn_compat import _check_sample_weight
 
 __all__ = [
     "CheckedRows",

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from skuq._progress import Task, Watcher
+from skuq._utils._progress import Task, Watcher
 
 __all__ = ["current", "first_named", "fits", "named_devices", "on_each", "same_device"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from skuq._mixture import (
+from skuq._distributions._mixture import (
     LEVELS,
     NODES,
     SHARES,

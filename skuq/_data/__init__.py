@@ -1,0 +1,1 @@
+"""Rows of data: checks, streams that are read on demand, and batches."""

@@ -1,0 +1,1 @@
+"""Evaluation of a stack of draws on any number of rows."""

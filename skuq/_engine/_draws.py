@@ -1,0 +1,82 @@
+"""Draws: what every posterior ends as.
+
+One module, and for some of its parameters and buffers a tensor with a leading axis `n_draws`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from skuq._networks._module import Numerics, copied, private_copy
+
+__all__ = ["Draws"]
+
+
+class Draws:
+    """A stack of function draws of one module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The trained module; never changed, never called.
+    tensors : mapping of str to Tensor of shape (n_draws, ...), default={}
+        Parameters and buffers of the module, by name, that differ between the draws.
+    n_draws : int, default=None
+        Needed by a subclass that makes its tensors when asked.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, Tensor] | None = None,
+        n_draws: int | None = None,
+    ) -> None:
+        self.module = module
+        self._tensors = dict(tensors or {})
+        self.n_draws = n_draws or next((len(t) for t in self._tensors.values()), 1)
+
+    def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
+        """The stacked tensors of draws `start` to `stop`."""
+        return {name: tensor[start:stop] for name, tensor in self._tensors.items()}
+
+    def shell(self) -> nn.Module:
+        """A private copy of the module that takes the stacked tensors."""
+        return private_copy(self.module)
+
+    def network(self, index: int) -> nn.Module:
+        """The trained network `index`, from which training may go on."""
+        network = copied(self.module)
+        with torch.no_grad():
+            for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+                if name in self._tensors:
+                    tensor.copy_(self._tensors[name][index])
+        return network
+
+    def check(self, x: Tensor, numerics: Numerics) -> None:
+        """Raise a ValueError unless the stack fits the module, before anything is evaluated.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, ...)
+            Some rows.
+        numerics : Numerics
+        """
+        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        if not all(type(name) is str for name in self._tensors):
+            raise ValueError("the draws are not of tensors by name")
+        for name, tensor in self._tensors.items():
+            expected = (self.n_draws, *own[name].shape) if name in own else None
+            if expected is None or tuple(tensor.shape) != expected:
+                raise ValueError(
+                    f"the draws of {name!r} have shape {tuple(tensor.shape)}, expected {expected} "
+                    "(None: the module has no such tensor)"
+                )
+
+    def to(self, device: torch.device) -> Draws:
+        """Move everything to a device, in place."""
+        self.module.to(device)
+        self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
+        return self

@@ -1,0 +1,1 @@
+"""Training networks: one at a time, several as a stack, and resuming from checkpoints."""

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of uncertainty: seeds, devices, memory, progress, messages."""

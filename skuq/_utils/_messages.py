@@ -1,0 +1,40 @@
+"""Words of messages: what objects are called, which name was meant."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+
+__all__ = ["checked_level", "name_of", "suggest", "unfrozen"]
+
+
+def unfrozen(estimator: Any) -> Any:
+    """What is inside of a FrozenEstimator, or the estimator itself."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def name_of(estimator: Any) -> str:
+    """As a message calls it."""
+    return type(unfrozen(estimator)).__name__
+
+
+def checked_level(name: str, value: Any) -> float:
+    """One number strictly between 0 and 1."""
+    try:
+        level = float(value) if np.ndim(value) == 0 else np.nan
+    except (TypeError, ValueError):
+        level = np.nan
+    if isinstance(value, str) or not 0 < level < 1:
+        raise ValueError(f"{name} must be one number strictly between 0 and 1, got {value!r}")
+    return level
+
+
+def suggest(name: str, valid: Any) -> str:
+    """A hint at the nearest valid name, or nothing."""
+    near = difflib.get_close_matches(name, list(valid), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
