@@ -121,7 +121,7 @@ def classifier(module=Fallible, posterior=None, **options):
 def state_of(fitted):
     """All that training made."""
     histories = [[{**row, "dur": 0} for row in history] for history in fitted.histories_]
-    networks = [fitted._engine.draws.network(k) for k in range(len(fitted.histories_))]
+    networks = fitted._engine.draws.networks(len(fitted.histories_))
     return histories, [network.state_dict() for network in networks]
 
 

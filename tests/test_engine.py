@@ -12,7 +12,7 @@ from skuq import TorchClassifier, TorchRegressor
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._networks._module import Numerics
-from skuq._training import _problem
+from skuq._training import _building
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
@@ -346,7 +346,7 @@ def test_training_channels_last_gives_the_same_network(monkeypatch):
         networks.ConvNet, posterior=PointEstimate(), optimizer=torch.optim.SGD, random_state=0
     ).fit(X, y)
     last = fit()
-    monkeypatch.setattr(_problem, "with_best_layout", lambda numerics, module, x: numerics)
+    monkeypatch.setattr(_building, "with_best_layout", lambda numerics, module, x: numerics)
     first = fit()
     assert last._engine.numerics.channels_last and not first._engine.numerics.channels_last
     for a, b in zip(last.module_.parameters(), first.module_.parameters()):

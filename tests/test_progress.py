@@ -156,7 +156,7 @@ def test_a_calibrator_counts_its_fits(bars, data, n_jobs):
 
 @pytest.mark.parametrize("stacked", [True, False])
 def test_the_tree_of_tasks(data, sklearn_callback, stacked, monkeypatch):
-    monkeypatch.setattr("skuq._training._problem.may_stack", lambda module, settings: stacked)
+    monkeypatch.setattr("skuq._training._trainer.may_stack", lambda module, settings: stacked)
     recorder = Recorder()
     fitted = classifier(posterior=DeepEnsemble(2)).set_callbacks(recorder).fit(*data)
     begin, end = ([(event, "TorchClassifier", task) for task in ("fit", "network", "epoch")]

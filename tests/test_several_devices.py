@@ -23,7 +23,7 @@ import skuq
 from skuq import DivergedError, TorchClassifier, TorchRegressor
 from skuq._data._batches import Rows, SlicedBatches
 from skuq._networks._module import Numerics
-from skuq._training import _problem
+from skuq._training import _trainer
 from skuq._training._checkpoints import _read
 from skuq._utils._devices import named_devices, on_each, same_device
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
@@ -62,7 +62,7 @@ def trained(monkeypatch):
     """Of each training: the network, its device, the thread; all that it uses is on this device."""
     found, moved, of_thread = [], {}, {}
     train, to, begin = (
-        _problem.train_network,
+        _trainer.train_network,
         torch.nn.Module.to,
         SlicedBatches.__init__,
     )
@@ -82,7 +82,7 @@ def trained(monkeypatch):
         assert of_thread[threading.get_ident()] == device
         begin(self, *args, device=device, **kwargs)
 
-    monkeypatch.setattr(_problem, "train_network", spy)
+    monkeypatch.setattr(_trainer, "train_network", spy)
     monkeypatch.setattr(torch.nn.Module, "to", moving)
     monkeypatch.setattr(SlicedBatches, "__init__", batches)
     return found
@@ -326,9 +326,9 @@ def test_a_fit_that_is_killed_goes_on(after, blobs, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="device=several cpu there, cpu here"):
         clone(killed).set_params(device="cpu").fit(X, y)
     trained = []
-    train = _problem.train_network
+    train = _trainer.train_network
     monkeypatch.setattr(
-        _problem,
+        _trainer,
         "train_network",
         lambda *a, **o: (trained.append(1), train(*a, **o))[1],
     )

@@ -8,7 +8,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._training import _problem, _stack
+from skuq._training import _stack, _trainer
 from skuq.likelihoods import Categorical
 from skuq.posteriors import DeepEnsemble
 from tests import networks
@@ -58,13 +58,13 @@ class Tied(nn.Module):
 @pytest.fixture
 def stacks(monkeypatch):
     """The stacks that were trained."""
-    trained, original = [], _problem.train_stack
+    trained, original = [], _trainer.train_stack
 
     def spy(networks, stack, *args, **kwargs):
         trained.append(stack)
         return original(networks, stack, *args, **kwargs)
 
-    monkeypatch.setattr(_problem, "train_stack", spy)
+    monkeypatch.setattr(_trainer, "train_stack", spy)
     return trained
 
 
@@ -281,7 +281,7 @@ def test_bits_of_a_member_do_not_depend_on_the_others(blobs, threads):
 
 def test_large_ensembles_are_trained_in_groups(blobs, stacks, monkeypatch):
     whole = fit(*blobs, n_members=5)
-    monkeypatch.setattr("skuq._training._problem.AT_ONCE", 2)
+    monkeypatch.setattr("skuq._training._schedule.AT_ONCE", 2)
     grouped = fit(*blobs, n_members=5)
     assert [stack.n_networks for stack in stacks] == [5, 2, 2]
     assert_equal_members(whole, grouped)

@@ -6,6 +6,7 @@ One module, and for some of its parameters and buffers a tensor with a leading a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +27,25 @@ class Draws:
         Parameters and buffers of the module, by name, that differ between the draws.
     n_draws : int, default=None
         Needed by a subclass that makes its tensors when asked.
+    networks : {"module", "draws"} or mapping of str to Tensor of shape (n_networks, ...), \
+            default="module"
+        The trained networks that the draws come from, with which a warm start and ``partial_fit``
+        go on: the module; each draw (of an ensemble); or the module with these tensors.
     """
+
+    _networks: Any = None  # files of format 1 do not say
 
     def __init__(
         self,
         module: nn.Module,
         tensors: Mapping[str, Tensor] | None = None,
         n_draws: int | None = None,
+        networks: str | Mapping[str, Tensor] = "module",
     ) -> None:
         self.module = module
         self._tensors = dict(tensors or {})
         self.n_draws = n_draws or next((len(t) for t in self._tensors.values()), 1)
+        self._networks = networks if isinstance(networks, str) else dict(networks)
 
     def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
         """The stacked tensors of draws `start` to `stop`."""
@@ -46,13 +55,29 @@ class Draws:
         """A private copy of the module that takes the stacked tensors."""
         return private_copy(self.module)
 
-    def network(self, index: int) -> nn.Module:
-        """The trained network `index`, from which training may go on."""
+    def networks(self, n_trained: int) -> list[nn.Module]:
+        """Copies of the trained networks, with which training may go on.
+
+        Parameters
+        ----------
+        n_trained : int
+            How many networks were trained.
+        """
+        of = self._networks
+        if of is None:
+            of = "draws" if 1 < n_trained == self.n_draws else "module"
+        if of == "module":
+            return [copied(self.module)]
+        tensors = self._tensors if of == "draws" else of
+        n_networks = len(next(iter(tensors.values())))
+        return [self._with({n: t[k] for n, t in tensors.items()}) for k in range(n_networks)]
+
+    def _with(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         network = copied(self.module)
         with torch.no_grad():
             for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-                if name in self._tensors:
-                    tensor.copy_(self._tensors[name][index])
+                if name in tensors:
+                    tensor.copy_(tensors[name])
         return network
 
     def check(self, x: Tensor, numerics: Numerics) -> None:
@@ -79,4 +104,6 @@ class Draws:
         """Move everything to a device, in place."""
         self.module.to(device)
         self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
+        if isinstance(self._networks, dict):
+            self._networks = {name: tensor.to(device) for name, tensor in self._networks.items()}
         return self

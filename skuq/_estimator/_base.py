@@ -1,55 +1,38 @@
 """The order of fit and of predict, once, for every estimator.
 
-fit: parameters → data → weights → targets → seeds and split → posterior → engine.
+fit: parameters → data → targets → `Fitting`: seeds, networks, training, posterior, attributes.
 predict: fitted? → data → engine → decode.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._data._checks import (
-    checks_of_rows,
     row_hashes,
-    rows_on_device,
-    train_valid_indices,
 )
-from skuq._data._streams import is_dataset, streamed_if_mapped
-from skuq._engine._draws import Draws
-from skuq._engine._engine import Engine
 from skuq._estimator._fitted import Fitted
+from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
 from skuq._networks._module import Numerics
-from skuq._training._checkpoints import Checkpoints
-from skuq._training._identity import run_identity
-from skuq._training._problem import Problem
-from skuq._training._settings import Settings, Trained
+from skuq._training._settings import Settings
 from skuq._utils._devices import named_devices
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._parameters import DoubleUnderscoreParameters
 from skuq._utils._progress import Task, watchers
-from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
 from skuq.posteriors import Posterior
 
 __all__ = ["TorchEstimator"]
-
-_KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
 
 
 class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscoreParameters):
@@ -142,10 +125,6 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     _n_classes: int | None = None  # of a classification
 
-    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
-        """Targets as the likelihood takes them; sets what decodes predictions."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
-
     def _check_targets(self, target: np.ndarray) -> None:
         """Refuse targets from which nothing can be learnt, after rows without weight are gone."""
 
@@ -204,116 +183,16 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         posterior, likelihood = self._check_parameters(incremental)
         devices = named_devices(self.device)
         numerics = Numerics(devices[0], self.precision)
-        # Of images and sequences only the number of dimensions stays the same.
-        reset = not goes_on or len(self._row_shape) > 1
-        checks, stream = checks_of_rows(numerics), None
-        if is_dataset(X):
-            stream, X, y = self._read(X, y, checks)
-        X, y, missing = self._check_data(X, y, likelihood, checks, reset)
-        X = streamed_if_mapped(X) if stream is None else stream
-        if goes_on:
-            self._check_dimensions(X)
-        else:
-            self._row_shape = X.shape[1:]
-        target = self._read_targets(y, reset=not goes_on, classes=classes)
-        if missing is not None:
-            target = np.where(missing, np.nan, target)
-        X, target, weight, groups = self._weighted_rows(X, target, sample_weight, groups)
+        data = self._read_training_data(
+            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes
+        )
         if not incremental:
-            self._check_targets(target)
-        if goes_on:
-            if repr(likelihood) != repr(self.likelihood_):
-                raise ValueError(
-                    f"training goes on with likelihood={self.likelihood_}, got {likelihood}; set "
-                    "warm_start=False and call fit to begin anew"
-                )
-            likelihood, root = copy.deepcopy(self.likelihood_), self._root
-        else:
-            root = root_seed(self.random_state)
-        start, checkpoints = self._networks(incremental) if goes_on else [], None
-        if self.checkpoint_dir is not None and not incremental:
-            checkpoints = Checkpoints(self.checkpoint_dir, self.checkpoint_minutes)
-            arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
-            root = checkpoints.begin(run_identity(self, devices, start, root, arrays), root)
-        if not goes_on:
-            seed = derive_seed(root, Purpose.LIKELIHOOD)
-            likelihood.fit(target, weight, n_classes=self._n_classes, seed=seed)
-
-        def fitted(draws: Draws, networks: list[Trained]) -> dict[str, Any]:
-            """The attributes of the estimator with these draws."""
-            engine = Engine(draws, problem.sample, problem.numerics)
-            learnt = copy.deepcopy(likelihood)
-            learnt.finish(partial(engine.map, X), encoded, weight)
-            return {
-                "_engine": engine,
-                "_root": root,
-                "_rows_seen": row_hashes(X),
-                "_states": [network.state for network in networks] if incremental else [],
-                "likelihood_": learnt,
-                "posterior_": posterior,
-                "histories_": [network.history for network in networks],
-                "history_": networks[0].history,
-                "n_iter_": max([n.history[-1]["epoch"] for n in networks if n.history], default=0),
-                "device_": str(numerics.device),
-                "interrupted_": problem.interrupted,
-            }
-
-        def problem_of(encoded: np.ndarray, task: Task, **saving: Any) -> Problem:
-            train, valid = rows_on_device(X, encoded, weight, numerics), None
-            if self.early_stopping:
-                fraction, seed = self.validation_fraction, derive_seed(root, Purpose.SPLIT)
-                stratify = self._task == "classification" and target.ndim == 1
-                known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
-                apart = train_valid_indices(known, groups, fraction, seed, stratify)
-                train, valid = map(train.take, apart)
-            return Problem(
-                factory=self.module or MLP,
-                module_parameters=self._with_prefix("module"),
-                likelihood=likelihood,
-                train_rows=train,
-                valid_rows=valid,
-                settings=replace(self._settings(numerics, devices, incremental), **saving),
-                task=task,
-                alone=lambda network: fitted(Draws(network.module), [network]),
-                root=root,
-                resume=start,
-                keeps_optimizers=incremental,
-            )
-
-        with checkpoints or nullcontext():
-            encoded = likelihood.encode(target)
-            if likelihood.retrains(encoded) and (goes_on or not incremental):
-                if goes_on:
-                    before = self._engine
-                else:
-                    part = checkpoints and checkpoints.stage("first")
-                    first = problem_of(encoded, Task("fit"), checkpoints=part)
-                    before = Engine(clone(posterior).fit(first), first.sample, numerics)
-                encoded = likelihood.relabel(partial(before.map, X), encoded)
-            keeps = self.on_interrupt == "keep"
-            problem = problem_of(encoded, task, checkpoints=checkpoints, keeps_interrupted=keeps)
-            with task:
-                attributes = fitted(posterior.fit(problem), problem.trained)
-                # Only here does the estimator change: what failed above has changed nothing.
-                self.__dict__.update(attributes)
-                task.end(lambda: attributes)
-            if checkpoints and problem.interrupted:
-                checkpoints.stay()
+            self._check_targets(data.target)
+        Fitting(self, posterior, likelihood, data, devices, goes_on, incremental).run(task)
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
-
-    def _networks(self, incremental: bool) -> list[Trained]:
-        """The networks that training goes on from; `partial_fit` also keeps their optimizers."""
-        networks = [self._engine.draws.network(k) for k in range(len(self.histories_))]
-        if not incremental:
-            return [Trained(network, [], {}) for network in networks]
-        states = self._states or [{} for _ in networks]
-        # Callbacks may read what the history says of long ago; nobody else does.
-        kept = 0 if self.callbacks else 1 - _KEPT_EPOCHS
-        histories = [history[kept:] for history in self.histories_]
-        return [Trained(*parts) for parts in zip(networks, histories, states)]
 
     def _settings(self, numerics: Numerics, devices: list, incremental: bool) -> Settings:
         return Settings(

@@ -58,6 +58,11 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
     posterior.validate()
+    if incremental and not posterior.goes_on:
+        raise ValueError(
+            f"partial_fit does not support posterior={posterior}: call fit with all rows, or "
+            "choose another posterior"
+        )
     default = estimator._default_likelihood()
     likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
     likelihood.validate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
@@ -16,11 +16,22 @@ from skuq._data._checks import (
     rows_that_count,
     split_missing,
 )
-from skuq._data._streams import Streamed, is_dataset, read_dataset
+from skuq._data._streams import Streamed, is_dataset, read_dataset, streamed_if_mapped
 from skuq._engine._engine import Engine
+from skuq._networks._module import Numerics
 from skuq.likelihoods import Likelihood
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "TrainingData"]
+
+
+class TrainingData(NamedTuple):
+    """What a fit learns from: rows that count."""
+
+    X: Any  # ndarray or Streamed, of shape (n_rows, ...)
+    target: np.ndarray
+    weight: np.ndarray | None  # of mean 1; None where all are equal
+    groups: Any
+    amount: float  # the sum of the weights as given
 
 
 class Reading:
@@ -30,6 +41,10 @@ class Reading:
     _row_shape: tuple[int, ...]
     # What a subclass gives.
     _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
+
+    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+        """Targets as the likelihood takes them; sets what decodes predictions."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         """Weights of the rows by their class; `weight` is that of the rows themselves."""
@@ -79,9 +94,37 @@ class Reading:
                 f"of shape {self._row_shape}"
             )
 
+    def _read_training_data(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        groups: Any,
+        likelihood: Likelihood,
+        numerics: Numerics,
+        goes_on: bool,
+        classes: Any,
+    ) -> TrainingData:
+        """Checked rows and targets of a fit; sets what decodes predictions."""
+        # Of images and sequences only the number of dimensions stays the same.
+        reset = not goes_on or len(self._row_shape) > 1
+        checks, stream = checks_of_rows(numerics), None
+        if is_dataset(X):
+            stream, X, y = self._read(X, y, checks)
+        X, y, missing = self._check_data(X, y, likelihood, checks, reset)
+        X = streamed_if_mapped(X) if stream is None else stream
+        if goes_on:
+            self._check_dimensions(X)
+        else:
+            self._row_shape = X.shape[1:]
+        target = self._read_targets(y, reset=not goes_on, classes=classes)
+        if missing is not None:
+            target = np.where(missing, np.nan, target)
+        return self._weighted_rows(X, target, sample_weight, groups)
+
     def _weighted_rows(
         self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+    ) -> TrainingData:
         """Rows that count, with weights of mean 1, or None where all are equal."""
         check_consistent_length(X, target, groups)
         if groups is not None:
@@ -90,4 +133,5 @@ class Reading:
         by_class = self._class_weights(target, weight)
         if by_class is not None:
             weight = by_class if weight is None else by_class * weight
-        return rows_that_count(X, target, weight, groups)
+        amount = float(len(target) if weight is None else weight.sum())
+        return TrainingData(*rows_that_count(X, target, weight, groups), amount)

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from skuq._data._batches import Batch, Rows, SlicedBatches
 from skuq._networks._dropout import Sampler, driven
 from skuq._networks._module import call
+from skuq._training._hooks import TrainingHook, overrides
 from skuq._training._resuming import Keeper, save_finished
 from skuq._training._settings import (
     Gradients,
@@ -96,9 +97,18 @@ class _Net(NeuralNet):
     """skorch's net with our batches, our loss and a lean inner loop."""
 
     def __init__(
-        self, *args: Any, settings: Settings, state: dict, epochs: Any, keeper: Any, **kwargs: Any
+        self,
+        *args: Any,
+        settings: Settings,
+        state: dict,
+        epochs: Any,
+        keeper: Any,
+        hook: TrainingHook | None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.hook = hook
+        self.penalty = hook.penalty if hook and overrides(hook, "penalty") else None
         self.settings = settings
         self.state = state
         self.epochs = epochs
@@ -140,6 +150,8 @@ class _Net(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
             super().notify(method_name, **kwargs)
+            if method_name == "on_epoch_end" and self.hook:
+                self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
             if method_name == "on_epoch_end" and self.keeper:
                 self.keeper.epoch_is_over(self)
         except KeyboardInterrupt as error:
@@ -235,18 +247,23 @@ class _Net(NeuralNet):
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         with self.state["other"] or nullcontext():
             if self._full_steps:
-                return super().train_step(batch, **fit_params)
-            for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
-                for parameter in group["params"]:
-                    parameter.grad = None
-            step = self.train_step_single(batch)
-            self.optimizer_.step()
+                step = super().train_step(batch, **fit_params)
+            else:
+                for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest
+                    for parameter in group["params"]:
+                        parameter.grad = None
+                step = self.train_step_single(batch)
+                self.optimizer_.step()
+            if self.hook:
+                self.hook.after_step(self.module_)
             return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         batch = batch.to(self.settings.numerics.device)
         output = self.infer(batch[0])
         loss = self.criterion_(output, batch[1], batch.weight)
+        if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
+            loss = loss + term
         loss.backward()
         return {"loss": loss, "y_pred": output}
 
@@ -340,7 +357,13 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
     )
 
 
-_ALONE: dict[str, Any] = {"state": {}, "epochs": None, "keeper": None, "verbose": 0}
+_ALONE: dict[str, Any] = {
+    "state": {},
+    "epochs": None,
+    "keeper": None,
+    "hook": None,
+    "verbose": 0,
+}
 
 
 def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
@@ -360,8 +383,10 @@ def train_network(
     *,
     root: int,
     network: int,
+    stage: int,
     other_noise: bool,
     resume: Trained | None = None,
+    hook: TrainingHook | None = None,
 ) -> Trained:
     """Train `module` in place.
 
@@ -376,12 +401,15 @@ def train_network(
     snapshot : callable
         Maps a function that gives a state dict, and a history, to a function that makes the
         attributes of an estimator.
-    root, network : int
-        The seed of the fit and the number of the network: from both come its generators.
+    root, network, stage : int
+        The seed of the fit, the number of the network and whether it is trained (0) or explored
+        further: from these come its generators.
     other_noise : bool
         Whether the module draws from global generators while training.
     resume : Trained, default=None
         Go on with the optimizer, the generators and the history of this one.
+    hook : TrainingHook, default=None
+        What a posterior adds.
 
     Raises
     ------
@@ -393,15 +421,18 @@ def train_network(
     if resume is not None and resume.state:
         state = going_on(resume, root, network, settings)
     else:
-        state = network_state(root, network, settings)
+        state = network_state(root, network, settings, stage)
         if other_noise:
-            state["other"] = PrivateGlobals(derive_seed(root, Purpose.OTHER, network))
-    keeper = Keeper(f"network-{network}", settings, ours=(_Epochs,))
+            more = (stage,) if stage else ()
+            state["other"] = PrivateGlobals(derive_seed(root, Purpose.OTHER, network, *more))
+    hooks = [] if hook is None else [hook]
+    keeper = Keeper(f"network-{network}", settings, ours=(_Epochs,), hooks=hooks)
     net = _net(
         module,
         likelihood,
         settings,
         keeper=keeper,
+        hook=hook,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=_fresh_callbacks(settings),
         verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
@@ -424,5 +455,5 @@ def train_network(
     check_trained(module, train, settings, net.history, float(gradient_norms(module)))
     state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
     trained = Trained(module, list(net.history), state)
-    save_finished(f"network-{network}", [trained], settings)
+    save_finished(f"network-{network}", [trained], settings, hooks)
     return trained

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows
 from skuq._training._checkpoints import Checkpoints, storable
+from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Settings, Trained, check_trained
 from skuq._utils._random import PrivateGlobals
 
 __all__ = [
     "Keeper",
+    "attributes_of",
+    "hook_states",
     "load_finished",
     "load_generators",
     "module_state",
+    "put_into_attributes",
     "put_into",
     "save_finished",
     "stored_generators",
@@ -76,52 +82,65 @@ def _is_constant(value: Any) -> bool:
     return isinstance(value, type) or (callable(value) and not getattr(value, "__dict__", {}))
 
 
-def _callback_state(name: str, callback: Any) -> dict[str, Any]:
-    """What a callback of skorch, or a user's, remembers.
+def attributes_of(what: str, listener: Any) -> dict[str, Any]:
+    """What a callback of skorch or of a user, or a posterior's hook, remembers.
 
     Raises
     ------
     ValueError
-        If a user's callback has something that a checkpoint cannot hold.
+        If a user's callback or hook has something that a checkpoint cannot hold.
     """
-    if hasattr(callback, "state_dict"):
-        return {"own": callback.state_dict()}
+    if hasattr(listener, "state_dict"):
+        return {"own": listener.state_dict()}
     attributes, states = {}, {}
-    for key, value in vars(callback).items():
+    for key, value in vars(listener).items():
         if hasattr(value, "load_state_dict") and not isinstance(value, type):
             states[key] = value.state_dict()
         elif storable(value):
             attributes[key] = value
-        elif not _is_constant(value) and not type(callback).__module__.startswith("skorch."):
+        elif not _is_constant(value) and not type(listener).__module__.startswith("skorch."):
             raise ValueError(
-                f"checkpoint_dir cannot be used with the callback {name!r}: its attribute {key!r}, "
-                f"of type {type(value).__name__}, is neither numbers, text, arrays and tensors nor "
-                "has a state_dict. Give the callback the methods state_dict() and "
+                f"checkpoint_dir cannot be used with {what}: its attribute {key!r}, of type "
+                f"{type(value).__name__}, is neither numbers, text, arrays and tensors nor has a "
+                f"state_dict. Give {type(listener).__name__} the methods state_dict() and "
                 "load_state_dict(state), which say what to keep, or set checkpoint_dir=None"
             )
     return {"attributes": attributes, "states": states}
 
 
-def _put_into_callback(callback: Any, saved: dict[str, Any]) -> None:
+def put_into_attributes(listener: Any, saved: dict[str, Any]) -> None:
+    """`attributes_of` back."""
     if "own" in saved:
-        callback.load_state_dict(saved["own"])
+        listener.load_state_dict(saved["own"])
         return
-    vars(callback).update(saved["attributes"])
+    vars(listener).update(saved["attributes"])
     for key, state in saved["states"].items():
-        getattr(callback, key).load_state_dict(state)
+        getattr(listener, key).load_state_dict(state)
 
 
-def save_finished(name: str, trained: list[Trained], settings: Settings) -> None:
+def hook_states(hooks: Sequence[TrainingHook]) -> list[dict[str, Any]]:
+    """What the hooks of a posterior remember."""
+    return [attributes_of(f"{type(h).__name__}, a hook of the posterior", h) for h in hooks]
+
+
+def save_finished(
+    name: str, trained: list[Trained], settings: Settings, hooks: Sequence[TrainingHook]
+) -> None:
     """A training came to its end: who resumes takes its networks as they are."""
     if settings.checkpoints is not None:
         networks = [
             {"module": module_state(one.module), "history": list(one.history)} for one in trained
         ]
-        settings.checkpoints.save(name, {"finished": True, "networks": networks})
+        state = {"finished": True, "networks": networks, "hooks": hook_states(hooks)}
+        settings.checkpoints.save(name, state)
 
 
 def load_finished(
-    name: str, networks: list[nn.Module], train: Rows, settings: Settings
+    name: str,
+    networks: list[nn.Module],
+    train: Rows,
+    settings: Settings,
+    hooks: Sequence[TrainingHook],
 ) -> list[Trained] | None:
     """What `save_finished` saved, put into untrained networks; None if that did not happen."""
     saved = None if settings.checkpoints is None else settings.checkpoints.load(name)
@@ -130,6 +149,8 @@ def load_finished(
     for network, one in zip(networks, saved["networks"]):
         put_into(network, one["module"])
         check_trained(network, train, settings, one["history"], math.nan)
+    for hook, state in zip(hooks, saved["hooks"]):
+        put_into_attributes(hook, state)
     return [Trained(n, one["history"]) for n, one in zip(networks, saved["networks"])]
 
 
@@ -145,14 +166,23 @@ class Keeper:
         epoch stay in memory.
     ours : tuple of types
         Callbacks that are not asked for their state.
+    hooks : sequence of TrainingHook
+        Of the posterior: none, or one.
     """
 
-    def __init__(self, name: str, settings: Settings, ours: tuple[type, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        ours: tuple[type, ...],
+        hooks: Sequence[TrainingHook],
+    ) -> None:
         self._name = name
+        self._hooks = hooks
         self._checkpoints: Checkpoints | None = settings.checkpoints
         self._keeps = settings.keeps_interrupted
         self._ours = ours
-        self.kept: tuple[dict[str, Tensor], list[dict]] | None = None
+        self.kept: tuple[dict[str, Tensor], list[dict], list[dict]] | None = None
 
     def _callbacks(self, net: Any) -> dict[str, Any]:
         return {name: c for name, c in net.callbacks_ if not isinstance(c, self._ours)}
@@ -161,8 +191,7 @@ class Keeper:
         """Put the last checkpoint into a net that is ready to train; the epochs that it has."""
         if self._checkpoints is None:
             return 0
-        for name, callback in self._callbacks(net).items():
-            _callback_state(name, callback)  # refused here, not after an epoch
+        self._listeners(net)  # refused here, not after an epoch
         saved = self._checkpoints.load(self._name)
         if saved is None:
             return 0
@@ -172,7 +201,9 @@ class Keeper:
         net.history[:] = saved["history"]
         net._best_losses = saved["best_losses"]
         for name, callback in self._callbacks(net).items():
-            _put_into_callback(callback, saved["callbacks"][name])
+            put_into_attributes(callback, saved["callbacks"][name])
+        for hook, state in zip(self._hooks, saved["hooks"]):
+            put_into_attributes(hook, state)
         self._keep(net)
         return len(net.history)
 
@@ -181,8 +212,10 @@ class Keeper:
         whether there is such a thing."""
         if self.kept is None:
             return False
-        weights, history = self.kept
+        weights, history, hooks = self.kept
         net.module.load_state_dict(weights)
+        for hook, state in zip(self._hooks, hooks):
+            put_into_attributes(hook, state)
         net.history[:] = history
         net.notify("on_train_end", X=None, y=None)
         return True
@@ -195,10 +228,16 @@ class Keeper:
     def _keep(self, net: Any) -> None:
         if self._keeps:
             weights = {name: t.clone() for name, t in net.module.state_dict().items()}
-            self.kept = weights, list(net.history)
+            self.kept = weights, list(net.history), copy.deepcopy(hook_states(self._hooks))
+
+    def _listeners(self, net: Any) -> dict[str, Any]:
+        callbacks = {
+            name: attributes_of(f"the callback {name!r}", callback)
+            for name, callback in self._callbacks(net).items()
+        }
+        return {"callbacks": callbacks, "hooks": hook_states(self._hooks)}
 
     def _state(self, net: Any) -> dict[str, Any]:
-        callbacks = self._callbacks(net).items()
         return {
             "finished": False,
             "module": module_state(net.module),
@@ -206,5 +245,5 @@ class Keeper:
             "generators": stored_generators(net.state),
             "history": list(net.history),
             "best_losses": net._best_losses,
-            "callbacks": {name: _callback_state(name, callback) for name, callback in callbacks},
+            **self._listeners(net),
         }

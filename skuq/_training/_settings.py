@@ -77,12 +77,15 @@ class Interrupted(KeyboardInterrupt):
         self.finished = finished
 
 
-def network_state(root: int, network: int, settings: Settings) -> dict[str, Any]:
-    """The generators of a network: they depend on the seed of the fit and its number alone."""
-    device = settings.numerics.device
+def network_state(root: int, network: int, settings: Settings, stage: int = 0) -> dict[str, Any]:
+    """The generators of a network: from the seed of the fit, its number, and the stage.
+
+    Stage 0 trains it; in later ones a posterior explores from there.
+    """
+    device, more = settings.numerics.device, (stage,) if stage else ()
     return {
-        "shuffling": generator(derive_seed(root, Purpose.SHUFFLING, network)),
-        "dropout": generator(derive_seed(root, Purpose.DROPOUT, network), device),
+        "shuffling": generator(derive_seed(root, Purpose.SHUFFLING, network, *more)),
+        "dropout": generator(derive_seed(root, Purpose.DROPOUT, network, *more), device),
         "other": None,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
 from skuq._networks._dropout import apply_mask, driven, mask_shape
 from skuq._training._flat import forget_gradients, lay_flat
+from skuq._training._hooks import TrainingHook
+from skuq._training._listening import Listening
 from skuq._training._one import make_optimizer
 from skuq._training._resuming import (
+    hook_states,
     load_generators,
     module_state,
     put_into,
+    put_into_attributes,
     save_finished,
     stored_generators,
 )
@@ -92,6 +97,7 @@ def train_stack(
     *,
     root: int,
     first: int,
+    hooks: Sequence[TrainingHook],
 ) -> list[Trained]:
     """Train `networks` in place, as `train_network` would, in one stack.
 
@@ -109,6 +115,8 @@ def train_stack(
         As in `train_network`, of a function that gives a state dict, and a history.
     root, first : int
         The seed of the fit and the number of the first network.
+    hooks : sequence of TrainingHook
+        One for each network, or none.
 
     Raises
     ------
@@ -127,12 +135,14 @@ def train_stack(
     if valid is not None:
         options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
         watched = SlicedBatches(valid, **options, device=device, generator=generators[0])
-    run = _Run(stack, likelihood, settings, make_optimizer(stack.module, likelihood, settings))
+    optimizer = make_optimizer(stack.module, likelihood, settings)
+    listening = Listening(hooks, networks, stack, [state["dropout"] for state in states])
+    run = _Run(stack, likelihood, settings, optimizer, listening)
     members = [_Member(k, task) for k, task in enumerate(tasks)]
     for member in members:
         member.task.begin(settings.max_epochs, of="epoch")
     noise = _StackedSampler([state["dropout"] for state in states])
-    saved = _Saved(f"networks-{first}", stack, run, members, states, settings)
+    saved = _Saved(f"networks-{first}", stack, run, members, states, settings, hooks)
 
     def trained(weights: Sequence[dict[str, Tensor]]) -> list[Trained]:
         norms = gradient_norms(stack.module, len(members))
@@ -153,12 +163,11 @@ def train_stack(
         except KeyboardInterrupt:
             if not saved.kept:
                 raise
-            for member, kept in zip(members, saved.kept):
-                del member.history[kept.n_epochs :]
+            saved.put_back()
             kept_networks = trained([kept.weights for kept in saved.kept])
             raise Interrupted(kept_networks, [kept.stopped for kept in saved.kept]) from None
     done = trained([run.weights(member) for member in members])
-    save_finished(f"networks-{first}", done, settings)
+    save_finished(f"networks-{first}", done, settings, hooks)
     for member, network in zip(members, networks):
         member.task.end(snapshot(network.state_dict, member.history))
     return done
@@ -178,9 +187,15 @@ class _Run:
     """The epochs of a stack."""
 
     def __init__(
-        self, stack: Stack, likelihood: Likelihood, settings: Settings, optimizer: Any
+        self,
+        stack: Stack,
+        likelihood: Likelihood,
+        settings: Settings,
+        optimizer: Any,
+        listening: Listening,
     ) -> None:
         self._stack = stack
+        self._listening = listening
         self._likelihood = likelihood
         self._settings = settings
         self._optimizer = optimizer
@@ -204,6 +219,7 @@ class _Run:
         if watched is not None:
             losses["valid"], counts["valid"] = self._validate(watched), len(watched)
         duration = time.perf_counter() - start
+        self._listening.after_epoch([member.index for member in going], epoch)
         for member, task in told:
             k = member.index
             own = {name: means[k] for name, (means, _) in losses.items()}
@@ -256,11 +272,13 @@ class _Run:
             x, target = batch
             forget_gradients(self._optimizer)
             loss = self._losses(self._likelihood.loss, x, target, batch.weight)
+            loss = self._listening.penalised(loss, batch)
             loss.sum().backward()
             if not self._is_flat:
                 lay_flat(self._optimizer)
                 self._is_flat = True
             self._optimizer.step()
+            self._listening.after_step()
             if not losses:
                 norms = gradient_norms(self._stack.module, self._stack.n_networks)
                 self._gradients.add(epoch, norms)
@@ -306,8 +324,10 @@ class _Saved:
         members: list[_Member],
         states: list[dict[str, Any]],
         settings: Settings,
+        hooks: Sequence[TrainingHook],
     ) -> None:
         self._name = name
+        self._hooks = hooks
         self._stack = stack
         self._run = run
         self._members = members
@@ -327,6 +347,8 @@ class _Saved:
             load_generators(own, generators)
         for member, state in zip(self._members, saved["members"]):
             vars(member).update(state)
+        for hook, state in zip(self._hooks, saved["hooks"]):
+            put_into_attributes(hook, state)
         self._keep()
         return saved["epoch"]
 
@@ -341,6 +363,14 @@ class _Saved:
             self.kept = [
                 _Kept(self._run.weights(m), len(m.history), m.stopped) for m in self._members
             ]
+            self._kept_hooks = copy.deepcopy(hook_states(self._hooks))
+
+    def put_back(self) -> None:
+        """Histories and hooks as they were after the last whole epoch."""
+        for member, kept in zip(self._members, self.kept):
+            del member.history[kept.n_epochs :]
+        for hook, state in zip(self._hooks, self._kept_hooks):
+            put_into_attributes(hook, state)
 
     def _state(self, epoch: int) -> dict[str, Any]:
         members = [
@@ -354,6 +384,7 @@ class _Saved:
             "run": self._run.state(),
             "generators": [stored_generators(state) for state in self._generators],
             "members": members,
+            "hooks": hook_states(self._hooks),
         }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 from joblib import Parallel
 from joblib.parallel import get_active_backend
@@ -49,6 +49,10 @@ class Task:
     def subtask(self, name: str) -> Task:
         return Task(name, [watcher.subtask() for watcher in self.watchers])
 
+    def aside(self, name: str) -> Task:
+        """A subtask beyond those that were announced: only bars show it."""
+        return Task(name, [w.subtask() for w in self.watchers if w.takes_more])
+
     def end(self, fitted: Callable[[], dict] | None = None, **values: float) -> bool:
         """End; whether a watcher asks to stop.
 
@@ -81,6 +85,8 @@ class Task:
 
 class Watcher:
     """One who watches a task; those of its subtasks are of the same kind."""
+
+    takes_more: ClassVar[bool] = True  # subtasks than were announced
 
     def __init__(self, parent: Any = None) -> None:
         self._parent = parent
@@ -143,6 +149,8 @@ class Headings(Watcher):
 
 class SklearnCallbacks(Watcher):
     """Tells the callbacks that ``estimator.set_callbacks`` took (scikit-learn 1.9 and later)."""
+
+    takes_more = False
 
     def __init__(
         self, estimator: Any, data: dict[str, Any], parent: SklearnCallbacks | None = None

@@ -5,10 +5,19 @@ subclass `Posterior`: its `fit` takes a `Problem` and returns `Draws`.
 """
 
 from skuq._engine._draws import Draws
+from skuq._training._hooks import TrainingHook
 from skuq._training._problem import Problem
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._deep_ensemble import DeepEnsemble
 from skuq.posteriors._mc_dropout import MCDropout
 from skuq.posteriors._point_estimate import PointEstimate
 
-__all__ = ["DeepEnsemble", "Draws", "MCDropout", "PointEstimate", "Posterior", "Problem"]
+__all__ = [
+    "DeepEnsemble",
+    "Draws",
+    "MCDropout",
+    "PointEstimate",
+    "Posterior",
+    "Problem",
+    "TrainingHook",
+]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator
+from torch import nn
 
 from skuq._engine._draws import Draws
 from skuq._training._problem import Problem
@@ -20,6 +21,11 @@ class Posterior(BaseEstimator):
     changed, so its parameters can be searched.
     """
 
+    #: Whether `partial_fit` can go on with it; False refuses with a message.
+    goes_on: ClassVar[bool] = True
+    #: Parameters that make a fit quick, for tests of what all posteriors have in common.
+    quick: ClassVar[dict[str, Any]] = {}
+
     _parameter_constraints: ClassVar[dict] = {}
 
     def validate(self) -> None:
@@ -27,6 +33,24 @@ class Posterior(BaseEstimator):
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
+
+    def transform(self, module: nn.Module) -> nn.Module:
+        """Change an untrained network before it is inspected and trained.
+
+        Global generators are private ones while this runs: layers that are made here have initial
+        weights that repeat.
+
+        Parameters
+        ----------
+        module : nn.Module
+            Built and owned by this fit; it may be changed in place.
+
+        Returns
+        -------
+        nn.Module
+            The network that is trained; by default, the same.
+        """
+        return module
 
     def fit(self, problem: Problem) -> Draws:
         """Train what is needed and return a stack of function draws.

@@ -89,7 +89,7 @@ class DeepEnsemble(Posterior):
         stacked = {
             name: torch.stack([state[name].detach() for state in states]) for name in states[0]
         }
-        draws = Draws(networks[0], stacked)
+        draws = Draws(networks[0], stacked, networks="draws")
         _check_members(draws, networks, problem)
         return draws
 

@@ -1,0 +1,217 @@
+"""One call of fit, from checked data to the attributes of the fitted estimator."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skuq._data._batches import Rows
+from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
+from skuq._engine._draws import Draws
+from skuq._engine._engine import Engine
+from skuq._estimator._reading import TrainingData
+from skuq._networks._module import Numerics
+from skuq._training._building import Builder
+from skuq._training._checkpoints import Checkpoints
+from skuq._training._identity import run_identity
+from skuq._training._problem import Problem
+from skuq._training._schedule import Schedule
+from skuq._training._settings import Trained
+from skuq._training._trainer import Trainer
+from skuq._utils._progress import Task
+from skuq._utils._random import Purpose, derive_seed, root_seed
+from skuq.likelihoods import Likelihood
+from skuq.modules import MLP
+from skuq.posteriors import Posterior
+
+__all__ = ["Fitting"]
+
+_KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
+
+
+class Fitting:
+    """One call of `fit` or `partial_fit`.
+
+    Parameters
+    ----------
+    estimator : TorchEstimator
+        Changed once, when everything is fitted.
+    posterior : Posterior
+    likelihood : Likelihood
+        Not fitted.
+    data : TrainingData
+    devices : list of torch.device
+        The first is where predictions are evaluated.
+    goes_on : bool
+        Whether the training of before goes on.
+    incremental : bool
+        Whether this is `partial_fit`.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        posterior: Posterior,
+        likelihood: Likelihood,
+        data: TrainingData,
+        devices: list[torch.device],
+        goes_on: bool,
+        incremental: bool,
+    ) -> None:
+        self._estimator = estimator
+        self._posterior = posterior
+        self._data = data
+        self._devices = devices
+        self._numerics = Numerics(devices[0], estimator.precision)
+        self._incremental = incremental
+        self._before: Engine | None = estimator._engine if goes_on else None
+        self._start = self._networks() if goes_on else []
+        self._likelihood = copy.deepcopy(estimator.likelihood_) if goes_on else likelihood
+        if repr(likelihood) != repr(self._likelihood):
+            raise ValueError(
+                f"training goes on with likelihood={self._likelihood}, got {likelihood}; set "
+                "warm_start=False and call fit to begin anew"
+            )
+
+    def run(self, task: Task) -> None:
+        """Train, fit the posterior, and only then change the estimator."""
+        checkpoints, self._root = self._begin()
+        with checkpoints or nullcontext():
+            encoded = self._encoded_targets(checkpoints)
+            keeps = self._estimator.on_interrupt == "keep"
+            problem, schedule = self._problem(encoded, task, checkpoints, keeps)
+            with task:
+                draws = self._posterior.fit(problem)
+                attributes = self._attributes(draws, schedule.trained, schedule, encoded)
+                self._estimator.__dict__.update(attributes)
+                task.end(lambda: attributes)
+            if checkpoints and schedule.interrupted:
+                checkpoints.stay()
+
+    # -- before training -------------------------------------------------------------------------
+
+    def _networks(self) -> list[Trained]:
+        """The networks that training goes on from; `partial_fit` also keeps their optimizers."""
+        estimator = self._estimator
+        networks = estimator._engine.draws.networks(len(estimator.histories_))
+        if not self._incremental:
+            return [Trained(network, [], {}) for network in networks]
+        states = estimator._states or [{} for _ in networks]
+        # Callbacks may read what the history says of long ago; nobody else does.
+        kept = 0 if estimator.callbacks else 1 - _KEPT_EPOCHS
+        histories = [history[kept:] for history in estimator.histories_]
+        return [Trained(*parts) for parts in zip(networks, histories, states)]
+
+    def _begin(self) -> tuple[Checkpoints | None, int]:
+        """Checkpoints and the seed of the fit, which a fit that was killed has left there."""
+        estimator, goes_on = self._estimator, self._before is not None
+        root = estimator._root if goes_on else root_seed(estimator.random_state)
+        if estimator.checkpoint_dir is None or self._incremental:
+            return None, root
+        checkpoints = Checkpoints(estimator.checkpoint_dir, estimator.checkpoint_minutes)
+        X, target, weight, groups, _ = self._data
+        arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
+        identity = run_identity(estimator, self._devices, self._start, root, arrays)
+        return checkpoints, checkpoints.begin(identity, root)
+
+    def _encoded_targets(self, checkpoints: Checkpoints | None) -> np.ndarray:
+        """Targets in the units of training; for some likelihoods, a first training makes them."""
+        likelihood, data, engine = self._likelihood, self._data, self._before
+        if engine is None:
+            seed = derive_seed(self._root, Purpose.LIKELIHOOD)
+            n_classes = self._estimator._n_classes
+            likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
+        encoded = likelihood.encode(data.target)
+        if not likelihood.retrains(encoded) or (engine is None and self._incremental):
+            return encoded
+        if engine is None:
+            stage = checkpoints and checkpoints.stage("first")
+            first, _ = self._problem(encoded, Task("fit"), stage, keeps_interrupted=False)
+            engine = Engine(clone(self._posterior).fit(first), first.sample, self._numerics)
+        return likelihood.relabel(partial(engine.map, data.X), encoded)
+
+    # -- training --------------------------------------------------------------------------------
+
+    def _problem(
+        self,
+        encoded: np.ndarray,
+        task: Task,
+        checkpoints: Checkpoints | None,
+        keeps_interrupted: bool,
+    ) -> tuple[Problem, Schedule]:
+        """What the posterior sees, and what trains the networks behind it."""
+        estimator = self._estimator
+        train, valid = self._split(encoded)
+        builder = Builder(
+            factory=estimator.module or MLP,
+            parameters=estimator._with_prefix("module"),
+            transform=self._posterior.transform,
+            likelihood=self._likelihood,
+            rows=train,
+            numerics=self._numerics,
+            root=self._root,
+            resume=self._start,
+        )
+        settings = estimator._settings(builder.numerics, self._devices, self._incremental)
+        trainer = Trainer(
+            builder=builder,
+            likelihood=self._likelihood,
+            train_rows=train,
+            valid_rows=valid,
+            settings=replace(
+                settings, checkpoints=checkpoints, keeps_interrupted=keeps_interrupted
+            ),
+            attributes=lambda one: self._attributes(Draws(one.module), [one], schedule, encoded),
+            root=self._root,
+            keeps_optimizers=self._incremental,
+        )
+        schedule = Schedule(trainer, task)
+        share = float(len(train) if train.weight is None else train.weight.sum())
+        n_rows = self._data.amount * share / len(encoded)
+        before = None if self._before is None else self._before.draws
+        return Problem(schedule, n_rows, before), schedule
+
+    def _split(self, encoded: np.ndarray) -> tuple[Rows, Rows | None]:
+        """The rows of training, and those that early stopping watches."""
+        estimator, (X, target, weight, groups, _) = self._estimator, self._data
+        rows = rows_on_device(X, encoded, weight, self._numerics)
+        if not estimator.early_stopping:
+            return rows, None
+        seed = derive_seed(self._root, Purpose.SPLIT)
+        stratify = estimator._task == "classification" and target.ndim == 1
+        known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
+        fraction = estimator.validation_fraction
+        train, valid = train_valid_indices(known, groups, fraction, seed, stratify)
+        return rows.take(train), rows.take(valid)
+
+    # -- after training --------------------------------------------------------------------------
+
+    def _attributes(
+        self, draws: Draws, networks: list[Trained], schedule: Schedule, encoded: np.ndarray
+    ) -> dict[str, Any]:
+        """The attributes of the estimator with these draws."""
+        X, _, weight, _, _ = self._data
+        builder = schedule.trainer.builder
+        engine = Engine(draws, builder.sample, builder.numerics)
+        learnt = copy.deepcopy(self._likelihood)
+        learnt.finish(partial(engine.map, X), encoded, weight)
+        return {
+            "_engine": engine,
+            "_root": self._root,
+            "_rows_seen": row_hashes(X),
+            "_states": [network.state for network in networks] if self._incremental else [],
+            "likelihood_": learnt,
+            "posterior_": self._posterior,
+            "histories_": [network.history for network in networks],
+            "history_": networks[0].history,
+            "n_iter_": max([n.history[-1]["epoch"] for n in networks if n.history], default=0),
+            "device_": str(builder.numerics.device),
+            "interrupted_": schedule.interrupted,
+        }

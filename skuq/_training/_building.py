@@ -1,0 +1,129 @@
+"""Making the networks of a fit: network k depends on the seed of the fit and on k alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._data._batches import Rows
+from skuq._networks._module import (
+    Numerics,
+    Report,
+    build,
+    copied,
+    inspect_network,
+    own_copy,
+    with_best_layout,
+)
+from skuq._training._settings import Trained
+from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Builder"]
+
+
+class Builder:
+    """Makes networks, untrained or as training goes on from them.
+
+    Parameters
+    ----------
+    factory : callable
+        Returns an untrained module.
+    parameters : dict
+        What it is called with.
+    transform : callable
+        Maps an untrained module to the one that is trained.
+    likelihood : Likelihood, fitted
+    rows : Rows
+        Of the training data.
+    numerics : Numerics
+    root : int
+        The seed of the fit.
+    resume : list of Trained
+        The first networks, where training goes on.
+
+    Attributes
+    ----------
+    first : nn.Module
+        The first network, untrained: copy it before it is trained.
+    sample : Tensor of shape (3, ...)
+        Three rows on the device.
+    report : Report
+        What the module is called, its dropout layers, its other randomness.
+    numerics : Numerics
+        With the layout of images that suits the module.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., nn.Module],
+        parameters: dict[str, Any],
+        transform: Callable[[nn.Module], nn.Module],
+        likelihood: Likelihood,
+        rows: Rows,
+        numerics: Numerics,
+        root: int,
+        resume: list[Trained],
+    ) -> None:
+        self._factory = factory
+        self._parameters = parameters
+        self._transform = transform
+        self._likelihood = likelihood
+        self._n_features = rows.row_shape.numel()
+        self._root = root
+        self.resume = resume
+        self.numerics = numerics
+        self.sample: Tensor = rows.first(3).to(numerics.device)
+        self.first = self._build(0)
+        self.report: Report = inspect_network(self.first, self.sample, likelihood, numerics)
+        self.numerics = with_best_layout(numerics, self.first, self.sample)
+
+    def network(self, number: int) -> nn.Module:
+        """A new network; the first one was made already."""
+        return copied(self.first) if number == 0 else self._build(number)
+
+    def before(self, number: int) -> Trained | None:
+        """What training goes on from, if it does."""
+        return self.resume[number] if number < len(self.resume) else None
+
+    def on(self, numerics: Numerics) -> Builder:
+        """The same for another device."""
+        there = copy.copy(self)
+        there.numerics = numerics
+        return there
+
+    def with_weights(self, weights: dict[str, Tensor]) -> nn.Module:
+        """A network in eval mode with these parameters and buffers."""
+        network = copied(self.first)
+        network.load_state_dict(weights)
+        return network.eval()
+
+    def trained_elsewhere(self, number: int) -> Trained:
+        """A network that arrives trained."""
+        module = self.network(number).eval()
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(
+                    f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
+                    "module must have been trained elsewhere"
+                )
+        return Trained(module, [])
+
+    def _build(self, number: int) -> nn.Module:
+        if before := self.before(number):
+            module = copied(before.module)
+        else:
+            seed = derive_seed(self._root, Purpose.INITIALISATION, number)
+            n_outputs = self._likelihood.n_outputs_
+            with PrivateGlobals(seed), torch.no_grad():
+                built = build(self._factory, self._parameters, self._n_features, n_outputs)
+                module = self._transform(own_copy(built, self.sample, like_others=number > 0))
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"the posterior's transform returned {type(module).__name__}, expected the module"
+            )
+        return module.to(self.numerics.device, self.numerics.dtype)

@@ -1,0 +1,60 @@
+"""The door for posteriors that look at training, or change what it minimises."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from skuq._data._batches import Batch
+
+__all__ = ["TrainingHook", "overrides"]
+
+
+class TrainingHook:
+    """What a posterior adds to the training of one network.
+
+    Subclass it, override what is needed, and give one object for each network to
+    `Problem.train` or `Problem.explore`. After training, the objects hold what they gathered,
+    wherever the networks were trained. Attributes that are numbers, text, arrays, tensors, or
+    lists, tuples and dicts of these are saved in checkpoints, as are those with a ``state_dict``;
+    define ``state_dict`` and ``load_state_dict`` for anything else. After Ctrl-C, an estimator with
+    ``on_interrupt="keep"`` puts a hook back to the end of its last whole epoch.
+
+    A hook must not draw from global generators: derive a seed from `Problem.seed`.
+    """
+
+    def penalty(self, module: nn.Module, batch: Batch) -> Tensor | None:
+        """Return a term that is added to the mean loss of a batch, or None.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network, in training mode.
+        batch : Batch
+            A pair (x, target) on the device of the network; ``batch.weight`` holds the weights of
+            its rows, or None where all are equal.
+
+        Returns
+        -------
+        Tensor of shape (), or None
+            Differentiable in the parameters of the network.
+        """
+        return None
+
+    def after_step(self, module: nn.Module) -> None:
+        """Look at the network after a step of the optimizer."""
+
+    def after_epoch(self, module: nn.Module, epoch: int) -> None:
+        """Look at the network after an epoch.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network as it is after the epoch. It goes on training: copy what must stay.
+        epoch : int
+            The number of the epoch, from 1.
+        """
+
+
+def overrides(hook: TrainingHook, method: str) -> bool:
+    """Whether a hook does something of its own in this method."""
+    return getattr(type(hook), method) is not getattr(TrainingHook, method)

@@ -1,0 +1,90 @@
+"""Hooks of the networks of a stack: each sees a network of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from skuq._data._batches import Batch
+from skuq._networks._dropout import Sampler, drive
+from skuq._networks._module import copied
+from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._stack import Stack
+
+__all__ = ["Listening"]
+
+
+class Listening:
+    """Shows each hook its network, and adds what it wants to the loss.
+
+    Parameters
+    ----------
+    hooks : sequence of TrainingHook
+        One for each network, or none.
+    networks : sequence of nn.Module
+        As they were before they were stacked.
+    stack : Stack
+        Holds their tensors.
+    generators : sequence of torch.Generator
+        Of the dropout of each network: a term draws from them after the loss, as it does where a
+        network trains by itself.
+    """
+
+    def __init__(
+        self,
+        hooks: Sequence[TrainingHook],
+        networks: Sequence[nn.Module],
+        stack: Stack,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        self._hooks = hooks
+        self._stack = stack
+        self._look_at_steps = any(overrides(hook, "after_step") for hook in hooks)
+        self._terms: list[_Term] = []
+        if any(overrides(hook, "penalty") for hook in hooks):
+            self._terms = [_Term(copied(n).train(), h) for n, h in zip(networks, hooks)]
+            for term, generator in zip(self._terms, generators):
+                drive(term.network, Sampler(generator))
+        self._shown = [copied(network) for network in networks] if hooks else []
+
+    def penalised(self, losses: Tensor, batch: Batch) -> Tensor:
+        """The losses of all networks, shape (n_networks,), with the terms of their hooks."""
+        if not self._terms:
+            return losses
+        tensors, terms = self._stack.tensors(), []
+        for k, term in enumerate(self._terms):
+            own = {f"network.{name}": tensor[k] for name, tensor in tensors.items()}
+            x, target = (part[k] for part in batch)
+            weight = None if batch.weight is None else batch.weight[k]
+            value = functional_call(term, own, (Batch.of(x, target, weight),))
+            terms.append(losses.new_zeros(()) if value is None else value)
+        return losses + torch.stack(terms)
+
+    def after_step(self) -> None:
+        if self._look_at_steps:
+            for k, hook in enumerate(self._hooks):
+                hook.after_step(self._network(k))
+
+    def after_epoch(self, numbers: Sequence[int], epoch: int) -> None:
+        """Of the networks that still train."""
+        for k in numbers if self._hooks else ():
+            self._hooks[k].after_epoch(self._network(k), epoch)
+
+    def _network(self, k: int) -> nn.Module:
+        self._shown[k].load_state_dict(self._stack.state(k))
+        return self._shown[k]
+
+
+class _Term(nn.Module):
+    """What a hook adds to the loss of a network, as a module whose tensors can be replaced."""
+
+    def __init__(self, network: nn.Module, hook: TrainingHook) -> None:
+        super().__init__()
+        self.network = network
+        self._hook = hook
+
+    def forward(self, batch: Batch) -> Tensor | None:
+        return self._hook.penalty(self.network, batch)

@@ -1,0 +1,234 @@
+"""When and where the networks of a fit are trained: in stacks, one by one, by device, by joblib."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import delayed
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from skuq._networks._module import copied
+from skuq._training._hooks import TrainingHook
+from skuq._training._settings import Interrupted, Trained
+from skuq._training._stack import AT_ONCE
+from skuq._training._trainer import Hooks, Trainer
+from skuq._utils._devices import current, on_each
+from skuq._utils._progress import Task, everywhere, parallel
+
+__all__ = ["Schedule"]
+
+
+class Schedule:
+    """Trains networks, and knows which ones it has trained.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains each of them.
+    task : Task
+        The task of fitting, whose subtasks are the networks.
+
+    Attributes
+    ----------
+    trained : list of Trained
+        The networks of every call of `train`, in the order of their numbers.
+    interrupted : bool
+        Whether Ctrl-C left fewer networks, or less trained ones, than asked for.
+    """
+
+    def __init__(self, trainer: Trainer, task: Task) -> None:
+        self.trainer = trainer
+        self.trained: list[Trained] = []
+        self.interrupted = False
+        self._task = task
+        self._n_begun = 0
+        self._n_explored = 0
+
+    def train(
+        self,
+        n_networks: int,
+        bootstrap: bool,
+        n_jobs: int | None,
+        hooks: Sequence[TrainingHook] | None,
+    ) -> list[nn.Module]:
+        """Train as `Problem.train` says."""
+        if hooks is not None and len(hooks) != n_networks:
+            raise ValueError(f"expected a hook for each of {n_networks} networks, got {len(hooks)}")
+        if self._n_begun == 0:
+            self._task.begin(n_networks, of="network")
+        numbers = range(self._n_begun, self._n_begun + n_networks)
+        run = _Run(self.trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
+        self._n_begun += n_networks
+        try:
+            run.train(numbers, n_jobs)
+        except KeyboardInterrupt as error:
+            if not self.trainer.settings.keeps_interrupted:
+                raise
+            self._keep(error, run.trained, n_networks)
+        self.trained += run.trained
+        return [trained.module for trained in run.trained]
+
+    def explore(
+        self,
+        network: nn.Module,
+        n_epochs: int,
+        optimizer: Any,
+        hook: TrainingHook | None,
+        options: dict[str, Any],
+    ) -> nn.Module:
+        """Go on as `Problem.explore` says."""
+        self._n_explored += 1
+        if self.interrupted:
+            return network
+        options = {"lr": self.trainer.settings.lr, **options}
+        trainer = self.trainer.exploring(
+            self._n_explored,
+            optimizer=optimizer,
+            lr=options.pop("lr"),
+            max_epochs=n_epochs,
+            net_options={f"optimizer__{name}": value for name, value in options.items()},
+        )
+        task = self._task.aside("network")
+        try:
+            return trainer.network(0, False, task, hook, copied(network)).module
+        except Interrupted as error:
+            (kept,) = error.trained
+            self._tell(f"{len(kept.history)} of {n_epochs} epochs that follow training")
+            return kept.module
+
+    def _subtask(self) -> Task:
+        """Of one network; those after the first call of `train` were not announced."""
+        return (self._task.aside if self.trained else self._task.subtask)("network")
+
+    def _keep(self, error: KeyboardInterrupt, trained: list[Trained], n_networks: int) -> None:
+        """After Ctrl-C: networks whose training is finished; if none is, those that have begun."""
+        if isinstance(error, Interrupted):
+            finished = [one for one, is_it in zip(error.trained, error.finished) if is_it]
+            trained += finished or ([] if trained or self.trained else error.trained)
+        if not trained and not self.trained:
+            raise error
+        epochs = sorted({len(one.history) for one in trained}) or [0]
+        self._tell(
+            f"{len(trained)} of {n_networks} network(s), trained for "
+            f"{' to '.join(map(str, epochs[:1] + epochs[1:][-1:]))} of "
+            f"{self.trainer.settings.max_epochs} epochs"
+        )
+
+    def _tell(self, what: str) -> None:
+        self.interrupted = True
+        warnings.warn(
+            f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+
+class _Run:
+    """One call of `Schedule.train`."""
+
+    def __init__(self, trainer: Trainer, subtask: Any, bootstrap: bool, hooks: Hooks) -> None:
+        self.trained: list[Trained] = []
+        self._trainer = trainer
+        self._subtask = subtask
+        self._bootstrap = bootstrap
+        self._hooks = hooks
+
+    def train(self, numbers: Sequence[int], n_jobs: int | None) -> None:
+        settings = self._trainer.settings
+        if settings.max_epochs == 0:
+            for number in numbers:
+                self.trained.append(self._arrived(self._trainer.builder.trained_elsewhere(number)))
+        elif n_jobs is None and len(settings.devices) > 1:
+            self._on_devices(numbers)
+        elif n_jobs is None:
+            for group in np.array_split(np.array(numbers), -(-len(numbers) // AT_ONCE)):
+                self._here(group.tolist())
+        else:
+            self._by_joblib(numbers, n_jobs)
+
+    def _here(self, numbers: list[int]) -> None:
+        """Networks trained at once where they can be stacked, else one after another."""
+        tasks = [self._subtask() for _ in numbers]
+        stacked = self._trainer.stack(numbers, self._bootstrap, tasks, self._hooks)
+        if stacked is not None:
+            self.trained += stacked
+            return
+        for number, task in zip(numbers, tasks):
+            hook = self._hooks.get(number)
+            self.trained.append(self._trainer.network(number, self._bootstrap, task, hook))
+
+    def _by_joblib(self, numbers: Sequence[int], n_jobs: int) -> None:
+        with _one_torch_thread():
+            shared = everywhere(self._trainer)
+            jobs = (
+                delayed(_train_job)(shared, number, self._bootstrap, self._hooks.get(number))
+                for number in numbers
+            )
+            one_by_one = bool(self._subtask().watchers) or self._trainer.settings.keeps_interrupted
+            for number, (trained, gathered) in zip(numbers, parallel(n_jobs, jobs, one_by_one)):
+                if gathered is not None:  # a copy, where the job ran in another process
+                    vars(self._hooks[number]).update(vars(gathered))
+                self.trained.append(self._arrived(trained))
+
+    def _on_devices(self, numbers: Sequence[int]) -> None:
+        """Network i on device i modulo their number, one after another on each of them."""
+        devices, lock = self._trainer.settings.devices[: len(numbers)], threading.Lock()
+        done: dict[int, Trained] = {}
+
+        def work(index: int, task: Task) -> Iterator[tuple[int, Trained]]:
+            there = self._trainer.on(devices[index], lock)
+            for k in numbers[index :: len(devices)]:
+                own = self._hooks.get(k)
+                yield k, there.network(k, self._bootstrap, task.subtask("network"), own)
+
+        def arrived(numbered: tuple[int, Trained]) -> None:
+            k, trained = numbered
+            done[k] = self._arrived(trained)
+
+        interrupted = on_each(devices, work, arrived)
+        self.trained = [done[k] for k in sorted(done)]
+        if interrupted:
+            known = [error for error in interrupted if isinstance(error, Interrupted)]
+            trained = [self._home(one) for error in known for one in error.trained]
+            finished = [is_it for error in known for is_it in error.finished]
+            raise Interrupted(trained, finished) if known else interrupted[0]
+
+    def _home(self, trained: Trained) -> Trained:
+        """A network that was trained elsewhere, on the device where predictions are evaluated."""
+        trained.module.to(self._trainer.numerics.device)
+        return trained
+
+    def _arrived(self, trained: Trained) -> Trained:
+        """A network that was trained elsewhere, where nobody watched."""
+        trained = self._home(trained)
+        done = self._subtask().begin()
+        done.end(self._trainer.state(trained.module.state_dict, trained.history))
+        return trained
+
+
+def _train_job(
+    trainer: Trainer, number: int, bootstrap: bool, hook: TrainingHook | None
+) -> tuple[Trained, TrainingHook | None]:
+    """A joblib task, which may run in another process."""
+    devices = trainer.settings.devices
+    device = devices[number % len(devices)]
+    there = trainer.on(device) if len(devices) > 1 else trainer
+    with _one_torch_thread(), current(device):
+        return there.network(number, bootstrap, Task("network"), hook), hook
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
