@@ -24,8 +24,6 @@ from skuq.calibration._base import Calibrator
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
 
-# What makes a check fast; a posterior that is not named here is checked with its defaults.
-CHEAP_POSTERIORS = {"MCDropout": {"n_draws": 5}, "DeepEnsemble": {"n_members": 2}}
 CHEAP = {"max_epochs": 30, "lr": 0.01}
 # Features of some checks are not scaled, and learnt noise begins far off there. Probabilities of
 # labels learnt for long are within rounding of 1, where a check finds ties that log-odds have not.
@@ -60,7 +58,7 @@ def public_classes():
 def all_posteriors():
     public = (getattr(posteriors, name) for name in posteriors.__all__)
     found = [c for c in public if issubclass(c, Posterior) and c is not Posterior]
-    return [cls(**CHEAP_POSTERIORS.get(cls.__name__, {})) for cls in found]
+    return [cls(**cls.quick) for cls in found]
 
 
 def all_likelihoods():

@@ -98,8 +98,10 @@ class Schedule:
         task = self._task.aside("network")
         try:
             return trainer.network(0, False, task, hook, copied(network)).module
-        except Interrupted as error:
-            (kept,) = error.trained
+        except KeyboardInterrupt as error:
+            if not trainer.settings.keeps_interrupted:
+                raise
+            (kept,) = error.trained if isinstance(error, Interrupted) else [Trained(network, [])]
             self._tell(f"{len(kept.history)} of {n_epochs} epochs that follow training")
             return kept.module
 

@@ -70,6 +70,8 @@ class DeepEnsemble(Posterior):
     >>> classifier = TorchClassifier(posterior=DeepEnsemble(n_members=10))
     """
 
+    quick: ClassVar[dict] = {"n_members": 2}
+
     _parameter_constraints: ClassVar[dict] = {
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],

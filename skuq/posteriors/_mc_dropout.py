@@ -59,6 +59,8 @@ class MCDropout(Posterior):
     >>> classifier = TorchClassifier(posterior=MCDropout(n_draws=100))
     """
 
+    quick: ClassVar[dict] = {"n_draws": 5}
+
     _parameter_constraints: ClassVar[dict] = {
         "n_draws": [Interval(Integral, 1, None, closed="left")]
     }

@@ -1,0 +1,402 @@
+"""Posteriors of third parties that look at training, change the loss, or change the module."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+
+import skuq
+from skuq import TorchClassifier, TorchRegressor
+from skuq._training._checkpoints import Checkpoints
+from skuq.posteriors import Draws, Posterior, TrainingHook
+
+
+class Recorder(TrainingHook):
+    """Keeps the weights after each epoch."""
+
+    def __init__(self):
+        self.weights = []
+
+    def after_epoch(self, module, epoch):
+        self.weights.append({n: p.detach().clone() for n, p in module.named_parameters()})
+
+
+class Snapshots(Posterior):
+    """Weights along a walk of SGD from the trained network."""
+
+    def __init__(self, n_epochs=4, lr=0.01):
+        self.n_epochs = n_epochs
+        self.lr = lr
+
+    def fit(self, problem):
+        (network,) = problem.train()
+        hook = Recorder()
+        problem.explore(network, self.n_epochs, torch.optim.SGD, hook=hook, lr=self.lr)
+        names = hook.weights[0] if hook.weights else {}
+        return Draws(network, {n: torch.stack([w[n] for w in hook.weights]) for n in names})
+
+
+class Anchor(TrainingHook):
+    """Pulls the weights to where they began, shifted by noise."""
+
+    def __init__(self, seed, strength, n_rows):
+        self.anchors = {}
+        self._seed = seed
+        self._strength = strength
+        self._n_rows = n_rows
+
+    def penalty(self, module, batch):
+        if not self.anchors:
+            generator = torch.Generator().manual_seed(self._seed)
+            for name, parameter in module.named_parameters():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                self.anchors[name] = parameter.detach().clone() + 0.1 * noise
+        distances = [((p - self.anchors[n]) ** 2).sum() for n, p in module.named_parameters()]
+        return self._strength / self._n_rows * sum(distances)
+
+
+class Anchored(Posterior):
+    """An ensemble whose members have anchors of their own (arXiv:1810.05546)."""
+
+    def __init__(self, n_members=3, strength=50.0, n_jobs=None):
+        self.n_members = n_members
+        self.strength = strength
+        self.n_jobs = n_jobs
+
+    def fit(self, problem):
+        seeds = [problem.seed(network=k) for k in range(self.n_members)]
+        hooks = [Anchor(seed, self.strength, problem.n_rows) for seed in seeds]
+        networks = problem.train(self.n_members, hooks=hooks, n_jobs=self.n_jobs)
+        states = [dict(n.named_parameters()) for n in networks]
+        stacked = {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
+        return Draws(networks[0], stacked, networks="draws")
+
+
+class Teacher(TrainingHook):
+    """A moving average of the weights, with which the network has to agree."""
+
+    def __init__(self):
+        self.average = {}
+
+    def penalty(self, module, batch):
+        if not self.average:
+            return None
+        output = torch.func.functional_call(module, self.average, (batch[0],))
+        return (module(batch[0]) - output).square().mean()
+
+    def after_step(self, module):
+        for name, p in module.named_parameters():
+            before = self.average.get(name, p.detach())
+            self.average[name] = 0.9 * before + 0.1 * p.detach()
+
+
+class Taught(Posterior):
+    """Networks beside the average of their weights."""
+
+    def __init__(self, n_networks=2, n_jobs=None):
+        self.n_networks = n_networks
+        self.n_jobs = n_jobs
+
+    def fit(self, problem):
+        hooks = [Teacher() for _ in range(self.n_networks)]
+        networks = problem.train(self.n_networks, hooks=hooks, n_jobs=self.n_jobs)
+        states = [dict(n.named_parameters()) for n in networks]
+        own = {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
+        means = {name: torch.stack([h.average[name] for h in hooks]) for name in own}
+        draws = {name: torch.cat([own[name], means[name]]) for name in own}
+        return Draws(networks[0], draws, networks=own)
+
+
+class Scaled(nn.Module):
+    """A linear layer whose outputs have learnt scales."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.scale = nn.Parameter(1 + 0.1 * torch.randn(layer.out_features))
+
+    def forward(self, x):
+        return self.layer(x) * self.scale
+
+
+class RandomScales(Posterior):
+    """Noise on scales that are inserted after the last layer."""
+
+    def __init__(self, n_draws=5):
+        self.n_draws = n_draws
+
+    def transform(self, module):
+        name = [n for n, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1]
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, Scaled(module.get_submodule(name)))
+        return module
+
+    def fit(self, problem):
+        (network,) = problem.train()
+        name, scale = next((n, p) for n, p in network.named_parameters() if n.endswith("scale"))
+        generator = torch.Generator().manual_seed(problem.seed())
+        noise = torch.randn((self.n_draws, *scale.shape), generator=generator)
+        return Draws(network, {name: scale.detach() * (1 + 0.1 * noise.to(scale))})
+
+
+POSTERIORS = [Snapshots(), Anchored(), Taught(), RandomScales()]
+OPTIONS = {
+    "module__hidden_layer_sizes": (8,),
+    "lr": 0.01,
+    "max_epochs": 3,
+    "batch_size": 60,
+    "random_state": 0,
+}
+
+
+def classifier(posterior, **options):
+    return TorchClassifier(posterior=clone(posterior), **{**OPTIONS, **options})
+
+
+def weights_of(module):
+    return {name: t.detach().clone() for name, t in module.state_dict().items()}
+
+
+def assert_same_weights(a, b, atol=0.0):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=atol)
+
+
+class Killed(BaseException):
+    """What ends a process in the middle of a fit."""
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
+def test_it_is_uncertain_and_repeats_itself(posterior, blobs):
+    X, y = blobs
+    first, second = (classifier(posterior).fit(X, y) for _ in range(2))
+    assert (first.predict_proba(X) == second.predict_proba(X)).all()
+    assert first.predict_uncertainty(X, kind="epistemic").max() > 1e-6
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
+def test_a_warm_start_goes_on_from_the_trained_networks(posterior, blobs):
+    X, y = blobs
+    fitted = classifier(posterior, warm_start=True).fit(X, y)
+    before = weights_of(fitted.module_)
+    fitted.set_params(lr=1e-9, max_epochs=1)
+    for _ in range(3):
+        fitted.fit(X, y)
+    assert_same_weights(weights_of(fitted.module_), before, atol=1e-6)
+    fitted.partial_fit(X, y)
+    assert_same_weights(weights_of(fitted.module_), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_saved", [2, 5])
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
+def test_a_fit_that_was_killed_goes_on(posterior, n_saved, blobs, tmp_path, monkeypatch):
+    X, y = blobs
+    expected = classifier(posterior).fit(X, y)
+    save, saved = Checkpoints.save, []
+
+    def save_or_die(self, name, state):
+        save(self, name, state)
+        saved.append(name)
+        if len(saved) == n_saved:
+            raise Killed
+
+    resumed = classifier(posterior, checkpoint_dir=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_or_die)
+        try:
+            resumed.fit(X, y)
+        except Killed:
+            pass
+        else:
+            assert len(saved) < n_saved
+    resumed.fit(X, y)
+    assert (resumed.predict_draws(X) == expected.predict_draws(X)).all()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
+def test_it_is_copied(posterior, blobs):
+    X, y = blobs
+    fitted = classifier(posterior).fit(X, y)
+    assert (copy.deepcopy(fitted).predict_proba(X) == fitted.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("posterior", [Anchored(), Taught()], ids=str)
+def test_both_ways_of_training_give_the_same_networks(posterior, blobs):
+    """Terms and looks at steps are those of the network, in a stack or by itself."""
+    X, y = blobs
+    options = {"precision": "float64", "module__dropout": 0.2}
+    stacked = classifier(posterior, **options).fit(X, y)
+    alone = classifier(clone(posterior).set_params(n_jobs=1), **options).fit(X, y)
+    np.testing.assert_allclose(stacked.predict_draws(X), alone.predict_draws(X), atol=1e-10)
+
+
+def test_a_term_of_the_loss_has_an_effect(blobs):
+    X, y = blobs
+    options = {"max_epochs": 30}
+    free = classifier(Anchored(strength=0.0), **options).fit(X, y)
+    held = classifier(Anchored(strength=1e4), **options).fit(X, y)
+    begun = classifier(Anchored(strength=0.0), max_epochs=0).fit(X, y)
+
+    def distance(one):
+        own, other = weights_of(one.module_), weights_of(begun.module_)
+        return sum(float((own[name] - other[name]).square().sum()) for name in own)
+
+    assert distance(held) < 0.3 * distance(free)
+
+
+class Counting(Posterior):
+    """Tells what a problem says."""
+
+    def fit(self, problem):
+        (network,) = problem.train()
+        batches = list(problem.batches())
+        found = {
+            "n_rows": problem.n_rows,
+            "before": problem.before is not None,
+            "x": torch.cat([x for (x, _) in batches]),
+            "second": problem.train()[0],
+        }
+        Counting.found = found
+        return Draws(network)
+
+
+def test_what_a_problem_says(blobs):
+    X, y = blobs
+    fitted = classifier(Counting(), warm_start=True).fit(X, y)
+    assert Counting.found["n_rows"] == len(X) and not Counting.found["before"]
+    np.testing.assert_array_equal(Counting.found["x"].numpy(), X)
+    assert len(fitted.histories_) == 2
+    fitted.fit(X, y)
+    assert Counting.found["before"]
+    weight = np.linspace(0, 3, len(X))
+    classifier(Counting()).fit(X, y, sample_weight=weight)
+    assert Counting.found["n_rows"] == pytest.approx(weight.sum())
+    stopped = classifier(Counting(), early_stopping=True, validation_fraction=0.25)
+    stopped.fit(X, y, sample_weight=np.full(len(X), 2.0))
+    assert Counting.found["n_rows"] == pytest.approx(1.5 * len(X), rel=0.02)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_second_training_is_of_other_networks(checkpointed, blobs, tmp_path):
+    X, y = blobs
+    folder = tmp_path if checkpointed else None
+    fitted = classifier(Counting(), checkpoint_dir=folder).fit(X, y)
+    second = weights_of(Counting.found["second"])
+    alone = classifier(Anchored(n_members=2, strength=0.0, n_jobs=1)).fit(X, y)
+    expected = weights_of(alone._engine.draws.networks(2)[1])
+    assert_same_weights(second, expected)
+    first = weights_of(fitted.module_)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+class Normalised(nn.Sequential):
+    def __init__(self, n_features, n_outputs):
+        super().__init__(
+            nn.Linear(n_features, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, n_outputs)
+        )
+
+
+class Shifted(Posterior):
+    """The first bias moved, and what BatchNorm knows of it estimated anew."""
+
+    def fit(self, problem):
+        (network,) = problem.train()
+        with torch.no_grad():
+            network[0].bias += 7
+        problem.estimate_batch_statistics(network)
+        x = torch.cat([x for (x, _) in problem.batches()])
+        Shifted.expected = network[0](x).mean(0)
+        return Draws(network)
+
+
+def test_batch_statistics_are_those_of_the_training_rows(blobs):
+    X, y = blobs
+    fitted = classifier(Shifted(), module=Normalised, module__hidden_layer_sizes=None)
+    del fitted._prefixed["module__hidden_layer_sizes"]
+    fitted.fit(X, y)
+    torch.testing.assert_close(fitted.module_[1].running_mean, Shifted.expected)
+    assert fitted.module_[1].momentum == 0.1 and not fitted.module_[1].training
+
+
+class Refusing(Posterior):
+    goes_on = False
+
+    def fit(self, problem):
+        return Draws(problem.train()[0])
+
+
+def test_partial_fit_can_be_refused(blobs):
+    with pytest.raises(ValueError, match=r"partial_fit does not support posterior=Refusing\(\)"):
+        classifier(Refusing()).partial_fit(*blobs)
+
+
+class Interrupting(Recorder):
+    def after_epoch(self, module, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        super().after_epoch(module, epoch)
+
+
+class InterruptedSnapshots(Snapshots):
+    def fit(self, problem):
+        (network,) = problem.train()
+        hook = Interrupting()
+        problem.explore(network, self.n_epochs, torch.optim.SGD, hook=hook, lr=self.lr)
+        weights = hook.weights
+        return Draws(network, {n: torch.stack([w[n] for w in weights]) for n in weights[0]})
+
+
+def test_ctrl_c_keeps_what_a_hook_has_gathered(diabetes):
+    X, y = diabetes
+    regressor = TorchRegressor(posterior=InterruptedSnapshots(), on_interrupt="keep", **OPTIONS)
+    with pytest.warns(UserWarning, match="2 of 4 epochs that follow training"):
+        regressor.fit(X, y)
+    assert regressor.interrupted_ and regressor.predict_draws(X).shape[0] == 2
+    with pytest.raises(KeyboardInterrupt):
+        clone(regressor).set_params(on_interrupt="raise").fit(X, y)
+
+
+def test_as_many_hooks_as_networks(blobs):
+    class TooFew(Posterior):
+        def fit(self, problem):
+            return Draws(problem.train(2, hooks=[Recorder()])[0])
+
+    with pytest.raises(ValueError, match="a hook for each of 2 networks, got 1"):
+        classifier(TooFew()).fit(*blobs)
+
+
+def test_hooks_come_back_from_other_processes(blobs):
+    X, y = blobs
+    here = classifier(Taught(n_jobs=1)).fit(X, y)
+    there = classifier(Taught(n_jobs=2)).fit(X, y)
+    assert (here.predict_draws(X) == there.predict_draws(X)).all()
+
+
+def test_a_hook_that_cannot_be_saved_is_named(blobs, tmp_path):
+    class Odd(TrainingHook):
+        def __init__(self):
+            self.handle = object()
+
+    class WithOdd(Posterior):
+        def fit(self, problem):
+            return Draws(problem.train(hooks=[Odd()])[0])
+
+    with pytest.raises(ValueError, match=r"Odd, a hook of the posterior.*'handle'"):
+        classifier(WithOdd(), checkpoint_dir=tmp_path).fit(*blobs)
+
+
+def test_save_and_load(blobs, tmp_path):
+    X, y = blobs
+    from skuq.posteriors import DeepEnsemble
+
+    fitted = classifier(DeepEnsemble(2), warm_start=True).fit(X, y)
+    skuq.save(fitted, tmp_path / "e.skuq")
+    loaded = skuq.load(tmp_path / "e.skuq")
+    for one in (fitted, loaded):
+        one.fit(X, y)
+    assert (loaded.predict_draws(X) == fitted.predict_draws(X)).all()
