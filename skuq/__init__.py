@@ -9,6 +9,8 @@ from skuq.exceptions import DivergedError, PersistenceError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
 
 if TYPE_CHECKING:
+    from skuq._differentiable import uncertainty_function
+    from skuq._features import predict_features
     from skuq._onnx import export_onnx
     from skuq._report import report
     from skuq.persistence import inspect, load, save
@@ -23,17 +25,21 @@ __all__ = [
     "inspect",
     "load",
     "predict_draws",
+    "predict_features",
     "predict_interval",
     "predict_quantiles",
     "predict_uncertainty",
     "report",
     "save",
+    "uncertainty_function",
 ]
 
 # Imported when they are first asked for: who trains a network does not wait for the rest.
 _LATER = {
     "export_onnx": "skuq._onnx",
+    "predict_features": "skuq._features",
     "report": "skuq._report",
+    "uncertainty_function": "skuq._differentiable",
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
 _ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "persistence")

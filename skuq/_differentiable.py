@@ -1,0 +1,151 @@
+"""Uncertainty as a differentiable function of tensors, through everything around a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import pipeline as sklearn_pipeline
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from torch.distributions import Distribution
+
+from skuq._estimator._base import TorchEstimator
+from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
+from skuq.calibration._base import Calibrator
+
+__all__ = ["uncertainty_function"]
+
+_LINEAR = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA)
+
+
+def uncertainty_function(
+    estimator: Any, kind: str = "total", measure: str = "entropy"
+) -> Callable[[Tensor], Tensor]:
+    """Make a differentiable function from rows to one uncertainty a row.
+
+    The numbers are those of `predict_uncertainty`. Gradients of the result say which features
+    make the network unsure.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted skuq estimator or a calibrator around one, alone or as the last step of a
+        scikit-learn Pipeline whose other steps are linear scalers or PCA, also inside of a search
+        or a FrozenEstimator.
+    kind : {"total", "aleatoric", "epistemic"}, default="total"
+        Which part of the uncertainty.
+    measure : {"entropy", "variance", "margin", "least_confidence"}, default="entropy"
+        Of a classifier, as in its `predict_uncertainty`. A regressor's is the variance, whatever
+        stands here.
+
+    Returns
+    -------
+    callable
+        Maps a tensor of rows, of shape (n_rows, ...), as the estimator takes them, to a tensor of
+        shape (n_rows,) in float64 on the device of the network: nats of a classifier's entropy,
+        squared units of y of a regressor. Several labels or targets are summed.
+
+    Raises
+    ------
+    TypeError
+        If a step or an estimator on the way cannot be differentiated; it is named.
+    ValueError
+        For an unknown `kind` or `measure`, or a kind that the measure does not have.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> import skuq
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = skuq.TorchClassifier(max_epochs=5, random_state=0).fit(X, y)
+    >>> uncertainty = skuq.uncertainty_function(classifier, kind="epistemic")
+    >>> x = torch.tensor(X[:3], requires_grad=True)
+    >>> (gradient,) = torch.autograd.grad(uncertainty(x).sum(), x)
+    >>> gradient.shape
+    torch.Size([3, 4])
+    """
+    if kind == "all":
+        raise ValueError("kind='all' is three numbers a row; choose total, aleatoric or epistemic")
+    if measure == "variation_ratio":
+        raise ValueError("measure='variation_ratio' counts votes, which have no gradient")
+    predictive, network = _predictive(estimator)
+    classifies = network._task == "classification"
+    reduction: Any = class_uncertainty(kind, measure) if classifies else target_uncertainty(kind)
+
+    def uncertainty(x: Tensor) -> Tensor:
+        found = reduction(predictive(x))
+        return found if found.ndim == 1 else found.flatten(1).sum(1)
+
+    return uncertainty
+
+
+def _predictive(estimator: Any) -> tuple[Callable[[Tensor], Distribution], TorchEstimator]:
+    """The distributions of all draws as a function of rows, and the estimator of the network."""
+    if isinstance(estimator, FrozenEstimator):
+        return _predictive(estimator.estimator)
+    if is_transformed_target_regressor(estimator):
+        raise TypeError(
+            "uncertainty_function does not go through TransformedTargetRegressor: give its "
+            "regressor_; variances are then in the units of the transformed target"
+        )
+    check_is_fitted(estimator)
+    if isinstance(estimator, BaseSearchCV):
+        if not hasattr(estimator, "best_estimator_"):
+            raise TypeError("uncertainty_function needs a search with refit=True")
+        return _predictive(estimator.best_estimator_)
+    if isinstance(estimator, sklearn_pipeline.Pipeline):
+        steps = [_linear(step) for _, step in estimator.steps[:-1] if step != "passthrough"]
+        inner, network = _predictive(estimator.steps[-1][1])
+        return lambda x: inner(_through(steps, x)), network
+    if isinstance(estimator, Calibrator):
+        inner, network = _predictive(estimator.estimator_)
+        return lambda x: estimator._calibrated(inner(x)), network
+    if not isinstance(estimator, TorchEstimator):
+        raise TypeError(
+            f"uncertainty_function needs a skuq estimator or a calibrator around one, got "
+            f"{type(estimator).__name__}, which has no gradient"
+        )
+    return _of_network(estimator), estimator
+
+
+def _of_network(estimator: TorchEstimator) -> Callable[[Tensor], Distribution]:
+    outputs, numerics = estimator._engine._function(), estimator._engine.numerics
+    likelihood, shape = estimator.likelihood_, tuple(estimator._row_shape)
+
+    def predictive(x: Tensor) -> Distribution:
+        if x.ndim != len(shape) + 1:
+            raise ValueError(
+                f"expected a tensor of rows of shape {shape}, got shape {tuple(x.shape)}"
+            )
+        return likelihood.predictive(outputs(x.to(numerics.device, numerics.dtype)).double())
+
+    return predictive
+
+
+def _linear(step: Any) -> tuple[Tensor, Tensor]:
+    """The matrix and the offset of a linear step: x → x A + b."""
+    if type(step) not in _LINEAR or getattr(step, "clip", False):
+        known = ", ".join(cls.__name__ for cls in _LINEAR)
+        raise TypeError(
+            f"uncertainty_function cannot differentiate the Pipeline's step {step!r}; it knows "
+            f"{known}. Give the last step, and rows that the steps before it have transformed"
+        )
+    n_features = step.n_features_in_
+    with np.errstate(all="ignore"):
+        offset = step.transform(np.zeros((1, n_features)))
+        matrix = step.transform(np.eye(n_features)) - offset
+    return torch.from_numpy(np.asarray(matrix, float)), torch.from_numpy(np.asarray(offset, float))
+
+
+def _through(steps: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    for matrix, offset in steps:
+        x = x.double() @ matrix.to(x.device) + offset.to(x.device)
+    return x
