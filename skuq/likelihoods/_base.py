@@ -6,15 +6,21 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 
-__all__ = ["Likelihood"]
+__all__ = ["MOST_LOG", "Likelihood", "unclamped"]
 
 # Log-variances and log-scales are clamped to ± this before they are exponentiated.
 MOST_LOG = 30.0
+
+
+def unclamped(logarithm: Tensor) -> Tensor:
+    """Where a clamped logarithm still has a gradient."""
+    return logarithm.abs() < MOST_LOG
 
 
 class Likelihood(BaseEstimator):
@@ -138,6 +144,41 @@ class Likelihood(BaseEstimator):
             (finite), `stddev`, `log_prob`, `cdf` and `icdf`, of batch shape (..., n_targets).
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement predictive")
+
+    def fisher(self, output: Tensor) -> Tensor:
+        """The Fisher information of the outputs: E[g gᵀ] over y, given the outputs.
+
+        g is the gradient of the true negative log-likelihood. This default serves every
+        classification with one label a row; a regression gives its closed form. Noise that is
+        learnt after the posterior counts as it is known so far.
+
+        Parameters
+        ----------
+        output : Tensor of shape (n_rows, n_outputs_)
+            Raw network outputs.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_outputs_, n_outputs_)
+            Symmetric and positive semi-definite.
+
+        Raises
+        ------
+        TypeError
+            If there is no closed form; the message says why.
+        """
+        if self.task != "classification":
+            raise TypeError(f"{self} has no Fisher information in closed form")
+        given, labels = output.detach().requires_grad_(), range(self.n_classes_)
+        proba = self.predictive(output.detach()).probs  # type: ignore[attr-defined]
+        information = output.new_zeros((*output.shape, output.shape[-1]))
+        for label in labels:
+            target = torch.full((len(output),), label, device=output.device)
+            with torch.enable_grad():
+                loss = self.negative_log_likelihood(given, target).sum()
+            (g,) = torch.autograd.grad(loss, given)
+            information += proba[:, label, None, None] * g[:, :, None] * g[:, None, :]
+        return information
 
     def finish(
         self,

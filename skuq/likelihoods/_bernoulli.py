@@ -126,6 +126,9 @@ class Bernoulli(Likelihood):
         soft = torch.where(known, target, 0.0) * (1 - smoothing) + smoothing / 2
         return torch.where(known, softplus(output) - soft * output, 0.0).sum(-1)
 
+    def fisher(self, output: Tensor) -> Tensor:
+        return torch.diag_embed(output.sigmoid() * (-output).sigmoid())
+
     def predictive(self, output: Tensor) -> Softmax:
         z = output if self._several else output.squeeze(-1)
         return Softmax(torch.stack([torch.zeros_like(z), z], dim=-1))

@@ -99,5 +99,9 @@ class Categorical(Likelihood):
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(output, target, reduction="none")
 
+    def fisher(self, output: Tensor) -> Tensor:
+        proba = output.softmax(-1)
+        return torch.diag_embed(proba) - proba[:, :, None] * proba[:, None, :]
+
     def predictive(self, output: Tensor) -> Softmax:
         return Softmax(output)

@@ -7,10 +7,11 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["Gaussian"]
@@ -116,6 +117,14 @@ class Gaussian(Standardised, Likelihood):
         if self.beta > 0:
             loss = variance.detach() ** self.beta * loss
         return loss.sum(-1)
+
+    def fisher(self, output: Tensor) -> Tensor:
+        _, variance = self._moments(output)
+        if not self.heteroscedastic:
+            return torch.diag_embed(1 / variance)
+        slope = (variance - self.min_variance) * unclamped(output[..., self.n_targets_ :])
+        diagonal = torch.cat([1 / variance, 0.5 * (slope / variance).square()], dim=-1)
+        return torch.diag_embed(diagonal)
 
     def finish(
         self,

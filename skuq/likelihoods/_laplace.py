@@ -7,10 +7,11 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["Laplace"]
@@ -96,6 +97,14 @@ class Laplace(Standardised, Likelihood):
         if self.heteroscedastic:
             return super().loss(output, target)
         return (target - output).abs().sum(-1)
+
+    def fisher(self, output: Tensor) -> Tensor:
+        b = self._distribution(output).scale
+        if not self.heteroscedastic:
+            return torch.diag_embed(1 / b.square())
+        slope = (b - self.min_scale) * unclamped(output[..., self.n_targets_ :])
+        diagonal = torch.cat([1 / b.square(), (slope / b).square()], dim=-1)
+        return torch.diag_embed(diagonal)
 
     def finish(
         self,

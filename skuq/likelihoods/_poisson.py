@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from skuq._distributions._families import Poisson as PoissonDistribution
@@ -100,6 +101,11 @@ class Poisson(Likelihood):
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
         y = target * output.new_tensor(self.scale_)
         return -self.predictive(output).log_prob(y).sum(-1)
+
+    def fisher(self, output: Tensor) -> Tensor:
+        rate = self._rate(output)
+        slope = (rate - self.min_rate) * (output < MOST_LOG)  # a clamp has no gradient
+        return torch.diag_embed(output.new_tensor(self.scale_) * slope.square() / rate)
 
     def predictive(self, output: Tensor) -> PoissonDistribution:
         return PoissonDistribution(self._rate(output) * output.new_tensor(self.scale_))

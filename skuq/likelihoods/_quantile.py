@@ -101,6 +101,11 @@ class Quantile(Standardised, Likelihood):
         excess = target[..., None] - self._quantiles(output)
         return torch.maximum(levels * excess, (levels - 1) * excess).sum((-1, -2))
 
+    def fisher(self, output: Tensor) -> Tensor:
+        raise TypeError(
+            "Quantile has no Fisher information: its loss is not a negative log-likelihood"
+        )
+
     def _distribution(self, output: Tensor, location: Any = 0.0, scale: Any = 1.0) -> QuantileKnots:
         levels = output.new_tensor(self.q)
         ordered = self._quantiles(output).sort(-1).values

@@ -5,12 +5,13 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from skuq._distributions._families import StudentT as StudentTDistribution
 from skuq._utils._sklearn_compat import Interval, StrOptions
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["StudentT"]
@@ -87,3 +88,12 @@ class StudentT(Standardised, Likelihood):
             df = mean.new_tensor(self.df).expand_as(mean)
         sigma = log_scale.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
         return StudentTDistribution(df, location + scale * mean, scale * sigma)
+
+    def fisher(self, output: Tensor) -> Tensor:
+        if self.df == "free":
+            raise TypeError("StudentT(df='free') has no diagonal Fisher information: fix df")
+        sigma, df = self._distribution(output).scale, float(self.df)
+        slope = (sigma - self.min_scale) * unclamped(output[..., self.n_targets_ :])
+        location = (df + 1) / (df + 3) / sigma.square()
+        scale = 2 * df / (df + 3) * (slope / sigma).square()
+        return torch.diag_embed(torch.cat([location, scale], dim=-1))
