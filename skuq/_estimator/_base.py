@@ -207,8 +207,9 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         # Of images and sequences only the number of dimensions stays the same.
         reset = not goes_on or len(self._row_shape) > 1
         checks, stream = checks_of_rows(numerics), None
+        root = self._root if goes_on else root_seed(self.random_state)
         if is_dataset(X):
-            stream, X, y = self._read(X, y, checks)
+            stream, X, y = self._read(X, y, checks, root)
         X, y, missing = self._check_data(X, y, likelihood, checks, reset)
         X = streamed_if_mapped(X) if stream is None else stream
         if goes_on:
@@ -227,9 +228,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
                     f"training goes on with likelihood={self.likelihood_}, got {likelihood}; set "
                     "warm_start=False and call fit to begin anew"
                 )
-            likelihood, root = copy.deepcopy(self.likelihood_), self._root
-        else:
-            root = root_seed(self.random_state)
+            likelihood = copy.deepcopy(self.likelihood_)
         start, checkpoints = self._networks(incremental) if goes_on else [], None
         if self.checkpoint_dir is not None and not incremental:
             checkpoints = Checkpoints(self.checkpoint_dir, self.checkpoint_minutes)
@@ -334,6 +333,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             },
             train_options=self._with_prefix("iterator_train"),
             valid_options=self._with_prefix("iterator_valid"),
+            repeatable=self.random_state is not None,
         )
 
     def _tell_of_targets(self, tags: Any) -> Any:

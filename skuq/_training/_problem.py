@@ -26,7 +26,8 @@ from skuq._networks._module import (
     own_copy,
     with_best_layout,
 )
-from skuq._training._one import train_network
+from skuq._training._one import make_optimizer, train_network
+from skuq._training._repeatable import warn_if_not_repeatable
 from skuq._training._resuming import load_finished
 from skuq._training._settings import Interrupted, Settings, Trained
 from skuq._training._several import train_stack
@@ -79,8 +80,16 @@ class Problem:
         self.sample: Tensor = self.train_rows.first(3).to(self.numerics.device)
         self._first = self._build(0)
         self.report: Report = inspect_network(
-            self._first, self.sample, self.likelihood, self.numerics
+            self._first, self.sample, self.likelihood, self.numerics, self._n_batch_rows
         )
+        if self.settings.repeatable:
+            warn_if_not_repeatable(
+                self._first,
+                self.report,
+                self.train_rows,
+                self.settings,
+                lambda module: make_optimizer(module, self.likelihood, self.settings),
+            )
         numerics = with_best_layout(self.numerics, self._first, self.sample)
         self.settings = replace(self.settings, numerics=numerics)
 
@@ -91,6 +100,11 @@ class Problem:
     @property
     def numerics(self) -> Numerics:
         return self.settings.numerics
+
+    @property
+    def _n_batch_rows(self) -> int:
+        n_rows = self.settings.train_options.get("batch_size") or self.settings.batch_size
+        return min(n_rows, len(self.train_rows))
 
     def seed(self, purpose: Purpose, network: int = 0) -> int:
         """An independent seed for each purpose and network."""
@@ -292,9 +306,7 @@ class Problem:
 
     def _memory(self, n_networks: int = 1) -> AbstractContextManager:
         """An error that helps, where the device has no memory for a step."""
-        n_rows = self.settings.train_options.get("batch_size", self.settings.batch_size)
-        n_rows = min(n_rows, len(self.train_rows))
-        return explained_at_fit(n_rows, n_networks, self.numerics.device)
+        return explained_at_fit(self._n_batch_rows, n_networks, self.numerics.device)
 
     def _first_or_new(self, network: int) -> nn.Module:
         return copied(self._first) if network == 0 else self._build(network)
@@ -328,6 +340,9 @@ class Problem:
                     resume=self.resume[network] if network < len(self.resume) else None,
                 )
                 task.end(self._state(trained.module.state_dict, trained.history))
+                if self.keeps_optimizers and trained.state["other"]:
+                    if not trained.state["other"].drawn():  # it begins anew as it is
+                        trained.state["other"] = None
                 return trained
         except DivergedError as error:
             error.network = network
