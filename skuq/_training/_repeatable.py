@@ -8,6 +8,7 @@ fit, is beyond reach. It is found by doing the same twice from the same state.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
