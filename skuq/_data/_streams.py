@@ -67,7 +67,8 @@ class Streamed:
         """The same, for several threads that read one after another."""
 
         def read(index: np.ndarray) -> np.ndarray:
-            with lock:
+            # In this order: who has its turn with the global generators may wait for the lock.
+            with _private(0), lock:
                 return self._read(index)
 
         return Streamed(read, self.shape, self.dtype, self._index)
