@@ -11,9 +11,12 @@ export SCIPY_ARRAY_API = 1
 demo: $(VENV)/.installed
 	$(RUN) examples/plot_digits.py
 
-# One process for each core, and in each of them one thread.
+# One process for each core, and in each of them one thread. `make test ORDER=17` runs the tests in
+# the random order of that seed: the files, and those of a file among themselves.
+ORDER ?=
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal \
+		$(if $(ORDER),--random-order --random-order-seed=$(ORDER))
 
 test-slow: $(VENV)/.installed
 	$(RUN) -m pytest -m slow

@@ -76,8 +76,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         1 shows bars over networks and epochs, and over long predictions, where tqdm is
         installed; 2 prints skorch's table of epochs.
     random_state : int, RandomState instance or None, default=None
-        From it come initial weights, shuffling, dropout and masks. The global generators of
-        torch, NumPy and `random` are neither used nor changed.
+        From it come initial weights, shuffling, dropout and masks. Your own code may draw from
+        the global generators of torch, NumPy and `random`: they are private while it runs.
     checkpoint_dir : path, default=None
         A folder of this fit alone, made if it is not there, from which the same fit goes on after
         the process was killed: with the same parameters and data, on the same machine with the

@@ -12,6 +12,10 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits, make_blobs
 
+from tests.repeatable import Repeatable, fresh_entropy
+
+__all__ = ["fresh_entropy"]
+
 torch.set_num_threads(1)  # these networks are small: more threads only wait for each other
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,6 +23,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Repeatable(), "repeatable")
 
 
 def pytest_collection_modifyitems(items):

@@ -224,6 +224,7 @@ def test_a_regressor(diabetes, tmp_path, faults):
     assert_same(found, expected)
 
 
+@pytest.mark.usefixtures("fresh_entropy")
 @pytest.mark.parametrize("random_state", [None, 0])
 def test_the_seed_is_that_of_the_begin(random_state, blobs, tmp_path, faults):
     X, y = blobs

@@ -10,13 +10,16 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_array
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from skuq._utils._random import PrivateGlobals
 
 __all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped"]
 
@@ -64,7 +67,8 @@ class Streamed:
         """The same, for several threads that read one after another."""
 
         def read(index: np.ndarray) -> np.ndarray:
-            with lock:
+            # In this order: who has its turn with the global generators may wait for the lock.
+            with _private(0), lock:
                 return self._read(index)
 
         return Streamed(read, self.shape, self.dtype, self._index)
@@ -88,7 +92,7 @@ def is_dataset(X: Any) -> bool:
 
 
 def read_dataset(
-    dataset: Any, checks: dict[str, Any], with_targets: bool
+    dataset: Any, checks: dict[str, Any], with_targets: bool, seed: int = 0
 ) -> tuple[Streamed, np.ndarray | None]:
     """The rows of a Dataset, and its targets, which are few numbers for each.
 
@@ -100,20 +104,25 @@ def read_dataset(
         How scikit-learn checks X.
     with_targets : bool
         Whether there must be targets; they are read in one pass.
+    seed : int, default=0
+        Of what it draws from global generators, where no network trains.
     """
     if isinstance(dataset, IterableDataset):
-        return _spooled(dataset, checks, with_targets)
+        with PrivateGlobals(seed):
+            return _spooled(dataset, checks, with_targets)
     if not hasattr(dataset, "__len__"):
         raise TypeError(
             f"{type(dataset).__name__} has no __len__; give it one, or make it an IterableDataset"
         )
     if not len(dataset):
         raise ValueError(f"Found array with 0 sample(s): {type(dataset).__name__} is empty")
-    first = _row(_pair(dataset, dataset[0], with_targets)[0], checks)
+    with _private(seed):
+        first = _row(_pair(dataset, dataset[0], with_targets)[0], checks)
 
     def read(index: np.ndarray) -> np.ndarray:
-        pairs = (_pair(dataset, dataset[int(i)], with_targets) for i in index)
-        return _block([x for x, _ in pairs], first.shape, checks)
+        with _private(seed + int(index[0]) if len(index) else seed):
+            pairs = (_pair(dataset, dataset[int(i)], with_targets) for i in index)
+            return _block([x for x, _ in pairs], first.shape, checks)
 
     rows = Streamed(read, (len(dataset), *first.shape), first.dtype)
     if not with_targets:
@@ -121,10 +130,21 @@ def read_dataset(
     step, targets = _rows_at_once(first), []
     for start in range(0, len(dataset), step):
         stop = min(start + step, len(dataset))
-        pairs = [_pair(dataset, dataset[i], with_targets) for i in range(start, stop)]
+        with _private(seed + start):
+            pairs = [_pair(dataset, dataset[i], with_targets) for i in range(start, stop)]
         _block([x for x, _ in pairs], first.shape, checks)  # refused here, not in some epoch
         targets += [y for _, y in pairs]
     return rows, np.asarray(targets)
+
+
+def _private(seed: int) -> AbstractContextManager:
+    """Private global generators for reading: a Dataset may augment.
+
+    While a network trains, they are private already, and go on from batch to batch; a worker of a
+    DataLoader has a process of its own.
+    """
+    in_training = PrivateGlobals.in_training() or get_worker_info() is not None
+    return nullcontext() if in_training else PrivateGlobals(seed)
 
 
 def _spooled(

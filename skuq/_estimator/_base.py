@@ -28,6 +28,7 @@ from skuq._utils._devices import named_devices
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._parameters import DoubleUnderscoreParameters
 from skuq._utils._progress import Task, watchers
+from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
 from skuq.likelihoods import Likelihood
 from skuq.posteriors import Posterior
@@ -183,12 +184,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         posterior, likelihood = self._check_parameters(incremental)
         devices = named_devices(self.device)
         numerics = Numerics(devices[0], self.precision)
+        root = self._root if goes_on else root_seed(self.random_state)
         data = self._read_training_data(
-            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes
+            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, root
         )
         if not incremental:
             self._check_targets(data.target)
-        Fitting(self, posterior, likelihood, data, devices, goes_on, incremental).run(task)
+        Fitting(self, posterior, likelihood, data, devices, goes_on, incremental, root).run(task)
         return self
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -213,6 +215,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             },
             train_options=self._with_prefix("iterator_train"),
             valid_options=self._with_prefix("iterator_valid"),
+            repeatable=self.random_state is not None,
         )
 
     def _tell_of_targets(self, tags: Any) -> Any:

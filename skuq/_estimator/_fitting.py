@@ -26,7 +26,7 @@ from skuq._training._schedule import Schedule
 from skuq._training._settings import Trained
 from skuq._training._trainer import Trainer
 from skuq._utils._progress import Task
-from skuq._utils._random import Purpose, derive_seed, root_seed
+from skuq._utils._random import Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import Posterior
@@ -53,6 +53,8 @@ class Fitting:
         Whether the training of before goes on.
     incremental : bool
         Whether this is `partial_fit`.
+    root : int
+        The seed of the fit.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Fitting:
         devices: list[torch.device],
         goes_on: bool,
         incremental: bool,
+        root: int,
     ) -> None:
         self._estimator = estimator
         self._posterior = posterior
@@ -71,6 +74,7 @@ class Fitting:
         self._devices = devices
         self._numerics = Numerics(devices[0], estimator.precision)
         self._incremental = incremental
+        self._root = root
         self._before: Engine | None = estimator._engine if goes_on else None
         self._start = self._networks() if goes_on else []
         self._likelihood = copy.deepcopy(estimator.likelihood_) if goes_on else likelihood
@@ -82,7 +86,7 @@ class Fitting:
 
     def run(self, task: Task) -> None:
         """Train, fit the posterior, and only then change the estimator."""
-        checkpoints, self._root = self._begin()
+        checkpoints = self._begun_checkpoints()
         with checkpoints or nullcontext():
             encoded = self._encoded_targets(checkpoints)
             keeps = self._estimator.on_interrupt == "keep"
@@ -109,17 +113,17 @@ class Fitting:
         histories = [history[kept:] for history in estimator.histories_]
         return [Trained(*parts) for parts in zip(networks, histories, states)]
 
-    def _begin(self) -> tuple[Checkpoints | None, int]:
-        """Checkpoints and the seed of the fit, which a fit that was killed has left there."""
-        estimator, goes_on = self._estimator, self._before is not None
-        root = estimator._root if goes_on else root_seed(estimator.random_state)
+    def _begun_checkpoints(self) -> Checkpoints | None:
+        """New ones, or those of a fit that was killed, which know its seed."""
+        estimator = self._estimator
         if estimator.checkpoint_dir is None or self._incremental:
-            return None, root
+            return None
         checkpoints = Checkpoints(estimator.checkpoint_dir, estimator.checkpoint_minutes)
         X, target, weight, groups, _ = self._data
         arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
-        identity = run_identity(estimator, self._devices, self._start, root, arrays)
-        return checkpoints, checkpoints.begin(identity, root)
+        identity = run_identity(estimator, self._devices, self._start, self._root, arrays)
+        self._root = checkpoints.begin(identity, self._root)
+        return checkpoints
 
     def _encoded_targets(self, checkpoints: Checkpoints | None) -> np.ndarray:
         """Targets in the units of training; for some likelihoods, a first training makes them."""
@@ -149,25 +153,24 @@ class Fitting:
         """What the posterior sees, and what trains the networks behind it."""
         estimator = self._estimator
         train, valid = self._split(encoded)
+        settings = estimator._settings(self._numerics, self._devices, self._incremental)
+        settings = replace(settings, checkpoints=checkpoints, keeps_interrupted=keeps_interrupted)
         builder = Builder(
             factory=estimator.module or MLP,
             parameters=estimator._with_prefix("module"),
             transform=self._posterior.transform,
             likelihood=self._likelihood,
             rows=train,
-            numerics=self._numerics,
+            settings=settings,
             root=self._root,
             resume=self._start,
         )
-        settings = estimator._settings(builder.numerics, self._devices, self._incremental)
         trainer = Trainer(
             builder=builder,
             likelihood=self._likelihood,
             train_rows=train,
             valid_rows=valid,
-            settings=replace(
-                settings, checkpoints=checkpoints, keeps_interrupted=keeps_interrupted
-            ),
+            settings=replace(settings, numerics=builder.numerics),
             attributes=lambda one: self._attributes(Draws(one.module), [one], schedule, encoded),
             root=self._root,
             keeps_optimizers=self._incremental,

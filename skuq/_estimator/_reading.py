@@ -19,6 +19,7 @@ from skuq._data._checks import (
 from skuq._data._streams import Streamed, is_dataset, read_dataset, streamed_if_mapped
 from skuq._engine._engine import Engine
 from skuq._networks._module import Numerics
+from skuq._utils._random import Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Reading", "TrainingData"]
@@ -50,14 +51,17 @@ class Reading:
         """Weights of the rows by their class; `weight` is that of the rows themselves."""
         return None
 
-    def _read(self, dataset: Any, y: Any, checks: dict[str, Any]) -> tuple[Streamed, Any, Any]:
+    def _read(
+        self, dataset: Any, y: Any, checks: dict[str, Any], root: int
+    ) -> tuple[Streamed, Any, Any]:
         """The rows of a Dataset, what stands for them where scikit-learn checks X, and targets."""
         if y is not None:
             raise ValueError(
                 f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
                 f"got y of type {type(y).__name__}"
             )
-        stream, y = read_dataset(dataset, checks, with_targets=True)
+        seed = derive_seed(root, Purpose.OTHER)
+        stream, y = read_dataset(dataset, checks, with_targets=True, seed=seed)
         return stream, np.broadcast_to(stream[:1], stream.shape), y
 
     def _check_data(
@@ -104,13 +108,14 @@ class Reading:
         numerics: Numerics,
         goes_on: bool,
         classes: Any,
+        root: int,
     ) -> TrainingData:
         """Checked rows and targets of a fit; sets what decodes predictions."""
         # Of images and sequences only the number of dimensions stays the same.
         reset = not goes_on or len(self._row_shape) > 1
         checks, stream = checks_of_rows(numerics), None
         if is_dataset(X):
-            stream, X, y = self._read(X, y, checks)
+            stream, X, y = self._read(X, y, checks, root)
         X, y, missing = self._check_data(X, y, likelihood, checks, reset)
         X = streamed_if_mapped(X) if stream is None else stream
         if goes_on:

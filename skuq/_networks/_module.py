@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._foreign import runs_foreign_forward
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
 from skuq._utils._random import PrivateGlobals
@@ -34,6 +35,7 @@ __all__ = [
     "with_best_layout",
 ]
 
+_TRIED_ROWS = 256
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
@@ -262,12 +264,15 @@ class Report:
     name: str  # of the module's class
     dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
     other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
+    has_own_entropy: bool = False  # whether noise remains where all global generators are the same
 
 
 def inspect_network(
-    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics
+    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics, batch_size: int = 3
 ) -> Report:
     """Check on three rows that a module can be trained and asked; report where it is random.
+
+    A user's forward may be random in large batches alone: it is looked at in one of `batch_size`.
 
     Raises
     ------
@@ -305,7 +310,13 @@ def inspect_network(
             "independent in eval mode. Set track_running_stats=True or batch_first=True."
         )
     dropout = tuple(name for name, layer in dropout_layers(module).items() if layer.p > 0)
-    return Report(name, dropout, _other_noise(module, rows, numerics))
+    if not runs_foreign_forward(module):
+        return Report(name, dropout, _other_noise(module, rows, numerics)[0])
+    batch = first_rows(x, min(batch_size, _TRIED_ROWS))
+    noise, one = _other_noise(module, batch, numerics)
+    again = _other_noise(module, batch, numerics)[1]
+    scale = 1 + float(one.abs().max())
+    return Report(name, dropout, noise, not _close(one, again, numerics.tolerance * scale))
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
@@ -351,8 +362,10 @@ class _SeededOps(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags:
-            named = dict(zip((a.name for a in func._schema.arguments), args)) | kwargs
-            if named.get("dropout_p", 1) != 0:  # attention that drops nothing draws nothing
+            named = {a.name: a.default_value for a in func._schema.arguments}
+            named |= dict(zip(named, args)) | kwargs
+            # Attention that drops nothing draws nothing; nor does RReLU in eval mode.
+            if named.get("dropout_p", 1) != 0 and named.get("training", True) is not False:
                 self.found[self._path[-1], func.name()] = None
         return func(*args, **kwargs)
 
@@ -374,18 +387,27 @@ def _module_path(module: nn.Module) -> Iterator[list[str]]:
         hook.remove()
 
 
-def _other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
-    """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
-    found = []
+def _other_noise(
+    module: nn.Module, x: Tensor, numerics: Numerics
+) -> tuple[tuple[str, ...], Tensor]:
+    """Where the forward in training mode draws random numbers other than for nn.Dropout*.
+
+    The outputs in training mode, too.
+    """
+    found: list[dict[tuple[str, str], None]] = []
     for training in (False, True):
         shell = _sharing_copy(module)
         drive(shell, Recorder())
         for layer in shell.modules():
             is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
             layer.training = training and not is_norm
-        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2):
+        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
             with torch.no_grad():
-                call(shell, x, numerics)
+                output = call(shell, x.clone(), numerics)
+        unseen = private.drawn() if runs_foreign_forward(module) else ()
+        for source in unseen if not ops.found else set(unseen) - {"torch"}:
+            ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
         found.append(ops.found)
     in_eval, in_training = found
-    return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))
+    noise = dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval)
+    return tuple(noise), output

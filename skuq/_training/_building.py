@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from skuq._networks._module import (
     own_copy,
     with_best_layout,
 )
-from skuq._training._settings import Trained
+from skuq._training._one import make_optimizer
+from skuq._training._repeatable import warn_if_not_repeatable
+from skuq._training._settings import Settings, Trained
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 
@@ -40,7 +43,7 @@ class Builder:
     likelihood : Likelihood, fitted
     rows : Rows
         Of the training data.
-    numerics : Numerics
+    settings : Settings
     root : int
         The seed of the fit.
     resume : list of Trained
@@ -65,7 +68,7 @@ class Builder:
         transform: Callable[[nn.Module], nn.Module],
         likelihood: Likelihood,
         rows: Rows,
-        numerics: Numerics,
+        settings: Settings,
         root: int,
         resume: list[Trained],
     ) -> None:
@@ -76,10 +79,16 @@ class Builder:
         self._n_features = rows.row_shape.numel()
         self._root = root
         self.resume = resume
-        self.numerics = numerics
+        self.numerics = numerics = settings.numerics
         self.sample: Tensor = rows.first(3).to(numerics.device)
         self.first = self._build(0)
-        self.report: Report = inspect_network(self.first, self.sample, likelihood, numerics)
+        batch_size = min(settings.n_batch_rows, len(rows))
+        self.report: Report = inspect_network(
+            self.first, self.sample, likelihood, numerics, batch_size
+        )
+        if settings.repeatable:
+            make = partial(make_optimizer, likelihood=likelihood, settings=settings)
+            warn_if_not_repeatable(self.first, self.report, rows, settings, make)
         self.numerics = with_best_layout(numerics, self.first, self.sample)
 
     def network(self, number: int) -> nn.Module:

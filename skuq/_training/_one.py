@@ -20,12 +20,13 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from skorch.helper import predefined_split
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from skuq._data._batches import Batch, Rows, SlicedBatches
+from skuq._data._loaders import loader
 from skuq._networks._dropout import Sampler, driven
 from skuq._networks._module import call
 from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._repeatable import runs_foreign_code
 from skuq._training._resuming import Keeper, save_finished
 from skuq._training._settings import (
     Gradients,
@@ -34,17 +35,14 @@ from skuq._training._settings import (
     Trained,
     check_losses,
     check_trained,
-    going_on,
     gradient_norms,
-    network_state,
+    options_unless_chosen,
+    training_state,
 )
 from skuq._utils._progress import Task
-from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 
 __all__ = ["make_optimizer", "train_network"]
-
-_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
 
 class _StopTraining(KeyboardInterrupt):
@@ -148,8 +146,10 @@ class _Net(NeuralNet):
         return self._overridden("on_grad_computed") or needs_closure
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
+        private = self.state["other"]
         try:
-            super().notify(method_name, **kwargs)
+            with nullcontext() if private is None else private.lent():
+                super().notify(method_name, **kwargs)
             if method_name == "on_epoch_end" and self.hook:
                 self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
             if method_name == "on_epoch_end" and self.keeper:
@@ -201,7 +201,8 @@ class _Net(NeuralNet):
         if set(options) <= SlicedBatches.OPTIONS:
             device = self.settings.numerics.device
             return SlicedBatches(dataset, **options, generator=seed, device=device)
-        return DataLoader(dataset, **{"collate_fn": Batch.itself, "generator": seed, **options})
+        prefix = "iterator_train" if training else "iterator_valid"
+        return loader(dataset, options, seed, prefix, self.state.setdefault(prefix, {}))
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -211,7 +212,10 @@ class _Net(NeuralNet):
             return
         self._set_training(training)
         losses, sizes = [], []
+        private = self.state["other"]
         for batch in iterator:
+            if private is not None:
+                private.give_way(may_leave=len(self.history) > 1)
             if self._batch_events:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
@@ -245,18 +249,17 @@ class _Net(NeuralNet):
         check_losses(prefix, loss, losses, epoch, self.settings, self._gradients)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
-        with self.state["other"] or nullcontext():
-            if self._full_steps:
-                step = super().train_step(batch, **fit_params)
-            else:
-                for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest
-                    for parameter in group["params"]:
-                        parameter.grad = None
-                step = self.train_step_single(batch)
-                self.optimizer_.step()
-            if self.hook:
-                self.hook.after_step(self.module_)
-            return step
+        if self._full_steps:
+            step = super().train_step(batch, **fit_params)
+        else:
+            for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
+                for parameter in group["params"]:
+                    parameter.grad = None
+            step = self.train_step_single(batch)
+            self.optimizer_.step()
+        if self.hook:
+            self.hook.after_step(self.module_)
+        return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         batch = batch.to(self.settings.numerics.device)
@@ -330,18 +333,6 @@ def _fresh_callbacks(settings: Settings) -> Any:
     return copies
 
 
-def _unless_chosen(settings: Settings) -> dict[str, Any]:
-    """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
-    options: dict[str, Any] = {}
-    if isinstance(settings.compile, str):
-        options["compile__mode"] = settings.compile
-    chosen = {"foreach", "fused", "differentiable", "capturable"}
-    if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
-        if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
-            options["optimizer__fused"] = True
-    return options
-
-
 def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
     return _Net(
         module,
@@ -353,12 +344,12 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
         device=settings.numerics.device,
         compile=bool(settings.compile),
         settings=settings,
-        **{**_unless_chosen(settings), **settings.net_options, **options},
+        **{**options_unless_chosen(settings), **settings.net_options, **options},
     )
 
 
 _ALONE: dict[str, Any] = {
-    "state": {},
+    "state": {"other": None},
     "epochs": None,
     "keeper": None,
     "hook": None,
@@ -405,7 +396,8 @@ def train_network(
         The seed of the fit, the number of the network and whether it is trained (0) or explored
         further: from these come its generators.
     other_noise : bool
-        Whether the module draws from global generators while training.
+        Whether the module draws from global generators, which are then private while it trains,
+        as they are where a user's code runs that may do so.
     resume : Trained, default=None
         Go on with the optimizer, the generators and the history of this one.
     hook : TrainingHook, default=None
@@ -418,41 +410,38 @@ def train_network(
     Interrupted
         After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
     """
-    if resume is not None and resume.state:
-        state = going_on(resume, root, network, settings)
-    else:
-        state = network_state(root, network, settings, stage)
-        if other_noise:
-            more = (stage,) if stage else ()
-            state["other"] = PrivateGlobals(derive_seed(root, Purpose.OTHER, network, *more))
+    private = other_noise or bool(task.watchers) or hook is not None
+    private = private or runs_foreign_code(module, train, likelihood, settings)
+    state = training_state(root, network, settings, private, resume, stage)
     hooks = [] if hook is None else [hook]
     keeper = Keeper(f"network-{network}", settings, ours=(_Epochs,), hooks=hooks)
-    net = _net(
-        module,
-        likelihood,
-        settings,
-        keeper=keeper,
-        hook=hook,
-        train_split=None if valid is None else predefined_split(valid),
-        callbacks=_fresh_callbacks(settings),
-        verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
-        state=state,
-        epochs=_Epochs(task, snapshot) if task.watchers else None,
-    ).initialize()
-    if resume is not None:
-        net.history.extend(copy.deepcopy(resume.history))
     noise: Any = Sampler(state["dropout"])
     if settings.compile:  # a compiled graph cannot draw from a generator of its own
         noise = torch.compiler.disable(noise.__call__)
-    with driven(module, noise), settings.numerics.without_autocast():
-        try:
-            net.partial_fit(train, train.y)
-        except KeyboardInterrupt:
-            if not keeper.put_back(net):
-                raise
-            check_trained(module, train, settings, net.history, float(gradient_norms(module)))
-            raise Interrupted([Trained(module, list(net.history))], [False]) from None
-    check_trained(module, train, settings, net.history, float(gradient_norms(module)))
+    with state["other"] or nullcontext():
+        net = _net(
+            module,
+            likelihood,
+            settings,
+            keeper=keeper,
+            hook=hook,
+            train_split=None if valid is None else predefined_split(valid),
+            callbacks=_fresh_callbacks(settings),
+            verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
+            state=state,
+            epochs=_Epochs(task, snapshot) if task.watchers else None,
+        ).initialize()
+        if resume is not None:
+            net.history.extend(copy.deepcopy(resume.history))
+        with driven(module, noise), settings.numerics.without_autocast():
+            try:
+                net.partial_fit(train, train.y)
+            except KeyboardInterrupt:
+                if not keeper.put_back(net):
+                    raise
+                check_trained(module, train, settings, net.history, float(gradient_norms(module)))
+                raise Interrupted([Trained(module, list(net.history))], [False]) from None
+        check_trained(module, train, settings, net.history, float(gradient_norms(module)))
     state["optimizer"] = type(net.optimizer_), net.optimizer_.state_dict()
     trained = Trained(module, list(net.history), state)
     save_finished(f"network-{network}", [trained], settings, hooks)

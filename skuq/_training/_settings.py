@@ -14,7 +14,7 @@ from skuq._data._batches import Rows
 from skuq._networks._module import Numerics, call
 from skuq._training._checkpoints import Checkpoints
 from skuq._utils._devices import same_device
-from skuq._utils._random import Purpose, derive_seed, generator
+from skuq._utils._random import PrivateGlobals, Purpose, derive_seed, generator
 from skuq.exceptions import DivergedError
 
 __all__ = [
@@ -24,10 +24,14 @@ __all__ = [
     "Trained",
     "check_losses",
     "check_trained",
-    "going_on",
     "gradient_norms",
     "network_state",
+    "options_unless_chosen",
+    "training_state",
 ]
+
+
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ class Settings:
     valid_options: dict[str, Any]
     checkpoints: Checkpoints | None = None
     keeps_interrupted: bool = False  # whether Ctrl-C leaves what is finished
+    repeatable: bool = False  # whether a random_state promises the same fit again
+
+    @property
+    def n_batch_rows(self) -> int:
+        """Rows of a batch, where there are as many."""
+        return self.train_options.get("batch_size") or self.batch_size
 
 
 @dataclass
@@ -77,25 +87,55 @@ class Interrupted(KeyboardInterrupt):
         self.finished = finished
 
 
-def network_state(root: int, network: int, settings: Settings, stage: int = 0) -> dict[str, Any]:
+def options_unless_chosen(settings: Settings) -> dict[str, Any]:
+    """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
+    options: dict[str, Any] = {}
+    if isinstance(settings.compile, str):
+        options["compile__mode"] = settings.compile
+    chosen = {"foreach", "fused", "differentiable", "capturable"}
+    if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
+        if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
+            options["optimizer__fused"] = True
+    return options
+
+
+def network_state(
+    root: int, network: int, settings: Settings, private: bool = False, stage: int = 0
+) -> dict[str, Any]:
     """The generators of a network: from the seed of the fit, its number, and the stage.
 
-    Stage 0 trains it; in later ones a posterior explores from there.
+    `private` says that the global ones must be private while it trains. Stage 0 trains it; in later
+    ones a posterior explores from there.
     """
     device, more = settings.numerics.device, (stage,) if stage else ()
+    seed = derive_seed(root, Purpose.OTHER, network, *more)
     return {
         "shuffling": generator(derive_seed(root, Purpose.SHUFFLING, network, *more)),
         "dropout": generator(derive_seed(root, Purpose.DROPOUT, network, *more), device),
-        "other": None,
+        "other": PrivateGlobals(seed, of_training=True) if private else None,
     }
 
 
-def going_on(before: Trained, root: int, network: int, settings: Settings) -> dict[str, Any]:
-    """The state of a network whose training goes on; a generator cannot move to another device."""
+def training_state(
+    root: int,
+    network: int,
+    settings: Settings,
+    private: bool,
+    before: Trained | None,
+    stage: int = 0,
+) -> dict[str, Any]:
+    """`network_state`, or where training goes on, that which it left.
+
+    A generator cannot move to another device: there, a new one takes its place.
+    """
+    begun = network_state(root, network, settings, private, stage)
+    if before is None or not before.state:
+        return begun
     state, device = dict(before.state), settings.numerics.device
     if not same_device(state["dropout"].device, device):
         seed = derive_seed(root, Purpose.DROPOUT, network, len(before.history))
         state["dropout"] = generator(seed, device)
+    state["other"] = state["other"] or begun["other"]
     return state
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from skuq._training._flat import forget_gradients, lay_flat
 from skuq._training._hooks import TrainingHook
 from skuq._training._listening import Listening
 from skuq._training._one import make_optimizer
+from skuq._training._repeatable import runs_foreign_code
 from skuq._training._resuming import (
     hook_states,
     load_generators,
@@ -39,6 +40,7 @@ from skuq._training._settings import (
 )
 from skuq._training._stack import Stack
 from skuq._utils._progress import Task
+from skuq._utils._random import PrivateGlobals
 from skuq.exceptions import DivergedError
 from skuq.likelihoods import Likelihood
 
@@ -125,7 +127,11 @@ def train_stack(
     Interrupted
         After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
     """
-    states = [network_state(root, first + k, settings) for k in range(len(networks))]
+    private = bool(tasks[0].watchers or hooks)
+    private = private or runs_foreign_code(networks[0], train, likelihood, settings)
+    states = [  # the global generators are the same for all
+        network_state(root, first + k, settings, private and k == 0) for k in range(len(networks))
+    ]
     device = settings.numerics.device
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
     generators = [state["shuffling"] for state in states]
@@ -137,7 +143,7 @@ def train_stack(
         watched = SlicedBatches(valid, **options, device=device, generator=generators[0])
     optimizer = make_optimizer(stack.module, likelihood, settings)
     listening = Listening(hooks, networks, stack, [state["dropout"] for state in states])
-    run = _Run(stack, likelihood, settings, optimizer, listening)
+    run = _Run(stack, likelihood, settings, optimizer, listening, states[0]["other"])
     members = [_Member(k, task) for k, task in enumerate(tasks)]
     for member in members:
         member.task.begin(settings.max_epochs, of="epoch")
@@ -153,7 +159,11 @@ def train_stack(
                 check_trained(network, train, settings, member.history, norm)
         return [Trained(network, m.history) for network, m in zip(networks, members)]
 
-    with driven(stack.module, noise), settings.numerics.without_autocast():
+    with (
+        states[0]["other"] or nullcontext(),
+        driven(stack.module, noise),
+        settings.numerics.without_autocast(),
+    ):
         try:
             for epoch in range(saved.begin() + 1, settings.max_epochs + 1):
                 if all(member.stopped for member in members):
@@ -193,12 +203,14 @@ class _Run:
         settings: Settings,
         optimizer: Any,
         listening: Listening,
+        private: PrivateGlobals | None,
     ) -> None:
         self._stack = stack
         self._listening = listening
         self._likelihood = likelihood
         self._settings = settings
         self._optimizer = optimizer
+        self._private = private
         self._is_flat = False
         self._gradients = Gradients()
 
@@ -233,7 +245,8 @@ class _Run:
             self._watch(member)
             state = snapshot(lambda k=k: self._stack.state(k), member.history)
             shown = {f"{name}_loss": loss for name, loss in own.items()}
-            member.stopped |= task.end(state, **shown)
+            with nullcontext() if self._private is None else self._private.lent():
+                member.stopped |= task.end(state, **shown)
 
     def weights(self, member: _Member) -> dict[str, Tensor]:
         """The state dict of a network: the best one that early stopping has seen, or as it is."""
@@ -269,6 +282,8 @@ class _Run:
         losses: list[Tensor] = []
         sizes = []
         for batch in batches:
+            if self._private is not None:
+                self._private.give_way(may_leave=epoch > 1)
             x, target = batch
             forget_gradients(self._optimizer)
             loss = self._losses(self._likelihood.loss, x, target, batch.weight)

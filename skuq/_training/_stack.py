@@ -21,6 +21,7 @@ from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._layers import STACKED
 from skuq._networks._module import Numerics, call, copied
 from skuq._training._settings import Settings
+from skuq._utils._random import PrivateGlobals
 
 __all__ = ["AT_ONCE", "Stack", "may_stack"]
 
@@ -90,7 +91,9 @@ class Stack:
         for vectorized in (False, True):
             if vectorized and any(layer.p > 0 for layer in dropout_layers(networks[0]).values()):
                 return None  # vmap knows no masks of our own
-            if _agrees(networks[:2], x, numerics, vectorized):
+            with PrivateGlobals(0):  # a user's forward may draw from any
+                agrees = _agrees(networks[:2], x, numerics, vectorized)
+            if agrees:
                 return cls(networks, numerics, vectorized)
         return None
 
@@ -114,7 +117,8 @@ class Stack:
         def one(tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
             return call(lambda x: functional_call(self._one, tensors, (x,)), rows, self.numerics)
 
-        return vmap(one, randomness="error")(self.tensors(), x)
+        # Nothing random was seen in trying; where it comes later, each network has its own.
+        return vmap(one, randomness="different")(self.tensors(), x)
 
 
 def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:

@@ -204,8 +204,7 @@ class Trainer:
 
     def _memory(self, n_networks: int = 1) -> AbstractContextManager:
         """An error that helps, where the device has no memory for a step."""
-        n_rows = self.settings.train_options.get("batch_size", self.settings.batch_size)
-        n_rows = min(n_rows, len(self.train_rows))
+        n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
         return explained_at_fit(n_rows, n_networks, self.numerics.device)
 
     def _bootstrapped(self, network: int) -> Tensor:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import enum
 import random
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+
+from skuq._utils._turns import Turns
 
 __all__ = ["PrivateGlobals", "Purpose", "derive_seed", "generator", "root_seed"]
 
@@ -63,6 +67,21 @@ def _restore(state: tuple) -> None:
     random.setstate(python_state)
 
 
+def _moved(before: tuple, after: tuple) -> tuple[str, ...]:
+    """Which of the global generators have moved, by name."""
+    (torch_one, cuda_one, numpy_one, python_one), (torch_two, cuda_two, numpy_two, python_two) = (
+        before,
+        after,
+    )
+    devices = zip(cuda_one or [], cuda_two or [])
+    same = {
+        "torch": torch.equal(torch_one, torch_two) and all(torch.equal(a, b) for a, b in devices),
+        "numpy.random": all(np.array_equal(a, b) for a, b in zip(numpy_one, numpy_two)),
+        "random": python_one == python_two,
+    }
+    return tuple(name for name, is_same in same.items() if not is_same)
+
+
 def _seed(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
@@ -74,41 +93,133 @@ def _seed(seed: int) -> None:
 class PrivateGlobals:
     """A context in which the global generators of torch, NumPy and `random` are private ones.
 
-    Code that only knows the global generators (module constructors, functional dropout) runs in
-    it: inside, the generators continue a stream of their own; outside, they are as they were. One
-    lock makes such contexts exclusive, so threads that fit at the same time cannot mix streams.
+    Code that only knows the global generators (module constructors, functional dropout, samplers,
+    augmentation) runs in it: inside, the generators continue a stream of their own; outside, they
+    are as they were. Threads take turns, so that those that fit at the same time cannot mix
+    streams. A thread that draws from global generators without such a context, while another is
+    in one, draws from that stream and moves it: nobody can keep these two apart.
+
+    Parameters
+    ----------
+    seed : int
+    of_training : bool, default=False
+        Whether a training is in it from its begin to its end, which what it calls may want to know.
     """
 
-    _lock = threading.RLock()
+    _turns = Turns()
+    # Of the thread whose turn it is:
+    _active: ClassVar[list[PrivateGlobals]] = []  # entered and not left, whoever's turn it is
+    _placed: ClassVar[PrivateGlobals | None] = None  # whose stream the generators are at
+    _outer: ClassVar[tuple] = ()  # where they were before all contexts
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, of_training: bool = False) -> None:
         self._seed = seed
+        self._of_training = of_training
         self._inner: tuple | None = None
-        self._outer: tuple | None = None
+        self._around: PrivateGlobals | None = None  # the context of this thread that it is in
+        self._lent_by: int | None = None  # the thread that lends it
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_around": None, "_lent_by": None}
 
     def __enter__(self) -> PrivateGlobals:
-        self._lock.acquire()
-        self._outer = _capture()
-        if self._inner is None:
-            _seed(self._seed)
-        else:
-            _restore(self._inner)
+        is_nested = self._turns.mine
+        self._turns.acquire()
+        try:
+            self._around = PrivateGlobals._placed if is_nested else None
+            self._place(self)
+            self._active.append(self)
+        except BaseException:
+            self._turns.release()
+            raise
         return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self not in self._active:  # it has stepped aside
+            return
+        self._active.remove(self)
+        self._place(self._around or self._next())
+        self._around = None
+        self._turns.release()
+
+    def _next(self) -> PrivateGlobals | None:
+        """Whose stream lies there best while nobody has the turn: of one that goes on drawing."""
+        me = threading.get_ident()
+        return max(self._active, key=lambda c: (c._lent_by == me, bool(c._lent_by)), default=None)
+
+    @classmethod
+    def _place(cls, context: PrivateGlobals | None) -> None:
+        """Let the generators be where a context has them; None: where they were before all."""
+        placed = cls._placed
+        if placed is context:
+            return
+        if placed is None:
+            cls._outer = _capture()
+        else:
+            placed._inner = _capture()
+        if context is None:
+            _restore(cls._outer)
+        elif context._inner is None:
+            _seed(context._seed)
+        else:
+            _restore(context._inner)
+        cls._placed = context
+
+    @classmethod
+    def in_training(cls) -> bool:
+        """Whether this thread is inside of a training that has such a context."""
+        return cls._turns.mine and cls._placed is not None and cls._placed._of_training
 
     def state(self) -> tuple | None:
         """Where its streams are."""
-        return self._inner
+        return _capture() if self._placed is self else self._inner
 
     def load_state(self, state: tuple | None) -> None:
         self._inner = state
-
-    def __exit__(self, *exception: object) -> None:
-        assert self._outer is not None
-        self._inner = _capture()
-        _restore(self._outer)
-        self._outer = None
-        self._lock.release()
+        if self._placed is self and state is not None:
+            _restore(state)
 
     def restart(self) -> None:
         """Inside of the context: begin the stream anew."""
         _seed(self._seed)
+
+    def give_way(self, *, may_leave: bool = False) -> None:
+        """Inside of a context that lasts: let threads that wait take their turn.
+
+        `may_leave` says that enough was seen: if nothing was drawn so far, the context is left for
+        good, and does not hold up others again.
+        """
+        if not self._turns.wanted or self not in self._active:
+            return
+        if may_leave and not self.drawn():
+            self.__exit__()
+        else:
+            with self.lent():
+                pass
+
+    def drawn(self) -> tuple[str, ...]:
+        """The generators that were drawn from in it, by name."""
+        now = self.state()
+        if now is None:
+            return ()
+        with PrivateGlobals(self._seed):
+            return _moved(_capture(), now)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Inside of the context: others may take their turn meanwhile.
+
+        For code that may wait for other threads, which may need a turn before it goes on. It draws
+        from this stream all the same, unless another draws just then.
+        """
+        if self not in self._active:
+            yield
+            return
+        self._lent_by = threading.get_ident()
+        self._turns.release()
+        try:
+            yield
+        finally:
+            self._turns.acquire()
+            self._lent_by = None
+            self._place(self)

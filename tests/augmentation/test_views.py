@@ -194,6 +194,7 @@ def test_a_view_never_changes_the_rows():
         (lambda X: X + np.random.default_rng().random(), "something else each time"),
     ],
 )
+@pytest.mark.usefixtures("fresh_entropy")
 def test_what_is_refused(view, message):
     with pytest.raises(ValueError, match=message):
         fix(view, 1, 0, ROWS)

@@ -1,0 +1,136 @@
+"""What keeps a fit with a `random_state` repeatable, and who must be told that it is not.
+
+A user's forward, optimizer, callback, sampler or Dataset may draw from the global generators, in
+any epoch and at any batch size: where such code runs, they are private ones for the whole of a
+training. What has entropy of its own, a generator that nobody seeded or that goes on from fit to
+fit, is beyond reach. It is found by doing the same twice from the same state.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._data._batches import Rows, SlicedBatches, StreamedRows
+from skuq._data._loaders import loader
+from skuq._networks._foreign import comes_from, runs_foreign_forward
+from skuq._networks._module import Report, copied
+from skuq._training._settings import Settings
+from skuq._utils._random import PrivateGlobals, generator
+from skuq.likelihoods import Likelihood
+
+__all__ = ["runs_foreign_code", "warn_if_not_repeatable"]
+
+
+def runs_foreign_code(
+    module: nn.Module, train: Rows, likelihood: Likelihood, settings: Settings
+) -> bool:
+    """Whether a step runs code that is neither torch's nor skuq's.
+
+    Layers and optimizers of torch draw from the global generators only where that is found when a
+    module is looked at.
+    """
+    return (
+        runs_foreign_forward(module)
+        or not comes_from(settings.optimizer, "torch.optim.")
+        or not comes_from(type(likelihood), "skuq.")
+        or settings.callbacks not in (None, "disable", [])
+        or bool(settings.compile)
+        or not set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
+        or isinstance(train, StreamedRows)
+    )
+
+
+def warn_if_not_repeatable(
+    module: nn.Module,
+    report: Report,
+    rows: Rows,
+    settings: Settings,
+    make_optimizer: Callable[[nn.Module], Any],
+) -> None:
+    """Name what makes fits differ though they have the same `random_state`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Untrained; copies of it are tried.
+    report : Report
+        Of the module.
+    rows : Rows
+    settings : Settings
+    make_optimizer : callable
+        Gives an optimizer of the parameters of a module.
+    """
+    found = [f"the forward of {report.name}"] if report.has_own_entropy else []
+    if isinstance(rows, StreamedRows) and _differs(lambda: rows[:1]):
+        found.append("the Dataset X")
+    found += _own_entropy(rows, settings.train_options, "iterator_train")
+    if not comes_from(settings.optimizer, "torch.optim."):
+        if _differs(lambda: _stepped(copied(module), make_optimizer)):
+            found.append("the optimizer")
+    if found:
+        warnings.warn(
+            f"fits with this random_state are not repeatable: {', '.join(found)} gave something "
+            "else from the same state of all generators that skuq can seed. Draw from the global "
+            "generators of torch, NumPy or random, which are private while a network trains, or "
+            "set random_state=None to promise nothing",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _differs(once: Callable[[], Any]) -> bool:
+    """Whether doing it twice gives different tensors, with the same global generators."""
+    results = []
+    for _ in range(2):
+        with PrivateGlobals(0):
+            results.append(list(_tensors(once())))
+    one, other = results
+    return len(one) != len(other) or not all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+        for a, b in zip(one, other)
+    )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value.detach().cpu().double()
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _own_entropy(rows: Rows, options: dict[str, Any], prefix: str) -> list[str]:
+    """The options of a DataLoader with which its first batch is not the same each time."""
+    found = []
+    for name in ("sampler", "batch_sampler", "collate_fn"):
+        if options.get(name) is None:
+            continue
+        alone = {name: options[name]}
+        if name != "batch_sampler":
+            alone["batch_size"] = min(len(rows), 32)
+        if _differs(functools.partial(_first_batch, rows, alone, prefix)):
+            found.append(f"{prefix}__{name}")
+    return found
+
+
+def _first_batch(rows: Rows, options: dict[str, Any], prefix: str) -> Any:
+    return next(iter(loader(rows, options, generator(0), prefix, {})), None)
+
+
+def _stepped(module: nn.Module, make_optimizer: Callable[[nn.Module], Any]) -> Any:
+    """The parameters after one step, all gradients one."""
+    optimizer = make_optimizer(module)
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        return []
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    return list(module.parameters())
