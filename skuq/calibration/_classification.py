@@ -109,6 +109,9 @@ class TemperatureScaler(_ClassifierCalibrator):
     cv : int, cross-validation generator or iterable, default=5
         Otherwise logits are cross-fitted: T is fitted on the predictions of folds that were left
         out, and the estimator is fitted anew on everything. A search inside is run in each fold.
+        A number means shuffled folds, of classes stratified, that keep `groups` together;
+        a splitter is taken as it is (`TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of
+        the rows).
     objective : {"nll", "brier", "ece"}, default="nll"
         What T minimises: negative log-likelihood, Brier score, or the expected calibration error
         (top label, 15 bins).
@@ -116,6 +119,9 @@ class TemperatureScaler(_ClassifierCalibrator):
         Folds fitted at the same time, as joblib tasks.
     verbose : int, default=0
         1 shows a bar over the folds.
+    random_state : int, RandomState instance or None, default=0
+        Shuffles rows into folds; None takes other folds each time. (Training has the estimator's
+        own.)
 
     Attributes
     ----------
@@ -170,8 +176,9 @@ class TemperatureScaler(_ClassifierCalibrator):
         objective: str = "nll",
         n_jobs: int | None = None,
         verbose: int = 0,
+        random_state: Any = 0,
     ) -> None:
-        super().__init__(estimator, cv, n_jobs, verbose)
+        super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.objective = objective
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
@@ -204,7 +211,7 @@ class VectorScaler(_ClassifierCalibrator):
 
     Parameters
     ----------
-    estimator, cv, n_jobs, verbose : as in `TemperatureScaler`
+    estimator, cv, n_jobs, verbose, random_state : as in `TemperatureScaler`
     l2 : float >= 0, default=2.0
         Weight of the penalty.
 
@@ -249,8 +256,9 @@ class VectorScaler(_ClassifierCalibrator):
         l2: float = 2.0,
         n_jobs: int | None = None,
         verbose: int = 0,
+        random_state: Any = 0,
     ) -> None:
-        super().__init__(estimator, cv, n_jobs, verbose)
+        super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.l2 = l2
 
     def _read_targets(self, y: Any) -> np.ndarray:

@@ -111,10 +111,16 @@ class VarianceScaler(_RegressorCalibrator):
         ``FrozenEstimator(estimator)``: then all of X, y calibrates.
     cv : int, cross-validation generator or iterable, default=5
         Otherwise predictions are cross-fitted, and the estimator is fitted anew on everything.
+        A number means shuffled folds that keep `groups` together;
+        a splitter is taken as it is (`TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of
+        the rows).
     n_jobs : int, default=None
         Folds fitted at the same time, as joblib tasks.
     verbose : int, default=0
         1 shows a bar over the folds.
+    random_state : int, RandomState instance or None, default=0
+        Shuffles rows into folds; None takes other folds each time. (Training has the estimator's
+        own.)
 
     Attributes
     ----------
@@ -175,7 +181,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
 
     Parameters
     ----------
-    estimator, cv, n_jobs, verbose : as in `VarianceScaler`
+    estimator, cv, n_jobs, verbose, random_state : as in `VarianceScaler`
 
     Attributes
     ----------
