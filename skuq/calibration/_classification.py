@@ -203,17 +203,18 @@ class TemperatureScaler(_ClassifierCalibrator):
 class VectorScaler(_ClassifierCalibrator):
     """Calibrates a classifier by a scale and a bias for each class [1]_.
 
-    The logits z of each draw become a ⊙ z + b before probabilities are averaged. The negative
-    log-likelihood of a sample is minimised, plus `l2`/n_samples times the squared distance from a
-    mere temperature, Σ_k (a_k − ā)² + Σ_k b_k²: the larger `l2` and the fewer the samples, the
-    nearer to `TemperatureScaler`. It can change the predicted class also of one draw. For two or
-    more classes, not for multilabel.
+    The logits z of each draw become a ⊙ z + b before probabilities are averaged. The mean
+    negative log-likelihood is minimised, plus `l2`/n times the squared distance from a mere
+    temperature, Σ_k (a_k − ā)² + Σ_k b_k²: the larger `l2` and the fewer the samples (n, or the
+    sum of their weights), the nearer to `TemperatureScaler`. It can change the predicted class
+    also of one draw. For two or more classes, not for multilabel.
 
     Parameters
     ----------
     estimator, cv, n_jobs, verbose, random_state : as in `TemperatureScaler`
     l2 : float >= 0, default=2.0
-        Weight of the penalty.
+        Weight of the penalty, as of so many rows: `sample_weight` counts rows, and weights of sum
+        1 are those of a single one.
 
     Attributes
     ----------

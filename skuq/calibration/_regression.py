@@ -171,7 +171,8 @@ class QuantileRecalibrator(_RegressorCalibrator):
 
     F is the distribution function of the predictive mixture, and R the share of rows, among those
     left out, whose F(y) is at most that: an increasing piecewise linear map, made for each target
-    from the ranks i / (n + 1). (It is its own isotonic regression.) The q-quantile becomes that
+    from the ranks i / (n + 1). A `sample_weight` counts rows, a weight of 2 being the row twice, and
+    n is their sum: give weights of mean 1, not of sum 1. (It is its own isotonic regression.) The q-quantile becomes that
     at level R⁻¹(q), so quantiles and intervals reach their levels whatever the shape of F;
     `predict` and ``return_std`` give the moments of the recalibrated distribution.
 
@@ -265,8 +266,8 @@ def _frequencies_below(pit: np.ndarray, weight: np.ndarray | None) -> tuple[np.n
             stacklevel=4,
         )
     order = np.argsort(pit, kind="stable")
-    mass = np.ones(len(pit)) if weight is None else weight[order] * len(pit) / weight.sum()
-    ranks = (mass.cumsum() - (mass - 1) / 2) / (len(pit) + 1)  # i / (n + 1) for equal weights
+    mass = np.ones(len(pit)) if weight is None else weight[order]
+    ranks = (mass.cumsum() - (mass - 1) / 2) / (mass.sum() + 1)  # i / (n + 1), also of ties
     levels, group = np.unique(pit[order], return_inverse=True)
     frequencies = np.bincount(group, mass * ranks) / np.bincount(group, mass)
     inside = (levels > 0) & (levels < 1)
