@@ -171,9 +171,10 @@ class QuantileRecalibrator(_RegressorCalibrator):
 
     F is the distribution function of the predictive mixture, and R the share of rows, among those
     left out, whose F(y) is at most that: an increasing piecewise linear map, made for each target
-    from the ranks i / (n + 1). A `sample_weight` counts rows, a weight of 2 being the row twice, and
-    n is their sum: give weights of mean 1, not of sum 1. (It is its own isotonic regression.) The q-quantile becomes that
-    at level R⁻¹(q), so quantiles and intervals reach their levels whatever the shape of F;
+    from the ranks i / (n + 1). (It is its own isotonic regression.) A `sample_weight` counts rows,
+    a weight of 2 being the row twice, and n is their sum: give weights of mean 1, not of sum 1. The
+    q-quantile becomes that at level R⁻¹(q), so quantiles and intervals reach their levels whatever
+    the shape of F;
     `predict` and ``return_std`` give the moments of the recalibrated distribution.
 
     One distribution takes the place of the draws, so there is a total uncertainty alone and no
