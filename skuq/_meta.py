@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import sklearn
 from sklearn.base import clone
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skuq._utils._progress import Task
+from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.pipeline import see_through
 
-__all__ = ["Around", "fit_clone", "innermost", "warn_of_rows_seen"]
+__all__ = ["Around", "fit_clone", "folds_of", "innermost", "warn_of_rows_seen"]
 
 _MANY_SEEN = 0.1  # a share of rows seen in training above which a warning is due
 
@@ -103,6 +112,28 @@ def _weight_argument(estimator: Any) -> str:
             f"sample_weight was given, but {type(estimator).__name__}.fit does not take it"
         )
     return _weight_argument(inner)
+
+
+def folds_of(
+    cv: Any, X: Any, y: Any, groups: Any, *, classifies: bool, random_state: Any
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to train on and rows left out, of each fold.
+
+    A number of folds means shuffled ones: rows often come in an order that tells of their targets,
+    and an estimator that has not seen a range of them says nothing of how the one that has seen
+    all errs. Folds of classes are stratified, and groups stay together. A splitter, or a list of
+    splits, is taken as it is.
+    """
+    splitter = check_cv(cv, y, classifier=classifies)
+    if cv is None or isinstance(cv, Integral):
+        stratified = isinstance(splitter, StratifiedKFold)
+        if groups is None:
+            kind = StratifiedKFold if stratified else KFold
+        else:
+            kind = StratifiedGroupKFold if stratified else GroupKFold
+        seed = derive_seed(root_seed(random_state), Purpose.SPLIT) % 2**32
+        splitter = kind(splitter.get_n_splits(), shuffle=True, random_state=seed)
+    return list(splitter.split(X, y, groups))
 
 
 def warn_of_rows_seen(frozen: Any, X: Any, to: str = "calibrate it") -> None:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
@@ -279,11 +280,16 @@ def inspect_network(
     ValueError
         If its outputs have another shape than the likelihood needs, are probabilities already,
         are NaN, depend on the other rows of a batch, or are random in eval mode.
+
+    Warns
+    -----
+    UserWarning
+        If its last operation keeps outputs from values that the likelihood needs.
     """
     name = type(module).__name__
     rows = first_rows(x, 3)
     with torch.no_grad():
-        with PrivateGlobals(0), explained(name, rows):
+        with PrivateGlobals(0), explained(name, rows), Tracer() as tracer:
             output = call(module.eval(), rows, numerics)
         _check_shape(output, name, likelihood)
         if bool(output.isnan().any()):
@@ -291,8 +297,7 @@ def inspect_network(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
                 "weights, and for logarithms, roots and divisions in its forward"
             )
-        if likelihood.task == "classification":
-            _check_logits(output, name)
+        check_endings(output, tracer, name, likelihood)
         shell = private_copy(module)
         with PrivateGlobals(1):
             again = call(shell, rows, numerics)
@@ -335,19 +340,6 @@ def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
             f"{name} returned shape {tuple(output.shape)} for 3 rows, expected {expected}: "
             f"{likelihood.explain_outputs()}. Give its last layer {likelihood.n_outputs_} outputs "
             "(a module whose signature names n_outputs is given this number)."
-        )
-
-
-def _check_logits(output: Tensor, name: str) -> None:
-    p = output.double()
-    is_softmax = bool((p >= 0).all()) and _close(p.sum(1), torch.ones_like(p[:, 0]), 1e-4)
-    is_log_softmax = _close(p.logsumexp(1), torch.zeros_like(p[:, 0]), 1e-4)
-    if p.shape[1] > 1 and (is_softmax or is_log_softmax):
-        ending = "softmax" if is_softmax else "log_softmax"
-        raise ValueError(
-            f"{name} ends in {ending}: its outputs are normalised already, and the loss applies "
-            f"log_softmax itself, so probabilities would be squashed. Return the logits: remove "
-            f"the {ending} from {name}."
         )
 
 

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags, indexable
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skuq._data._checks import refuse_no_labels
-from skuq._meta import Around, fit_clone, warn_of_rows_seen
+from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._progress import Task, watchers
 from skuq._utils._random import Purpose, derive_seed, root_seed
@@ -73,9 +72,10 @@ class TestTimeAugmentation(
         Of the hard votes; no other uses it. None tunes it in `fit`: on the rows given, for a
         frozen estimator, or on cross-fitted predictions. See also `tune_threshold`.
     cv : int, cross-validation generator or iterable, default=5
-        Folds in which a threshold is tuned, if the estimator is not frozen.
+        Folds in which a threshold is tuned, if the estimator is not frozen. A number means
+        shuffled folds, of classes stratified, that keep `groups` together.
     random_state : int, RandomState instance or None, default=None
-        Fixes the views. (Training has the estimator's own.)
+        Fixes the views, and shuffles rows into folds. (Training has the estimator's own.)
     verbose : int, default=0
         1 shows a bar over the folds.
 
@@ -239,7 +239,9 @@ class TestTimeAugmentation(
     ) -> tuple[Any, Evaluation, float | None]:
         splits: list[Any] = []
         if self._tunes:
-            splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
+            splits = folds_of(
+                self.cv, X, y, groups, classifies=True, random_state=self.random_state
+            )
         task.begin(1 + len(splits), of="fit")
         whole = task.subtask("fit-estimator").begin()
         fitted = fit_clone(whole, self.estimator, X, y, sample_weight)

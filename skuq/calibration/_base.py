@@ -11,12 +11,11 @@ import numpy as np
 from joblib import delayed
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
-from skuq._meta import Around, fit_clone, warn_of_rows_seen
+from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
 from skuq._predict import Predictions
 from skuq._utils._messages import unfrozen
 from skuq._utils._progress import Task, parallel, watchers
@@ -52,15 +51,22 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
+        "random_state": ["random_state"],
     }
 
     def __init__(
-        self, estimator: Any, cv: Any = 5, n_jobs: int | None = None, verbose: int = 0
+        self,
+        estimator: Any,
+        cv: Any = 5,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        random_state: Any = 0,
     ) -> None:
         self.estimator = estimator
         self.cv = cv
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.random_state = random_state
 
     def _read_targets(self, y: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
@@ -87,7 +93,8 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         sample_weight : array-like of shape (n_samples,), default=None
             Also given to the estimator: to the last step of a Pipeline.
         groups : array-like of shape (n_samples,), default=None
-            For a `cv` that keeps groups together.
+            Rows of a group stay together: in the folds of a number `cv`, and in those of a
+            splitter that knows groups.
 
         Returns
         -------
@@ -141,7 +148,9 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         self, task: Task, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
     ) -> tuple[Any, np.ndarray]:
         """The estimator fitted on everything, and evidence on rows that were left out."""
-        splits = list(check_cv(self.cv, y, classifier=self._classifies).split(X, y, groups))
+        splits = folds_of(
+            self.cv, X, y, groups, classifies=self._classifies, random_state=self.random_state
+        )
         task.begin(1 + len(splits), of="fit")
         whole = task.subtask("fit-estimator").begin()
         fitted = fit_clone(whole, self.estimator, X, y, sample_weight)

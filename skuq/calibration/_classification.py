@@ -109,6 +109,9 @@ class TemperatureScaler(_ClassifierCalibrator):
     cv : int, cross-validation generator or iterable, default=5
         Otherwise logits are cross-fitted: T is fitted on the predictions of folds that were left
         out, and the estimator is fitted anew on everything. A search inside is run in each fold.
+        A number means shuffled folds, of classes stratified, that keep `groups` together;
+        a splitter is taken as it is (`TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of
+        the rows).
     objective : {"nll", "brier", "ece"}, default="nll"
         What T minimises: negative log-likelihood, Brier score, or the expected calibration error
         (top label, 15 bins).
@@ -116,6 +119,9 @@ class TemperatureScaler(_ClassifierCalibrator):
         Folds fitted at the same time, as joblib tasks.
     verbose : int, default=0
         1 shows a bar over the folds.
+    random_state : int, RandomState instance or None, default=0
+        Shuffles rows into folds; None takes other folds each time. (Training has the estimator's
+        own.)
 
     Attributes
     ----------
@@ -170,8 +176,9 @@ class TemperatureScaler(_ClassifierCalibrator):
         objective: str = "nll",
         n_jobs: int | None = None,
         verbose: int = 0,
+        random_state: Any = 0,
     ) -> None:
-        super().__init__(estimator, cv, n_jobs, verbose)
+        super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.objective = objective
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
@@ -196,17 +203,18 @@ class TemperatureScaler(_ClassifierCalibrator):
 class VectorScaler(_ClassifierCalibrator):
     """Calibrates a classifier by a scale and a bias for each class [1]_.
 
-    The logits z of each draw become a ⊙ z + b before probabilities are averaged. The negative
-    log-likelihood of a sample is minimised, plus `l2`/n_samples times the squared distance from a
-    mere temperature, Σ_k (a_k − ā)² + Σ_k b_k²: the larger `l2` and the fewer the samples, the
-    nearer to `TemperatureScaler`. It can change the predicted class also of one draw. For two or
-    more classes, not for multilabel.
+    The logits z of each draw become a ⊙ z + b before probabilities are averaged. The mean
+    negative log-likelihood is minimised, plus `l2`/n times the squared distance from a mere
+    temperature, Σ_k (a_k − ā)² + Σ_k b_k²: the larger `l2` and the fewer the samples (n, or the
+    sum of their weights), the nearer to `TemperatureScaler`. It can change the predicted class
+    also of one draw. For two or more classes, not for multilabel.
 
     Parameters
     ----------
-    estimator, cv, n_jobs, verbose : as in `TemperatureScaler`
+    estimator, cv, n_jobs, verbose, random_state : as in `TemperatureScaler`
     l2 : float >= 0, default=2.0
-        Weight of the penalty.
+        Weight of the penalty, as of so many rows: `sample_weight` counts rows, and weights of sum
+        1 are those of a single one.
 
     Attributes
     ----------
@@ -249,8 +257,9 @@ class VectorScaler(_ClassifierCalibrator):
         l2: float = 2.0,
         n_jobs: int | None = None,
         verbose: int = 0,
+        random_state: Any = 0,
     ) -> None:
-        super().__init__(estimator, cv, n_jobs, verbose)
+        super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.l2 = l2
 
     def _read_targets(self, y: Any) -> np.ndarray:

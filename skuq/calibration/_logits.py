@@ -21,11 +21,19 @@ class Logits(NamedTuple):
     labels: Tensor  # (n_samples,) of class indices
     weight: Tensor  # (n_samples,) in float64, of sum 1
     span: float  # the largest logit less the least
+    size: float  # the sum of the weights as they were given, or the number of labels
 
     def take(self, stride: int) -> Logits:
         """Every `stride`-th row."""
         some = self.weight[::stride]
-        return Logits(self.draws[:, ::stride], self.labels[::stride], some / some.sum(), self.span)
+        share = float(some.sum())
+        return Logits(
+            self.draws[:, ::stride],
+            self.labels[::stride],
+            some / share,
+            self.span,
+            share * self.size,
+        )
 
     @property
     def rows_at_once(self) -> int:
@@ -58,7 +66,7 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
             f"y must have shape {(n_samples, *draws.shape[3:])} as logits do, got "
             f"{tuple(labels.shape)}"
         )
-    weight = _check_weight(sample_weight, labels)
+    weight, size = _check_weight(sample_weight, labels)
     if draws.ndim > 3:
         draws = draws.movedim(2, -1).reshape(n_draws, -1, n_classes)
         labels = labels.reshape(-1)
@@ -77,7 +85,7 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
         )
     if least == most:
         raise ValueError("y holds a single class: the temperature needs at least two")
-    return Logits(draws.detach(), labels.long(), weight, high - low)
+    return Logits(draws.detach(), labels.long(), weight, high - low, size)
 
 
 def label_columns(logits: Any, y: Any, sample_weight: Any) -> Iterator[Logits]:
@@ -112,11 +120,12 @@ def _as_tensor(values: Any) -> Tensor:
     return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
 
 
-def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
-    """One weight for each label, in a row, of sum 1."""
+def _check_weight(sample_weight: Any, labels: Tensor) -> tuple[Tensor, float]:
+    """One weight for each label, in a row, of sum 1; and their sum before."""
     if sample_weight is None:
         size = labels.numel()
-        return torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
+        equal = torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
+        return equal, size
     if not isinstance(sample_weight, Tensor):
         sample_weight = np.asarray(sample_weight, dtype=float, order="C")
     weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
@@ -125,4 +134,5 @@ def _check_weight(sample_weight: Any, labels: Tensor) -> Tensor:
     valid = weight.shape == labels.shape and bool((weight >= 0).all()) and weight.sum() > 0
     if not valid or not bool(torch.isfinite(weight).all()):
         raise ValueError(f"sample_weight must be {len(labels)} finite numbers >= 0, not all zero")
-    return weight.reshape(-1) / weight.sum()
+    total = weight.sum()
+    return weight.reshape(-1) / total, float(total)

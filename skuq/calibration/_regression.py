@@ -111,10 +111,16 @@ class VarianceScaler(_RegressorCalibrator):
         ``FrozenEstimator(estimator)``: then all of X, y calibrates.
     cv : int, cross-validation generator or iterable, default=5
         Otherwise predictions are cross-fitted, and the estimator is fitted anew on everything.
+        A number means shuffled folds that keep `groups` together;
+        a splitter is taken as it is (`TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of
+        the rows).
     n_jobs : int, default=None
         Folds fitted at the same time, as joblib tasks.
     verbose : int, default=0
         1 shows a bar over the folds.
+    random_state : int, RandomState instance or None, default=0
+        Shuffles rows into folds; None takes other folds each time. (Training has the estimator's
+        own.)
 
     Attributes
     ----------
@@ -165,8 +171,10 @@ class QuantileRecalibrator(_RegressorCalibrator):
 
     F is the distribution function of the predictive mixture, and R the share of rows, among those
     left out, whose F(y) is at most that: an increasing piecewise linear map, made for each target
-    from the ranks i / (n + 1). (It is its own isotonic regression.) The q-quantile becomes that
-    at level R⁻¹(q), so quantiles and intervals reach their levels whatever the shape of F;
+    from the ranks i / (n + 1). (It is its own isotonic regression.) A `sample_weight` counts rows,
+    a weight of 2 being the row twice, and n is their sum: give weights of mean 1, not of sum 1. The
+    q-quantile becomes that at level R⁻¹(q), so quantiles and intervals reach their levels whatever
+    the shape of F;
     `predict` and ``return_std`` give the moments of the recalibrated distribution.
 
     One distribution takes the place of the draws, so there is a total uncertainty alone and no
@@ -175,7 +183,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
 
     Parameters
     ----------
-    estimator, cv, n_jobs, verbose : as in `VarianceScaler`
+    estimator, cv, n_jobs, verbose, random_state : as in `VarianceScaler`
 
     Attributes
     ----------
@@ -259,8 +267,8 @@ def _frequencies_below(pit: np.ndarray, weight: np.ndarray | None) -> tuple[np.n
             stacklevel=4,
         )
     order = np.argsort(pit, kind="stable")
-    mass = np.ones(len(pit)) if weight is None else weight[order] * len(pit) / weight.sum()
-    ranks = (mass.cumsum() - (mass - 1) / 2) / (len(pit) + 1)  # i / (n + 1) for equal weights
+    mass = np.ones(len(pit)) if weight is None else weight[order]
+    ranks = (mass.cumsum() - (mass - 1) / 2) / (mass.sum() + 1)  # i / (n + 1), also of ties
     levels, group = np.unique(pit[order], return_inverse=True)
     frequencies = np.bincount(group, mass * ranks) / np.bincount(group, mass)
     inside = (levels > 0) & (levels < 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,10 @@ def fit_vector_scaling(
 
     Parameters
     ----------
-    logits, y, sample_weight : as in `fit_temperature`
+    logits, y : as in `fit_temperature`
+    sample_weight : array-like of shape (n_samples,) or of the shape of y, default=None
+        A weight of 2 is the same as the row twice. So weights that add up to less than the number
+        of rows strengthen the penalty.
     l2 : float >= 0, default=2.0
 
     Returns
@@ -62,7 +66,7 @@ def fit_vector_scaling(
 
 def search_scales(logits: Logits, l2: float) -> VectorSearch:
     """L-BFGS from the best temperature; convex for one draw."""
-    n_classes, strength = logits.draws.shape[-1], l2 / len(logits.labels)
+    n_classes, strength = logits.draws.shape[-1], l2 / logits.size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is as good to begin at
         beta = 1 / search_temperature(logits).temperature
@@ -84,7 +88,8 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         options={"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14},
     )
     scale, bias = np.split(found.x, 2)
-    if at_bound or found.status == 1:  # 1: too many iterations
+    endless = _falls_for_ever(objective, found.x, found.fun, l2, at_bound)
+    if endless or found.status == 1:  # 1: too many iterations
         warnings.warn(
             "the vector scaling has no optimum: the calibration data may be separable, or their "
             "logits mislead; use more or other calibration data",
@@ -93,6 +98,28 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         )
     loss, _ = _loss_and_gradient(logits, found.x)
     return VectorSearch(scale, bias - bias.mean(), int(found.nit), loss)
+
+
+def _falls_for_ever(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    best: np.ndarray,
+    least: float,
+    l2: float,
+    at_bound: bool,
+) -> bool:
+    """Whether the loss is no larger a thousand times farther out, where there is no penalty.
+
+    That is so where every row is classified right. Elsewhere so large logits are sure mistakes.
+    """
+    scale, bias = np.split(best, 2)
+    if l2:
+        farther = np.concatenate([scale + 999 * scale.mean(), bias])
+    else:
+        farther = 1000 * best
+    there, _ = objective(farther)
+    # The search begins at a bound where even the best temperature is: rounding decides there.
+    rounding = 1e-12 if at_bound else -1e-9
+    return there <= least + rounding * abs(least)
 
 
 def _loss_and_gradient(logits: Logits, parameters: np.ndarray) -> tuple[float, np.ndarray]:

@@ -34,6 +34,7 @@ class Likelihood(BaseEstimator):
 
     * `takes_indicators`, `takes_missing`: which targets it understands, `update_tags` what
       scikit-learn is told about them;
+    * `links`: what it does with each output, so that networks that did it already are refused;
     * `encode`: in which units the network is trained;
     * `negative_log_likelihood`, where the loss is something else;
     * `finish`: what is learnt after the posterior;
@@ -92,6 +93,17 @@ class Likelihood(BaseEstimator):
     def explain_outputs(self) -> str:
         """Why ``n_outputs_`` outputs are needed, for the message that a wrong number gets."""
         raise NotImplementedError(f"{type(self).__name__} does not implement explain_outputs")
+
+    def links(self) -> list[str]:
+        """What the likelihood does with each output.
+
+        Returns
+        -------
+        list of n_outputs_ str
+            "softmax" or "sigmoid" of logits; "exp" of a logarithm; "location" for what lies on
+            the axis of standardised targets; "free" where any outputs may be on purpose.
+        """
+        return ["softmax" if self.task == "classification" else "free"] * self.n_outputs_
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Targets in the units in which the network is trained."""

@@ -99,6 +99,9 @@ class Bernoulli(Likelihood):
             return f"one logit for each of {self.n_outputs_} labels"
         return "one logit, of the second class; Categorical needs one for each class"
 
+    def links(self) -> list[str]:
+        return ["sigmoid"] * self.n_outputs_
+
     def encode(self, y: np.ndarray) -> np.ndarray:
         target = y.astype(float)
         if self.uncertain_label in ("zeros", "ones"):

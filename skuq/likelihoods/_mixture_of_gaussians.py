@@ -78,6 +78,11 @@ class MixtureOfGaussians(Standardised, Likelihood):
             f"each of {self.n_targets_} targets"
         )
 
+    def links(self) -> list[str]:
+        n = self.n_targets_ * self.n_components
+        weights = "softmax" if self.n_components > 1 else "free"  # a single one is 1 in any case
+        return [weights] * n + ["location"] * n + ["exp"] * n
+
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
     ) -> MixtureOfNormals:

@@ -87,6 +87,9 @@ class Poisson(Likelihood):
     def explain_outputs(self) -> str:
         return f"the logarithm of a rate for each of {self.n_targets_} targets"
 
+    def links(self) -> list[str]:
+        return ["exp"] * self.n_outputs_
+
     def encode(self, y: np.ndarray) -> np.ndarray:
         return self._checked(y) / self.scale_
 

@@ -93,6 +93,9 @@ class Quantile(Standardised, Likelihood):
     def explain_outputs(self) -> str:
         return f"{len(self.q)} quantiles of each of {self.n_targets_} targets"
 
+    def links(self) -> list[str]:
+        return ["location"] * self.n_outputs_
+
     def _quantiles(self, output: Tensor) -> Tensor:
         return output.unflatten(-1, (self.n_targets_, len(self.q)))
 

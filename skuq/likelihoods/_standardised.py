@@ -47,6 +47,11 @@ class Standardised:
             raise ValueError("y is too large: its variance is not finite. Rescale y.")
         return self
 
+    def links(self) -> list[str]:
+        """A location of each target; all else is a logarithm."""
+        others = self.n_outputs_ - self.n_targets_
+        return ["location"] * self.n_targets_ + ["exp"] * others
+
     def encode(self, y: np.ndarray) -> np.ndarray:
         return (y - self.location_) / self.scale_
 

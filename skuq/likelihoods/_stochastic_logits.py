@@ -83,6 +83,9 @@ class StochasticLogits(Likelihood):
     def explain_outputs(self) -> str:
         return f"a mean and a log-variance for the logit of each of {self.n_classes_} classes"
 
+    def links(self) -> list[str]:
+        return ["softmax"] * self.n_classes_ + ["exp"] * self.n_classes_
+
     def _log_proba(self, output: Tensor) -> Tensor:
         mean, log_variance = output.split(self.n_classes_, dim=-1)
         std = (log_variance.clamp(-MOST_LOG, MOST_LOG) / 2).exp()

@@ -128,6 +128,12 @@ class UncertaintyAware(Likelihood):
             return f"one for each of {self.n_classes_} classes"
         return f"one for each of {self.n_classes_} classes, and a log-variance"
 
+    def links(self) -> list[str]:
+        of_classes = ["softmax" if self.link == "softmax" else "free"] * self.n_classes_
+        if self.log_variance == "constant":
+            return of_classes
+        return [*of_classes, "exp" if self.log_variance == "free" else "free"]
+
     def _location(self, output: Tensor) -> Tensor:
         h = output[..., : self.n_classes_]
         return h.softmax(-1) if self.link == "softmax" else h

@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import BayesianRidge, LinearRegression
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -91,19 +91,17 @@ def test_variances_are_scaled_and_means_stay(posterior, n_targets):
 
 def test_cross_fitting():
     X, y = data()
-    scaler = VarianceScaler(BayesianRidge(), cv=4).fit(X, y)
+    scaler = VarianceScaler(BayesianRidge(), cv=KFold(4)).fit(X, y)
     folds = cross_val_predict(BayesianRidge(), X, y, cv=4)
     assert scaler.scale_ == pytest.approx(
         np.sqrt(np.mean((y - folds) ** 2 / _left_out_std(X, y) ** 2))
     )
     assert np.array_equal(scaler.estimator_.coef_, BayesianRidge().fit(X, y).coef_)
-    parallel = VarianceScaler(BayesianRidge(), cv=4, n_jobs=2).fit(X, y)
+    parallel = VarianceScaler(BayesianRidge(), cv=KFold(4), n_jobs=2).fit(X, y)
     assert parallel.scale_ == scaler.scale_
 
 
 def _left_out_std(X, y):
-    from sklearn.model_selection import KFold
-
     std = np.empty(len(y))
     for train, test in KFold(4).split(X):
         std[test] = BayesianRidge().fit(X[train], y[train]).predict(X[test], return_std=True)[1]
