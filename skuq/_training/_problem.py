@@ -82,10 +82,9 @@ class Problem:
         self.report: Report = inspect_network(
             self._first, self.sample, self.likelihood, self.numerics, self._n_batch_rows
         )
-        if self.settings.repeatable:
+        if self.settings.repeatable and not self.resume:
             warn_if_not_repeatable(
                 self._first,
-                self.report,
                 self.train_rows,
                 self.settings,
                 lambda module: make_optimizer(module, self.likelihood, self.settings),
