@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, RandomSampler, WeightedRandomSampler
 
 from skuq import TorchClassifier
-from skuq._networks._module import Numerics, _other_noise
+from skuq._networks._module import Numerics, other_noise
 from skuq._utils._random import PrivateGlobals
 from skuq.posteriors import DeepEnsemble, PointEstimate
 from tests import networks
@@ -298,6 +298,14 @@ def test_random_state_none_is_new_every_time(blobs):
     assert not np.array_equal(one, other)
 
 
+def test_what_the_suite_draws_without_a_seed(blobs):
+    """Fixed, and global generators at their first number: see `tests/repeatable.py`."""
+    assert np.random.default_rng().random() == np.random.default_rng().random()
+    assert random.getstate() == random.Random(0).getstate()
+    one, same = (classifier(random_state=None).fit(*blobs).predict_proba(blobs[0]) for _ in "ab")
+    assert np.array_equal(one, same)
+
+
 # -- what is seen in a module -------------------------------------------------------------------
 
 
@@ -316,7 +324,7 @@ def test_noise_that_is_seen(module, noise):
     numerics = Numerics(torch.device("cpu"), "float32")
     with PrivateGlobals(0):
         built = module(10, 3).eval()
-    assert _other_noise(built, torch.zeros(20, 10), numerics)[0] == noise
+    assert other_noise(built, torch.zeros(20, 10), numerics) == noise
 
 
 # -- samplers of another number of rows ---------------------------------------------------------

@@ -21,6 +21,7 @@ from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
+from skuq._utils._memory import is_out_of_memory
 from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
 
@@ -31,12 +32,14 @@ __all__ = [
     "explained",
     "first_rows",
     "inspect_network",
+    "other_noise",
     "own_copy",
     "private_copy",
+    "try_training",
     "with_best_layout",
 ]
 
-_TRIED_ROWS = 256
+_TRIED_ROWS = 32
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
@@ -265,7 +268,6 @@ class Report:
     name: str  # of the module's class
     dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
     other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
-    has_own_entropy: bool = False  # whether noise remains where all global generators are the same
 
 
 def inspect_network(
@@ -273,7 +275,8 @@ def inspect_network(
 ) -> Report:
     """Check on three rows that a module can be trained and asked; report where it is random.
 
-    A user's forward may be random in large batches alone: it is looked at in one of `batch_size`.
+    A user's forward may be random in larger batches alone: it is looked at in one of 32 rows, or
+    `batch_size` if that is less.
 
     Raises
     ------
@@ -315,13 +318,7 @@ def inspect_network(
             "independent in eval mode. Set track_running_stats=True or batch_first=True."
         )
     dropout = tuple(name for name, layer in dropout_layers(module).items() if layer.p > 0)
-    if not runs_foreign_forward(module):
-        return Report(name, dropout, _other_noise(module, rows, numerics)[0])
-    batch = first_rows(x, min(batch_size, _TRIED_ROWS))
-    noise, one = _other_noise(module, batch, numerics)
-    again = _other_noise(module, batch, numerics)[1]
-    scale = 1 + float(one.abs().max())
-    return Report(name, dropout, noise, not _close(one, again, numerics.tolerance * scale))
+    return Report(name, dropout, _noise_of_batches(module, x, numerics, batch_size))
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
@@ -379,27 +376,40 @@ def _module_path(module: nn.Module) -> Iterator[list[str]]:
         hook.remove()
 
 
-def _other_noise(
-    module: nn.Module, x: Tensor, numerics: Numerics
-) -> tuple[tuple[str, ...], Tensor]:
-    """Where the forward in training mode draws random numbers other than for nn.Dropout*.
+def _noise_of_batches(
+    module: nn.Module, x: Tensor, numerics: Numerics, batch_size: int
+) -> tuple[str, ...]:
+    if runs_foreign_forward(module):
+        try:
+            batch = first_rows(x, min(batch_size, _TRIED_ROWS))
+            return other_noise(module, batch, numerics)
+        except (RuntimeError, MemoryError) as error:  # who trains says which batch has room
+            if not is_out_of_memory(error):
+                raise
+    return other_noise(module, first_rows(x, 3), numerics)
 
-    The outputs in training mode, too.
-    """
+
+def try_training(module: nn.Module, training: bool) -> nn.Module:
+    """A copy without dropout, in training mode or not but for normalisations, to be tried."""
+    shell = _sharing_copy(module)
+    drive(shell, Recorder())
+    for layer in shell.modules():
+        is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
+        layer.training = training and not is_norm
+    return shell
+
+
+def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
+    """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
     found: list[dict[tuple[str, str], None]] = []
-    for training in (False, True):
-        shell = _sharing_copy(module)
-        drive(shell, Recorder())
-        for layer in shell.modules():
-            is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
-            layer.training = training and not is_norm
+    for training in (True, False):
+        shell = try_training(module, training)
         with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
             with torch.no_grad():
-                output = call(shell, x.clone(), numerics)
-        unseen = private.drawn() if runs_foreign_forward(module) else ()
+                call(shell, x.clone(), numerics)
+            unseen = private.drawn() if runs_foreign_forward(module) else ()
         for source in unseen if not ops.found else set(unseen) - {"torch"}:
             ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
         found.append(ops.found)
-    in_eval, in_training = found
-    noise = dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval)
-    return tuple(noise), output
+    in_training, in_eval = found
+    return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))

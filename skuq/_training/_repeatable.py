@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from skuq._data._batches import Rows, SlicedBatches, StreamedRows
 from skuq._data._loaders import loader
 from skuq._networks._foreign import comes_from, runs_foreign_forward
-from skuq._networks._module import Report, copied
+from skuq._networks._module import call, copied, try_training
 from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals, generator
 from skuq.likelihoods import Likelihood
@@ -49,7 +49,6 @@ def runs_foreign_code(
 
 def warn_if_not_repeatable(
     module: nn.Module,
-    report: Report,
     rows: Rows,
     settings: Settings,
     make_optimizer: Callable[[nn.Module], Any],
@@ -60,14 +59,16 @@ def warn_if_not_repeatable(
     ----------
     module : nn.Module
         Untrained; copies of it are tried.
-    report : Report
-        Of the module.
     rows : Rows
     settings : Settings
     make_optimizer : callable
         Gives an optimizer of the parameters of a module.
     """
-    found = [f"the forward of {report.name}"] if report.has_own_entropy else []
+    found = []
+    if runs_foreign_forward(module):
+        batch = rows.first(min(settings.batch_size, 32)).to(settings.numerics.device)
+        if _differs(lambda: _output(module, batch, settings)):
+            found.append(f"the forward of {type(module).__name__}")
     if isinstance(rows, StreamedRows) and _differs(lambda: rows[:1]):
         found.append("the Dataset X")
     found += _own_entropy(rows, settings.train_options, "iterator_train")
@@ -118,6 +119,11 @@ def _own_entropy(rows: Rows, options: dict[str, Any], prefix: str) -> list[str]:
         if _differs(functools.partial(_first_batch, rows, alone, prefix)):
             found.append(f"{prefix}__{name}")
     return found
+
+
+def _output(module: nn.Module, x: Tensor, settings: Settings) -> Tensor:
+    with torch.no_grad():
+        return call(try_training(module, True), x.clone(), settings.numerics)
 
 
 def _first_batch(rows: Rows, options: dict[str, Any], prefix: str) -> Any:
