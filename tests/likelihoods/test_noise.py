@@ -94,10 +94,10 @@ class Loose(nn.Sequential):
 @pytest.mark.parametrize("kind", [Gaussian, Laplace])
 def test_the_noise_does_not_hold_the_spread_of_the_draws(kind):
     random = np.random.default_rng(0)
-    X = random.normal(size=(300, 2))
-    y = 5 * np.sin(X[:, 0]) + X[:, 1] + 0.1 * random.normal(size=300)
+    X = random.normal(size=(1000, 2))
+    y = 5 * np.sin(X[:, 0]) + X[:, 1] + 0.1 * random.normal(size=1000)
     fitted = regressor(
-        MCDropout(20), module=Loose, likelihood=kind(False), lr=0.01, max_epochs=20
+        MCDropout(20), module=Loose, likelihood=kind(False), lr=0.01, max_epochs=30
     ).fit(X[:200], y[:200])
     draws = fitted.predict_draws(X[200:])[..., 0]
 
