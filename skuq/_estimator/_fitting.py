@@ -73,10 +73,12 @@ class Fitting:
         self._incremental = incremental
         self._before: Engine | None = estimator._engine if goes_on else None
         self._start = self._networks() if goes_on else []
-        self._likelihood = copy.deepcopy(estimator.likelihood_) if goes_on else likelihood
-        if repr(likelihood) != repr(self._likelihood):
+        self._likelihood = likelihood
+        if goes_on and incremental:  # a warm start learns the units of y anew
+            self._likelihood = copy.deepcopy(estimator.likelihood_)
+        if goes_on and repr(likelihood) != repr(estimator.likelihood_):
             raise ValueError(
-                f"training goes on with likelihood={self._likelihood}, got {likelihood}; set "
+                f"training goes on with likelihood={estimator.likelihood_}, got {likelihood}; set "
                 "warm_start=False and call fit to begin anew"
             )
 
@@ -128,7 +130,7 @@ class Fitting:
     def _encoded_targets(self, checkpoints: Checkpoints | None, apart: Split | None) -> np.ndarray:
         """Targets in the units of training; for some likelihoods, a first training makes them."""
         likelihood, data, engine = self._likelihood, self._data, self._before
-        if engine is None:
+        if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
             likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
@@ -148,7 +150,7 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Indices of the rows of training, and of those that early stopping watches."""
-        estimator, (X, target, _, groups, _) = self._estimator, self._data
+        estimator, (_, target, _, groups, _) = self._estimator, self._data
         if not estimator.early_stopping:
             return None
         seed = derive_seed(self._root, Purpose.SPLIT)

@@ -93,7 +93,8 @@ class Finish:
         if not likelihood.wants_unseen_rows:
             likelihood.finish(partial(engine.map, self.X), self.target, self.weight)
         elif self.noise == "given":
-            likelihood.finish(partial(engine.map, self.X), self.target, self.weight, True)
+            rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
+            self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
         elif self.noise == "unseen" and not self.done:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
             self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
@@ -138,6 +139,7 @@ class Finish:
         likelihood: Likelihood,
         parts: Sequence[np.ndarray],
         engine_of: Callable[[int], Engine],
+        given_noise: bool = False,
     ) -> None:
         """Learn from each part of the rows by its own engine; one of them lives at a time."""
 
@@ -153,7 +155,7 @@ class Finish:
 
         rows = np.concatenate(parts)
         weight = None if self.weight is None else self.weight[rows]
-        likelihood.finish(evaluate, self.target[rows], weight)
+        likelihood.finish(evaluate, self.target[rows], weight, given_noise)
 
     def _taken(self, rows: np.ndarray) -> Any:
         return self.X.subset(rows) if isinstance(self.X, Streamed) else self.X[rows]

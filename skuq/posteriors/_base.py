@@ -35,7 +35,7 @@ class Posterior(BaseEstimator):
     #: Parameters that make a fit quick, for tests of what all posteriors have in common.
     quick: ClassVar[dict[str, Any]] = {}
     #: Where one noise level for all rows is learnt, see above.
-    noise: ClassVar[str] = \"unseen\"
+    noise: ClassVar[str] = "unseen"
 
     _parameter_constraints: ClassVar[dict] = {}
 

@@ -30,11 +30,12 @@ class Conjugate(Posterior):
 
     def fit(self, problem):
         (network,) = problem.train()
-        X, y = problem.train_rows.X.numpy(), problem.train_rows.y.numpy()[:, 0]
+        X, y = (torch.cat(parts).numpy() for parts in zip(*problem.batches()))
+        y = y[:, 0]
         gram = X.T @ X
         best = np.linalg.solve(gram, X.T @ y)
         variance = ((y - X @ best) ** 2).sum() / (len(X) - X.shape[1])
-        random = np.random.default_rng(problem.seed(3))
+        random = np.random.default_rng(problem.seed())
         spread = np.linalg.cholesky(np.linalg.inv(gram) * variance)
         weights = best + random.normal(size=(self.n_draws, len(best))) @ spread.T
         return Draws(network, {"weight": torch.tensor(weights[:, None, :])})
@@ -186,7 +187,7 @@ class Counting(PointEstimate):
     sizes = []
 
     def fit(self, problem):
-        self.sizes.append(len(problem.train_rows))
+        self.sizes.append(problem.n_rows)
         return super().fit(problem)
 
 
