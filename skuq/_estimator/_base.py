@@ -184,7 +184,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         devices = named_devices(self.device)
         numerics = Numerics(devices[0], self.precision)
         data = self._read_training_data(
-            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes
+            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, incremental
         )
         if not incremental:
             self._check_targets(data.target)
