@@ -32,7 +32,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         indices of them) and returns logits, no softmax; of a tuple the first entry counts. None
         builds `skuq.modules.MLP`, sized from the data.
     posterior : Posterior, default=None
-        How to be uncertain about the function; None is ``MCDropout()``.
+        How to be uncertain about the function; None is ``MCDropout()``. To search its parameters
+        give the object: ``posterior=MCDropout()`` has ``posterior__n_draws``.
     likelihood : Likelihood, default=None
         What the outputs say about y; None is ``Categorical()``.
     optimizer : torch optimizer class, default=torch.optim.Adam
@@ -55,7 +56,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last fit.
+        Whether `fit` goes on from the weights of the last fit. Labels must be the same; real
+        targets are standardised anew.
     device : str, torch.device or list of them, default="auto"
         "auto" is "cuda" where there is one, else "cpu". Of a list, such as ["cuda:0", "cuda:1"],
         `DeepEnsemble` trains its members on all devices at once, member i on device i modulo their
@@ -265,7 +267,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         if len(unknown):
             raise ValueError(
                 f"y contains labels {unknown[:5]} that are not in the classes {self.classes_}; "
-                "give every label to come as `classes` in the first call of partial_fit"
+                "give every label to come as `classes` in the first call of partial_fit, or, to "
+                "fit anew, set warm_start=False"
             )
         if len(self.classes_) < 2:
             raise ValueError(
@@ -293,6 +296,15 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
                 f"{len(self.classes_)}"
             )
         return y.astype(np.int64)
+
+    def _check_warm_start(self, target: np.ndarray) -> None:
+        absent = np.setdiff1d(np.arange(len(self.classes_)), target)
+        if target.ndim == 1 and len(absent):
+            raise ValueError(
+                f"warm_start=True goes on with the classes {self.classes_} of the fit before, but "
+                f"y has no row of {self.classes_[absent][:5]}; set warm_start=False to fit anew, "
+                "or go on with partial_fit, whose rows need not hold every class"
+            )
 
     def _check_targets(self, target: np.ndarray) -> None:
         known = target[~np.isnan(target)]

@@ -286,11 +286,11 @@ def test_several_targets(heteroscedastic, diabetes):
     np.testing.assert_allclose(mean[:, 2], 1, atol=0.6)
 
 
-def test_homoscedastic_noise_is_the_mean_squared_residual(diabetes):
+def test_homoscedastic_noise_is_the_same_for_all_rows(diabetes):
     X, y = diabetes
     fitted = regressor(MCDropout(6), likelihood=Gaussian(heteroscedastic=False)).fit(X, y)
-    residual = ((y - fitted.predict_draws(X)[..., 0]) ** 2).mean()
-    np.testing.assert_allclose(fitted.predict_uncertainty(X, "aleatoric"), residual, rtol=1e-5)
+    noise = fitted.likelihood_.noise_variance_ * fitted.likelihood_.scale_**2
+    np.testing.assert_allclose(fitted.predict_uncertainty(X, "aleatoric"), noise[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(7), DeepEnsemble(3)], ids=str)
@@ -710,8 +710,30 @@ def test_warm_start_goes_on(posterior, blobs):
     cold = warm.histories_
     for before, after in zip(cold, warm.fit(X, y).histories_):
         assert after[0]["train_loss"] < 0.5 * before[0]["train_loss"]
-    with pytest.raises(ValueError, match="not in the classes"):
+    with pytest.raises(ValueError, match=r"not in the classes.*set warm_start=False"):
         warm.fit(X, y + 1)
+    with pytest.raises(ValueError, match=r"no row of \[2\]; set warm_start=False"):
+        warm.fit(X, y % 2)
+    assert warm.partial_fit(X, y % 2).classes_.tolist() == [0, 1, 2]
+
+
+def test_a_warm_start_may_lack_rows_that_have_no_weight(blobs):
+    X, y = blobs
+    warm = classifier(PointEstimate(), warm_start=True, max_epochs=1)
+    for _ in range(2):
+        warm.fit(X, y, sample_weight=(y != 1).astype(float))
+    assert warm.classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1000, 1e5), (-1e-6, 0), (1, 0)])
+def test_a_warm_start_learns_the_units_of_y(factor, offset, diabetes):
+    X, y = diabetes
+    warm = regressor(PointEstimate(), warm_start=True, max_epochs=40).fit(X, y)
+    cold = regressor(PointEstimate(), max_epochs=40).fit(X, y)
+    warm.fit(X, factor * y + offset)
+    assert warm.score(X, factor * y + offset) > cold.score(X, y) - 0.05
+    if factor > 0:
+        assert warm.history_[0]["train_loss"] < cold.history_[10]["train_loss"]
 
 
 @pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(3), DeepEnsemble(2)], ids=str)

@@ -186,7 +186,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         numerics = Numerics(devices[0], self.precision)
         root = self._root if goes_on else root_seed(self.random_state)
         data = self._read_training_data(
-            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, root
+            X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, incremental, root
         )
         if not incremental:
             self._check_targets(data.target)

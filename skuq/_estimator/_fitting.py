@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from skuq._data._batches import Rows
 from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
+from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
@@ -77,10 +77,12 @@ class Fitting:
         self._root = root
         self._before: Engine | None = estimator._engine if goes_on else None
         self._start = self._networks() if goes_on else []
-        self._likelihood = copy.deepcopy(estimator.likelihood_) if goes_on else likelihood
-        if repr(likelihood) != repr(self._likelihood):
+        self._likelihood = likelihood
+        if goes_on and incremental:  # a warm start learns the units of y anew
+            self._likelihood = copy.deepcopy(estimator.likelihood_)
+        if goes_on and repr(likelihood) != repr(estimator.likelihood_):
             raise ValueError(
-                f"training goes on with likelihood={self._likelihood}, got {likelihood}; set "
+                f"training goes on with likelihood={estimator.likelihood_}, got {likelihood}; set "
                 "warm_start=False and call fit to begin anew"
             )
 
@@ -88,12 +90,16 @@ class Fitting:
         """Train, fit the posterior, and only then change the estimator."""
         checkpoints = self._begun_checkpoints()
         with checkpoints or nullcontext():
-            encoded = self._encoded_targets(checkpoints)
+            apart = self._stopping_rows()
+            encoded = self._encoded_targets(checkpoints, apart)
+            apart = self._rows_for_noise(encoded, checkpoints, apart)
             keeps = self._estimator.on_interrupt == "keep"
-            problem, schedule = self._problem(encoded, task, checkpoints, keeps)
+            problem, schedule = self._problem(
+                encoded, task, apart, checkpoints=checkpoints, keeps_interrupted=keeps
+            )
             with task:
                 draws = self._posterior.fit(problem)
-                attributes = self._attributes(draws, schedule.trained, schedule, encoded)
+                attributes = self._attributes(draws, schedule.trained, schedule)
                 self._estimator.__dict__.update(attributes)
                 task.end(lambda: attributes)
             if checkpoints and schedule.interrupted:
@@ -125,10 +131,10 @@ class Fitting:
         self._root = checkpoints.begin(identity, self._root)
         return checkpoints
 
-    def _encoded_targets(self, checkpoints: Checkpoints | None) -> np.ndarray:
+    def _encoded_targets(self, checkpoints: Checkpoints | None, apart: Split | None) -> np.ndarray:
         """Targets in the units of training; for some likelihoods, a first training makes them."""
         likelihood, data, engine = self._likelihood, self._data, self._before
-        if engine is None:
+        if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
             likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
@@ -137,9 +143,42 @@ class Fitting:
             return encoded
         if engine is None:
             stage = checkpoints and checkpoints.stage("first")
-            first, _ = self._problem(encoded, Task("fit"), stage, keeps_interrupted=False)
-            engine = Engine(clone(self._posterior).fit(first), first.sample, self._numerics)
+            engine = self._other(encoded, apart, checkpoints=stage)
         return likelihood.relabel(partial(engine.map, data.X), encoded)
+
+    def _other(self, encoded: np.ndarray, apart: Split | None, **saving: Any) -> Engine:
+        """Another posterior than the one that the estimator will have, of which nobody is told."""
+        problem, schedule = self._problem(encoded, Task("fit"), apart, **saving)
+        draws = clone(self._posterior).fit(problem)
+        return Engine(draws, problem.sample, schedule.trainer.builder.numerics)
+
+    def _stopping_rows(self) -> Split | None:
+        """Indices of the rows of training, and of those that early stopping watches."""
+        estimator, (_, target, _, groups, _) = self._estimator, self._data
+        if not estimator.early_stopping:
+            return None
+        seed = derive_seed(self._root, Purpose.SPLIT)
+        stratify = estimator._task == "classification" and target.ndim == 1
+        known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
+        fraction = estimator.validation_fraction
+        return train_valid_indices(known, groups, fraction, seed, stratify)
+
+    def _rows_for_noise(
+        self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
+    ) -> Split | None:
+        """How the rows are split at last, once it is known where noise is learnt."""
+        X, _, weight, groups, _ = self._data
+        self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
+        trains = self._estimator.max_epochs > 0 and not self._incremental
+        if not trains or not finish.lacks_rows(self._likelihood):
+            return apart
+
+        def trained_on(number: int, split: Split) -> Engine:
+            stage = checkpoints and checkpoints.stage(f"noise-{number}")
+            return self._other(encoded, split, checkpoints=stage, verbose=0)
+
+        seed = derive_seed(self._root, Purpose.SPLIT)
+        return finish.find_rows(self._likelihood, groups, seed, trained_on)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -147,14 +186,16 @@ class Fitting:
         self,
         encoded: np.ndarray,
         task: Task,
-        checkpoints: Checkpoints | None,
-        keeps_interrupted: bool,
+        apart: Split | None,
+        **saving: Any,
     ) -> tuple[Problem, Schedule]:
         """What the posterior sees, and what trains the networks behind it."""
-        estimator = self._estimator
-        train, valid = self._split(encoded)
+        estimator, (X, _, weight, _, _) = self._estimator, self._data
+        train, valid = rows_on_device(X, encoded, weight, self._numerics), None
+        if apart is not None:
+            train, valid = map(train.take, apart)
         settings = estimator._settings(self._numerics, self._devices, self._incremental)
-        settings = replace(settings, checkpoints=checkpoints, keeps_interrupted=keeps_interrupted)
+        settings = replace(settings, **saving)
         builder = Builder(
             factory=estimator.module or MLP,
             parameters=estimator._with_prefix("module"),
@@ -169,9 +210,9 @@ class Fitting:
             builder=builder,
             likelihood=self._likelihood,
             train_rows=train,
-            valid_rows=valid,
+            valid_rows=valid if estimator.early_stopping else None,
             settings=replace(settings, numerics=builder.numerics),
-            attributes=lambda one: self._attributes(Draws(one.module), [one], schedule, encoded),
+            attributes=lambda one: self._attributes(Draws(one.module), [one], schedule),
             root=self._root,
             keeps_optimizers=self._incremental,
         )
@@ -181,34 +222,20 @@ class Fitting:
         before = None if self._before is None else self._before.draws
         return Problem(schedule, n_rows, before), schedule
 
-    def _split(self, encoded: np.ndarray) -> tuple[Rows, Rows | None]:
-        """The rows of training, and those that early stopping watches."""
-        estimator, (X, target, weight, groups, _) = self._estimator, self._data
-        rows = rows_on_device(X, encoded, weight, self._numerics)
-        if not estimator.early_stopping:
-            return rows, None
-        seed = derive_seed(self._root, Purpose.SPLIT)
-        stratify = estimator._task == "classification" and target.ndim == 1
-        known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
-        fraction = estimator.validation_fraction
-        train, valid = train_valid_indices(known, groups, fraction, seed, stratify)
-        return rows.take(train), rows.take(valid)
-
     # -- after training --------------------------------------------------------------------------
 
     def _attributes(
-        self, draws: Draws, networks: list[Trained], schedule: Schedule, encoded: np.ndarray
+        self, draws: Draws, networks: list[Trained], schedule: Schedule
     ) -> dict[str, Any]:
         """The attributes of the estimator with these draws."""
-        X, _, weight, _, _ = self._data
         builder = schedule.trainer.builder
         engine = Engine(draws, builder.sample, builder.numerics)
         learnt = copy.deepcopy(self._likelihood)
-        learnt.finish(partial(engine.map, X), encoded, weight)
+        self._finish(learnt, engine)
         return {
             "_engine": engine,
             "_root": self._root,
-            "_rows_seen": row_hashes(X),
+            "_rows_seen": row_hashes(self._data.X),
             "_states": [network.state for network in networks] if self._incremental else [],
             "likelihood_": learnt,
             "posterior_": self._posterior,

@@ -98,6 +98,9 @@ class Reading:
                 f"of shape {self._row_shape}"
             )
 
+    def _check_warm_start(self, target: np.ndarray) -> None:
+        """Refuse targets that are not of the kind that the fit before had."""
+
     def _read_training_data(
         self,
         X: Any,
@@ -108,6 +111,7 @@ class Reading:
         numerics: Numerics,
         goes_on: bool,
         classes: Any,
+        incremental: bool,
         root: int,
     ) -> TrainingData:
         """Checked rows and targets of a fit; sets what decodes predictions."""
@@ -123,6 +127,8 @@ class Reading:
         else:
             self._row_shape = X.shape[1:]
         target = self._read_targets(y, reset=not goes_on, classes=classes)
+        if goes_on and not incremental:
+            self._check_warm_start(target)
         if missing is not None:
             target = np.where(missing, np.nan, target)
         return self._weighted_rows(X, target, sample_weight, groups)

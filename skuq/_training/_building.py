@@ -86,9 +86,9 @@ class Builder:
         self.report: Report = inspect_network(
             self.first, self.sample, likelihood, numerics, batch_size
         )
-        if settings.repeatable:
+        if settings.repeatable and not resume:
             make = partial(make_optimizer, likelihood=likelihood, settings=settings)
-            warn_if_not_repeatable(self.first, self.report, rows, settings, make)
+            warn_if_not_repeatable(self.first, rows, settings, make)
         self.numerics = with_best_layout(numerics, self.first, self.sample)
 
     def network(self, number: int) -> nn.Module:

@@ -109,6 +109,11 @@ class Likelihood(BaseEstimator):
         """Targets in the units in which the network is trained."""
         return y
 
+    @property
+    def wants_unseen_rows(self) -> bool:
+        """Whether `finish` learns a noise, which rows that trained the network would flatter."""
+        return False
+
     def retrains(self, target: np.ndarray) -> bool:
         """Whether the network is to be trained once more, on targets that `relabel` makes."""
         return False
@@ -197,10 +202,22 @@ class Likelihood(BaseEstimator):
         evaluate: Callable[..., Any],
         target: np.ndarray,
         sample_weight: np.ndarray | None,
+        given_noise: bool = False,
     ) -> None:
-        """Learn what needs the fitted posterior; called once, after it.
+        """Learn what needs a fitted posterior.
 
-        ``evaluate(reduction, *aligned)`` applies `reduction` to the outputs of all draws, of shape
-        (n_draws, n_rows, n_outputs_), on the training rows (and to the same rows of the arrays in
-        `aligned`, as tensors), and returns arrays of n_samples rows.
+        Parameters
+        ----------
+        evaluate : callable
+            ``evaluate(reduction, *aligned)`` applies `reduction` to the outputs of all draws, of
+            shape (n_draws, n_rows, n_outputs_), on some rows (and to the same rows of the arrays
+            in `aligned`, as tensors), and returns arrays of n_samples rows. They are the training
+            rows, or, where `wants_unseen_rows` says so, others; a call may then train networks,
+            so one call is all there should be.
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets of these rows.
+        sample_weight : ndarray of shape (n_samples,), or None
+            Their weights.
+        given_noise : bool, default=False
+            Whether the draws are samples of the posterior given the noise.
         """

@@ -12,6 +12,7 @@ from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["Gaussian"]
@@ -25,10 +26,10 @@ class Gaussian(Standardised, Likelihood):
 
     * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = exp(s) + `min_variance`; the
       loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²], summed over the targets.
-    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is the
-      mean squared residual on the training rows (of the last call of `partial_fit`) over all
-      draws, each draw's maximum-likelihood value. It holds the spread of the draws as well, so
-      totals err on the wide side where draws differ much.
+    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is learnt
+      after it: on rows that training has not seen, where the likelihood of the mixture of all
+      draws is highest, so that σ² does not hold the spread of the draws a second time. Without
+      early stopping that takes further trainings; which, and other cases, are in `docs/losses.md`.
 
     Parameters
     ----------
@@ -39,8 +40,8 @@ class Gaussian(Standardised, Likelihood):
         β of the β-NLL: 0 is the negative log-likelihood, 1 gives the mean the gradient of the
         squared error. Not used when homoscedastic.
     min_variance : float, default=1e-6
-        Added to σ², in units of the variance of y: without it the likelihood is unbounded where
-        residuals vanish.
+        Added to σ² (the least σ², where homoscedastic), in units of the variance of y: without it
+        the likelihood is unbounded where residuals vanish.
 
     Notes
     -----
@@ -126,14 +127,18 @@ class Gaussian(Standardised, Likelihood):
         diagonal = torch.cat([1 / variance, 0.5 * (slope / variance).square()], dim=-1)
         return torch.diag_embed(diagonal)
 
+    @property
+    def wants_unseen_rows(self) -> bool:
+        return not self.heteroscedastic
+
     def finish(
         self,
         evaluate: Callable[..., Any],
         target: np.ndarray,
         sample_weight: np.ndarray | None,
+        given_noise: bool = False,
     ) -> None:
-        if self.heteroscedastic:
-            return
-        square = evaluate(lambda output, rows: (rows - output).square().mean(0), target)
-        noise = np.average(square, axis=0, weights=sample_weight)
-        self.noise_variance_ = np.maximum(noise, self.min_variance)
+        if not self.heteroscedastic:
+            self.noise_variance_ = common_noise(
+                evaluate, target, sample_weight, 2, given_noise, self.min_variance
+            )

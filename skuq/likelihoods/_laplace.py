@@ -12,6 +12,7 @@ from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["Laplace"]
@@ -26,7 +27,7 @@ class Laplace(Standardised, Likelihood):
       is the negative log-likelihood, |y − m|/b + log(2b), summed over the targets. For a given m
       the best b is the mean absolute residual.
     * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|, and b of each
-      target is the mean absolute residual on the training rows over all draws.
+      target is learnt after it, on rows that training has not seen, as σ² of `Gaussian` is.
 
     The variance is 2b².
 
@@ -106,14 +107,18 @@ class Laplace(Standardised, Likelihood):
         diagonal = torch.cat([1 / b.square(), (slope / b).square()], dim=-1)
         return torch.diag_embed(diagonal)
 
+    @property
+    def wants_unseen_rows(self) -> bool:
+        return not self.heteroscedastic
+
     def finish(
         self,
         evaluate: Callable[..., Any],
         target: np.ndarray,
         sample_weight: np.ndarray | None,
+        given_noise: bool = False,
     ) -> None:
-        if self.heteroscedastic:
-            return
-        residual = evaluate(lambda output, rows: (rows - output).abs().mean(0), target)
-        noise = np.average(residual, axis=0, weights=sample_weight)
-        self.noise_scale_ = np.maximum(noise, self.min_scale)
+        if not self.heteroscedastic:
+            self.noise_scale_ = common_noise(
+                evaluate, target, sample_weight, 1, given_noise, self.min_scale
+            )

@@ -186,6 +186,7 @@ class UncertaintyAware(Likelihood):
         evaluate: Callable[..., Any],
         target: np.ndarray,
         sample_weight: np.ndarray | None,
+        given_noise: bool = False,
     ) -> None:
         if self.log_variance != "square":
             return

@@ -19,12 +19,23 @@ class Posterior(BaseEstimator):
 
     A posterior is parameters and one method, `fit`. It is cloned by the estimator and never
     changed, so its parameters can be searched.
+
+    `noise` says how a likelihood that has one noise level for all rows learns it:
+
+    * "unseen": on rows that training has not seen, as the noise of the highest likelihood of the
+      mixture of all draws. For draws that come from training alone, such as ensembles.
+    * "given": draws are samples of the posterior given the noise, as those of MCMC or a Laplace
+      approximation. It is the mean squared residual over all draws on the training rows, which
+      is unbiased there.
+    * "own": `fit` sets it, as an attribute of `problem.likelihood`.
     """
 
     #: Whether `partial_fit` can go on with it; False refuses with a message.
     goes_on: ClassVar[bool] = True
     #: Parameters that make a fit quick, for tests of what all posteriors have in common.
     quick: ClassVar[dict[str, Any]] = {}
+    #: Where one noise level for all rows is learnt, see above.
+    noise: ClassVar[str] = "unseen"
 
     _parameter_constraints: ClassVar[dict] = {}
 

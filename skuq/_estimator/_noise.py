@@ -1,0 +1,161 @@
+"""Where a likelihood learns its noise: on rows that training has not seen, if it can.
+
+Of rows that a network was trained on, residuals are too small, the more so the more parameters it
+has. Stopping rows are unseen. Without them tenths of the rows are set apart in turn, the network
+is trained on the rest, and what it says of the tenth counts, until there are enough such rows;
+then it is trained on all. Of many rows so few are enough that they stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
+
+from skuq._data._streams import Streamed
+from skuq._engine._engine import Engine
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Finish", "splits_for_noise"]
+
+_ENOUGH = 100  # rows: the standard error of a normal variance is then 14 %
+_MANY = 10_000  # rows: of so many, 1 % stays apart
+_MOST = 10_000  # rows that are evaluated: a standard error of 1.4 %
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+def splits_for_noise(n_rows: int, groups: Any, seed: int) -> tuple[list[Split], bool]:
+    """Which rows to set apart without early stopping, and whether they stay apart.
+
+    Parameters
+    ----------
+    n_rows : int
+    groups : array-like of shape (n_rows,), or None
+        Rows of one group stay together.
+    seed : int
+
+    Returns
+    -------
+    splits : list of (indices to train on, indices set apart)
+        Empty where there are too few rows, or groups.
+    stays : bool
+        Whether the rows of the only split take no part in the training at all.
+    """
+    seed, rows = seed % 2**32, np.arange(n_rows)
+    n_units = n_rows if groups is None else len(np.unique(groups))
+    splitter: Any
+    if n_units >= _MANY:
+        kind = ShuffleSplit if groups is None else GroupShuffleSplit
+        splitter = kind(1, test_size=0.01, random_state=seed)
+        return list(splitter.split(rows, groups=groups)), True
+    if n_rows < 10 or n_units < 2:
+        return [], False
+    kind = KFold if groups is None else GroupKFold
+    splitter = kind(min(10, n_units), shuffle=True, random_state=seed)
+    splits: list[Split] = []
+    for split in splitter.split(rows, groups=groups):
+        splits.append(split)
+        if sum(len(apart) for _, apart in splits) >= _ENOUGH:
+            break
+    return splits, False
+
+
+@dataclass
+class Finish:
+    """Calls `Likelihood.finish`, on the rows that `noise` of the posterior asks for.
+
+    Attributes
+    ----------
+    X : ndarray or Streamed of shape (n_samples, ...)
+    target, weight : ndarray of shape (n_samples, ...); weight may be None
+    noise : {"unseen", "given", "own"}
+        As in `Posterior`.
+    apart : (indices that are trained on, indices that are not), or None
+        Where rows were set apart.
+    done : bool
+        Whether there is nothing left to learn after the posterior.
+    """
+
+    X: Any
+    target: np.ndarray
+    weight: np.ndarray | None
+    noise: str
+    apart: Split | None = None
+    done: bool = False
+
+    def __call__(self, likelihood: Likelihood, engine: Engine) -> None:
+        """Learn from the fitted posterior that `engine` evaluates."""
+        if not likelihood.wants_unseen_rows:
+            likelihood.finish(partial(engine.map, self.X), self.target, self.weight)
+        elif self.noise == "given":
+            rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
+            self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
+        elif self.noise == "unseen" and not self.done:
+            rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
+            self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
+
+    def lacks_rows(self, likelihood: Likelihood) -> bool:
+        """Whether unseen rows are wanted, and none were set apart."""
+        return likelihood.wants_unseen_rows and self.noise == "unseen" and self.apart is None
+
+    def find_rows(
+        self,
+        likelihood: Likelihood,
+        groups: Any,
+        seed: int,
+        trained_on: Callable[[int, Split], Engine],
+    ) -> Split | None:
+        """Set rows apart, or let the likelihood learn from other trainings, before the posterior.
+
+        Parameters
+        ----------
+        likelihood : Likelihood
+        groups : array-like of shape (n_samples,), or None
+        seed : int
+        trained_on : callable
+            Fits a posterior to the training rows of a split, given its number and the split.
+
+        Returns
+        -------
+        tuple of ndarray, or None
+            The split by which the posterior is to be fitted; None: on all rows.
+        """
+        splits, stays = splits_for_noise(len(self.X), groups, seed)
+        if stays:
+            self.apart = splits[0]
+        elif splits:
+            rows = [apart for _, apart in splits]
+            self._learn(likelihood, rows, lambda number: trained_on(number, splits[number]))
+            self.done = True
+        return self.apart
+
+    def _learn(
+        self,
+        likelihood: Likelihood,
+        parts: Sequence[np.ndarray],
+        engine_of: Callable[[int], Engine],
+        given_noise: bool = False,
+    ) -> None:
+        """Learn from each part of the rows by its own engine; one of them lives at a time."""
+
+        def evaluate(reduction: Any, *aligned: np.ndarray) -> np.ndarray:
+            ends = np.cumsum([len(rows) for rows in parts])[:-1]
+            columns = [np.split(values, ends) for values in aligned]
+            return np.concatenate(
+                [
+                    engine_of(k).map(self._taken(rows), reduction, *(part[k] for part in columns))
+                    for k, rows in enumerate(parts)
+                ]
+            )
+
+        rows = np.concatenate(parts)
+        weight = None if self.weight is None else self.weight[rows]
+        likelihood.finish(evaluate, self.target[rows], weight, given_noise)
+
+    def _taken(self, rows: np.ndarray) -> Any:
+        return self.X.subset(rows) if isinstance(self.X, Streamed) else self.X[rows]
