@@ -56,9 +56,7 @@ WRITERS = {
     "onnx": pytest.param(save_onnx, marks=pytest.mark.slow),
     "report": save_report,
 }
-every_writer = pytest.mark.parametrize(
-    "write", list(WRITERS.values()), ids=list(WRITERS)
-)
+every_writer = pytest.mark.parametrize("write", list(WRITERS.values()), ids=list(WRITERS))
 
 
 def mode_of(path):

@@ -29,6 +29,7 @@ from skuq._data._checks import (
 from skuq._data._streams import is_dataset, streamed_if_mapped
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
+from skuq._estimator._built import Built
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
@@ -88,6 +89,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     histories_: list[list[dict]]
     interrupted_: bool
     _root: int  # the seed of the fit
+    _built: Built  # what the networks were made by
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
@@ -247,6 +249,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             return {
                 "_engine": engine,
                 "_root": root,
+                "_built": Built.by(self),
                 "_rows_seen": row_hashes(X),
                 "_states": [network.state for network in networks] if incremental else [],
                 "likelihood_": learnt,
