@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._utils._files import replace_file
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
 from skuq._version import __version__
@@ -92,13 +91,7 @@ def export_onnx(estimator: Any, path: Any) -> None:
     graph, rows = _Graph(estimator, calibrators), estimator._engine._sample.cpu()
     content = _exported(graph, rows, estimator)
     _check(content, graph, rows)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, lambda file: file.write(content))
 
 
 class _Graph(nn.Module):

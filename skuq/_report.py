@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._predict import ClassifierPredictions
+from skuq._utils._files import replace_file
 from skuq._utils._messages import name_of
 from skuq._utils._optional import import_optional
 from skuq.metrics import (
@@ -82,7 +83,7 @@ class Report:
         Path
         """
         target = Path(path)
-        target.write_text(self.html, encoding="utf-8")
+        replace_file(target, lambda file: file.write(self.html.encode()))
         return target
 
     def _repr_html_(self) -> str:

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from skuq._data._checks import (
     row_hashes,
 )
+from skuq._estimator._built import Built
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
@@ -72,6 +73,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     histories_: list[list[dict]]
     interrupted_: bool
     _root: int  # the seed of the fit
+    _built: Built  # what the networks were made by
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
+from skuq._estimator._built import Built
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
 from skuq._networks._module import Numerics
@@ -235,6 +236,7 @@ class Fitting:
         return {
             "_engine": engine,
             "_root": self._root,
+            "_built": Built.by(self._estimator),
             "_rows_seen": row_hashes(self._data.X),
             "_states": [network.state for network in networks] if self._incremental else [],
             "likelihood_": learnt,

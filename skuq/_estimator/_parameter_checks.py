@@ -8,6 +8,7 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skuq._estimator._built import check_unchanged
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
@@ -39,6 +40,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             "copy of the instance each time"
         )
     check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
+    if hasattr(estimator, "_engine"):  # training goes on
+        check_unchanged(estimator)
     optimizer = estimator._with_prefix("optimizer")
     check_accepted(
         "optimizer", optimizer, estimator.optimizer, but=("params", "lr"), also="param_groups"

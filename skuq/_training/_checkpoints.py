@@ -8,8 +8,6 @@ so that whoever is killed leaves the file before or the file after.
 from __future__ import annotations
 
 import json
-import os
-import threading
 import time
 import zipfile
 from collections import Counter, OrderedDict
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._utils._files import remove_leftovers, replace_file
 from skuq.exceptions import DivergedError
 
 __all__ = ["Checkpoints", "storable"]
@@ -101,12 +100,8 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     arrays: list[np.ndarray] = []
     text = json.dumps(_encode(state, arrays)).encode()
     named = {f"array_{index}": array for index, array in enumerate(arrays)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, json=np.frombuffer(text, np.uint8), **named)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    content: Any = {"json": np.frombuffer(text, np.uint8), **named}
+    replace_file(path, lambda file: np.savez(file, **content))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -185,8 +180,7 @@ class Checkpoints:
             raise ValueError(
                 f"checkpoint_dir={str(self.folder)!r} is not a folder that can be made: {error}"
             ) from None
-        for left in self.folder.glob(".skuq-*.tmp"):  # of one who was killed while writing
-            left.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
         path = self._path("run")
         if not path.exists():
             self._remove_trainings()

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from skuq._utils._files import replace_file
 from skuq.exceptions import PersistenceError
 
 __all__ = ["MOST_MANIFEST", "Parts", "read", "write"]
@@ -95,29 +95,35 @@ def _sums(parts: Parts) -> bytes:
     return "".join(f"{digest}  {name}\n" for digest, name in zip(digests, NAMES)).encode()
 
 
-def write(path: Any, parts: Parts) -> None:
-    """Write a file, as a whole or not at all: under another name first, in the same folder."""
+def write(path: Any, parts: Parts, check: Callable[[Path], Any] | None = None) -> None:
+    """Write a file, as a whole or not at all: under another name first, in the same folder.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where to.
+    parts : Parts
+        The content.
+    check : callable, default=None
+        Gets the path of the complete file under its other name; what it raises leaves the file
+        that was there before.
+    """
     if len(parts.manifest) > MOST_MANIFEST:
         raise PersistenceError(
             f"what is to be saved besides arrays takes {len(parts.manifest)} bytes, more than the "
             f"{MOST_MANIFEST} that load accepts; are there very long lists in it (a history with "
             "an entry for each batch)?"
         )
-    path = Path(path)
     contents = (*parts, _sums(parts))
     laid_out = _laid_out(map(len, contents), map(zlib.crc32, contents))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            for part, content in zip(laid_out, contents):
-                file.write(part.header)
-                file.write(content)
-            file.write(_tail(laid_out))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def written(file: BinaryIO) -> None:
+        for part, content in zip(laid_out, contents):
+            file.write(part.header)
+            file.write(content)
+        file.write(_tail(laid_out))
+
+    replace_file(path, written, check)
 
 
 def read(path: Any) -> Parts:

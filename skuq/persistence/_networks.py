@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
+from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import PersistenceError
@@ -47,29 +48,46 @@ def qualified_name(factory: Any) -> str:
 # Saving
 
 
-def encode_estimator(encoder: Encoder, estimator: TorchEstimator) -> Any:
-    """JSON of an estimator, fitted or not."""
+def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dict[str, Any]) -> Any:
+    """JSON of an estimator, fitted or not; what `load` must be given goes into `factories`."""
     name = class_name(type(estimator))
     if name is None:
         return None
     state = dict(estimator.__getstate__())
     engine, module = state.pop("_engine", None), state.pop("module")
     state.pop("history_", None)  # the first of histories_
-    node = {"$": "estimator", "class": name, "module": _module_node(encoder, module)}
+    built = state.pop("_built", None)
+    changed = built is not None and bool(built.changes(estimator))
+    fitted = engine is not None and not changed
+    made_by = _module_node(encoder, module, factories, fitted)
+    node = {"$": "estimator", "class": name, "module": made_by}
     with encoder.at("._states"):
         goes_on = encoder.attempt(state.pop("_states", []))
     node["state"] = encoder.state(state)
     if engine is not None:
         node["going_on"] = goes_on
         node["engine"] = _engine_node(encoder, engine)
+        if built is not None and changed:
+            parameters = {f"module__{name}": value for name, value in built.parameters.items()}
+            node["engine"]["built"] = {
+                "module": _module_node(encoder, built.factory, factories, fitted=True),
+                "parameters": encoder.state(parameters),
+            }
     return node
 
 
-def _module_node(encoder: Encoder, module: Any) -> Any:
+def _module_node(encoder: Encoder, module: Any, factories: dict[str, Any], fitted: bool) -> Any:
     if module is None or value_name(module) is not None:
         return encoder(module)
+    if isinstance(module, nn.Module) or not callable(module):  # set after fit, which refuses it
+        with encoder.at(".module"):
+            return encoder.attempt(module)
     defined_in = getattr(module, "__module__", type(module).__module__)
-    return {"$": "module", "name": qualified_name(module), "defined_in": str(defined_in)}
+    name = qualified_name(module)
+    if fitted:  # what built a network, rather than a namesake that none was built with
+        factories[name] = module
+    factories.setdefault(name, module)
+    return {"$": "module", "name": name, "defined_in": str(defined_in)}
 
 
 def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
@@ -190,6 +208,7 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     estimator._states = states if isinstance(states, list) else []
     estimator.history_ = estimator.histories_[0]
     record = node["engine"]
+    estimator._built = _decode_built(decoder, record, estimator)
     engine = object.__new__(Engine)
     engine.__dict__.update(attribute_names_checked(decoder.mapping(record["state"])))
     _check_engine(engine)
@@ -206,6 +225,17 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     _check_outputs(engine, expected)
     estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
     estimator._engine = engine
+
+
+def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
+    """What the networks were built with: the estimator's parameters, unless those were changed."""
+    if "built" not in record:
+        return Built.by(estimator)
+    parameters = decoder.mapping(record["built"]["parameters"])
+    if not all(name.startswith("module__") for name in parameters):
+        raise PersistenceError("the parameters of a module are not those of a module")
+    own = {name.removeprefix("module__"): value for name, value in parameters.items()}
+    return Built(decoder(record["built"]["module"]), own)
 
 
 def _check_fitted(estimator: Any) -> None:
@@ -242,7 +272,7 @@ def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """The module, built as in `fit`, with the tensors of the file."""
-    factory, parameters = estimator.module or MLP, estimator._with_prefix("module")
+    factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
     sizes = math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from skuq.persistence._encoder import Encoder
 from skuq.persistence._networks import Modules, decode_estimator, encode_estimator
 from skuq.persistence._tensors import TensorReader, TensorWriter
 
-__all__ = ["FORMAT", "load", "manifest_of", "save"]
+__all__ = ["FORMAT", "load", "manifest_of", "parts_of", "save"]
 
 FORMAT = 1
 
@@ -41,12 +42,13 @@ def save(estimator: Any, path: Any) -> None:
         scalers, encoders, imputers and a few more are known.
     path : str or path-like
         Where to; by convention it ends in ``.skuq``. An existing file is replaced at once or, if
-        something fails, left alone.
+        something fails, left alone. It keeps its permissions, and a symbolic link is followed.
 
     Raises
     ------
     PersistenceError
         For an object that a file cannot hold: the message names it, where it is, and what to do.
+        Also if `load` would refuse the file: it is loaded once before it replaces the old one.
     NotFittedError
         If the estimator is not fitted.
     ImportError
@@ -67,6 +69,10 @@ def save(estimator: Any, path: Any) -> None:
     -----
     The file holds three rows of the training data (against which `load` checks the network) and a
     hash of every row.
+
+    To load the file for the check takes about as long as writing it, and for that time the memory
+    of a second copy of the networks and of two copies of the file. Networks are built again by
+    `module`, on the CPU.
 
     Examples
     --------
@@ -90,9 +96,21 @@ def save(estimator: Any, path: Any) -> None:
             f"save takes a fitted estimator, got {kind.__qualname__} of {kind.__module__}; {hint}"
         )
     check_is_fitted(estimator)
-    tensors = TensorWriter()
-    encoder = Encoder(tensors, _encode_special)
-    node = encoder(estimator)
+    parts, factories, left_out = parts_of(estimator)
+    _container.write(path, parts, partial(_check_loads, factories=factories))
+    if left_out:
+        warnings.warn(
+            f"not saved, and not needed for predictions: {'; '.join(left_out)}. Before "
+            "another fit they must be set anew.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def parts_of(estimator: Any) -> tuple[_container.Parts, dict[str, Any], list[str]]:
+    """The content of a file, the classes that `load` must be given, and what was left out."""
+    tensors, factories = TensorWriter(), dict[str, Any]()
+    encoder = Encoder(tensors, partial(_encode_special, factories=factories))
     manifest = {
         "format": FORMAT,
         "versions": {
@@ -102,22 +120,27 @@ def save(estimator: Any, path: Any) -> None:
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        "object": encoder(estimator),
         "left_out": encoder.notes,
-        "object": node,
     }
-    _container.write(path, _container.Parts(_json.dump(manifest), tensors.dump()))
-    if encoder.notes:
-        warnings.warn(
-            f"not saved, and not needed for predictions: {'; '.join(encoder.notes)}. Before "
-            "another fit they must be set anew.",
-            UserWarning,
-            stacklevel=2,
-        )
+    return _container.Parts(_json.dump(manifest), tensors.dump()), factories, encoder.notes
 
 
-def _encode_special(encoder: Encoder, value: Any) -> Any:
+def _check_loads(path: Path, factories: dict[str, Any]) -> None:
+    """Refuse to keep a file that `load` would refuse, while the old one is still there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            load(path, module=factories or None, device="cpu")
+        except PersistenceError as error:
+            raise PersistenceError(
+                f"nothing was saved, since load would refuse the file: {error}"
+            ) from error
+
+
+def _encode_special(encoder: Encoder, value: Any, factories: dict[str, Any]) -> Any:
     if isinstance(value, TorchEstimator):
-        return encode_estimator(encoder, value)
+        return encode_estimator(encoder, value, factories)
     if isinstance(value, BaseSearchCV) and hasattr(value, "cv_results_"):
         if not hasattr(value, "best_estimator_"):
             raise PersistenceError(
