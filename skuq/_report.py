@@ -322,8 +322,8 @@ def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -
     shown = _shown_features(X)
     for i in order:
         values = [f"{part[i]:.4g}" for part in parts]
-        row = str(i) if index is None else str(index[i])
-        rows.append([row, _cell(truth[i]), _cell(predicted[i]), *values])
+        found_by = str(i) if index is None else str(index[i])
+        rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
         rows = [[*row, _thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
         return _table([*head, "image"], rows, raw=True)

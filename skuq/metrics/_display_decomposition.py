@@ -142,8 +142,9 @@ class DecompositionDisplay(Display):
         (_, right_end), (_, top) = ax.get_xlim(), ax.get_ylim()
         levels = np.linspace(0, right_end + top, 9)[1:-1]
         for level in levels:
-            label = "same total" if level == levels[0] else None
-            ax.plot([0, level], [level, 0], ":", color="0.6", linewidth=0.8, zorder=0, label=label)
+            dotted: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 0}
+            dotted["label"] = "same total" if level == levels[0] else None
+            ax.plot([0, level], [level, 0], ":", **dotted)
         ax.set(xlim=(0, right_end), ylim=(0, top))
         unit = f" ({self.unit})" if self.unit else ""
         ax.set(xlabel=f"aleatoric uncertainty{unit}", ylabel=f"epistemic uncertainty{unit}")
