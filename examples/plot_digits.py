@@ -164,8 +164,7 @@ def draw_reliability(pairs: dict[str, tuple], X: np.ndarray, y: np.ndarray) -> P
     for ax, (title, pair) in zip(axes, pairs.items()):
         for model, (name, look) in zip(pair, looks.items()):
             ReliabilityDisplay.from_estimator(model, X, y, name=name, ax=ax, linewidth=2, **look)
-        ax.set_title(title)
-        ax.legend(loc="lower right")
+        ax.get_legend().set_title(title)
     figure.suptitle("Reliability on test digits (area of a dot: share of the digits)")
     return save(figure, "digits_reliability.png")
 

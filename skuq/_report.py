@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from bisect import bisect_left
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -14,7 +15,6 @@ from sklearn.utils.validation import check_consistent_length
 
 from skuq._predict import ClassifierPredictions
 from skuq._utils._files import replace_file
-from skuq._utils._messages import name_of
 from skuq._utils._optional import import_optional
 from skuq.metrics import (
     DecompositionDisplay,
@@ -34,7 +34,9 @@ from skuq.metrics import (
     sharpness,
     uncertainty_error_auroc,
 )
-from skuq.metrics._scorers import crps_scorer, nll_scorer, uncertainty_scorers
+from skuq.metrics._axes import description, uncertainty_unit
+from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
+from skuq.metrics._scorers import uncertainty_scorers
 from skuq.pipeline import predict_interval, predict_uncertainty, predictions
 
 __all__ = ["Report", "report"]
@@ -141,20 +143,23 @@ def report(
     predicted = estimator.predict(X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
-    metrics, figures = judge(estimator, X, truth, predicted, parts)
-    title = title or f"Uncertainty of {name_of(estimator)}"
-    unit = "nats" if classifies else "squared units of y"
+    unit = uncertainty_unit(classifies, y)
+    metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    title = title or f"Uncertainty of {description(estimator)}"
     body = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{len(truth)} samples. Numbers and pictures are worth what these rows are: they must "
         "have trained, chosen and calibrated nothing.</p>",
         f"<pre>{escape(repr(estimator))}</pre>",
         "<h2>In numbers</h2>",
-        _table(["", "value"], [[name, f"{value:.4g}"] for name, value in metrics.items()]),
+        _table(
+            ["", "value", "at best"],
+            [[name, f"{value:.4g}", notes.get(name, "")] for name, value in metrics.items()],
+        ),
         "<h2>In pictures</h2><div class='figures'>",
         *(_figure(draw, caption) for caption, draw in figures),
-        f"</div><h2>The most uncertain samples ({unit})</h2>",
-        _most_uncertain(X, truth, predicted, parts, n_most_uncertain),
+        f"</div><h2>The most uncertain samples ({escape(unit)})</h2>",
+        _most_uncertain(X, y, predicted, parts, n_most_uncertain),
     ]
     return Report(metrics, title, "".join(body))
 
@@ -167,11 +172,13 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
+Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
+_SURE = {"risk": 0.05, "delta": 0.05}
 
 
 def _judge_classifier(
-    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any
-) -> tuple[dict[str, float], Figures]:
+    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
+) -> Judgement:
     proba, labels = estimator.predict_proba(X), estimator.classes_
     wrong = predicted != y
     ranks = (y, predicted, parts.total)
@@ -187,8 +194,13 @@ def _judge_classifier(
     }
     if 0 < wrong.sum() < len(y):
         metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
-    kept = coverage_at_risk(*ranks, risk=0.05, delta=0.05)
-    metrics["share kept at 5 % errors, 95 % sure"] = kept.coverage
+    kept = "share kept at 5 % errors, 95 % sure"
+    metrics[kept] = coverage_at_risk(*ranks, **_SURE).coverage
+    notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
+    notes |= dict.fromkeys(("accuracy", "AUROC of errors", kept), "1")
+    fewest = _fewest_to_be_sure()
+    if len(y) < fewest:
+        notes[kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
     figures: Figures = [
         (
             "Calibrated predictions lie on the diagonal; bars are 95 % intervals.",
@@ -201,22 +213,36 @@ def _judge_classifier(
         (
             "Errors should be more uncertain.",
             lambda ax: UncertaintyHistogramDisplay.from_predictions(
-                parts.total[~wrong], parts.total[wrong], groups=("right", "wrong"), ax=ax
+                parts.total[~wrong],
+                parts.total[wrong],
+                groups=("right", "wrong"),
+                kind="total",
+                unit=unit,
+                ax=ax,
             ),
         ),
         (
             "Along a dotted line the total is the same.",
             lambda ax: DecompositionDisplay.from_predictions(
-                parts.aleatoric, parts.epistemic, wrong=wrong, unit="nats", ax=ax
+                parts.aleatoric, parts.epistemic, wrong=wrong, unit=unit, ax=ax
             ),
         ),
     ]
-    return metrics, figures
+    return metrics, figures, notes
+
+
+def _fewest_to_be_sure() -> int:
+    """The fewest samples of which some can be kept with that guarantee, if all are right."""
+
+    def some_are_kept(n: int) -> bool:
+        return coverage_at_risk(np.zeros(n), np.zeros(n), np.arange(n), **_SURE).coverage > 0
+
+    return 1 + bisect_left(range(1, 1000), True, key=some_are_kept)
 
 
 def _judge_regressor(
-    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any
-) -> tuple[dict[str, float], Figures]:
+    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
+) -> Judgement:
     residual, std = y - predicted, np.sqrt(parts.total)
     scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
     metrics = {
@@ -228,10 +254,15 @@ def _judge_regressor(
         "sharpness (root mean variance)": sharpness(std),
         "AURC (squared error)": area_under_risk_coverage(y, predicted, parts.total, loss="squared"),
     }
+    notes = {**dict.fromkeys(metrics, "0"), "R²": "1", "negative log-likelihood (nats)": "low"}
+    notes |= {"sharpness (root mean variance)": "low, where coverage holds"}
+    notes |= {"AURC (squared error)": "low"}
     for level in (0.5, 0.8, 0.9, 0.95):
         interval = predict_interval(estimator, X, level)
         metrics[f"coverage of {level:.0%} intervals"] = prediction_interval_coverage(y, interval)
         metrics[f"width of {level:.0%} intervals"] = mean_interval_width(interval)
+        notes[f"coverage of {level:.0%} intervals"] = f"{level:g}"
+        notes[f"width of {level:.0%} intervals"] = "low, where coverage holds"
     figures: Figures = [
         (
             "Below the diagonal, intervals are too narrow.",
@@ -250,11 +281,11 @@ def _judge_regressor(
         (
             "Along a dotted line the total is the same.",
             lambda ax: DecompositionDisplay.from_predictions(
-                parts.aleatoric, parts.epistemic, unit="squared units of y", ax=ax
+                parts.aleatoric, parts.epistemic, unit=unit, ax=ax
             ),
         ),
     ]
-    return metrics, figures
+    return metrics, figures, notes
 
 
 def _figure(draw: Callable[[Any], Any], caption: str) -> str:
@@ -283,14 +314,17 @@ def _table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
     return "<div class='wide'><table><tr>" + "</tr><tr>".join(lines) + "</tr></table></div>"
 
 
-def _most_uncertain(X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, n: int) -> str:
+def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -> str:
     order = np.argsort(-parts.total, kind="stable")[:n]
-    head = ["row", "true", "predicted", "total", "aleatoric", "epistemic"]
+    row_names, index = _row_names(X, y)
+    truth = np.asarray(y)
+    head = [row_names, "true", "predicted", "total", "aleatoric", "epistemic"]
     rows = []
     shown = _shown_features(X)
     for i in order:
         values = [f"{part[i]:.4g}" for part in parts]
-        rows.append([str(i), _cell(y[i]), _cell(predicted[i]), *values])
+        found_by = str(i) if index is None else str(index[i])
+        rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
         rows = [[*row, _thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
         return _table([*head, "image"], rows, raw=True)
@@ -300,6 +334,15 @@ def _most_uncertain(X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, n:
     for i, row in zip(order, rows):
         row += [_cell(column[i]) for column in columns]
     return _table(head + names, rows)
+
+
+def _row_names(X: Any, y: Any) -> tuple[str, Any]:
+    """How a user finds a row again: the index of the frame, or of the targets, or positions."""
+    for table in (X, y):
+        index = getattr(table, "index", None)
+        if index is not None and not callable(index):  # a list has a method of that name
+            return str(index.name if index.name is not None else "index"), index
+    return "row", None
 
 
 def _cell(value: Any) -> str:

@@ -101,3 +101,51 @@ def test_few_rows_all_right():
         skuq.report(network, X[:1], y[:1])
     with pytest.raises(ValueError, match="shape"):
         skuq.report(network, X, np.stack([y, y], axis=1))
+
+
+def rows_of(page):
+    return [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page.html)]
+
+
+def test_rows_are_found_by_the_index_of_the_frame(frame):
+    X, y = frame
+    index = pd.Index([f"patient-{i}" for i in range(len(X))], name="who<b>")
+    named = X.set_axis(index)
+    network = TorchClassifier(posterior=MCDropout(3), max_epochs=2, random_state=0)
+    for given in ((named, y), (X.to_numpy(), pd.Series(y, index))):
+        model = network.fit(*given)
+        order = np.argsort(-skuq.predict_uncertainty(model, given[0]), kind="stable")[:4]
+        page = skuq.report(model, *given, n_most_uncertain=4)
+        listed = [cells[0] for cells in rows_of(page) if len(cells) > 6]
+        assert listed == [f"patient-{i}" for i in order]
+        assert "<th>who&lt;b&gt;</th>" in page.html
+    page = skuq.report(model, X.to_numpy(), y, n_most_uncertain=4)
+    assert [c[0] for c in rows_of(page) if len(c) > 6] == [str(i) for i in order]
+
+
+SURE = "share kept at 5 % errors, 95 % sure"
+
+
+@pytest.mark.parametrize(
+    ("n", "kept", "note"), [(143, 0, "0: 143 samples are too few"), (196, 0.5, "1")]
+)
+def test_too_few_samples_to_be_sure(n, kept, note):
+    """With 195 samples that are all right the guarantee cannot be given, with 196 it can."""
+    X = np.array([[-3.0], [3.0]] * 98) * np.linspace(1, 2, 196)[:, None]
+    y = np.array([0, 1] * 98)
+    model = TorchClassifier(posterior=PointEstimate(), lr=0.05, max_epochs=30, random_state=0)
+    page = skuq.report(model.fit(X, y), X[:n], y[:n])
+    assert page.metrics["accuracy"] == 1
+    assert (page.metrics[SURE] > 0) == (n >= 196)
+    (row,) = (cells for cells in rows_of(page) if cells[:1] == [SURE])
+    assert row[2].startswith(note)
+    assert ("196 can suffice" in row[2]) == (n < 196)
+
+
+def test_a_pages_title_says_what_is_inside(diabetes):
+    X, y = diabetes
+    network = TorchRegressor(posterior=MCDropout(3), max_epochs=1, random_state=0)
+    model = make_pipeline(StandardScaler(), network).fit(X, y)
+    page = skuq.report(model, X, pd.Series(y, name="a<b"))
+    assert "<h1>Uncertainty of TorchRegressor with MCDropout</h1>" in page.html
+    assert "(squared units of a&lt;b)" in page.html and "a<b" not in page.html

@@ -26,6 +26,17 @@ from skuq.metrics._proper import (
     brier_score,
     negative_log_likelihood,
 )
+from skuq.metrics._ready_scorers import (
+    aurc_scorer,
+    brier_scorer,
+    classwise_ece_scorer,
+    crps_scorer,
+    ece_scorer,
+    error_auroc_scorer,
+    interval_score_scorer,
+    nll_scorer,
+    picp_scorer,
+)
 from skuq.metrics._regression import (
     crps,
     expected_normalized_calibration_error,
@@ -36,16 +47,7 @@ from skuq.metrics._regression import (
 from skuq.metrics._scorers import (
     UncertaintyScorer,
     UncertaintyScorers,
-    aurc_scorer,
-    brier_scorer,
-    classwise_ece_scorer,
-    crps_scorer,
-    ece_scorer,
-    error_auroc_scorer,
-    interval_score_scorer,
     make_uncertainty_scorer,
-    nll_scorer,
-    picp_scorer,
     uncertainty_scorers,
 )
 from skuq.metrics._selective import (

@@ -1,15 +1,28 @@
-"""What the displays share: axes, and colours and strokes that are told apart without colour."""
+"""What the displays share: axes, legends, names, and strokes that do not need colour."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
+
+from sklearn.pipeline import Pipeline
 
 from skuq._predict import ClassifierPredictions
-from skuq._utils._messages import name_of
+from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
 from skuq.pipeline import predictions
 
-__all__ = ["COLOURS", "classifies", "new_axes", "style", "user_name"]
+__all__ = [
+    "COLOURS",
+    "Display",
+    "classifies",
+    "column_name",
+    "description",
+    "is_empty",
+    "legend_above",
+    "style",
+    "uncertainty_unit",
+    "user_name",
+]
 
 # Okabe and Ito's palette, dark first: told apart by the colour-blind, and in grey by lightness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -17,12 +30,53 @@ _STROKES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def new_axes(ax: Any, name: str, size: tuple[float, float] = (5.6, 4.6)) -> Any:
-    """The axes that were given, or those of a new figure."""
-    if ax is not None:
-        return ax
-    pyplot = import_optional("matplotlib.pyplot", "plot", f"{name}.plot")
-    return pyplot.subplots(figsize=size, layout="constrained")[1]
+class Display:
+    """One picture: a subclass holds what is drawn, and draws it in `_draw`."""
+
+    name: str | None
+    _size = (5.6, 4.9)  # inches, of a figure of its own
+
+    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> Self:
+        """Draw the picture; several displays of curves or bands can share one `ax`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        name : str, default=None
+            Replaces the display's own name in the legend or title.
+        **kwargs
+            Passed to the method of `ax` that draws the data; `from_estimator` says which.
+
+        Returns
+        -------
+        self : Display
+            With the attributes `ax_` and `figure_`.
+        """
+        if ax is None:
+            asking = f"{type(self).__name__}.plot"
+            pyplot = import_optional("matplotlib.pyplot", "plot", asking)
+            ax = pyplot.subplots(figsize=self._size, layout="constrained")[1]
+        self._draw(ax, self.name if name is None else name, kwargs)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
+        """Draw on these axes; `options` are the user's and go last."""
+        raise NotImplementedError
+
+
+def is_empty(ax: Any) -> bool:
+    """Whether no display drew on these axes yet."""
+    return not getattr(ax, "_skuq_drawn", 0)
+
+
+def legend_above(ax: Any, title: str | None = None) -> None:
+    """A legend on top of the axes, where it covers no data however many entries it has."""
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, frameon=False, title=title,
+        alignment="left", fontsize="small", title_fontsize="small",
+    )  # fmt: skip
 
 
 def style(ax: Any) -> dict[str, Any]:
@@ -40,5 +94,37 @@ def classifies(estimator: Any, X: Any) -> bool:
     return isinstance(predictions(estimator, X)[0], ClassifierPredictions)
 
 
-def user_name(estimator: Any, name: str | None) -> str:
-    return name_of(estimator) if name is None else name
+def description(estimator: Any) -> str:
+    """What tells estimators apart: "TemperatureScaler of TorchClassifier with MCDropout".
+
+    What only prepares, searches or freezes is no part of it: many a model is a Pipeline.
+    """
+    estimator = unfrozen(estimator)
+    if isinstance(estimator, Pipeline):
+        return description(estimator.steps[-1][1])
+    for attribute in ("best_estimator_", "regressor_"):  # of searches, transformed targets
+        if hasattr(estimator, attribute):
+            return description(getattr(estimator, attribute))
+    name = name_of(estimator)
+    posterior = getattr(estimator, "posterior_", getattr(estimator, "posterior", None))
+    if posterior is not None:
+        return f"{name} with {name_of(posterior)}"
+    inner = getattr(estimator, "estimator", None)
+    return name if inner is None else f"{name} of {description(inner)}"
+
+
+def user_name(estimator: Any, name: str | None, addition: str = "") -> str:
+    """The name that the user gave, else one that tells apart what a Pipeline wraps."""
+    return description(estimator) + addition if name is None else name
+
+
+def uncertainty_unit(classifies: bool, y: Any = None) -> str:
+    """The unit of an uncertainty: entropies of labels, variances of targets."""
+    return "nats" if classifies else f"squared units of {column_name(y) or 'y'}"
+
+
+def column_name(column: Any) -> str | None:
+    """What a user calls a column: the name of a Series, or that of a frame's only column."""
+    columns = list(getattr(column, "columns", ()))
+    name = columns[0] if len(columns) == 1 else getattr(column, "name", None)
+    return None if name is None or str(name) == "" else str(name)

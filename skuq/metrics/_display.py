@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skuq._bins import bin_statistics
-from skuq.metrics._axes import new_axes, style, user_name
+from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._calibration import confidence_and_hit, expected_calibration_error
 from skuq.metrics._checks import check_probabilities
 
@@ -16,7 +16,7 @@ __all__ = ["ReliabilityDisplay"]
 _STRIP = 0.14  # height of the histogram, in units of the accuracy axis
 
 
-class ReliabilityDisplay:
+class ReliabilityDisplay(Display):
     """Reliability diagram: how often predictions are right, against their confidence, per bin.
 
     Make it with `from_estimator` or `from_predictions`. Several estimators can share one axes: the
@@ -43,6 +43,8 @@ class ReliabilityDisplay:
     ----------
     ax_, figure_, line_ : matplotlib artists, after `plot`
     """
+
+    _size = (5.0, 5.4)
 
     def __init__(
         self,
@@ -157,70 +159,44 @@ class ReliabilityDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> ReliabilityDisplay:
-        """Draw the diagram; several can share one `ax`.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            A new figure if None.
-        name : str, default=None
-            Overrides the name in the legend.
-        **kwargs : passed to ``ax.plot``
-
-        Returns
-        -------
-        self : ReliabilityDisplay
-        """
-        ax = new_axes(ax, "ReliabilityDisplay", (5.0, 5.4))
-        first = not getattr(ax, "_skuq_drawn", 0)
-        name = self.name if name is None else name
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         label = f"{name} (ECE {self.ece:.3f})" if name else f"ECE {self.ece:.3f}"
+        first = is_empty(ax)
         if first:
             ax.plot([0, 1], [0, 1], ":", color="0.5", label="perfectly calibrated")
             ax.axhline(0, color="0.7", linewidth=0.8)
-        options = {**style(ax), "label": label, "markersize": 0, **kwargs}
-        marker = options.pop("marker")
-        (self.line_,) = ax.plot(self.confidence, self.accuracy, **options)
-        color = self.line_.get_color()
-        bars = {"color": color, "linewidth": 1, "alpha": 0.6}
+        look = {**style(ax), "label": label, "markersize": 0, **options}
+        marker = look.pop("marker")
+        (self.line_,) = ax.plot(self.confidence, self.accuracy, **look)
+        faint = {"color": self.line_.get_color(), "alpha": 0.6}
         ax.errorbar(
-            self.confidence,
-            self.accuracy,
-            self.error,
-            fmt="none",
-            capsize=2,
-            ecolor=color,
-            elinewidth=1,
-            alpha=0.6,
+            self.confidence, self.accuracy, self.error, fmt="none", capsize=2, elinewidth=1, **faint
         )
         ax.scatter(
-            self.confidence,
-            self.accuracy,
-            s=14 + 260 * self.share,
-            marker=marker,
-            color=color,
-            alpha=0.6,
-            linewidths=0,
-            zorder=self.line_.get_zorder() + 1,
-        )
+            self.confidence, self.accuracy, s=14 + 260 * self.share, marker=marker, linewidths=0,
+            zorder=self.line_.get_zorder() + 1, **faint,
+        )  # fmt: skip
         if first:
-            ax.vlines(self.confidence, self.accuracy, self.confidence, linestyles=":", **bars)
-            heights = _STRIP * 0.9 * self.share / self.share.max()
-            widths = self.edges[:, 1] - self.edges[:, 0]
-            ax.bar(
-                self.edges[:, 0], heights, widths, bottom=-_STRIP, align="edge",
-                color=color, alpha=0.45, edgecolor="white", linewidth=0.5,
+            ax.vlines(
+                self.confidence, self.accuracy, self.confidence, linestyles=":", linewidth=1,
+                **faint,
             )  # fmt: skip
+            self._draw_histogram(ax)
         event = "predicted class" if self.kind == "top-label" else "second class"
-        ax.set(
-            xlabel=f"confidence in the {event}, and its histogram", ylabel="share that came true"
-        )
+        ax.set(xlabel=f"confidence in the {event}", ylabel="share that came true")
         ax.set(xlim=(-0.02, 1.02), ylim=(-_STRIP, 1.06), aspect="equal")
         ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        legend_above(ax)
+
+    def _draw_histogram(self, ax: Any) -> None:
+        """How the samples spread over the bins, in a strip below the diagram."""
+        most = self.share.max()
+        heights, widths = _STRIP * 0.9 * self.share / most, self.edges[:, 1] - self.edges[:, 0]
+        ax.bar(
+            self.edges[:, 0], heights, widths, bottom=-_STRIP, align="edge",
+            color=self.line_.get_color(), alpha=0.45, edgecolor="white", linewidth=0.5,
+            label=f"share of samples, {most:.0%} at most",
+        )  # fmt: skip
 
 
 def _wilson(share: np.ndarray, n: np.ndarray) -> np.ndarray:

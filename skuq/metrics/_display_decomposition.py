@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from skuq.metrics._axes import COLOURS, classifies, new_axes, user_name
+from skuq.metrics._axes import (
+    COLOURS,
+    Display,
+    classifies,
+    legend_above,
+    uncertainty_unit,
+    user_name,
+)
 from skuq.metrics._checks import check_real
 from skuq.pipeline import predict_uncertainty
 
 __all__ = ["DecompositionDisplay"]
 
 
-class DecompositionDisplay:
+class DecompositionDisplay(Display):
     """Aleatoric against epistemic uncertainty of each sample.
 
     Parameters
@@ -62,7 +69,8 @@ class DecompositionDisplay:
         estimator : fitted estimator that `skuq.predict_uncertainty` can ask
         X : array-like of shape (n_samples, ...)
         y : array-like of shape (n_samples,), default=None
-            Labels, to mark what a classifier gets wrong.
+            Labels, to mark what a classifier gets wrong; of a regressor's targets, the name is
+            that of the unit.
         name : str, default=None
         ax : matplotlib Axes, default=None
         **kwargs : passed to ``ax.scatter``
@@ -78,7 +86,7 @@ class DecompositionDisplay:
             parts.aleatoric,
             parts.epistemic,
             wrong=wrong,
-            unit="nats" if labelled else "squared units of y",
+            unit=uncertainty_unit(labelled, y),
             name=user_name(estimator, name),
             ax=ax,
             **kwargs,
@@ -120,35 +128,24 @@ class DecompositionDisplay:
         marked = None if wrong is None else np.asarray(wrong, dtype=bool)
         return cls(one, two, marked, unit, name).plot(ax=ax, **kwargs)
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> DecompositionDisplay:
-        """Draw the samples; along a dotted line the total is the same.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.scatter``
-
-        Returns
-        -------
-        self : DecompositionDisplay
-        """
-        ax = new_axes(ax, "DecompositionDisplay")
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         right = np.ones(len(self.aleatoric), bool) if self.wrong is None else ~self.wrong
-        options = {"s": 14, "alpha": 0.5, "linewidths": 0, "color": COLOURS[0], **kwargs}
-        label = None if self.wrong is None else "right"
-        ax.scatter(self.aleatoric[right], self.epistemic[right], label=label, **options)
+        look = {"s": 14, "alpha": 0.5, "linewidths": 0, "color": COLOURS[0], **options}
+        label = f"samples ({right.sum()})" if self.wrong is None else f"right ({right.sum()})"
+        ax.scatter(self.aleatoric[right], self.epistemic[right], label=label, **look)
         if self.wrong is not None:
-            marks = {**options, "s": 30, "alpha": 0.9, "color": COLOURS[1], "marker": "x"}
-            marks["linewidths"] = 1.2
-            ax.scatter(self.aleatoric[~right], self.epistemic[~right], label="wrong", **marks)
-            ax.legend()
+            marks = {**look, "s": 30, "alpha": 0.9, "color": COLOURS[1], "marker": "x"}
+            marks |= {"linewidths": 1.2, "label": f"wrong ({self.wrong.sum()})"}
+            ax.scatter(self.aleatoric[~right], self.epistemic[~right], **marks)
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
         (_, right_end), (_, top) = ax.get_xlim(), ax.get_ylim()
-        for level in np.linspace(0, right_end + top, 9)[1:-1]:
-            ax.plot([0, level], [level, 0], ":", color="0.75", linewidth=0.8, zorder=0)
-        ax.set(xlim=(0, right_end), ylim=(0, top), title=self.name or "")
+        levels = np.linspace(0, right_end + top, 9)[1:-1]
+        for level in levels:
+            dotted: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 0}
+            dotted["label"] = "same total" if level == levels[0] else None
+            ax.plot([0, level], [level, 0], ":", **dotted)
+        ax.set(xlim=(0, right_end), ylim=(0, top))
         unit = f" ({self.unit})" if self.unit else ""
         ax.set(xlabel=f"aleatoric uncertainty{unit}", ylabel=f"epistemic uncertainty{unit}")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        legend_above(ax, title=name)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from skuq._distributions._mixture import mixture_cdf, mixture_quantile
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
 from skuq._utils._messages import checked_level
-from skuq.metrics._axes import new_axes, style, user_name
+from skuq.metrics._axes import Display, column_name, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
 from skuq.pipeline import predictions
 
@@ -35,7 +35,7 @@ def _check_pit(pit: Any) -> np.ndarray:
     return values
 
 
-class PITDisplay:
+class PITDisplay(Display):
     """Histogram of the probability integral transform: flat for calibrated predictions.
 
     A U says that predictions are too narrow, a hump that they are too wide, a slope that they are
@@ -115,38 +115,22 @@ class PITDisplay:
         """
         return cls(_check_pit(pit), n_bins, name).plot(ax=ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> PITDisplay:
-        """Draw the histogram; several can share one `ax`.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-        name : str, default=None
-        **kwargs : passed to ``ax.stairs``
-
-        Returns
-        -------
-        self : PITDisplay
-        """
-        ax = new_axes(ax, "PITDisplay")
-        name = self.name if name is None else name
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         n, k = len(self.pit), self.n_bins
-        if not getattr(ax, "_skuq_drawn", 0):
+        if is_empty(ax):
             low, high = stats.binom.ppf([0.025, 0.975], n, 1 / k) * k / n
             ax.axhspan(low, high, color="0.88", zorder=0, label="95 % of bars, if calibrated")
-            ax.axhline(1, linestyle=":", color="0.4")
+            ax.axhline(1, linestyle=":", color="0.4", label="perfectly calibrated")
         look = style(ax)
         density, edges = np.histogram(self.pit, bins=k, range=(0, 1), density=True)
-        options = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
-        ax.stairs(density, edges, **{**options, "label": name, **kwargs})
+        line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
+        ax.stairs(density, edges, **{**line, "label": name or "observed", **options})
         ax.set(xlabel="probability integral transform F(y)", ylabel="density", xlim=(0, 1))
-        ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * density.max()))
-        ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        ax.set_ylim(0, max(ax.get_ylim()[1], 1.05 * density.max()))
+        legend_above(ax)
 
 
-class RegressionCalibrationDisplay:
+class RegressionCalibrationDisplay(Display):
     """Observed against expected coverage of central intervals.
 
     Below the diagonal intervals are too narrow, above it too wide.
@@ -221,42 +205,24 @@ class RegressionCalibrationDisplay:
         observed = np.searchsorted(needed, expected, side="right") / len(needed)
         return cls(expected, observed, name).plot(ax=ax, **kwargs)
 
-    def plot(
-        self, ax: Any = None, *, name: str | None = None, **kwargs: Any
-    ) -> RegressionCalibrationDisplay:
-        """Draw the curve; several can share one `ax`.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-        name : str, default=None
-        **kwargs : passed to ``ax.plot``
-
-        Returns
-        -------
-        self : RegressionCalibrationDisplay
-        """
-        ax = new_axes(ax, "RegressionCalibrationDisplay", (5.0, 4.8))
-        name = self.name if name is None else name
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         area = f"area {self.miscalibration_:.3f}"
-        if not getattr(ax, "_skuq_drawn", 0):
+        if is_empty(ax):
             ax.plot([0, 1], [0, 1], ":", color="0.5", label="perfectly calibrated")
-        options = {**style(ax), "markevery": 10, "markersize": 5}
-        options |= {"label": f"{name} ({area})" if name else area, **kwargs}
-        (self.line_,) = ax.plot(self.expected, self.observed, **options)
+        look = {**style(ax), "markevery": 10, "markersize": 5}
+        look |= {"label": f"{name} ({area})" if name else area, **options}
+        (self.line_,) = ax.plot(self.expected, self.observed, **look)
         ax.fill_between(
             self.expected, self.expected, self.observed, color=self.line_.get_color(), alpha=0.12,
             linewidth=0,
         )  # fmt: skip
         ax.set(xlabel="expected coverage of central intervals", ylabel="observed coverage")
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        ax.legend(loc="best")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        legend_above(ax)
 
 
-class PredictionBandDisplay:
-    """A regressor of one feature: mean, intervals of the noise alone and of everything, data.
+class PredictionBandDisplay(Display):
+    """A regressor of one feature: mean, intervals of the noise only and of everything, data.
 
     Parameters
     ----------
@@ -266,7 +232,13 @@ class PredictionBandDisplay:
     total : ndarray of shape (n_grid, 2)
         Central interval of the predictive mixture.
     confidence_level : float
+        Share of new targets that `total` should hold.
     name : str, default=None
+        For the legend.
+    data : ndarray of shape (n_samples, 2), default=None
+        Feature and target of each sample, drawn as points.
+    xlabel, ylabel : str, default="x" and "y"
+        What the axes are called, on axes that no display drew on yet.
 
     Attributes
     ----------
@@ -281,6 +253,9 @@ class PredictionBandDisplay:
         total: np.ndarray,
         confidence_level: float,
         name: str | None = None,
+        data: np.ndarray | None = None,
+        xlabel: str = "x",
+        ylabel: str = "y",
     ) -> None:
         self.x = x
         self.mean = mean
@@ -288,6 +263,9 @@ class PredictionBandDisplay:
         self.total = total
         self.confidence_level = confidence_level
         self.name = name
+        self.data = data
+        self.xlabel = xlabel
+        self.ylabel = ylabel
 
     @classmethod
     def from_estimator(
@@ -309,8 +287,9 @@ class PredictionBandDisplay:
         ----------
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
         X : array-like of shape (n_samples, 1)
+            The name of a DataFrame's column becomes that of the axis.
         y : array-like of shape (n_samples,), default=None
-            Targets, to draw the data.
+            Targets, to draw the data; the name of a Series becomes that of the axis.
         confidence_level : float in (0, 1), default=0.9
         margin : float, default=0.15
             How far the grid goes beyond X, in units of its range.
@@ -343,17 +322,17 @@ class PredictionBandDisplay:
 
         mean, variance, low, high = (part[:, 0] for part in asked._reduce(inner, reduction))
         half = stats.norm.ppf(1 - tail) * np.sqrt(variance)
-        display = cls(
+        return cls(
             np.asarray(grid, dtype=float)[:, 0],
             mean,
             np.stack([mean - half, mean + half], axis=1),
             np.stack([low, high], axis=1),
             confidence_level,
             user_name(estimator, name),
+            None if y is None else np.column_stack([column, check_real("y", y)]),
+            xlabel=column_name(X) or "x",
+            ylabel=column_name(y) or "y",
         ).plot(ax=ax, **kwargs)
-        if y is not None:
-            display.ax_.plot(column[:, 0], y, ".", color="0.25", markersize=4, zorder=1, alpha=0.6)
-        return display
 
     @classmethod
     def from_predictions(
@@ -394,33 +373,27 @@ class PredictionBandDisplay:
         display = cls(place[order], centre[order], noise, total, confidence_level, name)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(
-        self, ax: Any = None, *, name: str | None = None, **kwargs: Any
-    ) -> PredictionBandDisplay:
-        """Draw the bands.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-        name : str, default=None
-        **kwargs : passed to ``ax.plot``
-
-        Returns
-        -------
-        self : PredictionBandDisplay
-        """
-        ax = new_axes(ax, "PredictionBandDisplay", (6.4, 4.2))
-        name = self.name if name is None else name
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
+        if is_empty(ax):
+            ax.set(xlabel=self.xlabel, ylabel=self.ylabel)
+            ax.margins(x=0)
         look = style(ax)
-        options = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
-        (self.line_,) = ax.plot(self.x, self.mean, **{**options, "label": name or "mean", **kwargs})
+        line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
+        line |= {"label": f"{name}: mean" if name else "mean", "zorder": 3, **options}
+        (self.line_,) = ax.plot(self.x, self.mean, **line)
         color, level = self.line_.get_color(), f"{self.confidence_level:.0%}"
-        bands = ((self.total, 0.18, "noise and ignorance"), (self.noise, 0.32, "noise alone"))
-        for band, alpha, what in bands:
-            label = f"{level}, {what}"
-            ax.fill_between(self.x, *band.T, color=color, alpha=alpha, linewidth=0, label=label)
-        ax.set(xlabel="x", ylabel="y")
-        ax.margins(x=0)
-        ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        # The one has only edges and a tint, the other is filled: told apart in print, too, and
+        # where they overlap or cross.
+        for band, alpha, edge, what in (
+            (self.total, 0.12, 1.0, "noise and ignorance"),
+            (self.noise, 0.42, 0.0, "noise only"),
+        ):
+            ax.fill_between(
+                self.x, *band.T, facecolor=(color, alpha), edgecolor=color, linewidth=edge,
+                linestyle="--", label=f"{level}, {what}",
+            )  # fmt: skip
+        if self.data is not None:
+            known = "data" in ax.get_legend_handles_labels()[1]
+            points = {"color": "0.25", "markersize": 4, "zorder": 1, "alpha": 0.6}
+            ax.plot(*self.data.T, ".", label=None if known else "data", **points)
+        legend_above(ax)

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from skuq.metrics._axes import COLOURS, classifies, new_axes, style, user_name
+from skuq.metrics._axes import (
+    COLOURS,
+    Display,
+    classifies,
+    is_empty,
+    legend_above,
+    style,
+    uncertainty_unit,
+    user_name,
+)
 from skuq.metrics._checks import check_real
 from skuq.metrics._selective import (
     area_under_risk_coverage,
@@ -18,8 +27,14 @@ from skuq.pipeline import predict_uncertainty
 
 __all__ = ["RiskCoverageDisplay", "UncertaintyHistogramDisplay"]
 
+_RISKS = {
+    "zero_one": "share of errors",
+    "squared": "mean squared error",
+    "absolute": "mean absolute error",
+}
 
-class RiskCoverageDisplay:
+
+class RiskCoverageDisplay(Display):
     """Risk–coverage curve: mean loss of the most certain samples, against how many are kept.
 
     Parameters
@@ -30,6 +45,9 @@ class RiskCoverageDisplay:
     aurc : float
         Mean of the risk over all coverages.
     name : str, default=None
+        For the legend.
+    risk_name : str, default="mean loss"
+        What the risk is, for the axis.
 
     Attributes
     ----------
@@ -43,12 +61,14 @@ class RiskCoverageDisplay:
         oracle: np.ndarray,
         aurc: float,
         name: str | None = None,
+        risk_name: str = "mean loss",
     ) -> None:
         self.coverage = coverage
         self.risk = risk
         self.oracle = oracle
         self.aurc = aurc
         self.name = name
+        self.risk_name = risk_name
 
     @classmethod
     def from_estimator(
@@ -85,13 +105,14 @@ class RiskCoverageDisplay:
         """
         if loss is None:
             loss = "zero_one" if classifies(estimator, X) else "squared"
+        ranks = "" if kind == "total" else f", {kind} ranks"
         return cls.from_predictions(
             y,
             estimator.predict(X),
             predict_uncertainty(estimator, X, kind=kind),
             loss=loss,
             sample_weight=sample_weight,
-            name=user_name(estimator, name),
+            name=user_name(estimator, name, ranks),
             ax=ax,
             **kwargs,
         )
@@ -127,43 +148,28 @@ class RiskCoverageDisplay:
         losses = sample_losses(y_true, y_pred, loss)
         oracle = risk_coverage_curve(y_true, y_pred, losses, **options)
         aurc = area_under_risk_coverage(y_true, y_pred, uncertainty, **options)
-        display = cls(curve.coverage, curve.risk, oracle.risk, aurc, name)
+        risk_name = _RISKS.get(loss, "mean loss") if isinstance(loss, str) else "mean loss"
+        display = cls(curve.coverage, curve.risk, oracle.risk, aurc, name, risk_name)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(
-        self, ax: Any = None, *, name: str | None = None, **kwargs: Any
-    ) -> RiskCoverageDisplay:
-        """Draw the curve; several can share one `ax`: the first gives oracle and random.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-        name : str, default=None
-        **kwargs : passed to ``ax.plot``
-
-        Returns
-        -------
-        self : RiskCoverageDisplay
-        """
-        ax = new_axes(ax, "RiskCoverageDisplay")
-        name = self.name if name is None else name
-        label = f"{name} (AURC {self.aurc:.4g})" if name else f"AURC {self.aurc:.4g}"
-        if not getattr(ax, "_skuq_drawn", 0):
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
+        label = f"{name} (AURC {self.aurc:.3g})" if name else f"AURC {self.aurc:.3g}"
+        if is_empty(ax):
             ax.plot([0, 1], [self.risk[-1]] * 2, ":", color="0.4", label="random ranks")
             ax.plot(
                 self.coverage, self.oracle, color="0.65", linewidth=1, label="ranks of an oracle"
             )
-        options = {**style(ax), "marker": None, "label": label, **kwargs}
-        (self.line_,) = ax.plot(self.coverage, self.risk, **options)
-        ax.set(xlabel="coverage: share of samples kept, the most certain first", ylabel="mean loss")
-        ax.set_xlim(0, 1.02)
-        ax.set_ylim(bottom=0)
-        ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+            ax.set(xlabel="coverage: share of samples kept, the most certain first")
+            ax.set(ylabel=f"{self.risk_name} of the samples kept", xlim=(0, 1.02), ylim=(0, 1e-9))
+        (self.line_,) = ax.plot(
+            self.coverage, self.risk, **{**style(ax), "marker": None, "label": label, **options}
+        )
+        top = max(self.risk.max(), self.oracle.max()) or 1.0
+        ax.set_ylim(0, max(ax.get_ylim()[1], 1.05 * top))
+        legend_above(ax)
 
 
-class UncertaintyHistogramDisplay:
+class UncertaintyHistogramDisplay(Display):
     """Histograms of an uncertainty in two groups: right and wrong, or in and out of distribution.
 
     Parameters
@@ -176,6 +182,10 @@ class UncertaintyHistogramDisplay:
         Probability that one of the second group is more uncertain than one of the first.
     name : str, default=None
         For the title.
+    kind : str, default=""
+        Which uncertainty it is, for the axis.
+    unit : str, default=""
+        Unit of the uncertainty, for the axis.
 
     Attributes
     ----------
@@ -189,12 +199,16 @@ class UncertaintyHistogramDisplay:
         groups: tuple[str, str],
         auroc: float,
         name: str | None = None,
+        kind: str = "",
+        unit: str = "",
     ) -> None:
         self.first = first
         self.second = second
         self.groups = groups
         self.auroc = auroc
         self.name = name
+        self.kind = kind
+        self.unit = unit
 
     @classmethod
     def from_estimator(
@@ -231,12 +245,14 @@ class UncertaintyHistogramDisplay:
         if (y is None) == (X_other is None):
             raise ValueError("give y, for right and wrong predictions, or X_other, not both")
         uncertainty = predict_uncertainty(estimator, X, kind=kind)
-        options = {"name": user_name(estimator, name), "ax": ax, **kwargs}
+        labelled = classifies(estimator, X)
+        options = {"name": user_name(estimator, name), "kind": kind, "ax": ax, **kwargs}
+        options["unit"] = uncertainty_unit(labelled)
         if X_other is not None:
             other = predict_uncertainty(estimator, X_other, kind=kind)
             groups = ("in distribution", "out of distribution")
             return cls.from_predictions(uncertainty, other, groups=groups, **options)
-        if not classifies(estimator, X):
+        if not labelled:
             raise TypeError("right and wrong are of classifiers; give X_other for a regressor")
         wrong = np.asarray(y) != estimator.predict(X)
         return cls.from_predictions(
@@ -250,6 +266,8 @@ class UncertaintyHistogramDisplay:
         second: Any,
         *,
         groups: tuple[str, str] = ("in distribution", "out of distribution"),
+        kind: str = "",
+        unit: str = "",
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
@@ -259,8 +277,15 @@ class UncertaintyHistogramDisplay:
         Parameters
         ----------
         first, second : array-like of shape (n_first,), (n_second,)
+            Uncertainties of the two groups.
         groups : tuple of two str
+            What the groups are called.
+        kind : str, default=""
+            Which uncertainty it is, say "total", for the axis.
+        unit : str, default=""
+            Unit of the uncertainty, say "nats", for the axis.
         name : str, default=None
+            For the title of the legend.
         ax : matplotlib Axes, default=None
         **kwargs : passed to ``ax.hist``
 
@@ -275,21 +300,9 @@ class UncertaintyHistogramDisplay:
         if len(one) and len(two):
             group = np.repeat([0, 1], [len(one), len(two)])
             auroc = float(roc_auc_score(group, np.concatenate([one, two])))
-        return cls(one, two, groups, auroc, name).plot(ax=ax, **kwargs)
+        return cls(one, two, groups, auroc, name, kind, unit).plot(ax=ax, **kwargs)
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> UncertaintyHistogramDisplay:
-        """Draw the histograms.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.hist``
-
-        Returns
-        -------
-        self : UncertaintyHistogramDisplay
-        """
-        ax = new_axes(ax, "UncertaintyHistogramDisplay")
+    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         together = np.concatenate([self.first, self.second])
         bins = np.linspace(together.min(), max(together.max(), together.min() + 1e-9), 31)
         looks: tuple[dict[str, Any], ...] = (
@@ -301,11 +314,10 @@ class UncertaintyHistogramDisplay:
         ):
             if not len(values):
                 continue
-            options = {"bins": bins, "color": colour, "linewidth": 1.3, **look, **kwargs}
+            shown = {"bins": bins, "color": colour, "linewidth": 1.3, **look, **options}
             weights = np.full(len(values), 1 / len(values))
-            ax.hist(values, weights=weights, label=f"{group} ({len(values)})", **options)
-        known = not np.isnan(self.auroc)
-        ax.legend(title=f"AUROC {self.auroc:.3f}" if known else None)
-        ax.set(xlabel="uncertainty", ylabel="share of the group", title=self.name or "")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+            ax.hist(values, weights=weights, label=f"{group} ({len(values)})", **shown)
+        unit = f" ({self.unit})" if self.unit else ""
+        ax.set(xlabel=f"{self.kind} uncertainty{unit}".strip(), ylabel="share of the group")
+        auroc = None if np.isnan(self.auroc) else f"AUROC {self.auroc:.3f}"
+        legend_above(ax, title=": ".join(filter(None, (name, auroc))) or None)

@@ -1,6 +1,7 @@
 """Scorers: callables ``scorer(estimator, X, y, sample_weight=None)``, greater is better.
 
-They work wherever scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
+So a metric of which less is better has its sign turned: −ECE, 0 at best. They work wherever
+scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
 TransformedTargetRegressor and searches around them, and on scikit-learn's own classifiers and
 regressors with ``predict(X, return_std=True)``, as one draw. Of a skuq classifier of several labels
 at once, each label of a row counts as a sample.
@@ -29,27 +30,14 @@ from skuq._predict import (
     target_uncertainty,
 )
 from skuq._utils._messages import checked_level
-from skuq.metrics._calibration import expected_calibration_error
-from skuq.metrics._checks import check_option, check_weight
-from skuq.metrics._intervals import interval_score, prediction_interval_coverage
-from skuq.metrics._proper import brier_score
-from skuq.metrics._selective import area_under_risk_coverage, uncertainty_error_auroc
+from skuq.metrics._checks import check_option
 from skuq.metrics._targets import encoded_targets, is_multilabel, label_values
 from skuq.pipeline import predictions
 
 __all__ = [
     "UncertaintyScorer",
     "UncertaintyScorers",
-    "aurc_scorer",
-    "brier_scorer",
-    "classwise_ece_scorer",
-    "crps_scorer",
-    "ece_scorer",
-    "error_auroc_scorer",
-    "interval_score_scorer",
     "make_uncertainty_scorer",
-    "nll_scorer",
-    "picp_scorer",
     "uncertainty_scorers",
 ]
 
@@ -189,7 +177,10 @@ def _evaluate(
 
 
 class UncertaintyScorer(BaseEstimator):
-    """A metric of uncertainty as a scorer; made by `make_uncertainty_scorer`.
+    """A metric of uncertainty as a scorer, greater is better; made by `make_uncertainty_scorer`.
+
+    A metric of which less is better has its sign turned: an error of 0.03 is a score of −0.03.
+    `help` of a ready scorer, like `skuq.metrics.ece_scorer`, says which number it gives.
 
     Takes ``sample_weight`` by scikit-learn's metadata routing. The ready ones are shared, so ask a
     copy: ``sklearn.base.clone(nll_scorer).set_score_request(sample_weight=True)``.
@@ -362,46 +353,3 @@ def uncertainty_scorers(scorers: dict[str, Any] | None = None, **named: Any) -> 
     return UncertaintyScorers(
         {name: get_scorer(s) if isinstance(s, str) else s for name, s in together.items()}
     )
-
-
-def _mean_of_rows(y_true: Any, rows: np.ndarray, *, sample_weight: Any = None) -> float:
-    return float(np.average(rows, weights=check_weight(sample_weight, len(rows))))
-
-
-def _coverage_gap(
-    y_true: Any, interval: Any, *, confidence_level: float, sample_weight: Any = None
-) -> float:
-    coverage = prediction_interval_coverage(y_true, interval, sample_weight=sample_weight)
-    return abs(coverage - confidence_level)
-
-
-def picp_scorer(confidence_level: float = 0.9) -> UncertaintyScorer:
-    """A scorer of intervals: −|coverage − confidence_level|, 0 at best.
-
-    Coverage alone is no score: the widest intervals would win.
-
-    Parameters
-    ----------
-    confidence_level : float in (0, 1), default=0.9
-
-    Returns
-    -------
-    UncertaintyScorer
-    """
-    return make_uncertainty_scorer(
-        _coverage_gap, needs="interval", greater_is_better=False, confidence_level=confidence_level
-    )
-
-
-def _lower(metric: Callable[..., float], needs: str, **options: Any) -> UncertaintyScorer:
-    return make_uncertainty_scorer(metric, needs=needs, greater_is_better=False, **options)
-
-
-ece_scorer = _lower(expected_calibration_error, "proba")
-classwise_ece_scorer = _lower(expected_calibration_error, "proba", kind="classwise")
-brier_scorer = _lower(brier_score, "proba")
-nll_scorer = make_uncertainty_scorer(_mean_of_rows, needs="log_likelihood")
-crps_scorer = _lower(_mean_of_rows, "crps")
-interval_score_scorer = _lower(interval_score, "interval")
-aurc_scorer = _lower(area_under_risk_coverage, "uncertainty")
-error_auroc_scorer = make_uncertainty_scorer(uncertainty_error_auroc, needs="uncertainty")

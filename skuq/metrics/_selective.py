@@ -351,6 +351,8 @@ def coverage_at_risk(
     Returns
     -------
     SelectiveGuarantee of coverage, threshold, risk and bound
+        A coverage of 0 and a threshold of −inf if no threshold passes. Few samples cannot pass,
+        even if all are right: fewer than 196 with ``risk=0.05, delta=0.05``.
 
     References
     ----------

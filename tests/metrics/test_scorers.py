@@ -1,6 +1,7 @@
 """Scorers: what they say, where they work, and how often the posterior is evaluated."""
 
 import pickle
+import pydoc
 
 import numpy as np
 import pytest
@@ -186,6 +187,28 @@ def test_scores_are_in_the_units_of_the_outermost_target(diabetes):
         wrapped = TransformedTargetRegressor(clone(network), transformer=transformer).fit(X, y)
         for name, scorer in REGRESSION.items():
             assert scorer(wrapped, X, y) == pytest.approx(scorer(plain, X, y), rel=1e-2), name
+
+
+ALL = {name: getattr(m, name) for name in m.__all__ if name.endswith("_scorer")}
+READY = {name: s for name, s in ALL.items() if isinstance(s, m.UncertaintyScorer)}
+
+
+@pytest.mark.parametrize("name", READY)
+def test_help_says_the_sign(name):
+    """`help` of each ready scorer is its own text, and tells whether the metric's sign is kept."""
+    scorer = READY[name]
+    text = pydoc.plain(pydoc.render_doc(scorer))
+    assert " ".join(scorer.__doc__.split()) in " ".join(text.replace("|", " ").split())
+    turned = scorer.__doc__.startswith("Minus ")
+    assert turned == (not scorer.greater_is_better)
+    assert "at best" in scorer.__doc__
+    assert pickle.loads(pickle.dumps(scorer)).__doc__ == scorer.__doc__
+
+
+def test_each_scorer_has_its_own_help():
+    assert len(READY) >= 8
+    texts = [scorer.__doc__ for scorer in (*READY.values(), m.picp_scorer())]
+    assert len({*texts, m.UncertaintyScorer.__doc__}) == len(READY) + 2
 
 
 def test_scikit_learns_own_estimators(blobs, diabetes):

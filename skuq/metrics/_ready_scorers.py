@@ -1,0 +1,130 @@
+"""The scorers that are ready for ``scoring=``, each with the sign, range and unit of its number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from skuq.metrics._calibration import expected_calibration_error
+from skuq.metrics._checks import check_weight
+from skuq.metrics._intervals import interval_score, prediction_interval_coverage
+from skuq.metrics._proper import brier_score
+from skuq.metrics._scorers import UncertaintyScorer, make_uncertainty_scorer
+from skuq.metrics._selective import area_under_risk_coverage, uncertainty_error_auroc
+
+__all__ = [
+    "aurc_scorer",
+    "brier_scorer",
+    "classwise_ece_scorer",
+    "crps_scorer",
+    "ece_scorer",
+    "error_auroc_scorer",
+    "interval_score_scorer",
+    "nll_scorer",
+    "picp_scorer",
+]
+
+Metric = Callable[..., float]
+
+
+def _mean_of_rows(y_true: Any, rows: np.ndarray, *, sample_weight: Any = None) -> float:
+    return float(np.average(rows, weights=check_weight(sample_weight, len(rows))))
+
+
+def _coverage_gap(
+    y_true: Any, interval: Any, *, confidence_level: float, sample_weight: Any = None
+) -> float:
+    coverage = prediction_interval_coverage(y_true, interval, sample_weight=sample_weight)
+    return abs(coverage - confidence_level)
+
+
+def _ready(
+    text: str, metric: Callable[..., float], needs: str, **options: Any
+) -> UncertaintyScorer:
+    """A scorer with a help text of its own."""
+    scorer = make_uncertainty_scorer(metric, needs=needs, **options)
+    scorer.__doc__ = text
+    return scorer
+
+
+def _lower(
+    text: str, metric: Callable[..., float], needs: str, **options: Any
+) -> UncertaintyScorer:
+    return _ready(text, metric, needs, greater_is_better=False, **options)
+
+
+def picp_scorer(confidence_level: float = 0.9) -> UncertaintyScorer:
+    """A scorer of intervals: −|coverage − confidence_level|, between −1 and 0, 0 at best.
+
+    The widest intervals would win if the coverage were the score.
+
+    Parameters
+    ----------
+    confidence_level : float in (0, 1), default=0.9
+        Level of the central intervals, and the share of targets that they should hold.
+
+    Returns
+    -------
+    UncertaintyScorer
+        For regressors, for ``scoring=``.
+    """
+    text = (
+        "Minus the distance of the coverage of central intervals from their level, of regressors: "
+        "−|coverage − confidence_level|, between −1 and 0, 0 at best."
+    )
+    return _lower(text, _coverage_gap, "interval", confidence_level=confidence_level)
+
+
+ece_scorer = _lower(
+    "Minus the expected calibration error of the predicted class in 15 bins, of classifiers: −ECE, "
+    "between −1 and 0, 0 at best. See `expected_calibration_error`.",
+    expected_calibration_error,
+    "proba",
+)
+classwise_ece_scorer = _lower(
+    "Minus the expected calibration error of every class's probability in 15 bins, their mean, of "
+    "classifiers: between −1 and 0, 0 at best. See `expected_calibration_error`, kind='classwise'.",
+    expected_calibration_error,
+    "proba",
+    kind="classwise",
+)
+brier_scorer = _lower(
+    "Minus the Brier score, the mean squared distance of probabilities from what came true, of "
+    "classifiers: between −2 (two classes: −1) and 0, 0 at best. See `brier_score`.",
+    brier_score,
+    "proba",
+)
+nll_scorer = _ready(
+    "Mean log-likelihood of the true labels or targets under the predictive mixture, in nats: "
+    "minus the negative log-likelihood (NLL). Classifiers: at most 0, 0 at best. Regressors: the "
+    "density has units, 1/y, so the score has no upper limit. See `negative_log_likelihood`.",
+    _mean_of_rows,
+    "log_likelihood",
+)
+crps_scorer = _lower(
+    "Minus the continuous ranked probability score of the predictive mixture, in the units of y, "
+    "of regressors: −CRPS, at most 0, 0 at best. See `crps`.",
+    _mean_of_rows,
+    "crps",
+)
+interval_score_scorer = _lower(
+    "Minus the interval score (Winkler) of central 90 % intervals, width and penalty for targets "
+    "outside, in the units of y, of regressors: at most 0, 0 at best. See `interval_score`.",
+    interval_score,
+    "interval",
+)
+aurc_scorer = _lower(
+    "Minus the area under the risk–coverage curve of the total uncertainty: −AURC, at most 0, 0 at "
+    "best. The risk is the share of errors of a classifier, the mean squared error of a regressor. "
+    "See `area_under_risk_coverage`.",
+    area_under_risk_coverage,
+    "uncertainty",
+)
+error_auroc_scorer = _ready(
+    "AUROC of finding a classifier's errors by the total uncertainty, with its sign: between 0 and "
+    "1, 0.5 for random ranks, 1 at best. See `uncertainty_error_auroc`.",
+    uncertainty_error_auroc,
+    "uncertainty",
+)
