@@ -38,7 +38,7 @@ def invert(
 ) -> Tensor:
     """Where an increasing `cdf` is `level`, between `low` and `high`.
 
-    Newton's steps, or bisection where they leave the bracket or do not shrink it. Each element
+    Newton's steps, or bisection where they leave the bracket or do not shrink by half. Each element
     stops by itself, so the result for one does not depend on the others: where its level is
     reached, or where the ends of its bracket are neighbouring numbers. Nothing is measured in the
     unit of x, which may be any, and far from 0.
@@ -46,19 +46,20 @@ def invert(
     tail = torch.minimum(level, 1 - level)
     enough = torch.maximum(1e-10 * tail, (1e-6 * level).clamp(max=1.2e-16))  # then a step ends it
     x, done = torch.minimum(torch.maximum(start, low), high), low >= high
-    for step in range(_MAX_STEPS):
+    before = high - low  # the last step
+    for _ in range(_MAX_STEPS):
         if bool(done.all()):
             break
         excess = cdf(x) - level
         low = torch.where((excess < 0) & ~done, x, low)
         high = torch.where((excess >= 0) & ~done, x, high)
         newton = x - excess / density(x)
-        inside = (newton >= low) & (newton <= high)  # NaN is not
         reached = excess.abs() <= enough
-        middle = low + (high - low) / 2
-        bisected = torch.where(reached, x, middle)
-        often = torch.full_like(reached, step % 3 == 2)
-        moved = torch.where(inside & (reached | ~often), newton, bisected)
+        inside = (newton >= low) & (newton <= high)  # NaN is not
+        shrinks = (newton - x).abs() <= before / 2
+        bisected = torch.where(reached, x, low + (high - low) / 2)
+        moved = torch.where(inside & (reached | shrinks), newton, bisected)
+        before = (moved - x).abs()
         narrow = high - low <= 2 * _EPS * torch.maximum(low.abs(), high.abs())
         x = torch.where(done, x, moved)
         done = done | reached | narrow
@@ -164,13 +165,13 @@ class MixtureOfNormals(distributions.MixtureSameFamily):
         super().__init__(weights, normals, validate_args=False)
 
     def cdf(self, value: Tensor) -> Tensor:
-        normal = self.component_distribution
+        normal: Any = self.component_distribution
         below = torch.special.ndtr((value.unsqueeze(-1) - normal.loc) / normal.scale)
         return (self.mixture_distribution.probs * below).sum(-1)
 
     def density(self, value: Tensor) -> Tensor:
         """Quicker than from its logarithm."""
-        normal = self.component_distribution
+        normal: Any = self.component_distribution
         z = (value.unsqueeze(-1) - normal.loc) / normal.scale
         weight = self.mixture_distribution.probs / (math.sqrt(2 * math.pi) * normal.scale)
         return (weight * torch.exp(-0.5 * z.square())).sum(-1)

@@ -18,7 +18,7 @@ __all__ = ["MonotoneMap"]
 Function = Callable[[Tensor], Tensor]
 
 _EPS = torch.finfo(torch.float64).eps
-_HALVINGS = 1100  # from 1e300 to the least number: a bracket about 0 has that many
+_HALVINGS = 80  # of the bracket of an end: to the last bit, or 1e-24 of the bracket about 0
 
 
 class MonotoneMap:
@@ -95,9 +95,7 @@ class MonotoneMap:
         noise = 1e-6 + 1280 * _EPS * ratio / h
         slope = _steepness(self.inverse, y, torch.where(usable, h * span, 1e-6 * y.abs()), noise)
         if not bool((found := slope.isfinite()).all()):  # close to an end: perhaps at 0 …
-            slope = torch.where(
-                found, slope, _steepness(self.inverse, y, 1e-3 * y.abs(), noise)
-            )
+            slope = torch.where(found, slope, _steepness(self.inverse, y, 1e-3 * y.abs(), noise))
             found = slope.isfinite()  # … or y is the end itself
             slope = torch.where(found, slope, 1 / _four_points(self._raw, z, h * unit))
         return slope.log()
@@ -159,8 +157,10 @@ class MonotoneMap:
 
         Towards a finite limit, steps of y shrink with those of z; else it is infinite.
         """
-        for _ in range(_HALVINGS):
+        for step in range(_HALVINGS):
             middle = good + (bad - good) / 2
+            if step == 0:  # an end at 0 is found to the bit
+                middle = torch.where(good.sign() * bad.sign() < 0, 0.0, middle)
             if bool(((middle == good) | (middle == bad)).all()):
                 break
             beyond = self._ends_before(middle)

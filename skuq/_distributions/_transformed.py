@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from skuq._distributions._monotone import MonotoneMap
 __all__ = ["Transformed"]
 
 _LOOKED_AT = (-8.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 8.0)  # levels Φ(t) of z
+_REST = 0.02  # the most that the outermost value may add to a moment, of all
 _LITTLE = 0.00135  # Φ(−3): a mass whose place moments may leave open
 
 
@@ -181,8 +183,9 @@ class Transformed(Integrated):
         if not hasattr(self.base, "component_distribution"):
             one = torch.ones((1, *self.batch_shape), dtype=torch.float64, device=device_of(self))
             return lambda level: self.base.icdf(level.expand(self.batch_shape))[None], one
-        parts = self.base.component_distribution
-        weights = self.base.mixture_distribution.probs.movedim(-1, 0)
+        base: Any = self.base
+        parts = base.component_distribution
+        weights = base.mixture_distribution.probs.movedim(-1, 0)
         return lambda level: parts.icdf(level.expand(parts.batch_shape)).movedim(-1, 0), weights
 
     def _integrate(self) -> tuple[Tensor, Tensor]:
@@ -192,7 +195,9 @@ class Transformed(Integrated):
         start = self._pushed(quantile(levels[middle]))
         typical = self._pushed(self.base.icdf(levels[middle].expand(self.batch_shape)))
         start = torch.where(start.isfinite(), start, typical)
-        first, second = torch.zeros_like(start), torch.zeros_like(start)
+        first, size, second = (torch.zeros_like(start) for _ in range(3))
+        diverging = torch.zeros_like(start)  # the direction in which the mean does
+        spreads = torch.zeros_like(start, dtype=torch.bool)
         for side in (-1, 1):
             last = start
             for index in range(middle + side, middle + side * (middle + 1), side):
@@ -200,11 +205,19 @@ class Transformed(Integrated):
                 value = self._pushed(z)
                 beyond = value.isinf() & ((z < self.map.low) | (z > self.map.high))
                 last = torch.where(beyond, last, value)
-                first += SHARES[index] * (last - start)
-                second += SHARES[index] * (last - start).square()
-        mean = (weights * (start + first)).sum(0)
+                part = SHARES[index] * (last - start)
+                first, size = first + part, size + part.abs()
+                square = SHARES[index] * (last - start).square()
+                second = second + square
+            # What the outermost value adds is little, or what lies further out would add more.
+            diverging = torch.where(part.abs() > _REST * size, part.sign(), diverging)
+            spreads = spreads | (square > _REST * second)
+        mean = torch.where(diverging == 0, start + first, diverging * math.inf)
+        mean = torch.where(weights > 0, weights * mean, 0.0).sum(0)
         variance = (second - first.square()).clamp(min=0) + (start + first - mean).square()
-        return self._with_infinite_ends(mean, (weights * variance).sum(0))
+        variance = torch.where(spreads, math.inf, variance)
+        variance = torch.where(weights > 0, weights * variance, 0.0).sum(0)
+        return self._with_infinite_ends(mean, variance)
 
     def _with_infinite_ends(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         for mass, limit in self._infinite_ends():
