@@ -6,6 +6,7 @@ here walk through the stock ones; `Pipeline` and `make_pipeline` are scikit-lear
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +26,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._distributions._derived import Transformed, affine
+from skuq._distributions._derived import affine
+from skuq._distributions._transformed import Transformed
 from skuq._predict import Predictions, RegressorPredictions
 from skuq._sklearn_estimators import predictions_of
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
+from skuq._utils._stock import is_stock
 
 __all__ = [
     "Pipeline",
@@ -39,7 +42,6 @@ __all__ = [
     "predict_uncertainty",
 ]
 
-_LINEAR_SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 _SEEN_THROUGH = "Pipeline, GridSearchCV and its kin, FrozenEstimator, TransformedTargetRegressor"
 
 
@@ -66,16 +68,15 @@ class _InUnits(RegressorPredictions):
 def _pushed_through(transformer: Any, predictive: Distribution) -> Distribution:
     """The distribution of the inverse transform of what `predictive` describes."""
     n_targets = predictive.batch_shape[-1]
-    if _is_linear(transformer):
-        ends = transformer.inverse_transform(np.repeat([[-1.0], [1.0]], n_targets, axis=1))
-        location, slope = torch.from_numpy(np.stack([ends.mean(0), (ends[1] - ends[0]) / 2]))
-        return affine(predictive, location, slope)
+    if (line := _line(transformer)) is not None:
+        return affine(predictive, *(torch.from_numpy(np.full(n_targets, part)) for part in line))
 
     def through(method: Callable[[np.ndarray], Any]) -> Callable[[Tensor], Tensor]:
         def mapped(values: Tensor) -> Tensor:
-            with np.errstate(all="ignore"):  # NaN is looked for where it matters
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # NaN is looked for where it matters
                 result = np.asarray(method(values.reshape(-1, n_targets).cpu().numpy()), float)
-            return torch.from_numpy(result).to(values.device).reshape(values.shape)
+            return torch.tensor(result, device=values.device).reshape(values.shape)
 
         return mapped
 
@@ -84,17 +85,38 @@ def _pushed_through(transformer: Any, predictive: Distribution) -> Distribution:
     )
 
 
-def _is_linear(transformer: Any) -> bool:
-    """Whether a target transformer is known to be linear: then everything is in closed form."""
-    if isinstance(transformer, sklearn_pipeline.Pipeline):
-        return all(step == "passthrough" or _is_linear(step) for _, step in transformer.steps)
-    if isinstance(transformer, FunctionTransformer):
-        return transformer.func is None and transformer.inverse_func is None
-    return isinstance(transformer, _LINEAR_SCALERS)
+def _line(transformer: Any) -> tuple[Any, Any] | None:
+    """Of a target transformer that is known to be linear, y = location + scale · z, both.
+
+    They are what the transformer itself holds, never differences of transformed numbers.
+    """
+    if transformer is None or isinstance(transformer, str):  # a step that is passed through
+        return 0.0, 1.0
+    if is_stock(transformer, sklearn_pipeline.Pipeline):
+        location, scale = 0.0, 1.0
+        for _, step in reversed(transformer.steps):
+            if (line := _line(step)) is None:
+                return None
+            location, scale = line[0] + line[1] * location, line[1] * scale
+        return location, scale
+    if is_stock(transformer, FunctionTransformer):
+        identity = transformer.func is None and transformer.inverse_func is None
+        return (0.0, 1.0) if identity else None
+    if is_stock(transformer, StandardScaler):
+        mean = transformer.mean_ if transformer.with_mean else 0.0
+        return mean, transformer.scale_ if transformer.with_std else 1.0
+    if is_stock(transformer, RobustScaler):
+        centre = transformer.center_ if transformer.with_centering else 0.0
+        return centre, transformer.scale_ if transformer.with_scaling else 1.0
+    if is_stock(transformer, MinMaxScaler):
+        return -transformer.min_ / transformer.scale_, 1 / transformer.scale_
+    return (0.0, transformer.scale_) if is_stock(transformer, MaxAbsScaler) else None
 
 
 def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
     """The estimator inside of stock scikit-learn objects, and X as it gets it.
+
+    A subclass that predicts in a way of its own is not seen through: what it does is not known.
 
     Returns
     -------
@@ -104,12 +126,12 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
     """
     transformers: list[Any] = []
     while True:
-        if isinstance(estimator, sklearn_pipeline.Pipeline):
+        if is_stock(estimator, sklearn_pipeline.Pipeline):
             check_is_fitted(estimator)
             if len(estimator.steps) > 1:
                 X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]
-        elif isinstance(estimator, BaseSearchCV):
+        elif is_stock(estimator, BaseSearchCV):
             check_is_fitted(estimator)
             if not hasattr(estimator, "best_estimator_"):
                 raise AttributeError(
@@ -117,7 +139,7 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
                     "estimator; set refit=True or name a metric"
                 )
             estimator = estimator.best_estimator_
-        elif isinstance(estimator, FrozenEstimator):
+        elif is_stock(estimator, FrozenEstimator):
             estimator = estimator.estimator
         elif is_transformed_target_regressor(estimator):
             check_is_fitted(estimator)
@@ -152,8 +174,9 @@ def _ask(estimator: Any, X: Any, method: str, **options: Any) -> Any:
         inside = "" if leaf is estimator else f" (inside of {outer})"
         raise TypeError(
             f"skuq cannot ask {name}{inside} for {method}: it has no such method, and is none of "
-            f"the objects that skuq sees through ({_SEEN_THROUGH}). Put a skuq estimator or a "
-            "calibrator in its place."
+            f"the objects that skuq sees through ({_SEEN_THROUGH}; subclasses only where "
+            "predict and transform are not their own). Put a skuq estimator or a calibrator in "
+            "its place."
         )
     if transformers:
         check_is_fitted(leaf)

@@ -9,6 +9,7 @@ classes. Entropies are in nats. Higher is always more uncertain.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -353,6 +354,8 @@ def moment_decomposition(mean: Any, variance: Any) -> Any:
 def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
     aleatoric = mean_of_draws(variance)
     epistemic = _variance(mean, mean_of_draws(mean))
+    if bool((undefined := epistemic.isnan()).any()):  # of infinite means
+        epistemic = torch.where(undefined, math.inf, epistemic)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 

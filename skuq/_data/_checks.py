@@ -27,6 +27,7 @@ __all__ = [
     "rows_that_count",
     "split_missing",
     "train_valid_indices",
+    "weights_of_size",
 ]
 
 
@@ -124,7 +125,15 @@ def given_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("sample_weight is zero for every sample; nothing can be learnt")
-    return weight
+    return weights_of_size(weight)
+
+
+def weights_of_size(weight: np.ndarray) -> np.ndarray:
+    """The same weights but for a power of two, where their sums would overflow or vanish."""
+    most = weight.max(initial=0)
+    if most == 0 or 1e-100 < most < 1e100:
+        return weight
+    return np.ldexp(weight, -np.frexp(most)[1])
 
 
 def rows_that_count(

@@ -1,4 +1,4 @@
-"""Distributions made from those of draws: transformed, scaled, recalibrated.
+"""Distributions made from those of draws: scaled, recalibrated.
 
 Each has the distributions that it is made of, of batch shape (n_draws, n_rows, n_targets), as
 `base`.
@@ -7,7 +7,6 @@ Each has the distributions that it is made of, of batch shape (n_draws, n_rows, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,9 +14,6 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from skuq._distributions._mixture import (
-    LEVELS,
-    NODES,
-    SHARES,
     cdf_at,
     crps_on,
     device_of,
@@ -29,12 +25,10 @@ from skuq._distributions._mixture import (
     nodes_of,
 )
 
-__all__ = ["Affine", "Recalibrated", "Transformed", "affine", "recalibrated"]
-
-_TRUSTED = 3  # transforms must be defined and monotone for |t| up to this
+__all__ = ["Affine", "Integrated", "Recalibrated", "affine", "recalibrated"]
 
 
-class _Integrated(Distribution):
+class Integrated(Distribution):
     """Mean and variance from an integral that is taken once, for what has no closed form."""
 
     arg_constraints: dict = {}
@@ -58,122 +52,6 @@ class _Integrated(Distribution):
     @property
     def variance(self) -> Tensor:
         return self._mean_and_variance()[1]
-
-
-class Transformed(_Integrated):
-    """y = forward(z), monotone in each target by itself, for components of z.
-
-    Quantiles are pushed through; mean and variance come from a grid of them. Where the map is not
-    defined or turns around far out in a tail (beyond 3 standard normal deviations), the last good
-    value of the grid stands for what lies beyond.
-
-    Parameters
-    ----------
-    base : Distribution of batch shape (n_draws, n_rows, n_targets)
-    forward, inverse : functions of tensors (..., n_rows, n_targets)
-        From z to y and back.
-    """
-
-    def __init__(
-        self,
-        base: Distribution,
-        forward: Callable[[Tensor], Tensor],
-        inverse: Callable[[Tensor], Tensor],
-    ) -> None:
-        super().__init__(base.batch_shape)
-        self.base = base
-        self.forward = forward
-        self.inverse = inverse
-        self.decreasing = self._direction()
-        self._check_targets_apart()
-
-    def _direction(self) -> Tensor:
-        """Whether the map decreases, for each element; it must be monotone and defined."""
-        levels = torch.special.ndtr(torch.arange(-_TRUSTED, _TRUSTED + 1, dtype=torch.float64))
-        levels = levels.to(device_of(self)).reshape(-1, *(1 for _ in self.batch_shape))
-        steps = torch.stack(
-            [self.defined(self.forward(self.base.icdf(q.expand(self.batch_shape)))) for q in levels]
-        ).diff(dim=0)
-        decreasing = (steps <= 0).all(0) & (steps < 0).any(0)
-        if not bool((decreasing | (steps >= 0).all(0)).all()):
-            raise ValueError(
-                "the inverse of the target transformer is not monotone where the prediction has "
-                "much of its mass, so the transformer is not invertible there"
-            )
-        return decreasing
-
-    def _check_targets_apart(self) -> None:
-        n_targets = self.batch_shape[-1]
-        if n_targets == 1:
-            return
-        level = torch.full(self.batch_shape, 0.25, dtype=torch.float64, device=device_of(self))
-        lower, upper = self.base.icdf(level), self.base.icdf(1 - level)
-        at_lower = self.forward(lower)
-        for target in range(n_targets):
-            moved = lower.clone()
-            moved[..., target] = upper[..., target]
-            others = torch.arange(n_targets) != target
-            if not torch.equal(self.forward(moved)[..., others], at_lower[..., others]):
-                raise ValueError(
-                    "the target transformer mixes targets, so their uncertainty cannot be carried "
-                    "back one by one; use a transformer that maps each target by itself"
-                )
-
-    def defined(self, values: Tensor) -> Tensor:
-        """The values, if none is NaN."""
-        if bool(values.isnan().any()):
-            raise ValueError(
-                "the inverse of the target transformer gives NaN where the prediction has much of "
-                "its mass; clip inside of the inverse, or use a transformer that is defined there"
-            )
-        return values
-
-    def _base_levels(self, q: Tensor) -> Tensor:
-        return torch.where(self.decreasing, 1 - q, q)
-
-    def quantile_of_mixture(self, level: Tensor) -> Tensor:
-        """Quantiles move with a monotone map."""
-        level = torch.where(self.decreasing[0], 1 - level, level)
-        return self.defined(self.forward(mixture_quantile(self.base, level)))
-
-    def icdf(self, q: Tensor) -> Tensor:
-        return self.defined(self.forward(self.base.icdf(self._base_levels(q))))
-
-    def cdf(self, y: Tensor) -> Tensor:
-        below = self.base.cdf(self.inverse(y))
-        return torch.where(self.decreasing, 1 - below, below)
-
-    def log_prob(self, y: Tensor) -> Tensor:
-        step = 1e-6 * (y.abs() + 1)
-        if is_discrete(self.base):
-            return self.base.log_prob(self.inverse(y))
-        slope = (self.inverse(y + step) - self.inverse(y - step)) / (2 * step)
-        return self.base.log_prob(self.inverse(y)) + slope.abs().log()
-
-    def _integrate(self) -> tuple[Tensor, Tensor]:
-        """Over levels Φ(t), from the median outwards."""
-        middle = len(NODES) // 2
-        median = self.icdf(self._level(middle))
-        first, second = torch.zeros_like(median), torch.zeros_like(median)
-        for side in (-1, 1):
-            last = median
-            for step in range(1, middle + 1):
-                index = middle + side * step
-                value = self.forward(self.base.icdf(self._base_levels(self._level(index))))
-                outward = side * (value - last) >= 0  # levels are those of y: it increases
-                last = torch.where(outward, value, last)  # NaN is not outward
-                first += SHARES[index] * (last - median)
-                second += SHARES[index] * (last - median).square()
-        if not bool(torch.isfinite(second).all()):
-            raise ValueError(
-                "the mean or the variance of y is too large or does not exist: the inverse of the "
-                "target transformer grows too fast for the tails of the prediction. Ask for "
-                "quantiles or intervals, or take a likelihood with lighter tails."
-            )
-        return median + first, (second - first.square()).clamp(min=0)
-
-    def _level(self, index: int) -> Tensor:
-        return LEVELS[index].to(device_of(self)).expand(self.batch_shape)
 
 
 class Affine(Distribution):
@@ -225,12 +103,12 @@ class Affine(Distribution):
 def affine(base: Distribution, location: Tensor, scale: Tensor) -> Distribution:
     """The distribution of location + scale · z, scale > 0."""
     location, scale = location.to(device_of(base)), scale.to(device_of(base))
-    if isinstance(base, Normal):
+    if type(base) is Normal:  # a subclass may have quantiles of its own
         return Normal(location + scale * base.mean, scale * base.stddev, validate_args=False)
     return Affine(base, location, scale)
 
 
-class Recalibrated(_Integrated):
+class Recalibrated(Integrated):
     """One distribution in place of a mixture, whose distribution function is mapped: R(F(y)).
 
     Parameters
@@ -297,9 +175,11 @@ class Recalibrated(_Integrated):
     def crps_of_mixture(self, y: Tensor) -> Tensor:
         if self.is_discrete:
             return discrete_crps(self, y)
-        nodes = nodes_of(self.base)
-        below = self._map(cdf_at(self.base, nodes), self.levels, self.frequencies)
-        return crps_on(nodes, below, y, self.cdf(y)[0])
+
+        def cdf(x: Tensor) -> Tensor:
+            return self._map(cdf_at(self.base, x), self.levels, self.frequencies)
+
+        return crps_on(nodes_of(self.base), cdf, y)
 
     def log_prob(self, y: Tensor) -> Tensor:
         if self.is_discrete:
@@ -320,7 +200,7 @@ def recalibrated(
     components: Distribution, levels: list[np.ndarray], frequencies: list[np.ndarray]
 ) -> Distribution:
     """`Recalibrated`, inside of a scaling: the integers stay integers."""
-    if isinstance(components, Affine):
+    if type(components) is Affine:
         inner = recalibrated(components.base, levels, frequencies)
         return Affine(inner, components.location, components.scale)
     return Recalibrated(components, levels, frequencies)

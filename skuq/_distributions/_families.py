@@ -6,6 +6,7 @@ with `is_discrete` are over the integers: `icdf` is the least integer that reach
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 _MAX_STEPS = 200
+_EPS = torch.finfo(torch.float64).eps
+_STIRLING = 16.0  # from here on the series for log k! is right to the last bit
 
 
 def invert(
@@ -32,26 +35,34 @@ def invert(
     start: Tensor,
     low: Tensor,
     high: Tensor,
-    resolution: Tensor,
 ) -> Tensor:
     """Where an increasing `cdf` is `level`, between `low` and `high`.
 
-    Newton's steps, or bisection where they leave the bracket or do not shrink it. Each element
-    stops by itself, so the result for one does not depend on the others.
+    Newton's steps, or bisection where they leave the bracket or do not shrink by half. Each element
+    stops by itself, so the result for one does not depend on the others: where its level is
+    reached, or where the ends of its bracket are neighbouring numbers. Nothing is measured in the
+    unit of x, which may be any, and far from 0.
     """
-    x, done = start, high - low <= resolution
-    for step in range(_MAX_STEPS):
+    tail = torch.minimum(level, 1 - level)
+    enough = torch.maximum(1e-10 * tail, (1e-6 * level).clamp(max=1.2e-16))  # then a step ends it
+    x, done = torch.minimum(torch.maximum(start, low), high), low >= high
+    before = high - low  # the last step
+    for _ in range(_MAX_STEPS):
         if bool(done.all()):
             break
         excess = cdf(x) - level
         low = torch.where((excess < 0) & ~done, x, low)
         high = torch.where((excess >= 0) & ~done, x, high)
         newton = x - excess / density(x)
-        bisect = ~((newton > low) & (newton < high)) | (step % 3 == 2)  # NaN bisects, too
-        moved = torch.where(bisect, (low + high) / 2, newton)
-        finished = ((moved - x).abs() <= resolution) | (high - low <= resolution)
+        reached = excess.abs() <= enough
+        inside = (newton >= low) & (newton <= high)  # NaN is not
+        shrinks = (newton - x).abs() <= before / 2
+        bisected = torch.where(reached, x, low + (high - low) / 2)
+        moved = torch.where(inside & (reached | shrinks), newton, bisected)
+        before = (moved - x).abs()
+        narrow = high - low <= 2 * _EPS * torch.maximum(low.abs(), high.abs())
         x = torch.where(done, x, moved)
-        done = done | finished
+        done = done | reached | narrow
     return x
 
 
@@ -112,8 +123,27 @@ class Poisson(distributions.Poisson):
         super().__init__(rate, validate_args=False)
 
     def cdf(self, value: Tensor) -> Tensor:
-        k = (value * (1 + 1e-12) + 1e-9).floor()  # what was rounded to below an integer is that
+        # What was rounded to below an integer is that.
+        nearest = value.round()
+        rounded = (nearest - value).abs() <= 1e-9 + 4 * _EPS * value.abs()
+        k = torch.where(rounded, nearest, value.floor())
         return torch.where(k < 0, 0.0, torch.special.gammaincc(k.clamp(min=0) + 1, self.rate))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Of large counts by Loader's saddle point, where torch subtracts large numbers.
+
+        C. Loader, "Fast and Accurate Computation of Binomial Probabilities", 2000: log p(k) =
+        −½ log 2πk − δ(k) − [k log(k/λ) + λ − k], δ the error of Stirling's formula.
+        """
+        value, rate = torch.broadcast_tensors(value, self.rate)
+        small = value.xlogy(rate) - rate - (value + 1).lgamma()
+        k = value.clamp(min=_STIRLING)
+        apart = (rate - k) / k
+        inverse = 1 / k.square()
+        error = (1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse / 1680))) / k
+        large = -0.5 * (2 * math.pi * k).log() - error - k * (apart - apart.log1p())
+        log_p = torch.where(value < _STIRLING, small, large)
+        return torch.where(value < 0, -math.inf, log_p)
 
     def icdf(self, value: Tensor) -> Tensor:
         level, rate = torch.broadcast_tensors(value, self.rate)
@@ -134,15 +164,23 @@ class MixtureOfNormals(distributions.MixtureSameFamily):
         normals = distributions.Normal(mean, std, validate_args=False)
         super().__init__(weights, normals, validate_args=False)
 
+    def cdf(self, value: Tensor) -> Tensor:
+        normal: Any = self.component_distribution
+        below = torch.special.ndtr((value.unsqueeze(-1) - normal.loc) / normal.scale)
+        return (self.mixture_distribution.probs * below).sum(-1)
+
+    def density(self, value: Tensor) -> Tensor:
+        """Quicker than from its logarithm."""
+        normal: Any = self.component_distribution
+        z = (value.unsqueeze(-1) - normal.loc) / normal.scale
+        weight = self.mixture_distribution.probs / (math.sqrt(2 * math.pi) * normal.scale)
+        return (weight * torch.exp(-0.5 * z.square())).sum(-1)
+
     def icdf(self, value: Tensor) -> Tensor:
         single = self.component_distribution.icdf(value.unsqueeze(-1))
         low, high = single.amin(-1), single.amax(-1)
-        resolution = 1e-13 * (self.stddev + low.abs() + high.abs())
-        level = value.expand_as(low)
-        start = (low + high) / 2
-        return invert(
-            self.cdf, lambda x: self.log_prob(x).exp(), level, start, low, high, resolution
-        )
+        start = (self.mixture_distribution.probs * single).sum(-1)
+        return invert(self.cdf, self.density, value.expand_as(low), start, low, high)
 
 
 class QuantileKnots(distributions.Distribution):
@@ -172,9 +210,9 @@ class QuantileKnots(distributions.Distribution):
         above = 1 - levels
         lower = (q[..., inner] - q[..., 0]) / (levels[inner] / levels[0]).log()
         upper = (q[..., last] - q[..., outer]) / (above[outer] / above[last]).log()
-        least = torch.finfo(q.dtype).eps * (
-            1 + q.abs().amax(-1)
-        )  # rounding can make quantiles meet
+        # Rounding can make quantiles meet; nothing here depends on their unit.
+        info = torch.finfo(q.dtype)
+        least = (info.eps * q.abs().amax(-1)).clamp(min=info.tiny)
         self.lower, self.upper = torch.maximum(lower, least), torch.maximum(upper, least)
 
     @property

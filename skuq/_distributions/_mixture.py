@@ -8,6 +8,7 @@ quantiles and scores of their mixtures come from those of what they are made of.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -63,9 +64,9 @@ def mixture_quantile(components: Distribution, q: float | Tensor) -> Tensor:
     n_draws, *shape = components.batch_shape
     axis = -1 - len(shape)  # of the draws
     level = level.expand(*level.shape[: max(0, level.ndim - len(shape))], *shape)
-    single = components.icdf(level.unsqueeze(axis))
     if n_draws == 1:
-        return single.squeeze(axis)
+        return components.icdf(level.unsqueeze(axis)).squeeze(axis)
+    single = _quantiles_of_parts(components, level.unsqueeze(axis))
     low, high = single.amin(axis), single.amax(axis)
 
     def cdf(x: Tensor) -> Tensor:
@@ -76,8 +77,19 @@ def mixture_quantile(components: Distribution, q: float | Tensor) -> Tensor:
 
     if is_discrete(components):
         return least_integer(cdf, level, low - 1, high)
-    resolution = 1e-13 * (components.stddev.amin(0) + low.abs() + high.abs())
-    return invert(cdf, density, level, single.mean(axis), low, high, resolution)
+    return invert(cdf, density, level, single.mean(axis), low, high)
+
+
+def _quantiles_of_parts(components: Distribution, level: Tensor) -> Tensor:
+    """Between the least and the largest of which a quantile of the mixture lies, for each draw.
+
+    Of draws that are mixtures themselves those of their parts will do: no equation is solved.
+    """
+    parts = getattr(components, "component_distribution", None)
+    if parts is None:
+        return components.icdf(level)
+    single = parts.icdf(level.unsqueeze(-1))
+    return torch.cat([single.amin(-1), single.amax(-1)], dim=-1 - len(components.batch_shape[1:]))
 
 
 def mixture_cdf(components: Distribution, y: Tensor) -> Tensor:
@@ -90,20 +102,21 @@ def mixture_log_prob(components: Distribution, y: Tensor) -> Tensor:
 
     Targets are independent given the draw, so their densities multiply inside of the mean.
     """
-    joint = components.log_prob(y).sum(-1)
+    each = components.log_prob(y)
+    # A target that cannot be is decisive, also beside one whose density is infinite.
+    joint = torch.where((each == -math.inf).any(-1), -math.inf, each.sum(-1))
     return joint.logsumexp(0) - math.log(len(joint))
 
 
 def mixture_crps(components: Distribution, y: Tensor) -> Tensor:
     """Continuous ranked probability score of the mixture, for y of shape (...)."""
-    if isinstance(components, Normal):
+    if type(components) is Normal:
         return normal_mixture_crps(y, components.mean, components.stddev)
     if hasattr(components, "crps_of_mixture"):
         return components.crps_of_mixture(y)
     if is_discrete(components):
         return discrete_crps(components, y)
-    nodes = nodes_of(components)
-    return crps_on(nodes, cdf_at(components, nodes), y, mixture_cdf(components, y))
+    return crps_on(nodes_of(components), lambda x: cdf_at(components, x), y)
 
 
 def nodes_of(components: Distribution) -> Tensor:
@@ -112,6 +125,8 @@ def nodes_of(components: Distribution) -> Tensor:
     They are quantiles of the components, of which each gives its share at levels between those of
     the others: no equation is solved, and where components are alike the points are dense.
     """
+    if hasattr(components, "nodes"):
+        return components.nodes()
     source = getattr(components, "component_distribution", components)  # of a mixture by itself
     n_draws = components.batch_shape[0]
     n_levels = max(6, _N_NODES // n_draws)
@@ -133,23 +148,37 @@ def cdf_at(components: Distribution, nodes: Tensor) -> Tensor:
     return torch.cat([components.cdf(x[:, None]).mean(1) for x in nodes.split(16)])
 
 
-def crps_on(nodes: Tensor, below: Tensor, y: Tensor, below_y: Tensor) -> Tensor:
-    """∫ (F(x) − 1{y ≤ x})² dx by the trapezoid rule, y a node of its own.
+def crps_on(nodes: Tensor, cdf: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """∫ (F(x) − 1{y ≤ x})² dx by Simpson's rule between nodes, y a node of its own.
+
+    The rule's weights are positive and F increases, so each part lies between its bounds, however
+    far the nodes are apart.
 
     Parameters
     ----------
-    nodes, below : Tensor of shape (n_nodes, ...)
-        Increasing x, and F there.
-    y, below_y : Tensor of shape (...)
-        y, and F there.
+    nodes : Tensor of shape (n_nodes, ...)
+        Increasing x.
+    cdf : function of tensors (n, ...)
+        F.
+    y : Tensor of shape (...)
     """
-    left, right, low, high = nodes[:-1], nodes[1:], below[:-1], below[1:]
-    middle = torch.minimum(torch.maximum(y, left), right)
-    at = torch.where(y <= left, low, torch.where(y >= right, high, below_y))
-    before = (middle - left) * (low.square() + at.square())
-    after = (right - middle) * ((1 - at).square() + (1 - high).square())
+    left, right, below = nodes[:-1], nodes[1:], cdf(nodes)
+    values = below[:-1], cdf(left + (right - left) / 2), below[1:]
+    whole = torch.where(right <= y, _simpson(left, right, *values), 0.0)
+    above = _simpson(left, right, *(1 - value for value in values))
+    score = (whole + torch.where(left >= y, above, 0.0)).sum(0)
+    index = ((nodes <= y).sum(0, keepdim=True) - 1).clamp(0, len(nodes) - 2)  # where y is inside
+    a, b = nodes.gather(0, index)[0], nodes.gather(0, index + 1)[0]
+    low, high = below.gather(0, index)[0], below.gather(0, index + 1)[0]
+    before, at, after = cdf(torch.stack([a + (y - a) / 2, y, y + (b - y) / 2]))
+    split = _simpson(a, y, low, before, at) + _simpson(y, b, 1 - at, 1 - after, 1 - high)
     outside = (nodes[0] - y).clamp(min=0) + (y - nodes[-1]).clamp(min=0)
-    return (before + after).sum(0) / 2 + outside
+    return score + torch.where((a < y) & (y < b), split, 0.0) + outside
+
+
+def _simpson(left: Tensor, right: Tensor, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
+    """The integral of the square of what has these three values."""
+    return (right - left) * (low.square() + 4 * middle.square() + high.square()) / 6
 
 
 def discrete_crps(components: Distribution, y: Tensor) -> Tensor:
@@ -196,11 +225,11 @@ def normal_mixture_crps(y: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     -------
     Tensor of shape (...)
     """
-    n_draws, variance = len(mean), std.square()
+    n_draws = len(mean)
     score = _mean_distance(mean - y, std).mean(0)
-    within = _mean_distance(torch.zeros_like(mean), (2 * variance).sqrt()).sum(0)
+    within = _mean_distance(torch.zeros_like(mean), math.sqrt(2) * std).sum(0)
     for m in range(1, n_draws):
-        pairs = _mean_distance(mean[m] - mean[:m], (variance[m] + variance[:m]).sqrt())
+        pairs = _mean_distance(mean[m] - mean[:m], torch.hypot(std[m], std[:m]))
         within = within + 2 * pairs.sum(0)
     return score - within / (2 * n_draws**2)
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from skuq._utils._stock import is_stock
+
 __all__ = ["checked_level", "name_of", "suggest", "unfrozen"]
 
 
 def unfrozen(estimator: Any) -> Any:
     """What is inside of a FrozenEstimator, or the estimator itself."""
-    while isinstance(estimator, FrozenEstimator):
+    while is_stock(estimator, FrozenEstimator):
         estimator = estimator.estimator
     return estimator
 

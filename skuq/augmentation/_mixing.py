@@ -182,16 +182,7 @@ class OverViews(Distribution):
         level = q.expand_as(low)
         if self.is_discrete:
             return least_integer(self.cdf, level, low - 1, high)
-        resolution = 1e-13 * (self.stddev + low.abs() + high.abs())
-        return invert(
-            self.cdf,
-            lambda y: self.log_prob(y).exp(),
-            level,
-            single.mean(0),
-            low,
-            high,
-            resolution,
-        )
+        return invert(self.cdf, lambda y: self.log_prob(y).exp(), level, single.mean(0), low, high)
 
     def quantile_of_mixture(self, level: Tensor) -> Tensor:
         """The mixture over draws of mixtures over views is one of all of them."""

@@ -15,6 +15,7 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
+from skuq._data._checks import weights_of_size
 from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
 from skuq._predict import Predictions
 from skuq._utils._messages import unfrozen
@@ -116,6 +117,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         X, target = indexable(X, target)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            sample_weight = weights_of_size(sample_weight)
         with Task("fit", watchers(self, X, y, sample_weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
                 fitted, evidence = self._of_frozen(task, X, target)

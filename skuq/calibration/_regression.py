@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._data._checks import weights_of_size
 from skuq._distributions._derived import affine, recalibrated
 from skuq._distributions._mixture import mixture_cdf
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
@@ -62,6 +63,7 @@ def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = No
         sample_weight = _check_sample_weight(sample_weight, square, ensure_non_negative=True)
         if not sample_weight.any():
             raise ValueError("sample_weight is zero everywhere")
+        sample_weight = weights_of_size(sample_weight)
     return _scale_of(square, sample_weight)
 
 
@@ -162,6 +164,13 @@ class VarianceScaler(_RegressorCalibrator):
 
     def _calibrated(self, predictive: Distribution) -> Distribution:
         centre = predictive.mean.mean(0)
+        if not bool(centre.isfinite().all()):
+            raise ValueError(
+                "VarianceScaler scales about the mean, which is infinite in "
+                f"{int((~centre.isfinite()).any(-1).sum())} of {len(centre)} rows: put it inside "
+                "of the TransformedTargetRegressor, TransformedTargetRegressor(VarianceScaler("
+                "regressor), ...), or use QuantileRecalibrator"
+            )
         scale = centre.new_tensor(self.scale_)
         return affine(predictive, (1 - scale) * centre, scale)
 

@@ -12,7 +12,7 @@ from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 
-__all__ = ["MOST_LOG", "Likelihood", "unclamped"]
+__all__ = ["MOST_LOG", "Likelihood", "refuse_extremes", "unclamped"]
 
 # Log-variances and log-scales are clamped to ± this before they are exponentiated.
 MOST_LOG = 30.0
@@ -21,6 +21,36 @@ MOST_LOG = 30.0
 def unclamped(logarithm: Tensor) -> Tensor:
     """Where a clamped logarithm still has a gradient."""
     return logarithm.abs() < MOST_LOG
+
+
+# What has a square, and sums of squares of many rows, that a float64 holds.
+_LEAST, _MOST = 1e-150, 1e150
+
+
+def refuse_extremes(values: np.ndarray, what: str, least: float = _LEAST) -> np.ndarray:
+    """The values of each target, if their squares are numbers: variances are in y's unit squared.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_targets,)
+    what : str
+        What they are, for the message.
+    least : float, default=1e-150
+
+    Raises
+    ------
+    ValueError
+        If one is not between `least` and 1e150.
+    """
+    for value in values:
+        if not least <= value <= _MOST:
+            size = "large" if value > _MOST else "small"
+            raise ValueError(
+                f"y is too {size}: its {what} is {value:.3g}, and the square of that, as in a "
+                f"variance, is no float64. Expected {least:g} to {_MOST:g}: rescale y, that is "
+                f"give y / {value:.0e} and multiply predictions by it."
+            )
+    return values
 
 
 class Likelihood(BaseEstimator):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skuq._distributions._families import Poisson as PoissonDistribution
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import MOST_LOG, Likelihood, refuse_extremes
 
 __all__ = ["Poisson"]
 
@@ -72,6 +72,7 @@ class Poisson(Likelihood):
         seed: int = 0,
     ) -> Poisson:
         self.n_targets_ = self.n_outputs_ = y.shape[1]
+        refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         mean = np.average(self._checked(y), axis=0, weights=sample_weight)
         self.scale_ = np.where(mean > 0, mean, 1.0)
         return self

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, distributions
 
+from skuq.likelihoods._base import refuse_extremes
+
 __all__ = ["Standardised"]
 
 
@@ -38,13 +40,14 @@ class Standardised:
     ) -> Any:
         self.n_targets_ = y.shape[1]
         self.n_outputs_ = self.n_targets_ * self._outputs_per_target
+        refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         self.location_ = np.average(y, axis=0, weights=sample_weight)
-        variance = np.average((y - self.location_) ** 2, axis=0, weights=sample_weight)
-        constant = variance <= (10 * np.finfo(float).eps * self.location_) ** 2
-        unit = np.where(self.location_ == 0, 1.0, np.minimum(1.0, np.abs(self.location_)))
-        self.scale_ = np.where(constant, unit, np.sqrt(variance))
-        if not (np.isfinite(self.location_).all() and np.isfinite(self.scale_).all()):
-            raise ValueError("y is too large: its variance is not finite. Rescale y.")
+        apart = np.abs(y - self.location_)
+        unit = 2.0 ** np.frexp(apart.max(axis=0))[1]  # squares in any other may vanish
+        deviation = unit * np.sqrt(np.average((apart / unit) ** 2, axis=0, weights=sample_weight))
+        constant = deviation <= 10 * np.finfo(float).eps * np.abs(self.location_)
+        size = np.where(self.location_ == 0, 1.0, np.abs(self.location_))
+        self.scale_ = refuse_extremes(np.where(constant, size, deviation), "standard deviation")
         return self
 
     def links(self) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skuq._data._checks import refuse_no_labels
+from skuq._data._checks import refuse_no_labels, weights_of_size
 
 __all__ = [
     "check_labels",
@@ -48,7 +48,7 @@ def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
         raise ValueError(f"sample_weight must hold {n_samples} numbers, got {len(weight)}")
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("sample_weight must be finite, not negative and not all zero")
-    return weight
+    return weights_of_size(weight)
 
 
 def check_real(name: str, values: Any, *, allow_infinite: bool = False) -> np.ndarray:

@@ -304,7 +304,9 @@ class UncertaintyHistogramDisplay(Display):
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         together = np.concatenate([self.first, self.second])
-        bins = np.linspace(together.min(), max(together.max(), together.min() + 1e-9), 31)
+        low, high = together.min(), together.max()
+        least = 1e-9 * (abs(low) or 1.0)  # of values that are all the same
+        bins = np.linspace(low, max(high, low + least), 31)
         looks: tuple[dict[str, Any], ...] = (
             {"histtype": "stepfilled", "alpha": 0.45},
             {"histtype": "step", "hatch": "///"},

@@ -198,6 +198,8 @@ def expected_normalized_calibration_error(
     shares, kept = shares[shares > 0], shares > 0
     residuals = (y - means[0]).numpy()[kept].reshape(len(shares), -1)
     spreads = stds[0].numpy()[kept].reshape(len(shares), -1)
+    unit = _unit(spreads)  # of which ratios are independent
+    residuals, spreads = residuals / unit, spreads / unit
     errors = []
     for residual, spread in zip(residuals.T, spreads.T):
         index = np.searchsorted(quantile_edges(spread, shares, n_bins), spread, side="left")
@@ -235,4 +237,10 @@ def sharpness(std: Any, *, sample_weight: Any = None) -> float:
     if (stds < 0).any():
         raise ValueError("std must be >= 0")
     weight = check_weight(sample_weight, len(stds) if stds.ndim else 0)
-    return math.sqrt(weighted_mean(stds**2, weight))
+    unit = _unit(stds)
+    return unit * math.sqrt(weighted_mean((stds / unit) ** 2, weight))
+
+
+def _unit(values: np.ndarray) -> float:
+    """A power of two near the largest: in it, squares neither overflow nor vanish."""
+    return float(np.ldexp(1.0, np.frexp(values.max(initial=0))[1]))

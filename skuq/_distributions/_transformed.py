@@ -1,0 +1,239 @@
+"""Distributions of y = forward(z), for a monotone map of each target."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from skuq._distributions._derived import Integrated
+from skuq._distributions._mixture import (
+    LEVELS,
+    NODES,
+    SHARES,
+    cdf_at,
+    crps_on,
+    device_of,
+    discrete_crps,
+    is_discrete,
+    mixture_quantile,
+    nodes_of,
+)
+from skuq._distributions._monotone import MonotoneMap
+
+__all__ = ["Transformed"]
+
+_LOOKED_AT = (-8.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 8.0)  # levels Φ(t) of z
+_REST = 0.02  # the most that the outermost value may add to a moment, of all
+_LITTLE = 0.00135  # Φ(−3): a mass whose place moments may leave open
+
+
+class Transformed(Integrated):
+    """y = forward(z), monotone in each target by itself, for components of z.
+
+    Quantiles are pushed through. Beyond the ends of the map (see `MonotoneMap`) y has the limit of
+    the map there, which may be infinite. Mean and variance are integrals over z: infinite where y
+    is so with a probability of more than Φ(−3), 0.1 %; where it is less, the last finite value
+    stands for what lies beyond.
+
+    Parameters
+    ----------
+    base : Distribution of batch shape (n_draws, n_rows, n_targets)
+    forward, inverse : functions of tensors (..., n_targets)
+        From z to y and back.
+
+    Raises
+    ------
+    ValueError
+        If the map is not monotone within 3 standard normal deviations, is defined nowhere, or
+        mixes targets.
+    """
+
+    def __init__(
+        self,
+        base: Distribution,
+        forward: Callable[[Tensor], Tensor],
+        inverse: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(base.batch_shape)
+        self.base = base
+        self.is_discrete = is_discrete(base)
+        levels = torch.special.ndtr(torch.tensor(_LOOKED_AT, dtype=torch.float64))
+        levels = levels.clamp(1e-15, 1 - 2e-16).to(device_of(base))
+        z = torch.stack([base.icdf(level.expand(self.batch_shape)) for level in levels])
+        self.map = MonotoneMap(forward, inverse, z.flatten(0, -2))
+        self.unit = (z[5] - z[3]).amin(0) / 2  # one standard deviation of a normal z
+        self.decreasing = self._direction(z[1:-1])
+        self._check_targets_apart(forward)
+
+    def _direction(self, z: Tensor) -> Tensor:
+        """Whether the map decreases, for each element."""
+        y = self._pushed(z)
+        up, down = (y[1:] >= y[:-1]).all(0), (y[1:] <= y[:-1]).all(0)
+        if not bool((up | down).all()):
+            raise ValueError(
+                "the inverse of the target transformer is not monotone where the prediction has "
+                "much of its mass, so the transformer is not invertible there"
+            )
+        falls = down & ~up  # what lies beyond an end altogether goes with the rest of its target
+        return falls | (down & falls.flatten(0, -2).any(0))
+
+    def _check_targets_apart(self, forward: Callable[[Tensor], Tensor]) -> None:
+        n_targets = self.batch_shape[-1]
+        if n_targets == 1:
+            return
+        level = torch.full(self.batch_shape, 0.25, dtype=torch.float64, device=device_of(self))
+        lower, upper = self.base.icdf(level), self.base.icdf(1 - level)
+        at_lower = self._pushed(lower)
+        for target in range(n_targets):
+            moved = lower.clone()
+            moved[..., target] = upper[..., target]
+            others = torch.arange(n_targets) != target
+            if not torch.equal(self._pushed(moved)[..., others], at_lower[..., others]):
+                raise ValueError(
+                    "the target transformer mixes targets, so their uncertainty cannot be carried "
+                    "back one by one; use a transformer that maps each target by itself"
+                )
+
+    def _pushed(self, z: Tensor) -> Tensor:
+        y = self.map.forward(z)
+        if bool(y.isnan().any()):
+            raise ValueError(
+                "the inverse of the target transformer gives NaN where the prediction has much of "
+                "its mass; clip inside of the inverse, or use a transformer that is defined there"
+            )
+        return y
+
+    def _base_levels(self, q: Tensor) -> Tensor:
+        return torch.where(self.decreasing, 1 - q, q)
+
+    def quantile_of_mixture(self, level: Tensor) -> Tensor:
+        """Quantiles move with a monotone map."""
+        level = torch.where(self.decreasing[0], 1 - level, level)
+        return self._pushed(mixture_quantile(self.base, level))
+
+    def icdf(self, q: Tensor) -> Tensor:
+        return self._pushed(self.base.icdf(self._base_levels(q)))
+
+    def cdf(self, y: Tensor) -> Tensor:
+        z = self.map.inverse(y)
+        below, above = self.map.outside(y, z)
+        known = torch.where(z.isnan(), 0.0, z)
+        share = self.base.cdf(known)
+        share = torch.where(self.decreasing, 1 - share, share)
+        return torch.where(below, 0.0, torch.where(above, 1.0, share))
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """−inf outside of the values of the map; +inf where it stands still, as z² does at 0."""
+        z = self.map.inverse(y)
+        below, above = self.map.outside(y, z)
+        nowhere = below | above | ~z.isfinite()
+        known = torch.where(nowhere, 0.0, z)
+        density = self.base.log_prob(known)
+        if not self.is_discrete:
+            slope = self.map.log_slope(y, z, self.unit)
+            nowhere = nowhere | (density == -math.inf)
+            density = density + torch.where(nowhere, 0.0, slope)
+        return torch.where(nowhere, -math.inf, density)
+
+    def nodes(self) -> Tensor:
+        """Where the components have their mass: see `skuq._distributions._mixture.nodes_of`."""
+        y = self._pushed(nodes_of(self.base)).sort(0).values
+        finite = y.isfinite()
+        least = torch.where(finite, y, math.inf).amin(0)
+        most = torch.where(finite, y, -math.inf).amax(0)
+        some = finite.any(0)
+        return torch.where(some, torch.minimum(torch.maximum(y, least), most), 0.0)
+
+    def crps_of_mixture(self, y: Tensor) -> Tensor:
+        if self.is_discrete:
+            return discrete_crps(self, y)
+        score = crps_on(self.nodes(), lambda x: cdf_at(self, x), y)
+        return torch.where(self.lost.mean(0) > _LITTLE, math.inf, score)
+
+    @property
+    def lost(self) -> Tensor:
+        """The probability that y is infinite, of batch shape."""
+        return sum(mass for mass, _ in self._infinite_ends())  # type: ignore[return-value]
+
+    def _infinite_ends(self) -> list[tuple[Tensor, Tensor]]:
+        """Of both ends the mass beyond, where y is infinite, and that y."""
+        found = []
+        for end, limit, side in (
+            (self.map.low, self.map.at_low, -1),
+            (self.map.high, self.map.at_high, 1),
+        ):
+            mass = torch.zeros(self.batch_shape, dtype=torch.float64, device=end.device)
+            if bool((infinite := limit.isinf()).any()):
+                below = self.base.cdf(torch.where(infinite, end, 0.0))
+                mass = torch.where(infinite, below if side < 0 else 1 - below, mass)
+            found.append((mass, limit))
+        return found
+
+    # -- moments ---------------------------------------------------------------------------------
+
+    def _parts(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Quantiles and weights of what z is a mixture of, on a first axis: no equation is solved
+        for those of parts."""
+        if not hasattr(self.base, "component_distribution"):
+            one = torch.ones((1, *self.batch_shape), dtype=torch.float64, device=device_of(self))
+            return lambda level: self.base.icdf(level.expand(self.batch_shape))[None], one
+        base: Any = self.base
+        parts = base.component_distribution
+        weights = base.mixture_distribution.probs.movedim(-1, 0)
+        return lambda level: parts.icdf(level.expand(parts.batch_shape)).movedim(-1, 0), weights
+
+    def _integrate(self) -> tuple[Tensor, Tensor]:
+        """Over levels Φ(t) of each part, from its median outwards."""
+        quantile, weights = self._parts()
+        levels, middle = LEVELS.to(device_of(self)), len(NODES) // 2
+        start = self._pushed(quantile(levels[middle]))
+        typical = self._pushed(self.base.icdf(levels[middle].expand(self.batch_shape)))
+        start = torch.where(start.isfinite(), start, typical)
+        first, size, second = (torch.zeros_like(start) for _ in range(3))
+        diverging = torch.zeros_like(start)  # the direction in which the mean does
+        spreads = torch.zeros_like(start, dtype=torch.bool)
+        for side in (-1, 1):
+            last = start
+            for index in range(middle + side, middle + side * (middle + 1), side):
+                z = quantile(levels[index])
+                value = self._pushed(z)
+                beyond = value.isinf() & ((z < self.map.low) | (z > self.map.high))
+                last = torch.where(beyond, last, value)
+                part = SHARES[index] * (last - start)
+                first, size = first + part, size + part.abs()
+                square = SHARES[index] * (last - start).square()
+                second = second + square
+            # What the outermost value adds is little, or what lies further out would add more.
+            diverging = torch.where(part.abs() > _REST * size, part.sign(), diverging)
+            spreads = spreads | (square > _REST * second)
+        mean = torch.where(diverging == 0, start + first, diverging * math.inf)
+        mean = torch.where(weights > 0, weights * mean, 0.0).sum(0)
+        variance = (second - first.square()).clamp(min=0) + (start + first - mean).square()
+        variance = torch.where(spreads, math.inf, variance)
+        variance = torch.where(weights > 0, weights * variance, 0.0).sum(0)
+        return self._with_infinite_ends(mean, variance)
+
+    def _with_infinite_ends(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        for mass, limit in self._infinite_ends():
+            mean = torch.where(mass > _LITTLE, limit, mean)
+        variance = torch.where(variance.isfinite() & mean.isfinite(), variance, math.inf)
+        advice = (
+            "the inverse of the target transformer grows too fast for the tails of the "
+            "prediction. Ask for quantiles or intervals, or take a likelihood with lighter tails."
+        )
+        if bool(mean.isnan().any()):
+            raise ValueError(f"the mean of y does not exist: {advice}")
+        if bool((infinite := variance.isinf()).any()):
+            warnings.warn(
+                "the variance of y, and with it perhaps the mean, is infinite or too large in "
+                f"{int(infinite.any(0).any(-1).sum())} of {self.batch_shape[1]} rows: {advice}",
+                UserWarning,
+                stacklevel=2,
+            )
+        return mean, variance
