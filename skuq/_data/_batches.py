@@ -65,6 +65,16 @@ class Rows(Dataset):
         return len(self.X)
 
     @property
+    def inputs(self) -> Any:
+        """The inputs of the rows alone, something that can be indexed."""
+        return self.X
+
+    @property
+    def targets(self) -> Tensor:
+        """The targets of the rows alone."""
+        return self.y
+
+    @property
     def device(self) -> torch.device:
         return self.X.device
 
@@ -119,6 +129,14 @@ class StreamedRows(Rows):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def inputs(self) -> Any:
+        return self.X.subset(self.index.numpy())
+
+    @property
+    def targets(self) -> Tensor:
+        return self.y[self.index]
 
     @property
     def device(self) -> torch.device:

@@ -8,16 +8,15 @@ a stop when the loss is not finite, checkpoints, and Ctrl-C that reaches the cal
 from __future__ import annotations
 
 import copy
-import dis
 import inspect
 from collections.abc import Callable as Function
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-from sklearn.utils import ClassifierTags, RegressorTags
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from skuq._data._loaders import loader
 from skuq._networks._dropout import Sampler, driven
 from skuq._networks._module import call
 from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._options import Criterion, unless_chosen
 from skuq._training._repeatable import runs_foreign_code
 from skuq._training._resuming import Keeper, save_finished
 from skuq._training._settings import (
@@ -36,9 +36,9 @@ from skuq._training._settings import (
     check_losses,
     check_trained,
     gradient_norms,
-    options_unless_chosen,
     training_state,
 )
+from skuq._training._told import Told, check_monitors, raised_on_purpose
 from skuq._utils._progress import Task
 from skuq.likelihoods import Likelihood
 
@@ -47,18 +47,6 @@ __all__ = ["make_optimizer", "train_network"]
 
 class _StopTraining(KeyboardInterrupt):
     """A callback asked for the end of training (skorch's way is to raise KeyboardInterrupt)."""
-
-
-def _raised_on_purpose(error: BaseException) -> bool:
-    """Whether a callback executed ``raise``, as against a Ctrl-C that arrived while it ran."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return False
-    code = traceback.tb_frame.f_code.co_code
-    in_callback = isinstance(traceback.tb_frame.f_locals.get("self"), Callback)
-    return in_callback and dis.opname[code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 
 class _Epochs(Callback):
@@ -78,20 +66,15 @@ class _Epochs(Callback):
             raise KeyboardInterrupt
 
 
-class _Criterion(nn.Module):
-    """The likelihood in the form that skorch calls: its loss in training, else the true NLL."""
+class _Shown(Dataset):
+    """Rows as callbacks see them: targets are in the units of y."""
 
-    def __init__(self, likelihood: Likelihood) -> None:
-        super().__init__()
-        self.likelihood = likelihood
-
-    def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        rule = self.likelihood.loss if self.training else self.likelihood.negative_log_likelihood
-        losses = rule(output, target)
-        return losses.mean() if weight is None else (weight * losses).mean()
+    def __init__(self, rows: Rows, y: Tensor) -> None:
+        super().__init__(rows.inputs, y, length=len(rows))
+        self.rows = rows
 
 
-class _Net(NeuralNet):
+class _Net(Told, NeuralNet):
     """skorch's net with our batches, our loss and a lean inner loop."""
 
     def __init__(
@@ -112,6 +95,7 @@ class _Net(NeuralNet):
         self.epochs = epochs
         self.keeper = keeper
         self._batch_events = False
+        self._shown: dict[int, _Shown] = {}  # by the identity of the rows
         self._best_losses: dict[str, float] = {}  # by name, of this call of fit
         self._gradients = Gradients()
 
@@ -123,12 +107,15 @@ class _Net(NeuralNet):
 
     def initialize_callbacks(self) -> _Net:
         super().initialize_callbacks()
-        names = [name for name, _ in self.callbacks_]
+        names = [name for name, _ in self._uniquely_named_callbacks()]
         for option in self.settings.net_options:
             prefix, _, rest = option.partition("__")
             if prefix == "callbacks" and rest.partition("__")[0] not in (*names, "print_log"):
                 raise ValueError(f"{option}: there is no such callback; there are {names}")
-        self._batch_events = self._overridden("on_batch_begin", "on_batch_end")
+        reads_batches = any(isinstance(cb, PassthroughScoring) for _, cb in self.callbacks_)
+        self._batch_events = reads_batches or self._overridden("on_batch_begin", "on_batch_end")
+        if not self.train_split:
+            check_monitors(self.callbacks_)
         return self
 
     def _overridden(self, *events: str) -> bool:
@@ -148,16 +135,27 @@ class _Net(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         private = self.state["other"]
         try:
+            shown = {name: self._as_shown(kwargs[name]) for name in kwargs}
             with nullcontext() if private is None else private.lent():
-                super().notify(method_name, **kwargs)
+                super().notify(method_name, **shown)
             if method_name == "on_epoch_end" and self.hook:
                 self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
             if method_name == "on_epoch_end" and self.keeper:
                 self.keeper.epoch_is_over(self)
         except KeyboardInterrupt as error:
-            if _raised_on_purpose(error):
+            if raised_on_purpose(error, Callback):
                 raise _StopTraining from None
             raise
+
+    def _as_shown(self, value: Any) -> Any:
+        """What callbacks are told: rows and batches with targets in the units of y."""
+        if isinstance(value, Batch):
+            return Batch.of(value[0], self.in_units_of_y(value[1]), value.weight)
+        if not isinstance(value, Rows):
+            return value
+        if id(value) not in self._shown:
+            self._shown[id(value)] = _Shown(value, self.in_units_of_y(value.targets))
+        return self._shown[id(value)]
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         super().on_epoch_begin(net, **kwargs)
@@ -191,7 +189,16 @@ class _Net(NeuralNet):
     def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple:
         return X, (self.train_split(X)[1] if self.train_split else None)
 
-    def get_iterator(self, dataset: Rows, training: bool = False) -> Any:
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        """For a callback that predicts: X is what it was told of, or an array."""
+        if isinstance(X, _Shown | Rows):
+            return X
+        numerics = self.settings.numerics
+        x = torch.as_tensor(X, dtype=numerics.dtype, device=numerics.device)
+        return Rows(x, torch.zeros(len(x), device=x.device))
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        dataset = dataset.rows if isinstance(dataset, _Shown) else dataset
         options = self.settings.train_options if training else self.settings.valid_options
         own_order = "sampler" in options or "batch_sampler" in options
         options = {"shuffle": training and not own_order, **options}
@@ -228,6 +235,7 @@ class _Net(NeuralNet):
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
                 self.notify("on_batch_end", batch=batch, training=training, **step)
+                self._set_training(training)  # a callback may have made a prediction
         if training and not self._batch_events:
             self.history.new_batch()  # stock callbacks look at the last batch of an epoch
         if not sizes:
@@ -280,31 +288,6 @@ class _Net(NeuralNet):
         numerics = self.settings.numerics
         return call(self.module_, torch.as_tensor(x, device=numerics.device), numerics)
 
-    # What scoring callbacks ask for: class indices and probabilities, or means as in training.
-
-    def _predictive(self, X: Any) -> Any:
-        return self.criterion_.likelihood.predictive(torch.as_tensor(self.forward(X)).double())
-
-    @property
-    def classes_(self) -> Any:
-        return torch.arange(self.criterion_.likelihood.n_classes_).numpy()
-
-    def predict_proba(self, X: Any) -> Any:
-        return self._predictive(X).probs.numpy()
-
-    def predict(self, X: Any) -> Any:
-        if self.criterion_.likelihood.task == "classification":
-            return self.predict_proba(X).argmax(-1)
-        return self.criterion_.likelihood.encode(self._predictive(X).mean.numpy())
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        if self.criterion_.likelihood.task == "classification":
-            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
-        else:
-            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
-        return tags
-
 
 def _fresh_callbacks(settings: Settings) -> Any:
     """Copies: skorch initialises them in place, and parameters are never changed."""
@@ -336,7 +319,7 @@ def _fresh_callbacks(settings: Settings) -> Any:
 def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
     return _Net(
         module,
-        criterion=_Criterion(likelihood),
+        criterion=Criterion(likelihood),
         optimizer=settings.optimizer,
         lr=settings.lr,
         max_epochs=settings.max_epochs,
@@ -344,7 +327,7 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
         device=settings.numerics.device,
         compile=bool(settings.compile),
         settings=settings,
-        **{**options_unless_chosen(settings), **settings.net_options, **options},
+        **{**unless_chosen(settings), **copy.deepcopy(settings.net_options), **options},
     )
 
 
@@ -435,7 +418,7 @@ def train_network(
             net.history.extend(copy.deepcopy(resume.history))
         with driven(module, noise), settings.numerics.without_autocast():
             try:
-                net.partial_fit(train, train.y)
+                net.partial_fit(train, net.in_units_of_y(train.targets))
             except KeyboardInterrupt:
                 if not keeper.put_back(net):
                     raise

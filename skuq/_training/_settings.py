@@ -26,12 +26,8 @@ __all__ = [
     "check_trained",
     "gradient_norms",
     "network_state",
-    "options_unless_chosen",
     "training_state",
 ]
-
-
-_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
 
 @dataclass(frozen=True)
@@ -85,18 +81,6 @@ class Interrupted(KeyboardInterrupt):
         super().__init__()
         self.trained = trained
         self.finished = finished
-
-
-def options_unless_chosen(settings: Settings) -> dict[str, Any]:
-    """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
-    options: dict[str, Any] = {}
-    if isinstance(settings.compile, str):
-        options["compile__mode"] = settings.compile
-    chosen = {"foreach", "fused", "differentiable", "capturable"}
-    if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
-        if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
-            options["optimizer__fused"] = True
-    return options
 
 
 def network_state(

@@ -139,6 +139,10 @@ class Likelihood(BaseEstimator):
         """Targets in the units in which the network is trained."""
         return y
 
+    def decode(self, y: np.ndarray) -> np.ndarray:
+        """Targets in the units of y: the inverse of `encode`, for what callbacks are told."""
+        return y
+
     @property
     def wants_unseen_rows(self) -> bool:
         """Whether `finish` learns a noise, which rows that trained the network would flatter."""

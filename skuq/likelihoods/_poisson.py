@@ -94,6 +94,9 @@ class Poisson(Likelihood):
     def encode(self, y: np.ndarray) -> np.ndarray:
         return self._checked(y) / self.scale_
 
+    def decode(self, y: np.ndarray) -> np.ndarray:
+        return self.scale_ * y
+
     def _rate(self, output: Tensor) -> Tensor:
         """In units of the mean count."""
         return output.clamp(max=MOST_LOG).exp() + self.min_rate

@@ -58,6 +58,9 @@ class Standardised:
     def encode(self, y: np.ndarray) -> np.ndarray:
         return (y - self.location_) / self.scale_
 
+    def decode(self, y: np.ndarray) -> np.ndarray:
+        return self.location_ + self.scale_ * y
+
     def _log_density(self, output: Tensor, target: Tensor) -> Tensor:
         """Of the standardised targets, together."""
         return self._distribution(output).log_prob(target).sum(-1)

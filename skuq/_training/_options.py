@@ -1,0 +1,40 @@
+"""What skorch's net is made of, in terms of torch alone: the criterion, and options by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._training._settings import Settings
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Criterion", "unless_chosen"]
+
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
+
+
+class Criterion(nn.Module):
+    """The likelihood in the form that skorch calls: its loss in training, else the true NLL."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        rule = self.likelihood.loss if self.training else self.likelihood.negative_log_likelihood
+        losses = rule(output, target)
+        return losses.mean() if weight is None else (weight * losses).mean()
+
+
+def unless_chosen(settings: Settings) -> dict[str, Any]:
+    """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
+    options: dict[str, Any] = {}
+    if isinstance(settings.compile, str):
+        options["compile__mode"] = settings.compile
+    chosen = {"foreach", "fused", "differentiable", "capturable"}
+    if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
+        if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
+            options["optimizer__fused"] = True
+    return options

@@ -1,0 +1,90 @@
+"""What skorch's callbacks are told of a training, and may ask of its net."""
+
+from __future__ import annotations
+
+import dis
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import ClassifierTags, RegressorTags
+from torch import Tensor
+
+__all__ = ["Told", "check_monitors", "raised_on_purpose"]
+
+
+def raised_on_purpose(error: BaseException, kind: type) -> bool:
+    """Whether a callback executed ``raise``, as against a Ctrl-C that arrived while it ran."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    code = traceback.tb_frame.f_code.co_code
+    in_callback = isinstance(traceback.tb_frame.f_locals.get("self"), kind)
+    return in_callback and dis.opname[code[traceback.tb_lasti]] == "RAISE_VARARGS"
+
+
+def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
+    """Without validation rows, refuse callbacks that wait for a number from them."""
+    missing, kinds = {"valid_loss"}, {}
+    for name, callback in callbacks:
+        kinds[name] = {kind.__name__ for kind in type(callback).__mro__}
+        if kinds[name] & {"ScoringBase", "PassthroughScoring"} and not callback.on_train:
+            missing.add(getattr(callback, "name_", callback.name))
+    for name, callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        waits = bool(kinds[name] & {"EarlyStopping", "Checkpoint"})
+        if "LRScheduler" in kinds[name]:
+            waits = callback.policy_ is torch.optim.lr_scheduler.ReduceLROnPlateau
+        if waits and isinstance(monitor, str) and monitor.removesuffix("_best") in missing:
+            raise ValueError(
+                f"callback {name!r} monitors {monitor!r}, a number from validation rows, and there "
+                "are none. Set early_stopping=True, which sets validation_fraction of the rows "
+                "apart (callbacks__early_stopping=None then leaves stopping to your callbacks), or "
+                "monitor 'train_loss'"
+            )
+
+
+class Told:
+    """Mixin of the net: class indices and probabilities, or means in the units of y."""
+
+    criterion_: Any
+    forward: Any
+
+    def in_units_of_y(self, target: Tensor) -> Tensor:
+        """Targets of the training, as callbacks are told them."""
+        likelihood = self.criterion_.likelihood
+        if likelihood.task == "classification":
+            return target
+        return torch.as_tensor(likelihood.decode(target.cpu().double().numpy()))
+
+    def _predictive(self, X: Any) -> Any:
+        output = torch.as_tensor(self.forward(X)).detach()
+        return self.criterion_.likelihood.predictive(output.double())
+
+    @property
+    def classes_(self) -> np.ndarray:
+        return np.arange(self.criterion_.likelihood.n_classes_)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        return self._predictive(X).probs.numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        if self.criterion_.likelihood.task == "classification":
+            return self.predict_proba(X).argmax(-1)
+        return self._predictive(X).mean.numpy()
+
+    def score(self, X: Any, y: Any) -> float:
+        """Accuracy or R²."""
+        score = accuracy_score if self.criterion_.likelihood.task == "classification" else r2_score
+        return float(score(y, self.predict(X)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        if self.criterion_.likelihood.task == "classification":
+            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
+        else:
+            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
+        return tags
