@@ -12,8 +12,8 @@ from sklearn.utils.validation import column_or_1d
 
 from skuq._data._checks import refuse_no_labels
 from skuq._estimator._base import TorchEstimator
+from skuq._estimator._class_weights import weights_by_class
 from skuq._predict import ClassifierPredictions, RegressorPredictions
-from skuq._utils._messages import suggest
 from skuq._utils._sklearn_compat import StrOptions
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import Posterior
@@ -323,30 +323,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
             )
         weights, known = np.ones(len(target)), ~np.isnan(target)
         of_known = None if weight is None else weight[known]
-        weights[known] = self._weights_of(target[known].astype(np.int64), of_known)
-        return weights
-
-    def _weights_of(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-        if isinstance(self.class_weight, dict):
-            return self._given_class_weights()[target]
-        share = np.bincount(target, weight, len(self.classes_)).astype(float)
-        n_present, total = (share > 0).sum(), share.sum()
-        share[share == 0] = 1  # such rows have no weight anyway
-        return total / (n_present * share[target])
-
-    def _given_class_weights(self) -> np.ndarray:
-        """A weight for each class; one that is not named has weight 1."""
-        classes = self.classes_.tolist()
-        weights = np.ones(len(classes))
-        for label, weight in self.class_weight.items():
-            if label not in classes:
-                hint = suggest(str(label), map(str, classes))
-                raise ValueError(
-                    f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
-                )
-            if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
-                raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight!r}")
-            weights[classes.index(label)] = weight
+        labels = target[known].astype(np.int64)
+        weights[known] = weights_by_class(self.class_weight, self.classes_, labels, of_known)
         return weights
 
     def __sklearn_tags__(self) -> Any:

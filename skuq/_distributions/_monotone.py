@@ -157,9 +157,9 @@ class MonotoneMap:
 
         Towards a finite limit, steps of y shrink with those of z; else it is infinite.
         """
-        for step in range(_HALVINGS):
+        for halving in range(_HALVINGS):
             middle = good + (bad - good) / 2
-            if step == 0:  # an end at 0 is found to the bit
+            if halving == 0:  # an end at 0 is found to the bit
                 middle = torch.where(good.sign() * bad.sign() < 0, 0.0, middle)
             if bool(((middle == good) | (middle == bad)).all()):
                 break

@@ -20,7 +20,7 @@ from skuq._networks._module import (
     own_copy,
     with_best_layout,
 )
-from skuq._training._one import make_optimizer
+from skuq._training._net import make_optimizer
 from skuq._training._repeatable import warn_if_not_repeatable
 from skuq._training._settings import Settings, Trained
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed

@@ -17,7 +17,7 @@ from skuq._networks._dropout import apply_mask, driven, mask_shape
 from skuq._training._flat import forget_gradients, lay_flat
 from skuq._training._hooks import TrainingHook
 from skuq._training._listening import Listening
-from skuq._training._one import make_optimizer
+from skuq._training._net import make_optimizer
 from skuq._training._repeatable import runs_foreign_code
 from skuq._training._resuming import (
     hook_states,

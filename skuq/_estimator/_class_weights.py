@@ -1,0 +1,54 @@
+"""Weights of rows by their class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skuq._utils._messages import suggest
+
+__all__ = ["weights_by_class"]
+
+
+def weights_by_class(
+    class_weight: dict | str, classes: np.ndarray, target: np.ndarray, weight: np.ndarray | None
+) -> np.ndarray:
+    """The weight of each row by its class.
+
+    Parameters
+    ----------
+    class_weight : dict or "balanced"
+        "balanced" gives every class that is there the same total.
+    classes : ndarray of shape (n_classes,)
+        Labels, sorted.
+    target : ndarray of shape (n_rows,)
+        Indices of classes.
+    weight : ndarray of shape (n_rows,), or None
+        The weights of the rows themselves.
+    """
+    if isinstance(class_weight, dict):
+        return _given(class_weight, classes.tolist())[target]
+    share = np.bincount(target, weight, len(classes)).astype(float)
+    n_present, total = (share > 0).sum(), share.sum()
+    share[share == 0] = 1  # such rows have no weight anyway
+    return total / (n_present * share[target])
+
+
+def _given(class_weight: dict, classes: list) -> np.ndarray:
+    """A weight for each class; one that is not named has weight 1."""
+    weights = np.ones(len(classes))
+    for label, weight in class_weight.items():
+        if label not in classes:
+            same = next((known for known in classes if str(known) == str(label)), None)
+            hint = suggest(str(label), map(str, classes))
+            if same is not None:
+                hint = (
+                    f" Its type is {type(label).__name__}; the labels of y are "
+                    f"{type(same).__name__}: write {same!r}."
+                )
+            raise ValueError(
+                f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
+            )
+        if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
+            raise ValueError(f"class_weight[{label!r}] must be finite and >= 0, got {weight!r}")
+        weights[classes.index(label)] = weight
+    return weights

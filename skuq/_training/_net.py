@@ -1,0 +1,365 @@
+"""The net that trains one network through skorch. The only file that knows skorch.
+
+Callbacks, schedulers, early stopping, history and the printed table are skorch's own. Ours are:
+batches that are slices of tensors on the device, weighted losses, dropout from a private generator,
+a stop when the loss is not finite, checkpoints, and Ctrl-C that reaches the caller.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable as Function
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+from torch import Tensor, nn
+
+from skuq._data._batches import Batch, Rows, SlicedBatches
+from skuq._data._loaders import loader
+from skuq._networks._module import call
+from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._options import Criterion, unless_chosen
+from skuq._training._settings import (
+    Gradients,
+    Settings,
+    check_losses,
+    gradient_norms,
+)
+from skuq._training._told import Told, check_monitors, raised_on_purpose
+from skuq._utils._progress import Task
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Epochs", "make_optimizer", "training_net"]
+
+
+class _StopTraining(KeyboardInterrupt):
+    """A callback asked for the end of training (skorch's way is to raise KeyboardInterrupt)."""
+
+
+class Epochs(Callback):
+    """Tells of epochs, and ends training where a watcher asks for it."""
+
+    def __init__(self, network: Task, state: Function[..., Any]) -> None:
+        self.network = network
+        self.state = state
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.epoch = self.network.subtask("epoch").begin()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        last = net.history[-1]
+        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
+        if self.epoch.end(self.state(net.module_.state_dict, net.history), **losses):
+            raise KeyboardInterrupt
+
+
+class _Shown(Dataset):
+    """Rows as callbacks see them: targets are in the units of y."""
+
+    def __init__(self, rows: Rows, y: Tensor) -> None:
+        super().__init__(rows.inputs, y, length=len(rows))
+        self.rows = rows
+
+
+class _Net(Told, NeuralNet):
+    """skorch's net with our batches, our loss and a lean inner loop."""
+
+    def __init__(
+        self,
+        *args: Any,
+        settings: Settings,
+        state: dict,
+        epochs: Any,
+        keeper: Any,
+        hook: TrainingHook | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.hook = hook
+        self.penalty = hook.penalty if hook and overrides(hook, "penalty") else None
+        self.settings = settings
+        self.state = state
+        self.epochs = epochs
+        self.keeper = keeper
+        self._batch_events = False
+        self._shown: dict[int, _Shown] = {}  # by the identity of the rows
+        self._best_losses: dict[str, float] = {}  # by name, of this call of fit
+        self._gradients = Gradients()
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        told = [("epochs", self.epochs)] if self.epochs else []
+        table = [("print_log", PrintLog())] if self.verbose else []
+        return [("epoch_timer", EpochTimer()), *told, *table]
+
+    def initialize_callbacks(self) -> _Net:
+        super().initialize_callbacks()
+        names = [name for name, _ in self._uniquely_named_callbacks()]
+        for option in self.settings.net_options:
+            prefix, _, rest = option.partition("__")
+            if prefix == "callbacks" and rest.partition("__")[0] not in (*names, "print_log"):
+                raise ValueError(f"{option}: there is no such callback; there are {names}")
+        reads_batches = any(isinstance(cb, PassthroughScoring) for _, cb in self.callbacks_)
+        self._batch_events = reads_batches or self._overridden("on_batch_begin", "on_batch_end")
+        if not self.train_split:
+            check_monitors(self.callbacks_)
+        return self
+
+    def _overridden(self, *events: str) -> bool:
+        """Whether a callback listens to one of these events."""
+        return any(
+            getattr(type(callback), event) is not getattr(Callback, event)
+            for event in events
+            for _, callback in self.callbacks_
+        )
+
+    def _needs_full_steps(self) -> bool:
+        """Whether a step must be skorch's own: a callback or the optimizer asks for it."""
+        closure = inspect.signature(self.optimizer_.step).parameters.get("closure")
+        needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+        return self._overridden("on_grad_computed") or needs_closure
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        private = self.state["other"]
+        try:
+            shown = {name: self._as_shown(kwargs[name]) for name in kwargs}
+            with nullcontext() if private is None else private.lent():
+                super().notify(method_name, **shown)
+            if method_name == "on_epoch_end" and self.hook:
+                self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
+            if method_name == "on_epoch_end" and self.keeper:
+                self.keeper.epoch_is_over(self)
+        except KeyboardInterrupt as error:
+            if raised_on_purpose(error, Callback):
+                raise _StopTraining from None
+            raise
+
+    def _as_shown(self, value: Any) -> Any:
+        """What callbacks are told: rows and batches with targets in the units of y."""
+        if isinstance(value, Batch):
+            return Batch.of(value[0], self.in_units_of_y(value[1]), value.weight)
+        if not isinstance(value, Rows):
+            return value
+        if id(value) not in self._shown:
+            self._shown[id(value)] = _Shown(value, self.in_units_of_y(value.targets))
+        return self._shown[id(value)]
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        super().on_epoch_begin(net, **kwargs)
+        if len(self.history) > 1:  # of epochs long ago the number is all that is left
+            self.history.record("epoch", self.history[-2, "epoch"] + 1)
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
+        if not self.initialized_:
+            self.initialize()
+        self._go_on_with_optimizer()
+        self._full_steps = self._needs_full_steps()
+        self.notify("on_train_begin", X=X, y=y)
+        done = self.keeper.begin(self) if self.keeper else 0
+        try:
+            self.fit_loop(X, y, epochs=self.max_epochs - done, **fit_params)
+        except _StopTraining:
+            pass
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def _go_on_with_optimizer(self) -> None:
+        """Momenta and the like as they were; rates and other options as they are set now."""
+        kind, before = self.state.get("optimizer", (None, None))
+        now = self.optimizer_.state_dict()
+        sizes = [[len(g["params"]) for g in s["param_groups"]] for s in (before, now) if s]
+        if kind is type(self.optimizer_) and sizes[0] == sizes[-1]:
+            groups = zip(before["param_groups"], now["param_groups"])
+            merged = [{**new, "params": old["params"]} for old, new in groups]
+            self.optimizer_.load_state_dict({**before, "param_groups": merged})
+
+    def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple:
+        return X, (self.train_split(X)[1] if self.train_split else None)
+
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        """For a callback that predicts: X is what it was told of, or an array."""
+        if isinstance(X, _Shown | Rows):
+            return X
+        numerics = self.settings.numerics
+        x = torch.as_tensor(X, dtype=numerics.dtype, device=numerics.device)
+        return Rows(x, torch.zeros(len(x), device=x.device))
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        dataset = dataset.rows if isinstance(dataset, _Shown) else dataset
+        options = self.settings.train_options if training else self.settings.valid_options
+        own_order = "sampler" in options or "batch_sampler" in options
+        options = {"shuffle": training and not own_order, **options}
+        if "batch_sampler" not in options:
+            options = {"batch_size": self.batch_size, **options}
+        seed = self.state["shuffling"]
+        if set(options) <= SlicedBatches.OPTIONS:
+            device = self.settings.numerics.device
+            return SlicedBatches(dataset, **options, generator=seed, device=device)
+        prefix = "iterator_train" if training else "iterator_valid"
+        return loader(dataset, options, seed, prefix, self.state.setdefault(prefix, {}))
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Without listeners, nothing happens per batch but the step: losses stay on the device."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        losses, sizes = [], []
+        private = self.state["other"]
+        for batch in iterator:
+            if private is not None:
+                private.give_way(may_leave=len(self.history) > 1)
+            if self._batch_events:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            size = len(batch[0])
+            losses.append(step["loss"].detach())
+            sizes.append(size)
+            if training and len(sizes) == 1:
+                self._gradients.add(self.history[-1, "epoch"], gradient_norms(self.module_))
+            if self._batch_events:
+                self.history.record_batch(f"{prefix}_loss", step["loss"].item())
+                self.history.record_batch(f"{prefix}_batch_size", size)
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+                self._set_training(training)  # a callback may have made a prediction
+        if training and not self._batch_events:
+            self.history.new_batch()  # stock callbacks look at the last batch of an epoch
+        if not sizes:
+            raise ValueError(
+                f"no batch in an epoch of {prefix}ing: drop_last=True with fewer rows than "
+                f"batch_size={self.batch_size}. Set a smaller batch_size."
+            )
+        shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        self._record_loss(prefix, torch.stack(losses).cpu().double(), shares)
+
+    def _record_loss(self, prefix: str, losses: Tensor, shares: Tensor) -> None:
+        name, loss = f"{prefix}_loss", float(shares @ losses)
+        best = self._best_losses.get(name, float("inf"))
+        self._best_losses[name] = min(best, loss)
+        self.history.record(name, loss)
+        self.history.record(f"{name}_best", loss < best)
+        self.history.record(f"{prefix}_batch_count", len(losses))
+        epoch = self.history[-1, "epoch"]
+        check_losses(prefix, loss, losses, epoch, self.settings, self._gradients)
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        if self._full_steps:
+            step = super().train_step(batch, **fit_params)
+        else:
+            for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
+                for parameter in group["params"]:
+                    parameter.grad = None
+            step = self.train_step_single(batch)
+            self.optimizer_.step()
+        if self.hook:
+            self.hook.after_step(self.module_)
+        return step
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        batch = batch.to(self.settings.numerics.device)
+        output = self.infer(batch[0])
+        loss = self.criterion_(output, batch[1], batch.weight)
+        if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
+            loss = loss + term
+        loss.backward()
+        return {"loss": loss, "y_pred": output}
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        batch = batch.to(self.settings.numerics.device)
+        output = self.infer(batch[0])
+        return {"loss": self.criterion_(output, batch[1], batch.weight), "y_pred": output}
+
+    def infer(self, x: Any, **fit_params: Any) -> Tensor:
+        numerics = self.settings.numerics
+        return call(self.module_, torch.as_tensor(x, device=numerics.device), numerics)
+
+
+def _fresh_callbacks(settings: Settings) -> Any:
+    """Copies: skorch initialises them in place, and parameters are never changed."""
+    if isinstance(settings.callbacks, str):
+        return settings.callbacks
+    copies: list[Any] = []
+    for entry in settings.callbacks or []:
+        name, callback = entry if isinstance(entry, tuple | list) else (None, entry)
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                "callbacks must be a list of skorch callbacks, or of (name, callback), got "
+                f"{callback!r}"
+            )
+        copied = copy.deepcopy(callback)
+        copies.append(copied if name is None else (name, copied))
+    if settings.patience is not None:  # the last, so that the others see the last epoch, too
+        stopping = EarlyStopping(
+            monitor="valid_loss",
+            patience=settings.patience,
+            threshold=0.0,
+            threshold_mode="abs",
+            load_best=True,
+        )
+        copies.append(("early_stopping", stopping))
+    return copies
+
+
+def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
+    return _Net(
+        module,
+        criterion=Criterion(likelihood),
+        optimizer=settings.optimizer,
+        lr=settings.lr,
+        max_epochs=settings.max_epochs,
+        batch_size=settings.batch_size,
+        device=settings.numerics.device,
+        compile=bool(settings.compile),
+        settings=settings,
+        **{**unless_chosen(settings), **copy.deepcopy(settings.net_options), **options},
+    )
+
+
+_ALONE: dict[str, Any] = {
+    "state": {"other": None},
+    "epochs": None,
+    "keeper": None,
+    "hook": None,
+    "verbose": 0,
+}
+
+
+def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
+    """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
+    net = _net(module, likelihood, settings, callbacks="disable", **_ALONE)
+    return net.initialize().optimizer_
+
+
+def training_net(
+    module: nn.Module,
+    valid: Rows | None,
+    likelihood: Likelihood,
+    settings: Settings,
+    epochs: Epochs | None,
+    *,
+    state: dict[str, Any],
+    keeper: Any,
+    hook: TrainingHook | None,
+) -> _Net:
+    """A net that is ready to train `module`, with callbacks of its own."""
+    return _net(
+        module,
+        likelihood,
+        settings,
+        keeper=keeper,
+        hook=hook,
+        train_split=None if valid is None else predefined_split(valid),
+        callbacks=_fresh_callbacks(settings),
+        verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
+        state=state,
+        epochs=epochs,
+    ).initialize()
