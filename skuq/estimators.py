@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skuq._data._checks import refuse_no_labels
+from skuq._data._checks import refuse_no_labels, shape_of
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._class_weights import weights_by_class
 from skuq._predict import ClassifierPredictions, RegressorPredictions
@@ -233,7 +233,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def _check_data(
         self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
     ) -> Any:
-        if not likelihood.takes_indicators and len(shape := _shape(y)) == 2 and shape[1] > 1:
+        if not likelihood.takes_indicators and len(shape := shape_of(y)) == 2 and shape[1] > 1:
             raise ValueError(
                 f"y should be a 1d array of labels, got shape {shape}. For several labels "
                 "at once, each there (1) or not (0), use likelihood=Bernoulli()"
@@ -405,11 +405,3 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return self._tell_of_targets(tags)
-
-
-def _shape(y: Any) -> tuple[int, ...]:
-    """Of any array-like; () where it has none."""
-    try:
-        return tuple(y.shape) if hasattr(y, "shape") else np.asarray(y).shape
-    except ValueError:  # rows of different lengths, which are refused elsewhere
-        return ()

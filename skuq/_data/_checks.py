@@ -25,6 +25,7 @@ __all__ = [
     "row_hashes",
     "rows_on_device",
     "rows_that_count",
+    "shape_of",
     "split_missing",
     "train_valid_indices",
     "weights_of_size",
@@ -243,3 +244,11 @@ def train_valid_indices(
         rest, test_size=n_valid, random_state=seed, stratify=y[rest] if can_stratify else None
     )
     return np.concatenate([train, kept]), valid
+
+
+def shape_of(y: Any) -> tuple[int, ...]:
+    """Of any array-like; () where it has none."""
+    try:
+        return tuple(y.shape) if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths, which are refused elsewhere
+        return ()
