@@ -267,6 +267,7 @@ class Report:
 
     name: str  # of the module's class
     dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
+    idle_dropout_layers: tuple[str, ...]  # those with p = 0
     other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
 
 
@@ -317,8 +318,10 @@ def inspect_network(
             "normalisation over the batch, or a batch axis that is not the first?); rows must be "
             "independent in eval mode. Set track_running_stats=True or batch_first=True."
         )
-    dropout = tuple(name for name, layer in dropout_layers(module).items() if layer.p > 0)
-    return Report(name, dropout, _noise_of_batches(module, x, numerics, batch_size))
+    layers = dropout_layers(module)
+    dropout = tuple(name for name, layer in layers.items() if layer.p > 0)
+    idle = tuple(name for name in layers if name not in dropout)
+    return Report(name, dropout, idle, _noise_of_batches(module, x, numerics, batch_size))
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:

@@ -36,6 +36,8 @@ class MCDropout(Posterior):
 
     Dropout that is no ``nn.Dropout*`` layer (``F.dropout``, inside of attention or of
     ``nn.LSTM(dropout=)``) works in training and is off at prediction, which a warning says.
+    A module whose dropout layers all have p = 0 gives one draw, and a warning; one without such
+    layers is refused.
 
     Parameters
     ----------
@@ -71,13 +73,23 @@ class MCDropout(Posterior):
     def fit(self, problem: Problem) -> Draws:
         _check_dropout(problem)
         (network,) = problem.train()
+        if not problem.report.dropout_layers:
+            return Draws(network)
         masks = _in_weights(_find_masks(network, problem), network, self.n_draws, problem)
         return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.POSTERIOR))
 
 
 def _check_dropout(problem: Problem) -> None:
     report = problem.report
-    if not report.dropout_layers:
+    if report.idle_dropout_layers and not report.dropout_layers:
+        warnings.warn(
+            f"every nn.Dropout layer of {report.name} has p = 0: MCDropout is a single function "
+            "then, and epistemic uncertainty is 0. Set p > 0 (module__dropout=0.1 for the default "
+            "module), or pass posterior=DeepEnsemble()",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif not report.dropout_layers:
         other = ""
         if report.other_noise:
             other = f" (the dropout of {', '.join(report.other_noise)} is not an nn.Dropout layer)"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import validation_curve
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
@@ -230,9 +231,25 @@ def test_no_dropout_layer(module):
         fit(module)
 
 
-def test_a_rate_of_zero_is_no_dropout():
-    with pytest.raises(ValueError, match=r"MLP has no nn.Dropout with p > 0"):
-        fit(None, module__dropout=0.0)
+def test_a_rate_of_zero_is_a_single_function():
+    with pytest.warns(UserWarning, match=r"every nn.Dropout layer of MLP has p = 0"):
+        fitted = fit(None, module__dropout=0.0)
+    assert fitted.predict_draws(X).shape[0] == 1
+    assert (fitted.predict_uncertainty(X, kind="epistemic") == 0).all()
+
+
+def test_a_search_over_rates_has_no_silent_nan():
+    """scikit-learn's validation_curve says nothing about fits that fail."""
+    with pytest.warns(UserWarning, match="p = 0"):
+        _, scores = validation_curve(
+            TorchClassifier(max_epochs=2, random_state=0),
+            X,
+            Y,
+            param_name="module__dropout",
+            param_range=[0.0, 0.2],
+            cv=2,
+        )
+    assert np.isfinite(scores).all()
 
 
 def test_a_layer_that_is_not_called():
