@@ -297,8 +297,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def _check_targets(self, target: np.ndarray) -> None:
         known = target[~np.isnan(target)]
         if target.ndim == 1 and known.min() == known.max():
+            by_class = "" if self.class_weight is None else "class_weight or "
             raise ValueError(
-                "only one class is left after rows with sample_weight zero are removed, "
+                f"only one class is left after rows with {by_class}sample_weight zero are removed, "
                 f"{self.classes_[int(known[0])]!r}; a classifier needs at least 2 classes"
             )
 
@@ -329,6 +330,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
         for label, weight in self.class_weight.items():
             if label not in classes:
                 hint = suggest(str(label), map(str, classes))
+                if str(label) in map(str, classes):  # "0" for 0, 1.5 for "1.5"
+                    kind = type(classes[0]).__name__
+                    hint = f" Labels are of type {kind}, and this is a {type(label).__name__}."
                 raise ValueError(
                     f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
                 )
