@@ -136,8 +136,8 @@ def rows_that_count(
     counts = weight > 0
     if not counts.any():
         raise ValueError(
-            "the weights of all samples (sample_weight times class_weight) are zero; nothing can be "
-            "learnt"
+            "the weights of all samples (sample_weight times class_weight) are zero; nothing can "
+            "be learnt"
         )
     if counts.all():
         return X, target, weight / weight.mean(), groups
