@@ -309,8 +309,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def _check_targets(self, target: np.ndarray) -> None:
         known = target[~np.isnan(target)]
         if target.ndim == 1 and known.min() == known.max():
+            by_class = "" if self.class_weight is None else "class_weight or "
             raise ValueError(
-                "only one class is left after rows with sample_weight zero are removed, "
+                f"only one class is left after rows with {by_class}sample_weight zero are removed, "
                 f"{self.classes_[int(known[0])]!r}; a classifier needs at least 2 classes"
             )
 

@@ -368,6 +368,11 @@ def test_bad_parameters(options, message, blobs):
         ({"iterator_train__batchsize": 3}, r"Did you mean 'batch_size'\?"),
         ({"optimizer__lr": 0.1}, "not a parameter of Adam that can be set"),
         ({"class_weight": {"Yes": 5.0}}, r"class_weight names 'Yes'.*Did you mean 'yes'\?"),
+        ({"criterion": nn.MSELoss}, "no parameter 'criterion'. .*give likelihood="),
+        ({"criterion__reduction": "sum"}, "give likelihood="),
+        ({"train_split": None}, "no parameter 'train_split'. Use early_stopping=True"),
+        ({"class_weight": {"no": 0, "yes": 0}}, "class_weight or sample_weight zero"),
+        ({"class_weight": {"no": 0, "yes": 0, "perhaps": 0}}, "weights of all samples"),
         ({"class_weight": {"yes": -5.0}}, "must be finite and >= 0"),
         ({"callbacks__early_stoping__patience": 3}, "there is no such callback"),
         ({"early_stopping": True, "callbacks": "disable"}, "early_stopping=True needs callbacks"),
@@ -378,6 +383,13 @@ def test_other_mistakes(options, message, blobs):
     X, y = blobs
     with pytest.raises((ValueError, TypeError), match=message):
         classifier(**options).fit(X, np.array(["no", "yes", "perhaps"])[y])
+
+
+@pytest.mark.parametrize(("label", "kind"), [("0", "str"), (np.str_("1"), "str_")])
+def test_a_label_of_another_type_in_class_weight(label, kind, blobs):
+    with pytest.raises(ValueError, match=f"type int, and this is a {kind}") as caught:
+        classifier(class_weight={label: 1.0}).fit(*blobs)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_parameters_of_a_default_that_is_none():

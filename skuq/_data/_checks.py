@@ -145,7 +145,10 @@ def rows_that_count(
         return X, target, None, groups
     counts = weight > 0
     if not counts.any():
-        raise ValueError("the weights of all samples are zero; nothing can be learnt")
+        raise ValueError(
+            "the weights of all samples (sample_weight times class_weight) are zero; nothing can "
+            "be learnt"
+        )
     if counts.all():
         return X, target, weight / weight.mean(), groups
     groups = None if groups is None else np.asarray(groups)[counts]

@@ -38,13 +38,10 @@ def _given(class_weight: dict, classes: list) -> np.ndarray:
     weights = np.ones(len(classes))
     for label, weight in class_weight.items():
         if label not in classes:
-            same = next((known for known in classes if str(known) == str(label)), None)
             hint = suggest(str(label), map(str, classes))
-            if same is not None:
-                hint = (
-                    f" Its type is {type(label).__name__}; the labels of y are "
-                    f"{type(same).__name__}: write {same!r}."
-                )
+            if str(label) in map(str, classes):  # "0" for 0, 1.5 for "1.5"
+                kind = type(classes[0]).__name__
+                hint = f" Labels are of type {kind}, and this is a {type(label).__name__}."
             raise ValueError(
                 f"class_weight names {label!r}, which is not among the classes {classes}.{hint}"
             )

@@ -27,6 +27,13 @@ def _is_prefixed(name: str) -> bool:
     return bool(separator and rest) and prefix in PREFIXES
 
 
+# Names of skorch, and what does the same here.
+_ELSEWHERE = {
+    "criterion": " The loss is that of a likelihood: give likelihood=, as in `skuq.likelihoods`.",
+    "train_split": " Use early_stopping=True, validation_fraction= and `fit(..., groups=)`.",
+}
+
+
 class NotSaved:
     """Stands, in an object that `skuq.load` made, for a parameter that could not be saved.
 
@@ -75,7 +82,8 @@ class DoubleUnderscoreParameters(BaseEstimator):
     def _unknown(self, name: str) -> str:
         names = [*self._get_param_names(), *(f"{prefix}__" for prefix in PREFIXES)]
         return (
-            f"{type(self).__name__} has no parameter {name!r}.{suggest(name, names)} It takes "
+            f"{type(self).__name__} has no parameter {name!r}."
+            f"{_ELSEWHERE.get(name.partition('__')[0]) or suggest(name, names)} It takes "
             f"{', '.join(self._get_param_names())}, and names that begin with "
             f"{', '.join(f'{prefix}__' for prefix in PREFIXES)}."
         )

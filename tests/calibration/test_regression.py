@@ -207,7 +207,9 @@ def test_recalibration_warns_of_targets_beyond_all_quantiles():
 
 
 def test_variances_then_quantiles():
-    both = QuantileRecalibrator(VarianceScaler(network(), cv=2), cv=2).fit(*data(800))
+    # Networks of a quarter of the rows, after ten epochs, err by as much as the luck of the split.
+    halves = KFold(2)
+    both = QuantileRecalibrator(VarianceScaler(network(), cv=halves), cv=halves).fit(*data(800))
     X, y = data(2000, seed=1)
     coverage = prediction_interval_coverage(y, both.predict_interval(X, 0.8))
     assert coverage == pytest.approx(0.8, abs=0.06)
