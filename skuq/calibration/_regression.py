@@ -13,7 +13,8 @@ from torch.distributions import Distribution
 
 from skuq._data._checks import weights_of_size
 from skuq._distributions._derived import affine, recalibrated
-from skuq._distributions._mixture import mixture_cdf
+from skuq._distributions._mixture import is_discrete, mixture_cdf
+from skuq._distributions._transformed import Transformed
 from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
 from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import _check_sample_weight
@@ -97,13 +98,36 @@ class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
         return asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
 
 
+def _check_scalable(predictive: Distribution) -> None:
+    """Refuse distributions that would lose their support by being stretched about their mean."""
+    base = predictive
+    while True:
+        if is_discrete(base):
+            raise ValueError(
+                "VarianceScaler cannot calibrate counts: intervals stretched about the mean would "
+                "be neither whole nor positive. Use QuantileRecalibrator, which keeps counts; "
+                "fit_variance_scale measures by how much counts vary more than predicted"
+            )
+        if isinstance(base, Transformed):
+            raise ValueError(
+                "VarianceScaler cannot stretch y about its mean where a nonlinear transformer of "
+                "targets keeps y in a range, such as log(y) does. Put it inside: "
+                "TransformedTargetRegressor(VarianceScaler(regressor), ...), or use "
+                "QuantileRecalibrator"
+            )
+        if not hasattr(base, "base"):
+            return
+        base = base.base
+
+
 class VarianceScaler(_RegressorCalibrator):
     """Calibrates a regressor by one factor k for the standard deviation of each target [1]_.
 
     Every draw is scaled about the mean of all: μ_m → μ̄ + k (μ_m − μ̄), σ_m → k σ_m. So the mean
     stays, the total standard deviation and intervals' distances from the mean grow k-fold, and
     aleatoric and epistemic variances keep their shares. k² = mean((y − μ̄)²/σ²) over rows that were
-    left out, σ² the total variance.
+    left out, σ² the total variance. Counts, and targets behind a nonlinear transformer, would leave
+    their range and are refused; the message names the way.
 
     Parameters
     ----------
@@ -154,6 +178,7 @@ class VarianceScaler(_RegressorCalibrator):
         total = target_uncertainty("total")
 
         def reduction(predictive: Distribution, rows: Tensor) -> Tensor:
+            _check_scalable(predictive)
             return (rows - predictive.mean.mean(0)).square() / total(predictive)
 
         return self._of_rows(estimator, X, y, reduction)
@@ -163,14 +188,8 @@ class VarianceScaler(_RegressorCalibrator):
         self.scale_ = scale if self._target_shape else float(scale[0])
 
     def _calibrated(self, predictive: Distribution) -> Distribution:
+        _check_scalable(predictive)
         centre = predictive.mean.mean(0)
-        if not bool(centre.isfinite().all()):
-            raise ValueError(
-                "VarianceScaler scales about the mean, which is infinite in "
-                f"{int((~centre.isfinite()).any(-1).sum())} of {len(centre)} rows: put it inside "
-                "of the TransformedTargetRegressor, TransformedTargetRegressor(VarianceScaler("
-                "regressor), ...), or use QuantileRecalibrator"
-            )
         scale = centre.new_tensor(self.scale_)
         return affine(predictive, (1 - scale) * centre, scale)
 

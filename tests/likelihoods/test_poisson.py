@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -99,11 +100,13 @@ def test_calibrators_and_pipelines():
         random_state=0,
     )  # fmt: skip
     pipeline = make_pipeline(StandardScaler(), network)
-    scaled = VarianceScaler(pipeline, cv=3).fit(X, y)
-    assert 0.7 < scaled.scale_ < 1.6
+    with pytest.raises(ValueError, match=r"cannot calibrate counts.*QuantileRecalibrator"):
+        VarianceScaler(pipeline, cv=3).fit(X, y)
     recalibrated = QuantileRecalibrator(pipeline, cv=3).fit(X, y)
     q = recalibrated.predict_quantiles(X, [0.1, 0.9])
-    assert (q == q.round()).all()
+    assert (q == q.round()).all() and (q >= 0).all()
+    with pytest.raises(ValueError, match="cannot calibrate counts"):
+        VarianceScaler(FrozenEstimator(recalibrated)).fit(X + 1e-3, y)
     mean, std = recalibrated.predict(X, return_std=True)
     k = torch.arange(200.0, dtype=torch.float64)
 

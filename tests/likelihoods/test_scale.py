@@ -130,6 +130,15 @@ def test_likelihoods(likelihood, transformer):
 @pytest.mark.filterwarnings("ignore:.*no mass at all")
 def test_calibrators(kind, likelihood, transformer):
     def calibrated(X, y):
+        if kind is VarianceScaler and transformer is not None:  # it belongs inside
+            z = clone(transformer).fit_transform(y[:, None])[:, 0]
+            frozen = FrozenEstimator(fitted(X, z, likelihood))
+            inner = TransformedTargetRegressor(
+                kind(frozen), transformer=transformer, check_inverse=False
+            )
+            with pytest.raises(ValueError, match="Put it inside"):
+                kind(FrozenEstimator(fitted(X, y, likelihood, transformer))).fit(X, y)
+            return inner.fit(X, y)
         return kind(FrozenEstimator(fitted(X, y, likelihood, transformer))).fit(X, y)
 
     moments = likelihood.__class__ is Gaussian or transformer is None
