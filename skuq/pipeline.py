@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn import pipeline as sklearn_pipeline
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import (
@@ -28,6 +27,7 @@ from torch.distributions import Distribution
 from skuq._distributions._derived import Transformed, affine
 from skuq._predict import Predictions, RegressorPredictions
 from skuq._sklearn_estimators import predictions_of
+from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 
 __all__ = [
@@ -68,14 +68,14 @@ def _pushed_through(transformer: Any, predictive: Distribution) -> Distribution:
     n_targets = predictive.batch_shape[-1]
     if _is_linear(transformer):
         ends = transformer.inverse_transform(np.repeat([[-1.0], [1.0]], n_targets, axis=1))
-        location, slope = torch.from_numpy(np.stack([ends.mean(0), (ends[1] - ends[0]) / 2]))
+        location, slope = tensor_of(np.stack([ends.mean(0), (ends[1] - ends[0]) / 2]))
         return affine(predictive, location, slope)
 
     def through(method: Callable[[np.ndarray], Any]) -> Callable[[Tensor], Tensor]:
         def mapped(values: Tensor) -> Tensor:
             with np.errstate(all="ignore"):  # NaN is looked for where it matters
                 result = np.asarray(method(values.reshape(-1, n_targets).cpu().numpy()), float)
-            return torch.from_numpy(result).to(values.device).reshape(values.shape)
+            return tensor_of(result, copy=True).to(values.device).reshape(values.shape)
 
         return mapped
 

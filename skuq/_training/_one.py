@@ -37,6 +37,7 @@ from skuq._training._settings import (
     gradient_norms,
     network_state,
 )
+from skuq._utils._arrays import as_tensor
 from skuq._utils._progress import Task
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.likelihoods import Likelihood
@@ -258,7 +259,7 @@ class _Net(NeuralNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         numerics = self.settings.numerics
-        return call(self.module_, torch.as_tensor(x, device=numerics.device), numerics)
+        return call(self.module_, as_tensor(x).to(numerics.device), numerics)
 
     # What scoring callbacks ask for: class indices and probabilities, or means as in training.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._utils._arrays import tensor_of
 from skuq._utils._optional import import_optional
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _json
@@ -58,11 +59,8 @@ class TensorWriter:
 
     def add_array(self, array: np.ndarray) -> dict[str, Any]:
         """The same for an array of numbers, as a tensor of native byte order."""
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-            array = array.copy("K" if min(array.strides, default=0) >= 0 else "C")
         try:
-            return self.add(torch.from_numpy(array))
+            return self.add(tensor_of(array, only_read=True, order="K"))
         except TypeError:
             raise PersistenceError(f"an array of dtype {array.dtype} cannot be saved") from None
 
