@@ -183,9 +183,7 @@ class SlicedBatches:
         rows, order = self._rows, self._order()
         if order is None:
             for start, stop in self._spans():
-                x, target = batch = rows[start:stop]
-                # A forward may work in place on what it is given: that is never the data.
-                yield Batch.of(x.clone(), target, batch.weight)
+                yield rows[start:stop]
             return
         shuffled = None
         if rows.may_be_copied:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._networks._module import Numerics, copied, private_copy
+from skuq._networks._precision import moved
 
 __all__ = ["Draws"]
 
@@ -77,6 +78,6 @@ class Draws:
 
     def to(self, device: torch.device) -> Draws:
         """Move everything to a device, in place."""
-        self.module.to(device)
+        moved(self.module, device)
         self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
         return self

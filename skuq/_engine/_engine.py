@@ -282,7 +282,7 @@ class Engine:
         else:
             chunk = tensor_of(chunk, self.numerics.dtype, copy=True)
         rows = padded(chunk, chunks.n_rows)
-        with explained(type(self.draws.module).__name__, rows):
+        with explained(self.draws.module, rows):
             output = function(sent(rows, device)).to(reduce_on).mT
         for first in range(0, len(chunk), step):
             block = output[..., first : first + step]

@@ -8,15 +8,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._precision import check_precision, float_dtype, moved
+from skuq._networks._refusals import check_kind, hint_at_channels
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
 from skuq._utils._random import PrivateGlobals
@@ -34,7 +36,12 @@ __all__ = [
     "with_best_layout",
 ]
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
+TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
 
 
 @dataclass(frozen=True)
@@ -76,16 +83,21 @@ class Numerics:
 def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tensor:
     """The outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
-    Of a tuple the first entry counts; outputs of shape (n_rows,) become one column.
+    Of a tuple the first entry counts; outputs of shape (n_rows,) become one column. The module
+    gets a copy of x: it may work in place.
     """
-    if numerics.channels_last and x.ndim == 4:
-        x = x.to(memory_format=torch.channels_last)
+    last = numerics.channels_last and x.ndim == 4
     with numerics.autocast():
-        output = module(x)
+        output = module(x.clone(memory_format=torch.channels_last) if last else x.clone())
     if isinstance(output, tuple | list):
         output = output[0]
     if isinstance(output, Tensor) and output.ndim == 1:
         output = output[:, None]
+    if isinstance(output, Tensor) and output.is_complex():
+        raise ValueError(
+            "the module returned complex outputs; expected real ones: return their abs(), or "
+            "torch.view_as_real(outputs).flatten(1)"
+        )
     return output.to(numerics.dtype) if isinstance(output, Tensor) else output
 
 
@@ -121,7 +133,8 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """``copy.deepcopy`` in half the time: a layer has a dozen empty dictionaries and a set, and the
-    copy of an empty one is known without a detour.
+    copy of an empty one is known without a detour. It also copies what torch refuses to: lazy
+    buffers, and tensors that a forward has left behind with their graph.
 
     Parameters
     ----------
@@ -129,21 +142,29 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     memo : dict, default=None
         What takes the place of which object, by its id.
     """
-    memo = dict(memo or {})
+    memo, lazy_buffer = dict(memo or {}), cast("Any", UninitializedBuffer)
     for layer in module.modules():
         for value in vars(layer).values():
             if type(value) in (dict, OrderedDict, set) and not value:
                 memo[id(value)] = type(value)()
+            elif isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+        for buffer in layer._buffers.values():
+            if isinstance(buffer, UninitializedBuffer) and id(buffer) not in memo:
+                memo[id(buffer)] = lazy_buffer(device=buffer.device, dtype=buffer.dtype)
     return copy.deepcopy(module, memo)
 
 
 @contextmanager
-def explained(name: str, x: Tensor) -> Iterator[None]:
+def explained(module: nn.Module, x: Tensor) -> Iterator[None]:
     """Adds to an error of a module what it was called on."""
     try:
         yield
     except Exception as error:
-        error.add_note(f"(skuq was calling {name} on rows of shape {tuple(x.shape)}, {x.dtype})")
+        shape = ", ".join(map(str, ("n_samples", *x.shape[1:])))
+        rows = f"{len(x)} rows of X, which has shape ({shape})"
+        hint = hint_at_channels(module, x)
+        error.add_note(f"(skuq was calling {type(module).__name__} on {rows}, {x.dtype}.{hint})")
         raise
 
 
@@ -171,6 +192,7 @@ def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: 
         raise TypeError(
             f"module={factory!r} returned {type(module).__name__}; expected a torch.nn.Module"
         )
+    check_kind(module)
     return module
 
 
@@ -179,47 +201,54 @@ class _Touched(TorchDispatchMode):
 
     def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__()
-        self._places = {t.untyped_storage().data_ptr() for t in tensors if t.numel()}
+        known = [t for t in tensors if t.layout is torch.strided and t.numel()]
+        self._places = {t.untyped_storage().data_ptr() for t in known}
         self.any = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in tree_iter((args, kwargs)):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in self._places:
-                self.any = True
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
+                self.any |= tensor.untyped_storage().data_ptr() in self._places
         return func(*args, **(kwargs or {}))
 
 
-def own_copy(module: nn.Module, x: Tensor, *, like_others: bool = False) -> nn.Module:
-    """A copy that shares nothing with a module that a user may hold, lazy layers in shape.
+def own_copy(
+    module: nn.Module, x: Tensor, numerics: Numerics, *, like_others: bool = False
+) -> nn.Module:
+    """A copy that shares nothing with a module that a user may hold, lazy layers in shape, on the
+    device and in the precision of `numerics`.
 
     Parameters
     ----------
     module : nn.Module
     x : Tensor of shape (n_rows, ...)
+    numerics : Numerics
     like_others : bool, default=False
         Whether a module of the same making was tried before: this one is only copied then.
 
     Raises
     ------
     ValueError
-        If the forward of the copy uses the original: a closure over ``self`` is not copied.
+        If the forward of the copy uses the original: a closure over ``self`` is not copied. Or if
+        the network gives other outputs in this precision than in that which it comes in.
     """
     name, own = type(module).__name__, copied(module).eval()
     tensors = [*module.parameters(), *module.buffers()]
     given = [t for t in tensors if not is_lazy(t)]
     if like_others and len(given) == len(tensors):
-        return own
-    floating = next((t for t in given if t.is_floating_point()), torch.empty(0))
-    rows = x.to(floating.device, floating.dtype)
-    with torch.no_grad(), _Touched(given) as touched, explained(name, rows):
-        own(rows)
+        return moved(own, numerics.device, numerics.dtype)
+    rows = x.to(given[0].device if given else x.device, float_dtype(module))
+    with torch.no_grad(), _Touched(given) as touched, explained(module, rows):
+        own(rows.clone())
     if touched.any:
         raise ValueError(
             f"the forward of a copy of {name} uses tensors of the original: a lambda, closure or "
             "hook that refers to `self` is not copied with the module. Write it as a method, or "
             "use the arguments of the hook."
         )
-    return own
+    with explained(module, rows):
+        check_precision(copied(own), rows, numerics, TOLERANCE)
+    return moved(own, numerics.device, numerics.dtype)
 
 
 def private_copy(module: nn.Module) -> nn.Module:
@@ -278,9 +307,9 @@ def inspect_network(
     name = type(module).__name__
     rows = first_rows(x, 3)
     with torch.no_grad():
-        with PrivateGlobals(0), explained(name, rows):
+        with PrivateGlobals(0), explained(module, rows):
             output = call(module.eval(), rows, numerics)
-        _check_shape(output, name, likelihood)
+            _check_shape(output, name, likelihood)
         if bool(output.isnan().any()):
             raise ValueError(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "

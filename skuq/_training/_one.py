@@ -35,6 +35,7 @@ from skuq._training._settings import (
     check_trained,
     going_on,
     gradient_norms,
+    may_fuse,
     network_state,
 )
 from skuq._utils._arrays import as_tensor
@@ -43,8 +44,6 @@ from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 
 __all__ = ["make_optimizer", "train_network"]
-
-_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
 
 class _StopTraining(KeyboardInterrupt):
@@ -314,15 +313,13 @@ def _fresh_callbacks(settings: Settings) -> Any:
     return copies
 
 
-def _unless_chosen(settings: Settings) -> dict[str, Any]:
+def _unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:
     """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
     options: dict[str, Any] = {}
     if isinstance(settings.compile, str):
         options["compile__mode"] = settings.compile
-    chosen = {"foreach", "fused", "differentiable", "capturable"}
-    if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
-        if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
-            options["optimizer__fused"] = True
+    if may_fuse(module, settings):
+        options["optimizer__fused"] = True
     return options
 
 
@@ -337,7 +334,7 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
         device=settings.numerics.device,
         compile=bool(settings.compile),
         settings=settings,
-        **{**_unless_chosen(settings), **settings.net_options, **options},
+        **{**_unless_chosen(module, settings), **settings.net_options, **options},
     )
 
 

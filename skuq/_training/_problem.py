@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,14 @@ from skuq._networks._module import (
     Numerics,
     Report,
     build,
+    call,
     copied,
     inspect_network,
     own_copy,
     with_best_layout,
 )
+from skuq._networks._precision import moved, not_finite
+from skuq._networks._refusals import check_trainable
 from skuq._training._one import train_network
 from skuq._training._resuming import load_finished
 from skuq._training._settings import Interrupted, Settings, Trained
@@ -81,6 +85,9 @@ class Problem:
         self.report: Report = inspect_network(
             self._first, self.sample, self.likelihood, self.numerics
         )
+        if self.settings.max_epochs:
+            step = partial(call, numerics=self.numerics)
+            check_trainable(copied(self._first), self.sample, self.settings.optimizer, step)
         numerics = with_best_layout(self.numerics, self._first, self.sample)
         self.settings = replace(self.settings, numerics=numerics)
 
@@ -143,12 +150,12 @@ class Problem:
     def _as_built(self, network: int) -> Trained:
         """A network that was trained elsewhere."""
         module = self._first_or_new(network).eval()
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if not bool(torch.isfinite(tensor).all()):
-                raise ValueError(
-                    f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
-                    "module must have been trained elsewhere"
-                )
+        name = not_finite(module)
+        if name is not None:
+            raise ValueError(
+                f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
+                "module must have been trained elsewhere"
+            )
         return Trained(module, [])
 
     def _train_on_devices(self, n_networks: int, bootstrap: bool) -> None:
@@ -184,7 +191,7 @@ class Problem:
 
     def _home(self, trained: Trained) -> Trained:
         """A network that was trained elsewhere, on the device where predictions are evaluated."""
-        trained.module.to(self.numerics.device)
+        moved(trained.module, self.numerics.device)
         return trained
 
     def _arrived(self, trained: Trained) -> Trained:
@@ -233,8 +240,9 @@ class Problem:
                 built = build(
                     self.factory, self.module_parameters, n_features, self.likelihood.n_outputs_
                 )
-                module = own_copy(built, self.sample, like_others=network > 0)
-        return module.to(self.numerics.device, self.numerics.dtype)
+                numerics, like_others = self.numerics, network > 0
+                return own_copy(built, self.sample, numerics, like_others=like_others)
+        return moved(module, self.numerics.device, self.numerics.dtype)
 
     def _train_group(self, group: list[int], bootstrap: bool) -> None:
         """Networks trained at once where they can be stacked, else one after another."""

@@ -24,6 +24,13 @@ _ITEM_BYTES = {
 }  # fmt: skip
 
 
+_DTYPES = {
+    torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32,
+    torch.uint64, torch.int64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float16,
+    torch.bfloat16, torch.float32, torch.float64, torch.complex64,
+}  # fmt: skip
+
+
 def _safetensors() -> Any:
     return import_optional("safetensors.torch", "save", "saving and loading")
 
@@ -47,6 +54,10 @@ class TensorWriter:
                 "only dense ones"
             )
         tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+        if tensor.dtype == torch.complex128:  # which safetensors does not know
+            return {**self.add(torch.view_as_real(tensor)), "complex": True}
+        if tensor.dtype not in _DTYPES:
+            raise PersistenceError(f"a tensor of {tensor.dtype} cannot be saved")
         strides = tensor.stride()
         order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
         is_usual = order == list(range(tensor.ndim)) or tensor.is_contiguous()
@@ -101,7 +112,8 @@ class TensorReader:
             )
         # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
         tensor = tensor.clone()
-        return tensor.permute(usual_order(range(tensor.ndim), order))
+        tensor = tensor.permute(usual_order(range(tensor.ndim), order))
+        return _complex(tensor) if node.get("complex") is True else tensor
 
     def get_array(self, node: dict[str, Any]) -> np.ndarray:
         tensor = self.get(node)
@@ -116,6 +128,15 @@ class TensorReader:
             raise PersistenceError(
                 f"tensors.safetensors holds what nothing refers to: {sorted(self._tensors)[:5]}"
             )
+
+
+def _complex(pairs: Tensor) -> Tensor:
+    """What lies in the file as real and imaginary parts, the last axis."""
+    if pairs.dtype != torch.float64 or pairs.ndim == 0 or pairs.shape[-1] != 2:
+        raise PersistenceError(
+            f"a tensor of {pairs.dtype} and shape {tuple(pairs.shape)} holds no complex numbers"
+        )
+    return torch.complex(pairs[..., 0], pairs[..., 1])
 
 
 def usual_order(axes: Sequence[int], order: Any) -> tuple[int, ...]:
