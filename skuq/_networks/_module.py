@@ -162,7 +162,7 @@ def explained(module: nn.Module, x: Tensor) -> Iterator[None]:
         yield
     except Exception as error:
         shape = ", ".join(map(str, ("n_samples", *x.shape[1:])))
-        rows = f"{len(x)} rows of X, which has shape ({shape})"
+        rows = f"rows of X, which has shape ({shape})"
         hint = hint_at_channels(module, x)
         error.add_note(f"(skuq was calling {type(module).__name__} on {rows}, {x.dtype}.{hint})")
         raise
@@ -192,7 +192,6 @@ def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: 
         raise TypeError(
             f"module={factory!r} returned {type(module).__name__}; expected a torch.nn.Module"
         )
-    check_kind(module)
     return module
 
 
@@ -232,6 +231,7 @@ def own_copy(
         If the forward of the copy uses the original: a closure over ``self`` is not copied. Or if
         the network gives other outputs in this precision than in that which it comes in.
     """
+    check_kind(module)
     name, own = type(module).__name__, copied(module).eval()
     tensors = [*module.parameters(), *module.buffers()]
     given = [t for t in tensors if not is_lazy(t)]
