@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import is_classifier
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions, Predictions, RegressorPredictions
+from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import _num_samples
 
 __all__ = ["of_probabilities", "predictions_of", "reduced"]
@@ -56,7 +56,7 @@ def reduced(
     n_rows = predictive.batch_shape[1]
     if any(len(rows) != n_rows for rows in aligned):
         raise ValueError(f"X has {n_rows} rows, y has {len(aligned[0])}; they must be as many")
-    result = reduction(predictive, *(torch.tensor(np.ascontiguousarray(a)) for a in aligned))
+    result = reduction(predictive, *(tensor_of(a, copy=True) for a in aligned))
     if isinstance(result, Tensor):
         return result.numpy()
     return tuple(part.numpy() for part in result)
@@ -64,7 +64,7 @@ def reduced(
 
 def of_probabilities(proba: np.ndarray) -> Softmax:
     """One draw, of shape (1, n_samples, n_classes)."""
-    values = torch.tensor(proba)[None]
+    values = tensor_of(proba, copy=True)[None]
     predictive = Softmax(values.clamp(min=np.finfo(float).eps).log())
     predictive.probs = values  # to the bit: metrics bin it
     return predictive
@@ -80,7 +80,7 @@ class _Classifier(ClassifierPredictions):
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         scores = self._scores(X) if self.logits else None
         if scores is not None:
-            predictive = Softmax(torch.tensor(scores)[None])
+            predictive = Softmax(tensor_of(scores, copy=True)[None])
         else:
             predictive = of_probabilities(self._proba(X))
         return reduced(reduction, predictive, aligned)
@@ -132,8 +132,8 @@ class _Regressor(RegressorPredictions):
             self._target_shape = mean.shape[1:]
         shape = (1, len(mean), -1)
         normal = Normal(
-            torch.tensor(mean).reshape(shape),
-            torch.tensor(std).reshape(shape).clamp(min=_SMALLEST_STD),
+            tensor_of(mean).reshape(shape),
+            tensor_of(std).reshape(shape).clamp(min=_SMALLEST_STD),
             validate_args=False,
         )
         return reduced(reduction, normal, aligned)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn import pipeline as sklearn_pipeline
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import (
@@ -30,6 +29,7 @@ from skuq._distributions._derived import affine
 from skuq._distributions._transformed import Transformed
 from skuq._predict import Predictions, RegressorPredictions
 from skuq._sklearn_estimators import predictions_of
+from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 from skuq._utils._stock import is_stock
 
@@ -69,14 +69,14 @@ def _pushed_through(transformer: Any, predictive: Distribution) -> Distribution:
     """The distribution of the inverse transform of what `predictive` describes."""
     n_targets = predictive.batch_shape[-1]
     if (line := _line(transformer)) is not None:
-        return affine(predictive, *(torch.from_numpy(np.full(n_targets, part)) for part in line))
+        return affine(predictive, *(tensor_of(np.full(n_targets, part)) for part in line))
 
     def through(method: Callable[[np.ndarray], Any]) -> Callable[[Tensor], Tensor]:
         def mapped(values: Tensor) -> Tensor:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # NaN is looked for where it matters
                 result = np.asarray(method(values.reshape(-1, n_targets).cpu().numpy()), float)
-            return torch.tensor(result, device=values.device).reshape(values.shape)
+            return tensor_of(result, copy=True).to(values.device).reshape(values.shape)
 
         return mapped
 

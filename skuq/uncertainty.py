@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from skuq._distributions._softmax import Softmax, mean_of_draws
+from skuq._utils._arrays import tensor_of
 
 __all__ = [
     "Uncertainty",
@@ -58,8 +59,7 @@ class Uncertainty(NamedTuple):
 
 def _as_tensor(values: Any, name: str, ndim: int) -> Tensor:
     if not isinstance(values, Tensor):
-        array = np.asarray(values, dtype=float, order="C")
-        values = torch.tensor(array) if not array.flags.writeable else torch.from_numpy(array)
+        values = tensor_of(np.asarray(values, dtype=float))
     values = values.double()
     if values.ndim < ndim or values.numel() == 0:
         raise ValueError(

@@ -403,7 +403,10 @@ def test_errors_of_a_module_say_what_it_was_called_on(blobs, digits):
     X, y = digits
     with pytest.raises(RuntimeError) as caught:
         classifier(module=networks.ConvNet).fit(X.reshape(-1, 8, 8), y)
-    assert "calling ConvNet on rows of shape (3, 8, 8)" in caught.value.__notes__[0]
+    assert (
+        "calling ConvNet on 3 rows of X, which has shape (n_samples, 8, 8)"
+        in caught.value.__notes__[0]
+    )
     with pytest.raises(TypeError) as caught:
         classifier(module=lambda num_classes: None).fit(X, y)
     assert "give its other arguments as module__*" in caught.value.__notes__[0]

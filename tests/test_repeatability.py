@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import BatchSampler, RandomSampler, WeightedRandomSampler
 
 from skuq import TorchClassifier
-from skuq._networks._module import Numerics, other_noise
+from skuq._networks._inspection import other_noise
+from skuq._networks._module import Numerics
 from skuq._utils._random import PrivateGlobals
 from skuq.posteriors import DeepEnsemble, PointEstimate
 from tests import networks

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skuq._utils._arrays import tensor_of
 from skuq._utils._devices import fits, same_device
 
 __all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "StreamedRows", "sent"]
@@ -144,7 +144,7 @@ class StreamedRows(Rows):
 
     def __getitem__(self, key: Any) -> Batch:
         index = self.index[key]
-        flat = torch.from_numpy(np.array(self.X[index.flatten().numpy()]))
+        flat = tensor_of(self.X[index.flatten().numpy()], copy=True)
         x = flat.reshape(*index.shape, *flat.shape[1:])
         return Batch.of(x, self.y[index], None if self.weight is None else self.weight[index])
 
@@ -201,9 +201,7 @@ class SlicedBatches:
         rows, order = self._rows, self._order()
         if order is None:
             for start, stop in self._spans():
-                x, target = batch = rows[start:stop]
-                # A forward may work in place on what it is given: that is never the data.
-                yield Batch.of(x.clone(), target, batch.weight)
+                yield rows[start:stop]
             return
         shuffled = None
         if rows.may_be_copied:

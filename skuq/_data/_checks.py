@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from skuq._data._batches import Rows, StreamedRows
 from skuq._data._streams import Streamed
 from skuq._networks._module import Numerics
+from skuq._utils._arrays import tensor_of
 from skuq._utils._devices import fits
 from skuq._utils._sklearn_compat import _check_sample_weight
 
@@ -170,7 +170,7 @@ def rows_on_device(
     fitting = fits(X.size * numerics.dtype.itemsize, numerics.device)
     device = numerics.device if fitting else torch.device("cpu")
 
-    rows = _shared(X).to(device, numerics.dtype)
+    rows = tensor_of(X, only_read=True).to(device, numerics.dtype)
     given = None if weight is None else _tensor(weight, numerics, device)
     return Rows(rows, _tensor(target, numerics, device), given)
 
@@ -185,15 +185,7 @@ def _streamed_rows(
 
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
     dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-    return torch.tensor(values, dtype=dtype, device=device)
-
-
-def _shared(X: np.ndarray) -> Tensor:
-    """A tensor with the memory of X, which may be read-only."""
-    X = np.ascontiguousarray(X)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(X)
+    return tensor_of(values, copy=True).to(device, dtype)
 
 
 def train_valid_indices(

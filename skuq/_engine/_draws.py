@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._networks._module import Numerics, copied, private_copy
+from skuq._networks._precision import moved
 
 __all__ = ["Draws"]
 
@@ -102,7 +103,7 @@ class Draws:
 
     def to(self, device: torch.device) -> Draws:
         """Move everything to a device, in place."""
-        self.module.to(device)
+        moved(self.module, device)
         self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
         if isinstance(self._networks, dict):
             self._networks = {name: tensor.to(device) for name, tensor in self._networks.items()}

@@ -34,6 +34,7 @@ from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
 from skuq._engine._draws import Draws
 from skuq._networks._layers import DrawnLinear
 from skuq._networks._module import Numerics, call, explained, first_rows
+from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
 from skuq._utils._progress import bar
@@ -264,7 +265,7 @@ class Engine:
 
     def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
         n_rows = output.shape[1]
-        rows = torch.tensor(np.ascontiguousarray(values[start : start + n_rows]))
+        rows = tensor_of(values[start : start + n_rows], copy=True)
         return padded(rows, n_rows).to(output.device)
 
     @torch.no_grad()
@@ -279,9 +280,9 @@ class Engine:
         if isinstance(chunk, Tensor):
             chunk = chunk.clone()  # a module may work in place
         else:
-            chunk = torch.tensor(np.ascontiguousarray(chunk), dtype=self.numerics.dtype)
+            chunk = tensor_of(chunk, self.numerics.dtype, copy=True)
         rows = padded(chunk, chunks.n_rows)
-        with explained(type(self.draws.module).__name__, rows):
+        with explained(self.draws.module, rows):
             output = function(sent(rows, device)).to(reduce_on).mT
         for first in range(0, len(chunk), step):
             block = output[..., first : first + step]

@@ -1,4 +1,4 @@
-"""What is known about a user's module: building it, calling it, and looking at it on a few rows."""
+"""A user's module: building it, copying it, calling it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._networks._dropout import Recorder, drive, dropout_layers
-from skuq._networks._endings import Tracer, check_endings
-from skuq._networks._foreign import runs_foreign_forward
+from skuq._networks._precision import check_precision, float_dtype, moved
+from skuq._networks._refusals import check_kind, hint_at_channels
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
-from skuq._utils._memory import is_out_of_memory
 from skuq._utils._random import PrivateGlobals
-from skuq.likelihoods import Likelihood
 
 __all__ = [
     "Numerics",
@@ -31,16 +28,17 @@ __all__ = [
     "call",
     "explained",
     "first_rows",
-    "inspect_network",
-    "other_noise",
     "own_copy",
     "private_copy",
-    "try_training",
     "with_best_layout",
 ]
 
-_TRIED_ROWS = 32
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
+TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,21 @@ class Numerics:
 def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tensor:
     """The outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
-    Of a tuple the first entry counts; outputs of shape (n_rows,) become one column.
+    Of a tuple the first entry counts; outputs of shape (n_rows,) become one column. The module
+    gets a copy of x: it may work in place.
     """
-    if numerics.channels_last and x.ndim == 4:
-        x = x.to(memory_format=torch.channels_last)
+    last = numerics.channels_last and x.ndim == 4
     with numerics.autocast():
-        output = module(x)
+        output = module(x.clone(memory_format=torch.channels_last) if last else x.clone())
     if isinstance(output, tuple | list):
         output = output[0]
     if isinstance(output, Tensor) and output.ndim == 1:
         output = output[:, None]
+    if isinstance(output, Tensor) and output.is_complex():
+        raise ValueError(
+            "the module returned complex outputs; expected real ones: return their abs(), or "
+            "torch.view_as_real(outputs).flatten(1)"
+        )
     return output.to(numerics.dtype) if isinstance(output, Tensor) else output
 
 
@@ -127,7 +130,8 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """``copy.deepcopy`` in half the time: a layer has a dozen empty dictionaries and a set, and the
-    copy of an empty one is known without a detour.
+    copy of an empty one is known without a detour. It also copies what torch refuses to: lazy
+    buffers, and tensors that a forward has left behind with their graph.
 
     Parameters
     ----------
@@ -135,21 +139,29 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     memo : dict, default=None
         What takes the place of which object, by its id.
     """
-    memo = dict(memo or {})
+    memo, lazy_buffer = dict(memo or {}), cast("Any", UninitializedBuffer)
     for layer in module.modules():
         for value in vars(layer).values():
             if type(value) in (dict, OrderedDict, set) and not value:
                 memo[id(value)] = type(value)()
+            elif isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+        for buffer in layer._buffers.values():
+            if isinstance(buffer, UninitializedBuffer) and id(buffer) not in memo:
+                memo[id(buffer)] = lazy_buffer(device=buffer.device, dtype=buffer.dtype)
     return copy.deepcopy(module, memo)
 
 
 @contextmanager
-def explained(name: str, x: Tensor) -> Iterator[None]:
+def explained(module: nn.Module, x: Tensor) -> Iterator[None]:
     """Adds to an error of a module what it was called on."""
     try:
         yield
     except Exception as error:
-        error.add_note(f"(skuq was calling {name} on rows of shape {tuple(x.shape)}, {x.dtype})")
+        shape = ", ".join(map(str, ("n_samples", *x.shape[1:])))
+        rows = f"rows of X, which has shape ({shape})"
+        hint = hint_at_channels(module, x)
+        error.add_note(f"(skuq was calling {type(module).__name__} on {rows}, {x.dtype}.{hint})")
         raise
 
 
@@ -185,47 +197,55 @@ class _Touched(TorchDispatchMode):
 
     def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__()
-        self._places = {t.untyped_storage().data_ptr() for t in tensors if t.numel()}
+        known = [t for t in tensors if t.layout is torch.strided and t.numel()]
+        self._places = {t.untyped_storage().data_ptr() for t in known}
         self.any = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in tree_iter((args, kwargs)):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in self._places:
-                self.any = True
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
+                self.any |= tensor.untyped_storage().data_ptr() in self._places
         return func(*args, **(kwargs or {}))
 
 
-def own_copy(module: nn.Module, x: Tensor, *, like_others: bool = False) -> nn.Module:
-    """A copy that shares nothing with a module that a user may hold, lazy layers in shape.
+def own_copy(
+    module: nn.Module, x: Tensor, numerics: Numerics, *, like_others: bool = False
+) -> nn.Module:
+    """A copy that shares nothing with a module that a user may hold, lazy layers in shape, on the
+    device and in the precision of `numerics`.
 
     Parameters
     ----------
     module : nn.Module
     x : Tensor of shape (n_rows, ...)
+    numerics : Numerics
     like_others : bool, default=False
         Whether a module of the same making was tried before: this one is only copied then.
 
     Raises
     ------
     ValueError
-        If the forward of the copy uses the original: a closure over ``self`` is not copied.
+        If the forward of the copy uses the original: a closure over ``self`` is not copied. Or if
+        the network gives other outputs in this precision than in that which it comes in.
     """
+    check_kind(module)
     name, own = type(module).__name__, copied(module).eval()
     tensors = [*module.parameters(), *module.buffers()]
     given = [t for t in tensors if not is_lazy(t)]
     if like_others and len(given) == len(tensors):
-        return own
-    floating = next((t for t in given if t.is_floating_point()), torch.empty(0))
-    rows = x.to(floating.device, floating.dtype)
-    with torch.no_grad(), _Touched(given) as touched, explained(name, rows):
-        own(rows)
+        return moved(own, numerics.device, numerics.dtype)
+    rows = x.to(given[0].device if given else x.device, float_dtype(module))
+    with torch.no_grad(), _Touched(given) as touched, explained(module, rows):
+        own(rows.clone())
     if touched.any:
         raise ValueError(
             f"the forward of a copy of {name} uses tensors of the original: a lambda, closure or "
             "hook that refers to `self` is not copied with the module. Write it as a method, or "
             "use the arguments of the hook."
         )
-    return own
+    with explained(module, rows):
+        check_precision(copied(own), rows, numerics, TOLERANCE)
+    return moved(own, numerics.device, numerics.dtype)
 
 
 def private_copy(module: nn.Module) -> nn.Module:
@@ -255,164 +275,3 @@ def _sharing_copy(module: nn.Module) -> nn.Module:
 def first_rows(x: Tensor, n_rows: int) -> Tensor:
     """`n_rows` rows of x, repeated where it has fewer."""
     return x[torch.arange(n_rows, device=x.device) % len(x)]
-
-
-# ---------------------------------------------------------------------------------------------
-# Looking at a module before it is trained
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `inspect_network` found out."""
-
-    name: str  # of the module's class
-    dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
-    idle_dropout_layers: tuple[str, ...]  # those with p = 0
-    other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
-
-
-def inspect_network(
-    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics, batch_size: int = 3
-) -> Report:
-    """Check on three rows that a module can be trained and asked; report where it is random.
-
-    A user's forward may be random in larger batches alone: it is looked at in one of 32 rows, or
-    `batch_size` if that is less.
-
-    Raises
-    ------
-    ValueError
-        If its outputs have another shape than the likelihood needs, are probabilities already,
-        are NaN, depend on the other rows of a batch, or are random in eval mode.
-
-    Warns
-    -----
-    UserWarning
-        If its last operation keeps outputs from values that the likelihood needs.
-    """
-    name = type(module).__name__
-    rows = first_rows(x, 3)
-    with torch.no_grad():
-        with PrivateGlobals(0), explained(name, rows), Tracer() as tracer:
-            output = call(module.eval(), rows, numerics)
-        _check_shape(output, name, likelihood)
-        if bool(output.isnan().any()):
-            raise ValueError(
-                f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
-                "weights, and for logarithms, roots and divisions in its forward"
-            )
-        check_endings(output, tracer, name, likelihood)
-        shell = private_copy(module)
-        with PrivateGlobals(1):
-            again = call(shell, rows, numerics)
-            alone = call(shell, rows[:2], numerics)
-    scale = 1 + float(output.abs().max())
-    if not _close(output, again, numerics.tolerance * scale):
-        raise ValueError(
-            f"{name} gives other outputs for the same rows each time in eval mode: its forward "
-            "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
-        )
-    if not _close(output[:2], alone, numerics.tolerance * scale):
-        raise ValueError(
-            f"the outputs of {name} for a row change with the other rows of its batch (a "
-            "normalisation over the batch, or a batch axis that is not the first?); rows must be "
-            "independent in eval mode. Set track_running_stats=True or batch_first=True."
-        )
-    layers = dropout_layers(module)
-    dropout = tuple(name for name, layer in layers.items() if layer.p > 0)
-    idle = tuple(name for name in layers if name not in dropout)
-    return Report(name, dropout, idle, _noise_of_batches(module, x, numerics, batch_size))
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
-    expected = (3, likelihood.n_outputs_)
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"{name} returned {type(output).__name__}; expected a tensor of shape (n_rows, "
-            f"{likelihood.n_outputs_}) or a tuple that begins with it"
-        )
-    if tuple(output.shape) != expected:
-        raise ValueError(
-            f"{name} returned shape {tuple(output.shape)} for 3 rows, expected {expected}: "
-            f"{likelihood.explain_outputs()}. Give its last layer {likelihood.n_outputs_} outputs "
-            "(a module whose signature names n_outputs is given this number)."
-        )
-
-
-class _SeededOps(TorchDispatchMode):
-    """Collects which layers call operations that draw from a generator."""
-
-    def __init__(self, path: list[str]) -> None:
-        super().__init__()
-        self._path = path
-        self.found: dict[tuple[str, str], None] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            named = {a.name: a.default_value for a in func._schema.arguments}
-            named |= dict(zip(named, args)) | kwargs
-            # Attention that drops nothing draws nothing; nor does RReLU in eval mode.
-            if named.get("dropout_p", 1) != 0 and named.get("training", True) is not False:
-                self.found[self._path[-1], func.name()] = None
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def _module_path(module: nn.Module) -> Iterator[list[str]]:
-    path = ["(outside)"]
-
-    hooks = []
-    for name, layer in module.named_modules():
-        kind = type(layer).__name__
-        label = f"{name} ({kind})" if name else f"{kind}.forward"
-        hooks.append(
-            layer.register_forward_pre_hook(lambda layer, args, label=label: path.append(label))
-        )
-        hooks.append(layer.register_forward_hook(lambda *_: path.pop() and None))
-    yield path
-    for hook in hooks:
-        hook.remove()
-
-
-def _noise_of_batches(
-    module: nn.Module, x: Tensor, numerics: Numerics, batch_size: int
-) -> tuple[str, ...]:
-    if runs_foreign_forward(module):
-        try:
-            batch = first_rows(x, min(batch_size, _TRIED_ROWS))
-            return other_noise(module, batch, numerics)
-        except (RuntimeError, MemoryError) as error:  # who trains says which batch has room
-            if not is_out_of_memory(error):
-                raise
-    return other_noise(module, first_rows(x, 3), numerics)
-
-
-def try_training(module: nn.Module, training: bool) -> nn.Module:
-    """A copy without dropout, in training mode or not but for normalisations, to be tried."""
-    shell = _sharing_copy(module)
-    drive(shell, Recorder())
-    for layer in shell.modules():
-        is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
-        layer.training = training and not is_norm
-    return shell
-
-
-def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
-    """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
-    found: list[dict[tuple[str, str], None]] = []
-    for training in (True, False):
-        shell = try_training(module, training)
-        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
-            with torch.no_grad():
-                call(shell, x.clone(), numerics)
-            unseen = private.drawn() if runs_foreign_forward(module) else ()
-        for source in unseen if not ops.found else set(unseen) - {"torch"}:
-            ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
-        found.append(ops.found)
-    in_training, in_eval = found
-    return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))

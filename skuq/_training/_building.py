@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows
+from skuq._networks._inspection import Inspection, inspect_network
 from skuq._networks._module import (
     Numerics,
-    Report,
     build,
+    call,
     copied,
-    inspect_network,
     own_copy,
     with_best_layout,
 )
+from skuq._networks._precision import moved, not_finite
+from skuq._networks._refusals import check_trainable
 from skuq._training._net import make_optimizer
 from skuq._training._repeatable import warn_if_not_repeatable
 from skuq._training._settings import Settings, Trained
@@ -55,7 +57,7 @@ class Builder:
         The first network, untrained: copy it before it is trained.
     sample : Tensor of shape (3, ...)
         Three rows on the device.
-    report : Report
+    report : Inspection
         What the module is called, its dropout layers, its other randomness.
     numerics : Numerics
         With the layout of images that suits the module.
@@ -83,9 +85,12 @@ class Builder:
         self.sample: Tensor = rows.first(3).to(numerics.device)
         self.first = self._build(0)
         batch_size = min(settings.n_batch_rows, len(rows))
-        self.report: Report = inspect_network(
+        self.report: Inspection = inspect_network(
             self.first, self.sample, likelihood, numerics, batch_size
         )
+        if settings.max_epochs:
+            step = partial(call, numerics=numerics)
+            check_trainable(copied(self.first), self.sample, settings.optimizer, step)
         if settings.repeatable and not resume:
             make = partial(make_optimizer, likelihood=likelihood, settings=settings)
             warn_if_not_repeatable(self.first, rows, settings, make)
@@ -114,12 +119,11 @@ class Builder:
     def trained_elsewhere(self, number: int) -> Trained:
         """A network that arrives trained."""
         module = self.network(number).eval()
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if not bool(torch.isfinite(tensor).all()):
-                raise ValueError(
-                    f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
-                    "module must have been trained elsewhere"
-                )
+        if (name := not_finite(module)) is not None:
+            raise ValueError(
+                f"'{name}' of {self.report.name} holds NaN or infinity; with max_epochs=0 the "
+                "module must have been trained elsewhere"
+            )
         return Trained(module, [])
 
     def _build(self, number: int) -> nn.Module:
@@ -130,9 +134,10 @@ class Builder:
             n_outputs = self._likelihood.n_outputs_
             with PrivateGlobals(seed), torch.no_grad():
                 built = build(self._factory, self._parameters, self._n_features, n_outputs)
-                module = self._transform(own_copy(built, self.sample, like_others=number > 0))
+                own = own_copy(built, self.sample, self.numerics, like_others=number > 0)
+                module = self._transform(own)
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"the posterior's transform returned {type(module).__name__}, expected the module"
             )
-        return module.to(self.numerics.device, self.numerics.dtype)
+        return moved(module, self.numerics.device, self.numerics.dtype)

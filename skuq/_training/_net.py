@@ -32,6 +32,7 @@ from skuq._training._settings import (
     gradient_norms,
 )
 from skuq._training._told import Told, check_monitors, raised_on_purpose
+from skuq._utils._arrays import as_tensor
 from skuq._utils._progress import Task
 from skuq.likelihoods import Likelihood
 
@@ -279,7 +280,7 @@ class _Net(Told, NeuralNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         numerics = self.settings.numerics
-        return call(self.module_, torch.as_tensor(x, device=numerics.device), numerics)
+        return call(self.module_, as_tensor(x).to(numerics.device), numerics)
 
 
 def _fresh_callbacks(settings: Settings) -> Any:
@@ -320,7 +321,7 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
         device=settings.numerics.device,
         compile=bool(settings.compile),
         settings=settings,
-        **{**unless_chosen(settings), **copy.deepcopy(settings.net_options), **options},
+        **{**unless_chosen(module, settings), **copy.deepcopy(settings.net_options), **options},
     )
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from skuq._training._settings import Settings
+from skuq._training._settings import Settings, may_fuse
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Criterion", "unless_chosen"]
-
-_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
 
 class Criterion(nn.Module):
@@ -28,13 +25,11 @@ class Criterion(nn.Module):
         return losses.mean() if weight is None else (weight * losses).mean()
 
 
-def unless_chosen(settings: Settings) -> dict[str, Any]:
+def unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:
     """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
     options: dict[str, Any] = {}
     if isinstance(settings.compile, str):
         options["compile__mode"] = settings.compile
-    chosen = {"foreach", "fused", "differentiable", "capturable"}
-    if settings.optimizer in _FUSED and settings.numerics.device.type in ("cpu", "cuda"):
-        if not any(f"optimizer__{name}" in settings.net_options for name in chosen):
-            options["optimizer__fused"] = True
+    if may_fuse(module, settings):
+        options["optimizer__fused"] = True
     return options

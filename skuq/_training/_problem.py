@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from skuq._data._batches import Batch, SlicedBatches
 from skuq._networks._batch_norm import batch_statistics
-from skuq._networks._module import Numerics, Report, call
+from skuq._networks._inspection import Inspection
+from skuq._networks._module import Numerics, call
 from skuq._training._hooks import TrainingHook
 from skuq._training._schedule import Schedule
 from skuq._utils._random import Purpose, derive_seed
@@ -33,7 +34,7 @@ class Problem:
         The device and the precision of the networks.
     sample : Tensor of shape (3, ...)
         Three rows of X on the device, to try a network on.
-    report : Report
+    report : Inspection
         The name of the module, its dropout layers, and its other sources of randomness.
     n_rows : float
         The amount of training data: the sum of the sample weights as they were given, or the
@@ -48,7 +49,7 @@ class Problem:
         self.likelihood: Likelihood = trainer.likelihood
         self.numerics: Numerics = trainer.numerics
         self.sample: Tensor = trainer.builder.sample
-        self.report: Report = trainer.builder.report
+        self.report: Inspection = trainer.builder.report
         self.n_rows = n_rows
         self.before = before
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from skuq._data._batches import Rows, SlicedBatches, StreamedRows
 from skuq._data._loaders import loader
 from skuq._networks._foreign import comes_from, runs_foreign_forward
-from skuq._networks._module import call, copied, try_training
+from skuq._networks._inspection import try_training
+from skuq._networks._module import call, copied
 from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals, generator
 from skuq.likelihoods import Likelihood

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skuq._networks._module import copied
+from skuq._networks._precision import moved
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import AT_ONCE
@@ -204,7 +205,7 @@ class _Run:
 
     def _home(self, trained: Trained) -> Trained:
         """A network that was trained elsewhere, on the device where predictions are evaluated."""
-        trained.module.to(self._trainer.numerics.device)
+        moved(trained.module, self._trainer.numerics.device)
         return trained
 
     def _arrived(self, trained: Trained) -> Trained:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from skuq._data._batches import Rows
 from skuq._networks._module import Numerics, call
+from skuq._networks._precision import not_finite
+from skuq._networks._refusals import sparse_layers
 from skuq._training._checkpoints import Checkpoints
 from skuq._utils._devices import same_device
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed, generator
@@ -25,9 +27,13 @@ __all__ = [
     "check_losses",
     "check_trained",
     "gradient_norms",
+    "may_fuse",
     "network_state",
     "training_state",
 ]
+
+
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,21 @@ def network_state(
         "dropout": generator(derive_seed(root, Purpose.DROPOUT, network, *more), device),
         "other": PrivateGlobals(seed, of_training=True) if private else None,
     }
+
+
+def may_fuse(module: nn.Module, settings: Settings) -> bool:
+    """Whether one kernel may step all parameters, and the user has not chosen how they are.
+
+    torch has none for complex parameters and for sparse gradients.
+    """
+    chosen = {f"optimizer__{n}" for n in ("foreach", "fused", "differentiable", "capturable")}
+    return (
+        settings.optimizer in _FUSED
+        and settings.numerics.device.type in ("cpu", "cuda")
+        and all(parameter.is_floating_point() for parameter in module.parameters())
+        and not sparse_layers(module)
+        and not chosen & set(settings.net_options)
+    )
 
 
 def training_state(
@@ -209,14 +230,14 @@ def check_trained(
                 setattr(layer, name, value.detach())
     with torch.no_grad():
         call(module, train.first(2).to(settings.numerics.device), settings.numerics)
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if not bool(torch.isfinite(tensor).all()):
-            epoch, batch = history[-1]["epoch"], int(history[-1]["train_batch_count"])
-            raise DivergedError(
-                f"'{name}' holds NaN or infinity after training, that is after batch {batch} of "
-                f"epoch {epoch}, with a gradient norm of {norm:.3g}: training diverged. "
-                f"{_mend(settings)}",
-                epoch=epoch,
-                batch=batch,
-                gradient_norm=norm,
-            )
+    bad = not_finite(module)
+    if bad is not None:
+        epoch, batch = history[-1]["epoch"], int(history[-1]["train_batch_count"])
+        raise DivergedError(
+            f"'{bad}' holds NaN or infinity after training, that is after batch {batch} of "
+            f"epoch {epoch}, with a gradient norm of {norm:.3g}: training diverged. "
+            f"{_mend(settings)}",
+            epoch=epoch,
+            batch=batch,
+            gradient_norm=norm,
+        )

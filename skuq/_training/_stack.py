@@ -20,6 +20,8 @@ from skuq._data._batches import Rows, SlicedBatches
 from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._layers import STACKED
 from skuq._networks._module import Numerics, call, copied
+from skuq._networks._precision import is_usual
+from skuq._networks._refusals import sparse_layers
 from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals
 
@@ -60,6 +62,8 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
         and set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         and not settings.compile
         and not (on_cpu and convolves)
+        and not sparse_layers(module)
+        and all(is_usual(tensor) for _, tensor in _named_tensors(module))
     )
 
 
@@ -171,7 +175,7 @@ def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vector
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    if not b.is_floating_point():
+    if not (b.is_floating_point() or b.is_complex()):
         return torch.equal(a, b)
     limit = tolerance * (1 + float(b.detach().abs().max()))
     return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True)

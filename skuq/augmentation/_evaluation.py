@@ -15,6 +15,7 @@ from skuq._data._checks import CheckedRows, dense
 from skuq._distributions._softmax import Softmax
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
+from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.augmentation._fixed import FixedView, fix
 from skuq.pipeline import predictions
@@ -107,7 +108,7 @@ class Evaluation:
             return as_rows(X)
         numerics, rows = self._leaf._engine.numerics, self._leaf._check_rows(X)
         if not isinstance(rows, Tensor):
-            rows = torch.tensor(np.ascontiguousarray(rows))
+            rows = tensor_of(rows, copy=True)
         return rows.to(numerics.device, numerics.dtype)
 
     def _like(self, rows: Tensor, X: Any) -> Any:
@@ -223,7 +224,7 @@ def as_rows(X: Any) -> Tensor:
             f"views need rows of numbers, and X could not be made into floats ({error}). Put "
             "TestTimeAugmentation behind the steps that encode X, as the last step of a Pipeline."
         ) from error
-    return torch.tensor(np.ascontiguousarray(values))
+    return tensor_of(values, copy=True)
 
 
 def _for(effect: Callable[[Any], Any]) -> Callable[[Any], Tensor]:

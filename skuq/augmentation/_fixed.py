@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skuq._utils._arrays import as_tensor
 from skuq._utils._random import PrivateGlobals, generator
 
 __all__ = ["FixedView", "fix", "fitted_copies"]
@@ -93,7 +94,7 @@ class FixedView:
     def _checked(self, result: Any, X: Tensor) -> Tensor:
         if not isinstance(result, Tensor | np.ndarray):
             raise ValueError(f"{self} returned {type(result).__name__}; expected a tensor like X")
-        viewed = torch.as_tensor(result).to(X)
+        viewed = as_tensor(result).to(X)
         if viewed.shape != X.shape:
             raise ValueError(
                 f"{self} changed the shape of its input, from {tuple(X.shape)} to "

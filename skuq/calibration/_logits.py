@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._utils._arrays import tensor_of
+
 __all__ = ["Logits", "check_logits", "label_columns"]
 
 _BLOCK_NUMBERS = {"cpu": 2**17, "gpu": 2**22}  # logits that a pass holds in float64 at a time
@@ -109,7 +111,7 @@ def label_columns(logits: Any, y: Any, sample_weight: Any) -> Iterator[Logits]:
 def _as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values, order="C")
+    array = np.asarray(values)
     if array.dtype.kind not in "bui" and array.dtype not in (np.float32, np.float64):
         try:
             array = array.astype(float)
@@ -117,7 +119,7 @@ def _as_tensor(values: Any) -> Tensor:
             raise ValueError(
                 f"logits and y must be numbers, got {array.dtype}; encode labels first"
             ) from None
-    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+    return tensor_of(array)
 
 
 def _check_weight(sample_weight: Any, labels: Tensor) -> tuple[Tensor, float]:
@@ -127,7 +129,7 @@ def _check_weight(sample_weight: Any, labels: Tensor) -> tuple[Tensor, float]:
         equal = torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
         return equal, size
     if not isinstance(sample_weight, Tensor):
-        sample_weight = np.asarray(sample_weight, dtype=float, order="C")
+        sample_weight = tensor_of(np.asarray(sample_weight, dtype=float))
     weight = torch.as_tensor(sample_weight, dtype=torch.float64, device=labels.device)
     if weight.shape == labels.shape[:1]:
         weight = weight.reshape(-1, *(1 for _ in labels.shape[1:])).expand(labels.shape)

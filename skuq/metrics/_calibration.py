@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
 from skuq._bins import Bins, BinSums, bin_statistics, uniform_index
+from skuq._utils._arrays import tensor_of
 from skuq.metrics._checks import (
     Predictions,
     check_n_bins,
@@ -53,9 +53,9 @@ def _top_label(y: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray
     Without the places of the maxima, which cost twice as much as the maxima do. They matter only
     where classes tie, below a half.
     """
-    proba = np.require(proba, requirements=["C", "W"])
-    n_classes = proba.shape[1]
-    confidence = torch.from_numpy(proba).amax(1).numpy()
+    values = tensor_of(proba, only_read=True)
+    proba, n_classes = values.numpy(), proba.shape[1]
+    confidence = values.amax(1).numpy()
     hit = proba.ravel().take(np.arange(0, proba.size, n_classes) + y) == confidence
     may_tie = confidence <= 0.5 + 1e-4 + 1e-6 * n_classes  # as the checks let sums be off
     rows = np.flatnonzero(hit & may_tie)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skuq._data._checks import refuse_no_labels, weights_of_size
+from skuq._utils._arrays import tensor_of
 
 __all__ = [
     "check_labels",
@@ -88,8 +88,9 @@ class Predictions(NamedTuple):
 
     def take(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Some rows; those of weight zero are left out."""
-        proba = np.require(self.proba[rows], requirements=["C", "W"])  # as torch wants it
-        low, high = map(float, torch.from_numpy(proba).aminmax())  # NaN if any is
+        values = tensor_of(self.proba[rows], only_read=True)
+        proba = values.numpy()
+        low, high = map(float, values.aminmax())  # NaN if any is
         valid = low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE
         if valid and proba.ndim == 2:  # this product is the fastest sum of short rows
             sums = proba @ np.ones(proba.shape[1], proba.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skuq._bins import quantile_edges
 from skuq._distributions._mixture import normal_mixture_crps
+from skuq._utils._arrays import tensor_of
 from skuq.metrics._checks import (
     check_n_bins,
     check_real,
@@ -54,7 +55,7 @@ def _check_normals(
         if (stds < 0).any() or not (points or stds.all()):
             raise ValueError(f"std must be {'>= 0' if points else 'positive'}")
         stds = stds.reshape(means.shape)
-    return torch.tensor(y), torch.tensor(means), torch.tensor(stds), weight
+    return tensor_of(y), tensor_of(means), tensor_of(stds), weight
 
 
 def gaussian_nll(y_true: Any, mean: Any, std: Any, *, sample_weight: Any = None) -> float:

@@ -23,6 +23,7 @@ from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
+from skuq._networks._precision import float_dtype
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
@@ -287,13 +288,12 @@ def _rebuilt(
     _check_unbuilt(built, name, engine._sample, tensors)
     try:
         with PrivateGlobals(0):
-            module = own_copy(built(), engine._sample)
+            module = own_copy(built(), engine._sample, engine.numerics)
     except Exception as error:
         raise PersistenceError(
             f"{name} cannot be built or called as it was when it was saved, with parameters "
             f"{sorted(parameters)}: {type(error).__name__}: {error}"[:1000]
         ) from error
-    module = module.to(engine.numerics.device, engine.numerics.dtype)
     own = _named_tensors(module)
     _check_same(name, own, tensors, with_dtype=True)
     with torch.no_grad():
@@ -334,8 +334,7 @@ def _check_unbuilt(
             with torch.device("meta"), torch.no_grad():
                 module = built().eval()
                 if any(nn.parameter.is_lazy(t) for t in _named_tensors(module).values()):
-                    floating = next((t for t in tensors.values() if t.is_floating_point()), x)
-                    module(x.to("meta", floating.dtype))
+                    module(x.to("meta", float_dtype(module)))
         except Exception:  # a module that needs values: how large it is shows when it is built
             return
     _check_same(name, _named_tensors(module), tensors, with_dtype=False)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._utils._arrays import tensor_of
 from skuq._utils._optional import import_optional
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _json
@@ -20,6 +21,13 @@ _MOST_HEADER = 16 * 2**20
 _ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8,
     "F8_E4M3": 1, "F8_E5M2": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8, "C64": 8,
+}  # fmt: skip
+
+
+_DTYPES = {
+    torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32,
+    torch.uint64, torch.int64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float16,
+    torch.bfloat16, torch.float32, torch.float64, torch.complex64,
 }  # fmt: skip
 
 
@@ -46,6 +54,10 @@ class TensorWriter:
                 "only dense ones"
             )
         tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+        if tensor.dtype == torch.complex128:  # which safetensors does not know
+            return {**self.add(torch.view_as_real(tensor)), "complex": True}
+        if tensor.dtype not in _DTYPES:
+            raise PersistenceError(f"a tensor of {tensor.dtype} cannot be saved")
         strides = tensor.stride()
         order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
         is_usual = order == list(range(tensor.ndim)) or tensor.is_contiguous()
@@ -58,11 +70,8 @@ class TensorWriter:
 
     def add_array(self, array: np.ndarray) -> dict[str, Any]:
         """The same for an array of numbers, as a tensor of native byte order."""
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-            array = array.copy("K" if min(array.strides, default=0) >= 0 else "C")
         try:
-            return self.add(torch.from_numpy(array))
+            return self.add(tensor_of(array, only_read=True, order="K"))
         except TypeError:
             raise PersistenceError(f"an array of dtype {array.dtype} cannot be saved") from None
 
@@ -103,7 +112,8 @@ class TensorReader:
             )
         # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
         tensor = tensor.clone()
-        return tensor.permute(usual_order(range(tensor.ndim), order))
+        tensor = tensor.permute(usual_order(range(tensor.ndim), order))
+        return _complex(tensor) if node.get("complex") is True else tensor
 
     def get_array(self, node: dict[str, Any]) -> np.ndarray:
         tensor = self.get(node)
@@ -118,6 +128,15 @@ class TensorReader:
             raise PersistenceError(
                 f"tensors.safetensors holds what nothing refers to: {sorted(self._tensors)[:5]}"
             )
+
+
+def _complex(pairs: Tensor) -> Tensor:
+    """What lies in the file as real and imaginary parts, the last axis."""
+    if pairs.dtype != torch.float64 or pairs.ndim == 0 or pairs.shape[-1] != 2:
+        raise PersistenceError(
+            f"a tensor of {pairs.dtype} and shape {tuple(pairs.shape)} holds no complex numbers"
+        )
+    return torch.complex(pairs[..., 0], pairs[..., 1])
 
 
 def usual_order(axes: Sequence[int], order: Any) -> tuple[int, ...]:

@@ -89,7 +89,9 @@ class DeepEnsemble(Posterior):
         networks = problem.train(self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs)
         states = [{**dict(n.named_parameters()), **dict(n.named_buffers())} for n in networks]
         stacked = {
-            name: torch.stack([state[name].detach() for state in states]) for name in states[0]
+            name: torch.stack([state[name].detach() for state in states])
+            for name, tensor in states[0].items()
+            if tensor.layout is torch.strided  # sparse constants are the same in each member
         }
         draws = Draws(networks[0], stacked, networks="draws")
         _check_members(draws, networks, problem)

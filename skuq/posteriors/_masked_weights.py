@@ -82,7 +82,7 @@ class _Readers(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in tree_iter((args, kwargs)):
-            if isinstance(tensor, Tensor):
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
                 site = self._outputs.sites.get(tensor.untyped_storage().data_ptr())
                 if site is not None:
                     self._outputs.readers[site].add(self._inside[-1])

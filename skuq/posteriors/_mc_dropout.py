@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skuq._engine._draws import Draws
 from skuq._networks._dropout import FixedMasks, Recorder, drive, restart_calls
 from skuq._networks._module import Numerics, call, first_rows, private_copy
+from skuq._networks._precision import float_dtype
 from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
 from skuq._utils._sklearn_compat import Interval
@@ -211,13 +212,14 @@ class _MaskDraws(Draws):
 
     def masks(self, start: int, stop: int) -> Iterator[tuple[_Mask, Tensor]]:
         """Each mask with what is drawn for it: 1 where inputs are kept, else 0."""
-        parameter = next(self.module.parameters(), torch.empty(0))
+        device = next(self.module.parameters(), torch.empty(0)).device
+        dtype = float_dtype(self.module)
         for site, mask in enumerate(self._masks):
-            keep = torch.empty((stop - start, *mask.shape), dtype=parameter.dtype)
+            keep = torch.empty((stop - start, *mask.shape), dtype=dtype)
             for row, draw in zip(keep, range(start, stop)):
                 seed = derive_seed(self._seed, Purpose.POSTERIOR, site, draw)
                 row.bernoulli_(1 - mask.p, generator=generator(seed))
-            yield mask, keep.to(parameter.device)
+            yield mask, keep.to(device)
 
     def _draw(self, start: int, stop: int) -> dict[str, Tensor]:
         drawn = {}

@@ -1,0 +1,181 @@
+"""Looking at a user's module on a few rows, before it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._endings import Tracer, check_endings
+from skuq._networks._foreign import runs_foreign_forward
+from skuq._networks._module import Numerics, call, explained, first_rows, private_copy
+from skuq._utils._memory import is_out_of_memory
+from skuq._utils._random import PrivateGlobals
+from skuq.likelihoods import Likelihood
+
+__all__ = ["Inspection", "inspect_network", "other_noise", "try_training"]
+
+_TRIED_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect_network` found out."""
+
+    name: str  # of the module's class
+    dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
+    idle_dropout_layers: tuple[str, ...]  # those with p = 0
+    other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
+
+
+def inspect_network(
+    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics, batch_size: int = 3
+) -> Inspection:
+    """Check on three rows that a module can be trained and asked; report where it is random.
+
+    A user's forward may be random in larger batches alone: it is looked at in one of 32 rows, or
+    `batch_size` if that is less.
+
+    Raises
+    ------
+    ValueError
+        If its outputs have another shape than the likelihood needs, are probabilities already,
+        are NaN, depend on the other rows of a batch, or are random in eval mode.
+
+    Warns
+    -----
+    UserWarning
+        If its last operation keeps outputs from values that the likelihood needs.
+    """
+    name = type(module).__name__
+    rows = first_rows(x, 3)
+    with torch.no_grad():
+        with PrivateGlobals(0), explained(module, rows), Tracer() as tracer:
+            output = call(module.eval(), rows, numerics)
+            _check_shape(output, name, likelihood)
+        if bool(output.isnan().any()):
+            raise ValueError(
+                f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
+                "weights, and for logarithms, roots and divisions in its forward"
+            )
+        check_endings(output, tracer, name, likelihood)
+        shell = private_copy(module)
+        with PrivateGlobals(1):
+            again = call(shell, rows, numerics)
+            alone = call(shell, rows[:2], numerics)
+    scale = 1 + float(output.abs().max())
+    if not _close(output, again, numerics.tolerance * scale):
+        raise ValueError(
+            f"{name} gives other outputs for the same rows each time in eval mode: its forward "
+            "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
+        )
+    if not _close(output[:2], alone, numerics.tolerance * scale):
+        raise ValueError(
+            f"the outputs of {name} for a row change with the other rows of its batch (a "
+            "normalisation over the batch, or a batch axis that is not the first?); rows must be "
+            "independent in eval mode. Set track_running_stats=True or batch_first=True."
+        )
+    layers = dropout_layers(module)
+    dropout = tuple(name for name, layer in layers.items() if layer.p > 0)
+    idle = tuple(name for name in layers if name not in dropout)
+    return Inspection(name, dropout, idle, _noise_of_batches(module, x, numerics, batch_size))
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
+
+
+def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
+    expected = (3, likelihood.n_outputs_)
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"{name} returned {type(output).__name__}; expected a tensor of shape (n_rows, "
+            f"{likelihood.n_outputs_}) or a tuple that begins with it"
+        )
+    if tuple(output.shape) != expected:
+        raise ValueError(
+            f"{name} returned shape {tuple(output.shape)} for 3 rows, expected {expected}: "
+            f"{likelihood.explain_outputs()}. Give its last layer {likelihood.n_outputs_} outputs "
+            "(a module whose signature names n_outputs is given this number)."
+        )
+
+
+class _SeededOps(TorchDispatchMode):
+    """Collects which layers call operations that draw from a generator."""
+
+    def __init__(self, path: list[str]) -> None:
+        super().__init__()
+        self._path = path
+        self.found: dict[tuple[str, str], None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            named = {a.name: a.default_value for a in func._schema.arguments}
+            named |= dict(zip(named, args)) | kwargs
+            # Attention that drops nothing draws nothing; nor does RReLU in eval mode.
+            if named.get("dropout_p", 1) != 0 and named.get("training", True) is not False:
+                self.found[self._path[-1], func.name()] = None
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _module_path(module: nn.Module) -> Iterator[list[str]]:
+    path = ["(outside)"]
+
+    hooks = []
+    for name, layer in module.named_modules():
+        kind = type(layer).__name__
+        label = f"{name} ({kind})" if name else f"{kind}.forward"
+        hooks.append(
+            layer.register_forward_pre_hook(lambda layer, args, label=label: path.append(label))
+        )
+        hooks.append(layer.register_forward_hook(lambda *_: path.pop() and None))
+    yield path
+    for hook in hooks:
+        hook.remove()
+
+
+def _noise_of_batches(
+    module: nn.Module, x: Tensor, numerics: Numerics, batch_size: int
+) -> tuple[str, ...]:
+    if runs_foreign_forward(module):
+        try:
+            batch = first_rows(x, min(batch_size, _TRIED_ROWS))
+            return other_noise(module, batch, numerics)
+        except (RuntimeError, MemoryError) as error:  # who trains says which batch has room
+            if not is_out_of_memory(error):
+                raise
+    return other_noise(module, first_rows(x, 3), numerics)
+
+
+def try_training(module: nn.Module, training: bool) -> nn.Module:
+    """A copy without dropout, in training mode or not but for normalisations, to be tried."""
+    shell = _sharing_copy(module)
+    drive(shell, Recorder())
+    for layer in shell.modules():
+        is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)
+        layer.training = training and not is_norm
+    return shell
+
+
+def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
+    """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
+    found: list[dict[tuple[str, str], None]] = []
+    for training in (True, False):
+        shell = try_training(module, training)
+        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
+            with torch.no_grad():
+                call(shell, x.clone(), numerics)
+            unseen = private.drawn() if runs_foreign_forward(module) else ()
+        for source in unseen if not ops.found else set(unseen) - {"torch"}:
+            ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
+        found.append(ops.found)
+    in_training, in_eval = found
+    return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))

@@ -1,0 +1,155 @@
+"""A module in another precision, on another device, with the numbers that it had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._utils._random import PrivateGlobals
+
+__all__ = ["check_precision", "float_dtype", "is_usual", "moved", "not_finite"]
+
+_ORDINARY = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _dtype_in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor of a module whose precision is `dtype`.
+
+    Complex numbers stay complex; integers, truth values and what is stored in a dtype that says
+    how (quantised, float8) stay as they are.
+    """
+    if tensor.is_complex():
+        return dtype.to_complex()
+    return dtype if tensor.dtype in _ORDINARY else tensor.dtype
+
+
+def float_dtype(module: nn.Module) -> torch.dtype:
+    """The dtype that a module computes in: that of its first floating tensor, or half a complex."""
+    known = [t.dtype for t in (*module.parameters(), *module.buffers())]
+    known = [dtype.to_real() if dtype.is_complex else dtype for dtype in known]
+    return next((dtype for dtype in known if dtype in _ORDINARY), torch.float32)
+
+
+def moved(module: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    """Move everything of a module to a device and into a precision, in place.
+
+    Unlike `nn.Module.to` it keeps imaginary parts, and knows of tensors that are plain attributes
+    of a layer: these are moved, and widened where they are narrower than the precision.
+
+    Parameters
+    ----------
+    module : nn.Module
+    device : torch.device
+    dtype : torch.dtype, default=None
+        float32 or float64; None: as everything is.
+
+    Returns
+    -------
+    nn.Module, the same
+    """
+
+    def converted(tensor: Tensor) -> Tensor:
+        return tensor.to(device, tensor.dtype if dtype is None else _dtype_in(tensor, dtype))
+
+    def widened(tensor: Tensor) -> Tensor:
+        wanted = tensor.dtype if dtype is None else _dtype_in(tensor, dtype)
+        return tensor.to(device, torch.promote_types(tensor.dtype, wanted)).detach()
+
+    module._apply(converted)
+    known: dict[int, Tensor] = {}  # what several layers hold stays one
+    for layer in module.modules():
+        for name, value in list(vars(layer).items()):
+            if isinstance(value, Tensor):
+                vars(layer)[name] = known.setdefault(id(value), widened(value))
+    return module
+
+
+@torch.no_grad()
+def check_precision(
+    probe: nn.Module, rows: Tensor, numerics: Any, tolerances: dict[torch.dtype, float]
+) -> None:
+    """Refuse a module whose outputs a change of precision changes: its numbers need their own.
+
+    Parameters
+    ----------
+    probe : nn.Module
+        A copy of it in eval mode; it is moved.
+    rows : Tensor of shape (n_rows, ...)
+        In the dtype of the module.
+    numerics : Numerics
+        What it is moved to.
+    tolerances : dict of torch.dtype to float
+        How far outputs may differ, relative to the largest.
+
+    Raises
+    ------
+    ValueError
+        If outputs differ by more than the coarsest of the dtypes explains.
+    """
+    tensors, dtype = [*probe.parameters(), *probe.buffers()], numerics.dtype
+    changing = {t.dtype for t in tensors if _dtype_in(t, dtype) != t.dtype}
+    if not changing:
+        return
+    outputs = []
+    for part in ("before", "again", "after"):
+        if part == "after":
+            moved(probe, numerics.device, dtype)
+            rows = rows.to(numerics.device, dtype)
+        with PrivateGlobals(0), numerics.without_autocast():
+            output = probe(rows.clone())
+        outputs.append(output[0] if isinstance(output, tuple | list) else output)
+    if not all(isinstance(output, Tensor) for output in outputs):
+        return
+    before, again, after = (o.to(numerics.device).to(torch.complex128) for o in outputs)
+    kinds = {dtype, *(kind.to_real() if kind.is_complex else kind for kind in changing)}
+    limit = max(tolerances[kind] for kind in kinds) * (1 + float(before.abs().max()))
+    repeats = torch.allclose(before, again, rtol=0, atol=limit)  # or is refused elsewhere
+    if repeats and not torch.allclose(before, after, rtol=0, atol=limit, equal_nan=True):
+        had = ", ".join(sorted(map(str, changing)))
+        widest = max(kinds, key=lambda kind: torch.finfo(kind).bits)
+        raise ValueError(
+            f"{type(probe).__name__} gives other outputs once its numbers, which are {had}, become "
+            f"{dtype}: they change by up to {float((before - after).abs().max()):.3g} on three "
+            f"rows. Set precision={str(widest).partition('.')[2]!r}, or let its forward compute "
+            "with numbers that need fewer digits"
+        )
+
+
+def is_usual(tensor: Tensor) -> bool:
+    """Whether a tensor is one that can be stacked and compared: dense, and of numbers in full."""
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return False
+    return tensor.dtype in _ORDINARY or tensor.is_complex() or not tensor.is_floating_point()
+
+
+def not_finite(module: nn.Module) -> str | None:
+    """The name of a parameter or buffer that holds what no sound network holds, if there is one.
+
+    That is NaN anywhere, and infinity but for buffers that are no statistics of a normalisation:
+    a mask that is added to scores holds it on purpose.
+    """
+    for prefix, layer in module.named_modules():
+        statistics = isinstance(layer, nn.modules.batchnorm._NormBase)
+        for name, tensor in layer._parameters.items():
+            if tensor is not None and not bool(torch.isfinite(_numbers(tensor)).all()):
+                return f"{prefix}.{name}".lstrip(".")
+        for name, tensor in layer._buffers.items():
+            strange = (lambda t: ~torch.isfinite(t)) if statistics else torch.isnan
+            if tensor is not None and bool(strange(_numbers(tensor)).any()):
+                return f"{prefix}.{name}".lstrip(".")
+    return None
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    """The values of a tensor, of a dtype that torch computes in."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):  # which are finite
+        return torch.zeros(1)
+    tensor = tensor.detach()
+    if tensor.layout is torch.sparse_coo:
+        tensor = tensor._values()
+    elif tensor.layout is not torch.strided:
+        tensor = tensor.values()
+    is_known = tensor.dtype in _ORDINARY or tensor.is_complex()
+    return tensor if is_known else tensor.float()
