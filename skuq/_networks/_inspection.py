@@ -14,7 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
-from skuq._networks._module import Numerics, call, explained, first_rows, private_copy
+from skuq._networks._module import (
+    Numerics,
+    agree,
+    call,
+    explained,
+    first_rows,
+    private_copy,
+    sharing_copy,
+)
 from skuq._utils._memory import is_out_of_memory
 from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
@@ -70,12 +78,12 @@ def inspect_network(
             again = call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
     scale = 1 + float(output.abs().max())
-    if not _close(output, again, numerics.tolerance * scale):
+    if not agree(output, again, numerics.tolerance * scale):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
         )
-    if not _close(output[:2], alone, numerics.tolerance * scale):
+    if not agree(output[:2], alone, numerics.tolerance * scale):
         raise ValueError(
             f"the outputs of {name} for a row change with the other rows of its batch (a "
             "normalisation over the batch, or a batch axis that is not the first?); rows must be "
@@ -85,10 +93,6 @@ def inspect_network(
     dropout = tuple(name for name, layer in layers.items() if layer.p > 0)
     idle = tuple(name for name in layers if name not in dropout)
     return Inspection(name, dropout, idle, _noise_of_batches(module, x, numerics, batch_size))
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
 
 
 def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
@@ -157,7 +161,7 @@ def _noise_of_batches(
 
 def try_training(module: nn.Module, training: bool) -> nn.Module:
     """A copy without dropout, in training mode or not but for normalisations, to be tried."""
-    shell = _sharing_copy(module)
+    shell = sharing_copy(module)
     drive(shell, Recorder())
     for layer in shell.modules():
         is_norm = isinstance(layer, nn.modules.batchnorm._NormBase)

@@ -24,12 +24,14 @@ from skuq._utils._random import PrivateGlobals
 
 __all__ = [
     "Numerics",
+    "agree",
     "build",
     "call",
     "explained",
     "first_rows",
     "own_copy",
     "private_copy",
+    "sharing_copy",
     "with_best_layout",
 ]
 
@@ -123,7 +125,7 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
         results.append([output, *gradients])
     for one, other in zip(*results):
         tolerance = numerics.tolerance * (1 + float(one.detach().abs().max()))
-        if not _close(one, other, tolerance):
+        if not agree(one, other, tolerance):
             return numerics
     return proposed
 
@@ -255,7 +257,7 @@ def private_copy(module: nn.Module) -> nn.Module:
     and neither threads nor gradients can meet in it. Layers of torch that take a fused path in
     eval mode do not: it never calls their dropout layers, and vmap does not know it.
     """
-    shell = _sharing_copy(module).eval()
+    shell = sharing_copy(module).eval()
     share_memory_of_activations(shell)
     for layer in shell.modules():
         if isinstance(layer, nn.TransformerEncoderLayer):
@@ -267,9 +269,14 @@ def private_copy(module: nn.Module) -> nn.Module:
     return shell
 
 
-def _sharing_copy(module: nn.Module) -> nn.Module:
+def sharing_copy(module: nn.Module) -> nn.Module:
     shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
     return copied(module, shared)
+
+
+def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Whether two tensors are the same to a tolerance."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
 
 
 def first_rows(x: Tensor, n_rows: int) -> Tensor:

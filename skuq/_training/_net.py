@@ -188,7 +188,7 @@ class _Net(Told, NeuralNet):
         if isinstance(X, _Shown | Rows):
             return X
         numerics = self.settings.numerics
-        x = torch.as_tensor(X, dtype=numerics.dtype, device=numerics.device)
+        x = as_tensor(X).to(numerics.device, numerics.dtype)
         return Rows(x, torch.zeros(len(x), device=x.device))
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:

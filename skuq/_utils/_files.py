@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 try:
-    import fcntl
+    import fcntl as _locks
 except ImportError:  # Windows has other locks
-    fcntl = None  # type: ignore[assignment]
+    _locks = None  # type: ignore[assignment]
+
+fcntl: Any = _locks
 
 __all__ = ["remove_leftovers", "replace_file"]
 

@@ -24,6 +24,11 @@ from skuq.persistence._tensors import TensorReader
 
 __all__ = ["Decoder", "defaults_of"]
 
+# To print an estimator takes as long as so many numbers, and longer the deeper it stands.
+_ESTIMATOR_WEIGHT = 4000
+_MOST_WALKED = 1_000_000  # 250 estimators, which scikit-learn prints within seconds
+_MOST_REPEATED = 4  # times what is stored, however much that is
+
 
 def defaults_of(cls: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Parameters that an estimator of another version did not have yet."""
@@ -47,9 +52,11 @@ class Decoder:
     ) -> None:
         self.tensors = tensors
         self._special = special
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, tuple[Any, int]] = {}  # with its weight
+        self._stored = self._walked = 0  # weights: of what is there, and of what a walk meets
 
     def __call__(self, node: Any) -> Any:
+        self._weigh(1)
         if isinstance(node, list):
             return [self(item) for item in node]
         if not isinstance(node, dict):
@@ -61,6 +68,7 @@ class Decoder:
         read = self._special.get(kind, read) if isinstance(kind, str) else None
         if read is None:
             raise PersistenceError(f"a value of unknown type {str(kind)[:80]!r}")
+        before = self._walked
         try:
             value = read(self, node)
         except PersistenceError:
@@ -71,12 +79,31 @@ class Decoder:
             ) from error
         # Only estimators stand at several places. Tuples of tuples that did would be small in a
         # file, and endless for who prints or hashes them.
-        if "id" in node and isinstance(value, BaseEstimator) and kind != "again":
-            self._known[_index(node["id"])] = value
+        if isinstance(value, BaseEstimator) and kind != "again":
+            self._weigh(_ESTIMATOR_WEIGHT)
+            if "id" in node:
+                self._known[_index(node["id"])] = value, self._walked - before
         return value
 
     def again(self, node: dict) -> Any:
-        return self._known[_index(node["id"])]
+        """An estimator that stands at another place, too.
+
+        Whoever prints, clones or draws an estimator walks through all that it holds, as often as
+        it stands there. Twenty levels that each hold the next one twice would take for ever.
+        """
+        value, weight = self._known[_index(node["id"])]
+        self._walked += weight
+        if self._walked > max(_MOST_WALKED, _MOST_REPEATED * self._stored):
+            raise PersistenceError(
+                "estimators in the file hold one another so many times that to print or clone "
+                "them would take too long; expected each of them at a few places only. If the "
+                "file is yours, fit and save the estimator with a clone at each place"
+            )
+        return value
+
+    def _weigh(self, weight: int) -> None:
+        self._stored += weight
+        self._walked += weight
 
     def plain_object(self, node: dict) -> Any:
         """An instance of a class in the table: its attributes are set, nothing of it runs."""
