@@ -1,10 +1,10 @@
 """Two moons: which uncertainty is which.
 
-An ensemble of ten networks learns to tell two noisy half-moons apart. Where the moons overlap, every
-network hesitates: the aleatoric part is large, and more data would not change it. Where the data do
-not say where the border runs, the networks draw it in different places: the epistemic part is large.
-Far from the data but on one side of every network's border both parts are small: an ensemble does
-not recognise everything strange.
+An ensemble of ten networks learns to tell two noisy half-moons apart. Where the moons overlap, all
+networks hesitate: the aleatoric part is large, and more data would not change it. Where no data fix
+the border, the networks draw it in different places: the epistemic part is large. Far from the data
+but on one side of every network's border, both parts are small: an ensemble does not recognise
+everything strange.
 
 Takes a few seconds. The README's picture is made by
 ``python examples/plot_two_moons.py docs/two_moons.png``.

@@ -1,8 +1,8 @@
 """The code of the README and of docs/ runs, page by page, and prints the output that is shown.
 
-Blocks marked ``python`` run, in order, in one namespace for each page. A block marked ``text`` right
-after one of them is its output: the same words, and numbers within 0.2 (training amplifies the
-rounding of other machines). Blocks without a mark do not run.
+Blocks marked ``python`` run, in order, in one namespace for each page. A block marked ``text``
+right after one of them is its output: the same words, and numbers within 0.2 (training amplifies
+the rounding of other machines). Blocks without a mark do not run.
 """
 
 import re
