@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 
 from skuq._distributions._derived import Affine, Recalibrated, affine, recalibrated
 from skuq._distributions._families import MixtureOfNormals, Poisson, QuantileKnots, StudentT
@@ -142,3 +142,17 @@ def test_draws_that_lie_apart():
         at = torch.tensor([[y]], dtype=torch.float64)
         exact = float(mixture_crps(two, at))  # normal: in closed form
         assert float(mixture_crps(one, at)) == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("df", [2.1, 3.0, 30.0])
+@pytest.mark.parametrize("y", [-4.0, 0.0, 0.7, 50.0])
+def test_crps_of_students_t(df, y):
+    """A. Jordan, F. Krüger, S. Lerch, "Evaluating Probabilistic Forecasts with scoringRules"."""
+    t, beta = stats.t(df), special.beta
+    last = 2 * np.sqrt(df) / (df - 1) * beta(0.5, df - 0.5) / beta(0.5, df / 2) ** 2
+    expected = y * (2 * t.cdf(y) - 1) + 2 * t.pdf(y) * (df + y**2) / (df - 1) - last
+    at = torch.tensor([[y]], dtype=torch.float64)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    for n_draws in (1, 20):  # alike, so the mixture is the same
+        parts = (part.expand(n_draws, 1, 1) for part in (df * one, 0 * one, one))
+        assert float(mixture_crps(StudentT(*parts), at)) == pytest.approx(expected, rel=1e-4)

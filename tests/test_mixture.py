@@ -56,3 +56,14 @@ def test_levels_are_ordered_and_rows_independent():
     assert all((a < b).all() for a, b in itertools.pairwise(levels))
     alone = mixture_quantile(Normal(mean[:, 7:8], std[:, 7:8]), 0.3)
     torch.testing.assert_close(alone, levels[1][7:8], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("ratio", [1e-13, 1e-9, 1e9, 1e13])
+@pytest.mark.parametrize("q", [0.05, 0.3, 0.5, 0.7, 0.95])
+def test_scales_that_are_far_apart(ratio, q):
+    std = torch.tensor([[1.0], [ratio]], dtype=torch.float64)
+    mean = torch.tensor([[0.3], [0.3]], dtype=torch.float64)
+    found = float(mixture_quantile(Normal(mean, std), q))
+    # Among numbers near 0.3 the narrow one is a step of a few last bits, from 0.25 to 0.75.
+    tolerance = 1e-9 if ratio > 1e-9 else 1e-3
+    assert norm.cdf(found, 0.3, std[:, 0].numpy()).mean() == pytest.approx(q, abs=tolerance)

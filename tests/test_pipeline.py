@@ -238,3 +238,71 @@ def test_not_fitted_or_not_refitted(blobs):
     search = GridSearchCV(classifier(), {"lr": [0.1]}, cv=2, refit=False).fit(X, y)
     with pytest.raises(AttributeError, match="refit=False"):
         skuq.predict_uncertainty(search, X)
+
+
+class LogScaler(StandardScaler):
+    """Linear by name alone."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        return super().fit(np.log(X), y, sample_weight)
+
+    def transform(self, X, copy=None):
+        return super().transform(np.log(X), copy)
+
+    def inverse_transform(self, X, copy=None):
+        return np.exp(super().inverse_transform(X, copy))
+
+
+class Named(StandardScaler):
+    """A subclass that adds to its class, and leaves what it does."""
+
+
+def test_a_subclass_of_a_scaler_is_linear_only_if_its_answers_are(diabetes):
+    X, y = diabetes
+    levels = [0.01, 0.5]
+    asked = []
+    for scaler in (LogScaler(), make_pipeline(LogScaler()), Named(), StandardScaler()):
+        fitted = TransformedTargetRegressor(regressor(), transformer=scaler).fit(X, y)
+        inner = fitted.regressor_.predict_quantiles(X, levels)
+        expected = [fitted.transformer_.inverse_transform(z[:, None])[:, 0] for z in inner.T]
+        asked.append(skuq.predict_quantiles(fitted, X, levels))
+        np.testing.assert_allclose(asked[-1], np.stack(expected, axis=1), rtol=1e-9)
+    assert asked[0].min() > 0
+    assert np.array_equal(asked[2], asked[3])
+
+
+class Doubling(TransformedTargetRegressor):
+    def predict(self, X):
+        return 2 * super().predict(X)
+
+
+class Shifting(stock.Pipeline):
+    def predict(self, X):
+        return super().predict(X) + 1
+
+
+def test_subclasses_with_a_predict_of_their_own_are_not_seen_through(diabetes):
+    X, y = diabetes
+    for around in (Doubling(regressor()), Shifting([("network", regressor())])):
+        with pytest.raises(TypeError, match="subclasses only where predict"):
+            skuq.predict_interval(around.fit(X, y), X)
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+def test_quantiles_beyond_the_end_of_a_power_transform_are_its_limit(method, diabetes):
+    """(λz + 1)^(1/λ) is infinite from z = −1/λ on, for λ < 0."""
+    X, _ = diabetes
+    y = np.exp(np.random.default_rng(0).normal(size=len(X)) + X[:, 0]) + 1
+    transformer = PowerTransformer(method)
+    fitted = TransformedTargetRegressor(regressor(), transformer=transformer).fit(X, y)
+    power, scaler = fitted.transformer_.lambdas_[0], fitted.transformer_._scaler
+    assert power < 0
+    end = (-1 / power - scaler.mean_[0]) / scaler.scale_[0]
+    levels = [0.5, 0.9, 0.999, 1 - 1e-9]
+    inner = fitted.regressor_.predict_quantiles(X, levels)
+    found = skuq.predict_quantiles(fitted, X, levels)
+    inside = inner < end
+    assert 0 < inside.mean() < 1
+    back = fitted.transformer_.inverse_transform(inner[inside][:, None])[:, 0]
+    np.testing.assert_allclose(found[inside], back, rtol=1e-9)
+    assert (found[~inside] == np.inf).all()

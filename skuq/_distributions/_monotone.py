@@ -167,9 +167,9 @@ class MonotoneMap:
             good, bad = torch.where(beyond, good, middle), torch.where(beyond, middle, bad)
         distance = torch.maximum(4 * _EPS * good.abs(), 4 * (good - bad).abs())
         inwards = (good - bad).sign() * distance
-        at, near, far = (self._raw(good + inwards * size) for size in (0, 2**10, 2**20))
-        step, before = (at - near).abs(), (near - far).abs()
-        grows = (step >= 0.9 * before) & (step > 64 * _EPS * near.abs())
+        at, near, far = (self._raw(good + inwards * size) for size in (0.0, 2.0**10, 2.0**20))
+        last, before = (at - near).abs(), (near - far).abs()
+        grows = (last >= 0.9 * before) & (last > 64 * _EPS * near.abs())
         return good, torch.where(grows, (at - near).sign() * math.inf, at)
 
 
