@@ -127,6 +127,7 @@ def test_a_step_asks_the_device_for_nothing():
         torch.empty(n, dtype=torch.long, device="meta"),
         torch.empty(n, dtype=torch.float64, device="meta"),
         span=10.0,
+        size=float(n),
     )
     assert len(list(logits.blocks())) == 3 + (n % logits.rows_at_once > 0)
     for beta in (1.0, 1000.0):
