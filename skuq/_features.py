@@ -16,6 +16,7 @@ from skuq._estimator._base import TorchEstimator
 from skuq._meta import innermost
 from skuq._networks._module import call, private_copy
 from skuq._utils._messages import suggest
+from skuq._utils._tensors import tensors_of
 
 __all__ = ["predict_features"]
 
@@ -95,7 +96,7 @@ class _Features(nn.Module):
 def _stacked(networks: list[_Features]) -> Draws:
     if len(networks) == 1:
         return Draws(networks[0])
-    states = [{**dict(n.named_parameters()), **dict(n.named_buffers())} for n in networks]
+    states = [tensors_of(network) for network in networks]
     return Draws(
         networks[0], {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from skuq._networks._module import Numerics, copied, private_copy
 from skuq._networks._precision import moved
+from skuq._utils._tensors import tensors_of
 
 __all__ = ["Draws"]
 
@@ -76,7 +77,7 @@ class Draws:
     def _with(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         network = copied(self.module)
         with torch.no_grad():
-            for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            for name, tensor in tensors_of(network).items():
                 if name in tensors:
                     tensor.copy_(tensors[name])
         return network
@@ -90,7 +91,7 @@ class Draws:
             Some rows.
         numerics : Numerics
         """
-        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        own = tensors_of(self.module)
         if not all(type(name) is str for name in self._tensors):
             raise ValueError("the draws are not of tensors by name")
         for name, tensor in self._tensors.items():

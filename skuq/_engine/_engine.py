@@ -38,6 +38,7 @@ from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
 from skuq._utils._progress import bar
+from skuq._utils._tensors import agree
 
 __all__ = ["Engine"]
 
@@ -101,10 +102,7 @@ class Engine:
                 return False
         if len(two.sizes) != len(three.sizes):  # an operation without a rule: vmap loops inside
             return False
-        tolerance = self.numerics.tolerance * (1 + float(looped.abs().max()))
-        return stacked.shape == looped.shape and torch.allclose(
-            stacked, looped, rtol=0, atol=tolerance, equal_nan=True
-        )
+        return agree(stacked, looped, self.numerics.tolerance)
 
     def _size_chunks(self) -> None:
         kind = self.numerics.device.type if self.numerics.device.type in _CHUNK_BYTES else "cpu"

@@ -16,7 +16,6 @@ from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
 from skuq._networks._module import (
     Numerics,
-    agree,
     call,
     explained,
     first_rows,
@@ -25,6 +24,7 @@ from skuq._networks._module import (
 )
 from skuq._utils._memory import is_out_of_memory
 from skuq._utils._random import PrivateGlobals
+from skuq._utils._tensors import agree
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Inspection", "inspect_network", "other_noise", "try_training"]
@@ -77,13 +77,12 @@ def inspect_network(
         with PrivateGlobals(1):
             again = call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
-    scale = 1 + float(output.abs().max())
-    if not agree(output, again, numerics.tolerance * scale):
+    if not agree(again, output, numerics.tolerance):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
         )
-    if not agree(output[:2], alone, numerics.tolerance * scale):
+    if not agree(alone, output[:2], numerics.tolerance):
         raise ValueError(
             f"the outputs of {name} for a row change with the other rows of its batch (a "
             "normalisation over the batch, or a batch axis that is not the first?); rows must be "

@@ -21,10 +21,10 @@ from skuq._networks._refusals import check_kind, hint_at_channels
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
 from skuq._utils._random import PrivateGlobals
+from skuq._utils._tensors import agree
 
 __all__ = [
     "Numerics",
-    "agree",
     "build",
     "call",
     "explained",
@@ -124,8 +124,7 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
         gradients = [p.grad for p in shell.parameters() if p.grad is not None]
         results.append([output, *gradients])
     for one, other in zip(*results):
-        tolerance = numerics.tolerance * (1 + float(one.detach().abs().max()))
-        if not agree(one, other, tolerance):
+        if not agree(other, one, numerics.tolerance):
             return numerics
     return proposed
 
@@ -272,11 +271,6 @@ def private_copy(module: nn.Module) -> nn.Module:
 def sharing_copy(module: nn.Module) -> nn.Module:
     shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
     return copied(module, shared)
-
-
-def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Whether two tensors are the same to a tolerance."""
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
 
 
 def first_rows(x: Tensor, n_rows: int) -> Tensor:

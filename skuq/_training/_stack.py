@@ -24,6 +24,7 @@ from skuq._networks._precision import is_usual
 from skuq._networks._refusals import sparse_layers
 from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals
+from skuq._utils._tensors import agree, tensors_of
 
 __all__ = ["AT_ONCE", "Stack", "may_stack"]
 
@@ -63,7 +64,7 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
         and not settings.compile
         and not (on_cpu and convolves)
         and not sparse_layers(module)
-        and all(is_usual(tensor) for _, tensor in _named_tensors(module))
+        and all(is_usual(tensor) for _, tensor in tensors_of(module).items())
     )
 
 
@@ -107,7 +108,7 @@ class Stack:
             self._one.train(mode)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        return tensors_of(self.module)
 
     def state(self, index: int) -> dict[str, Tensor]:
         """The state dict of one network, copied."""
@@ -128,17 +129,13 @@ class Stack:
 def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:
     """A copy of the first network that has the tensors of all; what is tied stays tied."""
     memo: dict[int, Any] = {}
-    others = [dict(_named_tensors(network)) for network in networks]
-    for name, tensor in _named_tensors(networks[0]):
+    others = [tensors_of(network) for network in networks]
+    for name, tensor in tensors_of(networks[0]).items():
         stacked = torch.stack([tensors[name].detach() for tensors in others])
         if isinstance(tensor, nn.Parameter):
             stacked = nn.Parameter(stacked, requires_grad=tensor.requires_grad)
         memo[id(tensor)] = stacked
     return copied(networks[0], memo)
-
-
-def _named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*module.named_parameters(), *module.named_buffers()]
 
 
 def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vectorized: bool) -> bool:
@@ -163,7 +160,7 @@ def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vector
         return False
     (expected * direction).sum().backward()
     pairs = [(output, expected)]
-    tensors, others = stack.tensors(), [dict(_named_tensors(network)) for network in alone]
+    tensors, others = stack.tensors(), [tensors_of(network) for network in alone]
     for name, tensor in tensors.items():
         same = [own[name] for own in others]
         pairs.append((tensor, torch.stack([t.detach() for t in same])))
@@ -171,11 +168,4 @@ def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vector
             pairs.append((tensor.grad, torch.stack([t.grad for t in same if t.grad is not None])))
         elif tensor.grad is not None or any(t.grad is not None for t in same):
             return False
-    return all(_close(a, b, numerics.tolerance) for a, b in pairs)
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    if not (b.is_floating_point() or b.is_complex()):
-        return torch.equal(a, b)
-    limit = tolerance * (1 + float(b.detach().abs().max()))
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True)
+    return all(agree(a, b, numerics.tolerance) for a, b in pairs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skuq._utils._arrays import as_tensor
 from skuq._utils._random import PrivateGlobals, generator
+from skuq._utils._tensors import agree
 
 __all__ = ["FixedView", "fix", "fitted_copies"]
 
@@ -132,7 +133,9 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
     drawn: list[tuple] = []
     batch = fixed._run(view, [rows], drawn)
     alone = fixed._run(view, rows.split(1), drawn)
-    fixed.row_by_row = drawn[0] != drawn[1] or not _close(batch, alone)
+    fixed.row_by_row = drawn[0] != drawn[1] or not agree(
+        batch, alone, 1e-12 if batch.dtype == torch.float64 else 1e-6
+    )
     if not torch.equal(fixed(rows), alone if fixed.row_by_row else batch):
         raise ValueError(
             f"{fixed} gives something else each time, so predictions would not be repeatable: draw "
@@ -181,8 +184,3 @@ def _drawn(own: torch.Generator) -> tuple:
 
 def _name(view: Any) -> str:
     return getattr(view, "__name__", None) or repr(view).split("\n")[0]
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    tolerance = 1e-12 if a.dtype == torch.float64 else 1e-6
-    return torch.allclose(a, b, rtol=0, atol=tolerance * (1 + float(b.abs().max())))

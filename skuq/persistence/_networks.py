@@ -25,6 +25,7 @@ from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
 from skuq._networks._precision import float_dtype
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
+from skuq._utils._tensors import agree, tensors_of
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
@@ -107,7 +108,7 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
     with torch.no_grad():
         outputs = on_cpu(on_cpu._sample)
     with encoder.at(".module_"):
-        tensors = {name: encoder(tensor) for name, tensor in _named_tensors(module).items()}
+        tensors = {name: encoder(tensor) for name, tensor in tensors_of(module).items()}
     frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
     return {
         "state": encoder.state(state),
@@ -116,11 +117,6 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
         "frozen": frozen,
         "outputs": encoder(outputs),
     }
-
-
-def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, those that are no part of the state dict included; tied ones once."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -294,7 +290,7 @@ def _rebuilt(
             f"{name} cannot be built or called as it was when it was saved, with parameters "
             f"{sorted(parameters)}: {type(error).__name__}: {error}"[:1000]
         ) from error
-    own = _named_tensors(module)
+    own = tensors_of(module)
     _check_same(name, own, tensors, with_dtype=True)
     with torch.no_grad():
         for key, tensor in own.items():
@@ -333,11 +329,11 @@ def _check_unbuilt(
         try:
             with torch.device("meta"), torch.no_grad():
                 module = built().eval()
-                if any(nn.parameter.is_lazy(t) for t in _named_tensors(module).values()):
+                if any(nn.parameter.is_lazy(t) for t in tensors_of(module).values()):
                     module(x.to("meta", float_dtype(module)))
         except Exception:  # a module that needs values: how large it is shows when it is built
             return
-    _check_same(name, _named_tensors(module), tensors, with_dtype=False)
+    _check_same(name, tensors_of(module), tensors, with_dtype=False)
 
 
 def _check_same(
@@ -365,10 +361,7 @@ def _check_outputs(engine: Engine, expected: Tensor) -> None:
     """The module must compute what it computed: other activations have the same tensors."""
     with torch.no_grad():
         got = engine(engine._sample)
-    tolerance = engine.numerics.tolerance * (1 + float(expected.abs().max()))
-    if got.shape != expected.shape or not torch.allclose(
-        got, expected, rtol=0, atol=tolerance, equal_nan=True
-    ):
+    if not agree(got, expected, engine.numerics.tolerance):
         raise PersistenceError(
             f"{type(engine.draws.module).__name__} has the tensors of the network that was saved, "
             "but does not give its outputs: is it another version of the class, with another "

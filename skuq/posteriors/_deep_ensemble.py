@@ -13,6 +13,7 @@ from skuq._engine._draws import Draws
 from skuq._networks._module import call
 from skuq._training._problem import Problem
 from skuq._utils._sklearn_compat import Interval
+from skuq._utils._tensors import agree, tensors_of
 from skuq.posteriors._base import Posterior
 
 __all__ = ["DeepEnsemble"]
@@ -87,7 +88,7 @@ class DeepEnsemble(Posterior):
 
     def fit(self, problem: Problem) -> Draws:
         networks = problem.train(self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs)
-        states = [{**dict(n.named_parameters()), **dict(n.named_buffers())} for n in networks]
+        states = [tensors_of(network) for network in networks]
         stacked = {
             name: torch.stack([state[name].detach() for state in states])
             for name, tensor in states[0].items()
@@ -108,8 +109,7 @@ def _check_members(draws: Draws, networks: list[nn.Module], problem: Problem) ->
                 call(function, problem.sample, problem.numerics)
                 for function in (network, lambda x, t=tensors: functional_call(shell, t, (x,)))
             )
-        tolerance = problem.numerics.tolerance * (1 + float(member.abs().max()))
-        if not torch.allclose(member, draw, rtol=0, atol=tolerance, equal_nan=True):
+        if not agree(draw, member, problem.numerics.tolerance):
             raise ValueError(
                 f"members of {problem.report.name} differ in more than parameters and buffers: a "
                 "tensor, list or number that the constructor draws at random must be registered "

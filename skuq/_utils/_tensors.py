@@ -1,0 +1,23 @@
+"""Tensors: those of a module, and whether two are the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["agree", "tensors_of"]
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module, by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Whether a equals b, to a tolerance that is relative to 1 + max |b|; NaN equals NaN."""
+    if a.shape != b.shape:
+        return False
+    if not (b.is_floating_point() or b.is_complex()):
+        return torch.equal(a, b)
+    largest = float(b.detach().abs().max()) if b.numel() else 0.0
+    return torch.allclose(a, b, rtol=0, atol=tolerance * (1 + largest), equal_nan=True)
