@@ -306,3 +306,9 @@ def test_quantiles_beyond_the_end_of_a_power_transform_are_its_limit(method, dia
     back = fitted.transformer_.inverse_transform(inner[inside][:, None])[:, 0]
     np.testing.assert_allclose(found[inside], back, rtol=1e-9)
     assert (found[~inside] == np.inf).all()
+    if method == "box-cox":  # rows whose mass goes there have no variance, the others do
+        with pytest.warns(UserWarning, match="infinite in"):
+            variance = skuq.predict_uncertainty(fitted, X)
+        finite = np.isfinite(variance)
+        assert 0 < finite.mean() < 1
+        assert (finite <= np.isfinite(found[:, 1])).all()

@@ -66,10 +66,10 @@ class Transformed(Integrated):
         levels = torch.special.ndtr(torch.tensor(_LOOKED_AT, dtype=torch.float64))
         levels = levels.clamp(1e-15, 1 - 2e-16).to(device_of(base))
         z = torch.stack([base.icdf(level.expand(self.batch_shape)) for level in levels])
+        self._check_targets_apart(z[3], z[5], forward)
         self.map = MonotoneMap(forward, inverse, z.flatten(0, -2))
         self.unit = (z[5] - z[3]).amin(0) / 2  # one standard deviation of a normal z
         self.decreasing = self._direction(z[1:-1])
-        self._check_targets_apart(forward)
 
     def _direction(self, z: Tensor) -> Tensor:
         """Whether the map decreases, for each element."""
@@ -83,18 +83,17 @@ class Transformed(Integrated):
         falls = down & ~up  # what lies beyond an end altogether goes with the rest of its target
         return falls | (down & falls.flatten(0, -2).any(0))
 
-    def _check_targets_apart(self, forward: Callable[[Tensor], Tensor]) -> None:
+    def _check_targets_apart(
+        self, lower: Tensor, upper: Tensor, forward: Callable[[Tensor], Tensor]
+    ) -> None:
         n_targets = self.batch_shape[-1]
-        if n_targets == 1:
-            return
-        level = torch.full(self.batch_shape, 0.25, dtype=torch.float64, device=device_of(self))
-        lower, upper = self.base.icdf(level), self.base.icdf(1 - level)
-        at_lower = self._pushed(lower)
-        for target in range(n_targets):
+        at_lower = forward(lower) if n_targets > 1 else lower
+        for target in range(n_targets if n_targets > 1 else 0):
             moved = lower.clone()
             moved[..., target] = upper[..., target]
             others = torch.arange(n_targets) != target
-            if not torch.equal(self._pushed(moved)[..., others], at_lower[..., others]):
+            now, before = forward(moved)[..., others], at_lower[..., others]
+            if not bool(((now == before) | (now.isnan() & before.isnan())).all()):
                 raise ValueError(
                     "the target transformer mixes targets, so their uncertainty cannot be carried "
                     "back one by one; use a transformer that maps each target by itself"
@@ -196,8 +195,7 @@ class Transformed(Integrated):
         typical = self._pushed(self.base.icdf(levels[middle].expand(self.batch_shape)))
         start = torch.where(start.isfinite(), start, typical)
         first, size, second = (torch.zeros_like(start) for _ in range(3))
-        diverging = torch.zeros_like(start)  # the direction in which the mean does
-        spreads = torch.zeros_like(start, dtype=torch.bool)
+        diverges = torch.zeros_like(start, dtype=torch.bool)
         for side in (-1, 1):
             last = start
             for index in range(middle + side, middle + side * (middle + 1), side):
@@ -210,30 +208,32 @@ class Transformed(Integrated):
                 square = SHARES[index] * (last - start).square()
                 second = second + square
             # What the outermost value adds is little, or what lies further out would add more.
-            diverging = torch.where(part.abs() > _REST * size, part.sign(), diverging)
-            spreads = spreads | (square > _REST * second)
-        mean = torch.where(diverging == 0, start + first, diverging * math.inf)
-        mean = torch.where(weights > 0, weights * mean, 0.0).sum(0)
+            diverges |= (part.abs() > _REST * size) | (square > _REST * second)
+        mean = (weights * (start + first)).sum(0)
         variance = (second - first.square()).clamp(min=0) + (start + first - mean).square()
-        variance = torch.where(spreads, math.inf, variance)
-        variance = torch.where(weights > 0, weights * variance, 0.0).sum(0)
-        return self._with_infinite_ends(mean, variance)
+        variance = (weights * variance).sum(0)
+        return self._at_infinite_ends(mean, variance, (diverges & (weights > 0)).any(0))
 
-    def _with_infinite_ends(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        for mass, limit in self._infinite_ends():
-            mean = torch.where(mass > _LITTLE, limit, mean)
-        variance = torch.where(variance.isfinite() & mean.isfinite(), variance, math.inf)
-        advice = (
-            "the inverse of the target transformer grows too fast for the tails of the "
-            "prediction. Ask for quantiles or intervals, or take a likelihood with lighter tails."
-        )
-        if bool(mean.isnan().any()):
-            raise ValueError(f"the mean of y does not exist: {advice}")
-        if bool((infinite := variance.isinf()).any()):
-            warnings.warn(
-                "the variance of y, and with it perhaps the mean, is infinite or too large in "
-                f"{int(infinite.any(0).any(-1).sum())} of {self.batch_shape[1]} rows: {advice}",
-                UserWarning,
-                stacklevel=2,
+    def _at_infinite_ends(
+        self, mean: Tensor, variance: Tensor, diverges: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        diverges = diverges | ~mean.isfinite() | ~variance.isfinite()
+        if bool((diverges & (self.lost <= _LITTLE)).any()):
+            raise ValueError(
+                "the mean or the variance of y is too large or does not exist: the inverse of the "
+                "target transformer grows too fast for the tails of the prediction. Ask for "
+                "quantiles or intervals, or take a likelihood with lighter tails."
             )
-        return mean, variance
+        if not bool((infinite := self.lost > _LITTLE).any()):
+            return mean, variance
+        warnings.warn(
+            f"the mean and the variance of y are infinite in {int(infinite.any(0).any(-1).sum())} "
+            f"of {self.batch_shape[1]} rows: there the prediction goes beyond the end of the "
+            "inverse of the target transformer, where y is infinite. Quantiles and intervals say "
+            "more, or another transformer is needed.",
+            UserWarning,
+            stacklevel=2,
+        )
+        for mass, limit in self._infinite_ends():
+            mean = torch.where(mass > _LITTLE / 2, limit, mean)
+        return mean, torch.where(infinite, math.inf, variance)

@@ -46,7 +46,7 @@ class Standardised:
         unit = 2.0 ** np.frexp(apart.max(axis=0))[1]  # squares in any other may vanish
         deviation = unit * np.sqrt(np.average((apart / unit) ** 2, axis=0, weights=sample_weight))
         constant = deviation <= 10 * np.finfo(float).eps * np.abs(self.location_)
-        size = np.where(self.location_ == 0, 1.0, np.abs(self.location_))
+        size = np.where(self.location_ == 0, 1.0, np.minimum(1.0, np.abs(self.location_)))
         self.scale_ = refuse_extremes(np.where(constant, size, deviation), "standard deviation")
         return self
 

@@ -254,8 +254,6 @@ def test_what_no_variance_can_hold_is_refused(likelihood):
         likelihood.fit(1e300 * y)
 
 
-def test_a_deviation_too_small_and_constants_of_any_size():
+def test_a_deviation_too_small_is_refused():
     with pytest.raises(ValueError, match="y is too small: its standard deviation"):
         Gaussian().fit(1e-200 * np.linspace(1, 2, 5)[:, None])
-    for c in (1e-12, 1.0, 1e12):
-        assert Gaussian().fit(np.full((5, 1), 3 * c)).scale_ == pytest.approx(3 * c)
