@@ -122,9 +122,8 @@ def test_floors_are_those_of_the_project():
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["save"]]
     floors = dict(line.split(">=") for line in wanted)
-    pinned = re.findall(
-        r"^([\w-]+)==([\d.]+)$", (root / "requirements-floors.txt").read_text(), re.M
-    )
+    lines = (root / "requirements-floors.txt").read_text()
+    pinned = re.findall(r"^([\w-]+)==([\d.]+)$", lines, re.M)
     assert {name for name, _ in pinned} == set(floors) - {"torch"}
     for name, version in pinned:
         assert re.fullmatch(re.escape(floors[name]) + r"(\.0)*", version), name
