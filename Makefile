@@ -4,9 +4,16 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PEERS ?= .venv-peers
 RUN_PEERS = $(PEERS)/bin/python
+FLOORS ?= .venv-floors
+RUN_FLOORS = $(FLOORS)/bin/python
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo test test-slow lint types security audit bench bench-peers bench-publish clean
+# What breaks first on other versions of the libraries: estimators, engine, training, files.
+CORE = tests/test_estimators.py tests/test_engine.py tests/test_training.py tests/test_pipeline.py \
+	tests/test_mixture.py tests/posteriors/test_mc_dropout.py tests/persistence/test_round_trips.py \
+	tests/metrics/test_scorers.py tests/calibration/test_temperature.py
+
+.PHONY: demo test test-slow test-floors lint types security audit bench bench-peers bench-publish clean
 
 demo: $(VENV)/.installed
 	$(RUN) examples/plot_digits.py
@@ -20,6 +27,10 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(RUN) -m pytest -m slow
+
+# The core on the oldest versions that pyproject.toml admits, but for torch: see the requirements.
+test-floors: $(FLOORS)/.installed
+	OMP_NUM_THREADS=1 $(RUN_FLOORS) -m pytest -n auto --maxprocesses 8 --dist worksteal $(CORE)
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
@@ -51,6 +62,13 @@ $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(RUN) -m pip install --quiet -e '.[dev]'
 	touch $@
 
+$(FLOORS)/.installed: pyproject.toml requirements-cpu.txt requirements-floors.txt
+	$(PYTHON) -m venv $(FLOORS)
+	$(RUN_FLOORS) -m pip install --quiet -r requirements-cpu.txt
+	$(RUN_FLOORS) -m pip install --quiet -r requirements-floors.txt
+	$(RUN_FLOORS) -m pip install --quiet --no-deps -e .
+	touch $@
+
 # In three steps, since what the peers ask for excludes each other: see benchmarks/README.md.
 $(PEERS)/.installed: requirements-cpu.txt benchmarks/requirements-peers.txt \
 		benchmarks/requirements-peers-bare.txt
@@ -62,4 +80,4 @@ $(PEERS)/.installed: requirements-cpu.txt benchmarks/requirements-peers.txt \
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) examples/output
+	rm -rf $(VENV) $(PEERS) $(FLOORS) examples/output

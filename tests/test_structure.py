@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,18 @@ def test_public_names_have_documentation():
         assert module.__doc__
         for public in module.__all__:
             assert getattr(module, public).__doc__, f"skuq{name}.{public}"
+
+
+def test_floors_are_those_of_the_project():
+    """`make test-floors` installs the oldest versions that pyproject.toml admits, but of torch."""
+    root = PACKAGE.parent
+    if not (root / "requirements-floors.txt").exists():
+        pytest.skip("not in a source checkout")
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["save"]]
+    floors = dict(line.split(">=") for line in wanted)
+    lines = (root / "requirements-floors.txt").read_text()
+    pinned = re.findall(r"^([\w-]+)==([\d.]+)$", lines, re.M)
+    assert {name for name, _ in pinned} == set(floors) - {"torch"}
+    for name, version in pinned:
+        assert re.fullmatch(re.escape(floors[name]) + r"(\.0)*", version), name

@@ -18,8 +18,11 @@ def lay_flat(optimizer: torch.optim.Optimizer) -> None:
     For optimizers that treat every element by itself, before their first step, after a backward
     that shows which parameters get a gradient: the others stay as they are. Each slice begins at
     a multiple of `_ALIGNMENT`, and so ends the tensor: the few elements that a kernel leaves over
-    from its vectors, which it may round otherwise, are never elements of a parameter.
+    from its vectors, which it may round otherwise, are never elements of a parameter. An optimizer
+    that holds state from its construction on (Adagrad) knows its parameters and keeps them.
     """
+    if optimizer.state:
+        return
     for group in optimizer.param_groups:
         used = [p for p in group["params"] if p.grad is not None]
         if len({(p.device, p.dtype) for p in used}) == 1:
