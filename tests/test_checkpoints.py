@@ -106,7 +106,7 @@ def faults(monkeypatch):
         file.seek(0)
         savez(file, **arrays)
 
-    monkeypatch.setattr("skuq._training._checkpoints.os.replace", replace_or_die)
+    monkeypatch.setattr("skuq._utils._files.os.replace", replace_or_die)
     monkeypatch.setattr("skuq._training._checkpoints.np.savez", write_or_die)
     monkeypatch.setattr(Faults, "count", 0)
     monkeypatch.setattr(Faults, "at", None)

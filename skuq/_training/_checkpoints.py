@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
@@ -106,11 +105,12 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: NumPy leaves files open that are no archives.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _decode(json.loads(arrays["json"].tobytes()), arrays)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # what a damaged archive leads to has many types
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of skuq ({error}); delete {path.parent} to "
+            f"{path} cannot be read as a checkpoint of skuq ({error!r}); delete {path.parent} to "
             "begin anew"
         ) from error
 

@@ -738,7 +738,7 @@ def test_a_billion_laughs(sound, refused):
             node["state"] = {"laughs": levels[:-1], **node["state"]}
             node["state"]["_prefixed"]["module__activation"] = levels[-1]
 
-        refused(forged(parts, change), "KeyError" if kind == "tuple" else "an estimator stands")
+        refused(forged(parts, change), "KeyError" if kind == "tuple" else "hold one another")
 
     def hashed(node):
         node["state"] = {"laughs": laughs("tuple", 1), **node["state"]}
