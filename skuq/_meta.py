@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import sklearn
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -21,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
+from skuq._data._streams import is_dataset, with_targets
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import validate_parameter_constraints
@@ -37,14 +39,28 @@ class Around:
     estimator: Any
     estimator_: Any
 
+    _reads_datasets: ClassVar[bool] = True  # if the estimator is frozen
     _parameter_constraints: ClassVar[dict]
 
-    def _check_call_of_fit(self, y: Any) -> None:
-        """Refuses parameters that cannot be, and a fit without targets."""
+    def _check_call_of_fit(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """X and y, which a Dataset may hold; refuses parameters that cannot be, and no targets."""
         name, parameters = type(self).__name__, self.get_params(deep=False)  # type: ignore[attr-defined]
         validate_parameter_constraints(self._parameter_constraints, parameters, name)
+        if is_dataset(X) and not self._reads_datasets:
+            raise ValueError(
+                f"X is a {type(X).__name__}; expected an array, as {name} looks at all rows at "
+                "once. Stack the rows first: np.stack([x for x, _ in dataset])"
+            )
+        if is_dataset(X) and not isinstance(self.estimator, FrozenEstimator):
+            raise ValueError(
+                f"X is a {type(X).__name__}; expected an array, as {name} fits its estimator on "
+                "parts of the rows. Fit the estimator on one Dataset, and give "
+                f"{name}(FrozenEstimator(estimator)) another, of rows kept apart"
+            )
+        X, y = with_targets(X, y)
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        return X, y
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "estimator_")

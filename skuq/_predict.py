@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._data._streams import with_targets
 from skuq._distributions._mixture import mixture_quantile
 from skuq._distributions._softmax import Softmax, log_mean, mean_of_draws
 from skuq._utils._messages import checked_level
@@ -112,6 +113,33 @@ class Predictions:
             return draws.movedim(0, 1)
 
         return np.moveaxis(self._reduce(X, rows_first), 1, 0)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy of a classifier, R² of a regressor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), or torch Dataset
+        y : array-like of shape (n_samples,), or (n_samples, n_targets), default=None
+            None if X is a Dataset of pairs (x, y), which has it.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            Without targets.
+        """
+        X, y = with_targets(X, y)
+        if y is None:
+            raise ValueError(
+                f"score of {type(self).__name__} needs targets: expected y, or X a torch Dataset "
+                f"of pairs (x, y); got y=None and X of type {type(X).__name__}"
+            )
+        return super().score(X, y, sample_weight)  # type: ignore[misc]
 
 
 class ClassifierPredictions(Predictions):

@@ -197,7 +197,7 @@ def test_datasets_that_are_refused(cls, blobs):
             ask(X[:0])
     with pytest.raises(ValueError, match="expected y=None, got y of type ndarray"):
         classifier().fit(cls(X, y), y)
-    with pytest.raises(ValueError, match=r"items of type ndarray; expected pairs \(x, y\)"):
+    with pytest.raises(ValueError, match=r"items of type ndarray; expected pairs \(x, y\).*Stack"):
         classifier().fit(cls(X))
     with pytest.raises(ValueError, match="X has 9 features"):
         fitted.predict(cls(X[:, :-1]))

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils import check_array
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from skuq._utils._random import PrivateGlobals
 
-__all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped"]
+__all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped", "with_targets"]
 
 _MAPPED_BYTES = 32 * 2**20  # memory maps below are read at once
 _BLOCK_BYTES = 4 * 2**20
@@ -88,7 +88,45 @@ def streamed_if_mapped(X: Any) -> Any:
 
 
 def is_dataset(X: Any) -> bool:
+    """Whether X is a torch Dataset. TypeError for a DataLoader, which has one."""
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader; expected an array or a torch Dataset, as the estimator makes the "
+            "batches itself. Give loader.dataset, and its options as parameters of the estimator: "
+            "batch_size=, iterator_train__num_workers=, iterator_train__sampler= and the like"
+        )
     return isinstance(X, Dataset)
+
+
+def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
+    """X and y; where y is None and X a Dataset, its targets, and rows that belong to them.
+
+    An IterableDataset may give other rows, or none, the second time: it is gone through once.
+    """
+    if y is not None or not is_dataset(X):
+        return X, y
+    # float64 holds what any row holds; whoever is asked checks the rows once more.
+    checks = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
+    rows, y = read_dataset(X, checks, with_targets=True)
+    if y is not None and y.dtype == object and (unknown := [v is None for v in y.flat]).count(True):
+        raise ValueError(
+            f"{type(X).__name__} has {sum(unknown)} item(s) whose target is None; expected a "
+            "target in each. Leave these out, as with torch.utils.data.Subset"
+        )
+    return (_Rows(rows) if isinstance(X, IterableDataset) else X), y
+
+
+class _Rows(Dataset):
+    """Rows of a stream that are kept in a file, as a Dataset."""
+
+    def __init__(self, rows: Streamed) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._rows[index]
 
 
 def read_dataset(
@@ -181,10 +219,30 @@ def _pair(dataset: Any, item: Any, with_targets: bool) -> tuple[Any, Any]:
     if with_targets or isinstance(item, tuple | list | dict):
         expected = "pairs (x, y)" if with_targets else "x, or pairs (x, y)"
         raise ValueError(
-            f"{type(dataset).__name__} gives items of type {type(item).__name__}; expected "
-            f"{expected}, x an array or a tensor"
+            f"{type(dataset).__name__} gives {_kind(item)}; expected {expected}, x an array or a "
+            f"tensor. {_way_out(item)}"
         )
     return item, None
+
+
+def _kind(item: Any) -> str:
+    kind = f"items of type {type(item).__name__}"
+    if isinstance(item, dict):
+        return f"{kind} with keys {', '.join(repr(key) for key in list(item)[:5])}"
+    return f"{kind} and length {len(item)}" if isinstance(item, tuple | list) else kind
+
+
+def _way_out(item: Any) -> str:
+    if isinstance(item, dict):
+        keys = [*map(repr, item), "'x'", "'y'"] if len(item) < 2 else [*map(repr, item)]
+        pair = f"item[{keys[0]}], item[{keys[1]}]"
+        return f"Wrap it in a Dataset whose __getitem__ returns such a pair, as in `return {pair}`"
+    if isinstance(item, tuple | list):
+        return "Wrap it in a Dataset whose __getitem__ returns the two, or give TensorDataset(X, y)"
+    return (
+        "Where the targets lie in an array y, give torch.utils.data.StackDataset(dataset, y), or "
+        "wrap it in a Dataset whose __getitem__ returns both"
+    )
 
 
 def _value(y: Any) -> Any:
@@ -193,6 +251,11 @@ def _value(y: Any) -> Any:
 
 
 def _row(x: Any, checks: dict[str, Any]) -> np.ndarray:
+    if isinstance(x, dict | set | str | bytes):
+        raise ValueError(
+            f"a row of the Dataset is a {type(x).__name__}; expected an array or a tensor of "
+            "numbers. Wrap it in a Dataset whose __getitem__ makes one array of it"
+        )
     x = np.atleast_1d(np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x))
     return _block([x], x.shape, checks)[0]
 

@@ -58,7 +58,8 @@ class Reading:
         if y is not None:
             raise ValueError(
                 f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
-                f"got y of type {type(y).__name__}"
+                f"got y of type {type(y).__name__}. If its items are x alone, give "
+                "torch.utils.data.StackDataset(dataset, y) as X"
             )
         seed = derive_seed(root, Purpose.OTHER)
         stream, y = read_dataset(dataset, checks, with_targets=True, seed=seed)

@@ -22,6 +22,7 @@ from skuq._networks._module import (
 )
 from skuq._networks._precision import moved, not_finite
 from skuq._networks._refusals import check_trainable
+from skuq._networks._weights import put_weights
 from skuq._training._net import make_optimizer
 from skuq._training._repeatable import warn_if_not_repeatable
 from skuq._training._settings import Settings, Trained
@@ -113,7 +114,7 @@ class Builder:
     def with_weights(self, weights: dict[str, Tensor]) -> nn.Module:
         """A network in eval mode with these parameters and buffers."""
         network = copied(self.first)
-        network.load_state_dict(weights)
+        put_weights(network, weights)
         return network.eval()
 
     def trained_elsewhere(self, number: int) -> Trained:

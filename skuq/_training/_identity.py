@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from skuq._networks._weights import weights_of
 from skuq._training._settings import Trained
 from skuq._version import __version__
 
@@ -82,7 +83,7 @@ def _digest(array: np.ndarray) -> str:
 def _weights_digest(networks: list[Trained]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for network in networks:
-        for name, tensor in network.module.state_dict().items():
+        for name, tensor in weights_of(network.module).items():
             digest.update(f"{name} {describe(tensor)}".encode())
     return digest.hexdigest()
 

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from skuq._data._batches import Batch
 from skuq._networks._dropout import Sampler, drive
 from skuq._networks._module import copied
+from skuq._networks._weights import put_weights
 from skuq._training._hooks import TrainingHook, overrides
 from skuq._training._stack import Stack
 
@@ -74,7 +75,7 @@ class Listening:
             self._hooks[k].after_epoch(self._network(k), epoch)
 
     def _network(self, k: int) -> nn.Module:
-        self._shown[k].load_state_dict(self._stack.state(k))
+        put_weights(self._shown[k], self._stack.state(k))
         return self._shown[k]
 
 

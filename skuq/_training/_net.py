@@ -11,6 +11,7 @@ import copy
 import inspect
 from collections.abc import Callable as Function
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from skuq._data._batches import Batch, Rows, SlicedBatches
 from skuq._data._loaders import loader
 from skuq._networks._module import call
+from skuq._networks._weights import buffers_outside, put_buffers, weights_of
 from skuq._training._hooks import TrainingHook, overrides
 from skuq._training._options import Criterion, unless_chosen
 from skuq._training._settings import (
@@ -56,8 +58,26 @@ class Epochs(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         last = net.history[-1]
         losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
-        if self.epoch.end(self.state(net.module_.state_dict, net.history), **losses):
+        if self.epoch.end(self.state(partial(weights_of, net.module), net.history), **losses):
             raise KeyboardInterrupt
+
+
+class _Stopping(EarlyStopping):
+    """skorch's, whose best weights are a state dict, with the buffers that one lacks."""
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        super().on_train_begin(net, **kwargs)
+        self.best_buffers_: dict[str, Tensor] = {}
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        super().on_epoch_end(net, **kwargs)
+        if self.load_best and self.best_epoch_ == net.history[-1, "epoch"]:
+            self.best_buffers_ = {k: b.clone() for k, b in buffers_outside(net.module).items()}
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        super().on_train_end(net, **kwargs)
+        if self.load_best and self.best_epoch_ != net.history[-1, "epoch"]:
+            put_buffers(net.module, self.best_buffers_)
 
 
 class _Shown(Dataset):
@@ -297,9 +317,11 @@ def _fresh_callbacks(settings: Settings) -> Any:
                 f"{callback!r}"
             )
         copied = copy.deepcopy(callback)
+        if type(copied) is EarlyStopping:
+            copied.__class__ = _Stopping
         copies.append(copied if name is None else (name, copied))
     if settings.patience is not None:  # the last, so that the others see the last epoch, too
-        stopping = EarlyStopping(
+        stopping = _Stopping(
             monitor="valid_loss",
             patience=settings.patience,
             threshold=0.0,

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows
+from skuq._networks._weights import buffers_outside, put_buffers, put_weights, weights_of
 from skuq._training._checkpoints import Checkpoints, storable
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Settings, Trained, check_trained
@@ -33,10 +34,9 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def module_state(module: nn.Module) -> dict[str, Any]:
     """The state dict, buffers that are not in it, and numbers that a forward may count in."""
-    state = module.state_dict()
     return {
-        "state": state,
-        "buffers": {n: b for n, b in module.named_buffers() if n not in state},
+        "state": module.state_dict(),
+        "buffers": buffers_outside(module),
         "numbers": {
             name: {k: v for k, v in vars(layer).items() if type(v) in _PLAIN and k[0] != "_"}
             for name, layer in module.named_modules()
@@ -53,9 +53,7 @@ def put_into(module: nn.Module, saved: dict[str, Any]) -> None:
             f"the checkpoint is of another module than {type(module).__name__} is now, though it "
             f"has the same name: {error}. Delete the folder to begin anew"
         ) from None
-    buffers = dict(module.named_buffers())
-    for name, buffer in saved["buffers"].items():
-        buffers[name].copy_(buffer)
+    put_buffers(module, saved["buffers"])
     for name, numbers in saved["numbers"].items():
         vars(module.get_submodule(name)).update(numbers)
 
@@ -213,7 +211,7 @@ class Keeper:
         if self.kept is None:
             return False
         weights, history, hooks = self.kept
-        net.module.load_state_dict(weights)
+        put_weights(net.module, weights)
         for hook, state in zip(self._hooks, hooks):
             put_into_attributes(hook, state)
         net.history[:] = history
@@ -227,7 +225,7 @@ class Keeper:
 
     def _keep(self, net: Any) -> None:
         if self._keeps:
-            weights = {name: t.clone() for name, t in net.module.state_dict().items()}
+            weights = {name: t.clone() for name, t in weights_of(net.module).items()}
             self.kept = weights, list(net.history), copy.deepcopy(hook_states(self._hooks))
 
     def _listeners(self, net: Any) -> dict[str, Any]:

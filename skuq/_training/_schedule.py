@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 
 from skuq._networks._module import copied
 from skuq._networks._precision import moved
+from skuq._networks._weights import weights_of
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import AT_ONCE
@@ -212,7 +214,7 @@ class _Run:
         """A network that was trained elsewhere, where nobody watched."""
         trained = self._home(trained)
         done = self._subtask().begin()
-        done.end(self._trainer.state(trained.module.state_dict, trained.history))
+        done.end(self._trainer.state(partial(weights_of, trained.module), trained.history))
         return trained
 
 

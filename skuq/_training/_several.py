@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
 from skuq._networks._dropout import apply_mask, driven, mask_shape
+from skuq._networks._weights import put_weights, weights_of
 from skuq._training._flat import forget_gradients, lay_flat
 from skuq._training._hooks import TrainingHook
 from skuq._training._listening import Listening
@@ -114,7 +116,7 @@ def train_stack(
     settings : Settings
     tasks : sequence of Task, begun here
     snapshot : callable
-        As in `train_network`, of a function that gives a state dict, and a history.
+        As in `train_network`, of a function that gives weights, and a history.
     root, first : int
         The seed of the fit and the number of the first network.
     hooks : sequence of TrainingHook
@@ -153,7 +155,7 @@ def train_stack(
     def trained(weights: Sequence[dict[str, Tensor]]) -> list[Trained]:
         norms = gradient_norms(stack.module, len(members))
         for member, network, own in zip(members, networks, weights):
-            network.load_state_dict(own)
+            put_weights(network, own)
             with _numbered(first + member.index):
                 norm = float(norms[member.index])
                 check_trained(network, train, settings, member.history, norm)
@@ -179,7 +181,7 @@ def train_stack(
     done = trained([run.weights(member) for member in members])
     save_finished(f"networks-{first}", done, settings, hooks)
     for member, network in zip(members, networks):
-        member.task.end(snapshot(network.state_dict, member.history))
+        member.task.end(snapshot(partial(weights_of, network), member.history))
     return done
 
 
@@ -249,7 +251,7 @@ class _Run:
                 member.stopped |= task.end(state, **shown)
 
     def weights(self, member: _Member) -> dict[str, Tensor]:
-        """The state dict of a network: the best one that early stopping has seen, or as it is."""
+        """The weights of a network: the best ones that early stopping has seen, or as it is."""
         return member.best_state or self._stack.state(member.index)
 
     def state(self) -> dict[str, Any]:

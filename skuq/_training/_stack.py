@@ -22,6 +22,7 @@ from skuq._networks._layers import STACKED
 from skuq._networks._module import Numerics, call, copied
 from skuq._networks._precision import is_usual
 from skuq._networks._refusals import sparse_layers
+from skuq._networks._weights import weights_of
 from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals
 from skuq._utils._tensors import agree, tensors_of
@@ -111,8 +112,8 @@ class Stack:
         return tensors_of(self.module)
 
     def state(self, index: int) -> dict[str, Tensor]:
-        """The state dict of one network, copied."""
-        return {name: t[index].clone() for name, t in self.module.state_dict().items()}
+        """The weights of one network, copied."""
+        return {name: t[index].clone() for name, t in weights_of(self.module).items()}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (n_networks, n_rows, n_outputs) for x of shape (n_networks, n_rows, ...)."""

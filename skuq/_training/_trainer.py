@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from skuq._data._batches import Rows
 from skuq._networks._module import Numerics
+from skuq._networks._weights import weights_of
 from skuq._training._building import Builder
 from skuq._training._hooks import TrainingHook
 from skuq._training._one import train_network
@@ -128,7 +130,7 @@ class Trainer:
                     resume=before,
                     hook=hook,
                 )
-                task.end(self.state(trained.module.state_dict, trained.history))
+                task.end(self.state(partial(weights_of, trained.module), trained.history))
                 return trained
         except DivergedError as error:
             error.network = number
@@ -199,7 +201,7 @@ class Trainer:
         own = [hooks[first + k] for k in range(len(networks))] if hooks else []
         done = load_finished(name, networks, self.train_rows, self.settings, own)
         for task, trained in zip(tasks, done or []):
-            task.begin().end(self.state(trained.module.state_dict, trained.history))
+            task.begin().end(self.state(partial(weights_of, trained.module), trained.history))
         return done
 
     def _memory(self, n_networks: int = 1) -> AbstractContextManager:

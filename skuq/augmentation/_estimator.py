@@ -139,6 +139,7 @@ class TestTimeAugmentation(
 
     __test__ = False  # pytest takes the name for that of a test
 
+    _reads_datasets: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict] = {
         "views": [callable, list, tuple],
         "n_views": [Interval(Integral, 1, None, closed="left"), None],
@@ -195,7 +196,7 @@ class TestTimeAugmentation(
         UserWarning
             If a threshold is tuned on many rows that a frozen estimator was trained on.
         """
-        self._check_call_of_fit(y)
+        X, y = self._check_call_of_fit(X, y)
         views = self._checked_views()
         try:
             several = type_of_target(y) == "multilabel-indicator"

@@ -84,13 +84,15 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
         """Fit the calibration, and the estimator unless it is frozen.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,), or (n_samples, n_targets)
+            Around a frozen estimator also a torch Dataset of pairs (x, y).
+        y : array-like of shape (n_samples,), or (n_samples, n_targets), default=None
+            None if X is a Dataset, which has it.
         sample_weight : array-like of shape (n_samples,), default=None
             Also given to the estimator: to the last step of a Pipeline.
         groups : array-like of shape (n_samples,), default=None
@@ -111,7 +113,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         UserWarning
             If a frozen estimator was trained on many of the rows.
         """
-        self._check_call_of_fit(y)
+        X, y = self._check_call_of_fit(X, y)
         self._check_estimator()
         target = self._read_targets(y)
         X, target = indexable(X, target)
