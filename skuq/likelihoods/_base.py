@@ -112,7 +112,9 @@ class Likelihood(BaseEstimator):
         ----------
         y : ndarray of shape (n_samples,) of class indices, (n_samples, n_labels) of indicators, \
                 or (n_samples, n_targets) of floats
+            The training targets.
         sample_weight : ndarray of shape (n_samples,), default=None
+            Weights of the rows; None weights all rows equally.
         n_classes : int, default=None
             Of a classification (2 for each of several labels); y need not hold them all.
         seed : int, default=0
@@ -167,12 +169,15 @@ class Likelihood(BaseEstimator):
 
         Parameters
         ----------
-        output : Tensor of shape (n_rows, n_outputs_), raw network outputs
-        target : Tensor of shape (n_rows, ...), encoded targets
+        output : Tensor of shape (n_rows, n_outputs_)
+            Raw network outputs.
+        target : Tensor of shape (n_rows, ...)
+            Encoded targets.
 
         Returns
         -------
         Tensor of shape (n_rows,)
+            The loss of each row.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement loss")
 
@@ -186,6 +191,7 @@ class Likelihood(BaseEstimator):
         Parameters
         ----------
         output : Tensor of shape (..., n_outputs_)
+            Raw network outputs.
 
         Returns
         -------
