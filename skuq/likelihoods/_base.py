@@ -89,7 +89,13 @@ class Likelihood(BaseEstimator):
         return False
 
     def update_tags(self, tags: Any) -> None:
-        """Change, in place, what an estimator with this likelihood tells scikit-learn of y."""
+        """Change, in place, what an estimator with this likelihood tells scikit-learn of y.
+
+        Parameters
+        ----------
+        tags : sklearn.utils.Tags
+            The tags of the estimator.
+        """
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""
@@ -138,11 +144,23 @@ class Likelihood(BaseEstimator):
         return ["softmax" if self.task == "classification" else "free"] * self.n_outputs_
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Targets in the units in which the network is trained."""
+        """Convert targets to the units in which the network is trained.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples, ...)
+            Targets in their own units.
+        """
         return y
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        """Targets in the units of y: the inverse of `encode`, for what callbacks are told."""
+        """Convert encoded targets back to the units of y, for callbacks: the inverse of `encode`.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples, ...)
+            Encoded targets.
+        """
         return y
 
     @property
@@ -151,7 +169,13 @@ class Likelihood(BaseEstimator):
         return False
 
     def retrains(self, target: np.ndarray) -> bool:
-        """Whether the network is to be trained once more, on targets that `relabel` makes."""
+        """Whether the network is to be trained once more, on targets that `relabel` makes.
+
+        Parameters
+        ----------
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets.
+        """
         return False
 
     def relabel(
@@ -161,6 +185,13 @@ class Likelihood(BaseEstimator):
 
         Called where `retrains` says so: with the posterior of a first training, or, where
         training goes on, with that before. ``evaluate`` is that of `finish`.
+
+        Parameters
+        ----------
+        evaluate : callable
+            As in `finish`.
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets.
         """
         return target
 
@@ -182,7 +213,15 @@ class Likelihood(BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not implement loss")
 
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """The true negative log-likelihood per row, which early stopping monitors (nats)."""
+        """The true negative log-likelihood per row, which early stopping monitors (nats).
+
+        Parameters
+        ----------
+        output : Tensor of shape (n_rows, n_outputs_)
+            Raw network outputs.
+        target : Tensor of shape (n_rows, ...)
+            Encoded targets.
+        """
         return self.loss(output, target)
 
     def predictive(self, output: Tensor) -> distributions.Distribution:
