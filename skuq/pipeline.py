@@ -313,22 +313,54 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
     @available_if(_final_has("predict_uncertainty"))
     def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
-        """See `skuq.predict_uncertainty`."""
+        """See `skuq.predict_uncertainty`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+            The part of the uncertainty to return.
+        **options
+            Further arguments of the last step's method, such as ``measure``.
+        """
         return predict_uncertainty(self, X, kind=kind, **options)
 
     @available_if(_final_has("predict_interval"))
     def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
-        """See `skuq.predict_interval`."""
+        """See `skuq.predict_interval`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        confidence_level : float in (0, 1), default=0.9
+            Probability that the interval holds y.
+        """
         return predict_interval(self, X, confidence_level=confidence_level)
 
     @available_if(_final_has("predict_quantiles"))
     def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """See `skuq.predict_quantiles`."""
+        """See `skuq.predict_quantiles`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        q : float or array-like of shape (n_quantiles,)
+            Levels of the quantiles, in (0, 1).
+        """
         return predict_quantiles(self, X, q)
 
     @available_if(_final_has("predict_draws"))
     def predict_draws(self, X: Any) -> np.ndarray:
-        """See `skuq.predict_draws`."""
+        """See `skuq.predict_draws`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        """
         return predict_draws(self, X)
 
 

@@ -26,6 +26,11 @@ __all__ = ["Problem"]
 class Problem:
     """A supervised problem, as a posterior sees it.
 
+    Parameters
+    ----------
+    schedule : Schedule
+        Trains the networks; the estimator makes it.
+
     Attributes
     ----------
     likelihood : Likelihood
