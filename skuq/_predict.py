@@ -1,9 +1,9 @@
-"""What estimators answer, given one thing: how to reduce the predictive distributions of the draws.
+"""The methods that predict, built on one: how to reduce the predictive distributions of the draws.
 
 A class that mixes one of these in gives ``_reduce(X, reduction, *aligned)``: `reduction` maps the
 predictive distribution of all draws, of batch shape (n_draws, n_rows, ...), and the same rows of
-the arrays in `aligned`, to tensors of n_rows rows. What changes the distribution of every draw (a
-temperature, say) changes every answer at once.
+the arrays in `aligned`, to tensors of n_rows rows. A change of every draw's distribution (a
+temperature, for example) changes every answer at once.
 
 A classifier of several labels at once (multilabel) is a distribution over {0, 1} for each label,
 of batch shape (n_draws, n_rows, n_labels).
@@ -90,7 +90,7 @@ def _as_uncertainty(result: Any) -> Any:
 
 
 class Predictions:
-    """Common to both: stacked predictions of the draws."""
+    """Base of both kinds of predictions: stacks those of the draws."""
 
     _reduce: Callable[..., Any]  # see above
 
@@ -154,16 +154,19 @@ class ClassifierPredictions(Predictions):
         return self._reduce(X, log_mean)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class.
+        """Predict the most probable class.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or torch Dataset of x or of pairs (x, y)
-            What was said of memory maps and Datasets at `fit` holds for every prediction.
+            Rows to predict. `fit` describes memory maps and Datasets; predictions read them in the
+            same way.
 
         Returns
         -------
-        ndarray of shape (n_samples,), of labels as in `classes_`
+        ndarray of shape (n_samples,)
+            The label of each row, one of `classes_`. With several labels at once, an array of shape
+            (n_samples, n_labels) that holds 1 where a label is predicted and 0 elsewhere.
 
         Raises
         ------
@@ -176,20 +179,24 @@ class ClassifierPredictions(Predictions):
         return chosen if self._multilabel else self.classes_[chosen]
 
     def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
-        """Probabilities of the classes, the mean over the draws.
+        """Predict the probability of each class, the mean over the draws.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
         return_uncertainty : bool, default=False
-            Whether to give ``predict_uncertainty(X, kind="all")``, too: both from one evaluation
-            of the draws, in little more than the time of the probabilities alone. Also through a
-            Pipeline.
+            Whether to also return ``predict_uncertainty(X, kind="all")``. Both come from one
+            evaluation of the draws, which takes little longer than for the probabilities only.
+            Also works through a Pipeline.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes), rows sum to 1; columns as in `classes_`; or that
-        and an `Uncertainty` of arrays of shape (n_samples,), in nats
+        proba : ndarray of shape (n_samples, n_classes)
+            The probabilities, with columns in the order of `classes_`; each row sums to 1. With
+            several labels at once, the probability of each label, of shape (n_samples, n_labels).
+        uncertainty : Uncertainty of arrays of shape (n_samples,)
+            The uncertainty of each row, in nats; only with ``return_uncertainty=True``.
         """
 
         def reduction(predictive: Softmax) -> tuple[Tensor, ...]:
@@ -201,75 +208,89 @@ class ClassifierPredictions(Predictions):
         return (proba, Uncertainty(*parts)) if parts else proba
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of the mean probabilities, finite where those underflow.
+        """Predict the logarithm of each mean probability, finite even if the latter underflows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            The logarithm of `predict_proba`, with columns in the order of `classes_`.
         """
         log_proba = self._log_proba(X)
         return log_proba[..., 1] if self._multilabel else log_proba
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits of the mean prediction: log-probabilities, or log-odds for two classes.
+        """Compute logits of the mean prediction: log-probabilities, or log-odds for two classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            The log-probability of each class. For two classes it is log(p_1 / p_0), which is
+            positive where the second class is more probable.
         """
         log_proba = self._log_proba(X)
         binary = log_proba.shape[-1] == 2
         return log_proba[..., 1] - log_proba[..., 0] if binary else log_proba
 
     def predict_uncertainty(self, X: Any, kind: str = "total", measure: str = "entropy") -> Any:
-        """How uncertain the prediction is, for each row.
+        """Measure how uncertain the prediction of each row is.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
         kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
-            "all" gives an `Uncertainty` with `total`, `aleatoric` and `epistemic`, which add up.
+            The part of the uncertainty to return: "aleatoric" comes from noise in the labels,
+            "epistemic" from not knowing the function, and "total" is their sum. "all" returns an
+            `Uncertainty` with all three.
         measure : {"entropy", "variance", "variation_ratio", "margin", "least_confidence"}, \
                 default="entropy"
-            Entropy in nats: entropy of the mean = expected entropy + mutual information. Only
-            entropy and variance decompose; the others have kind "total" alone.
+            How to measure uncertainty. Entropy is in nats: entropy of the mean = expected entropy
+            + mutual information. Only entropy and variance decompose; the others have only the
+            kind "total".
 
         Returns
         -------
-        ndarray of shape (n_samples,), or Uncertainty of three; higher is more uncertain
+        ndarray of shape (n_samples,), or Uncertainty of three
+            The uncertainty of each row; higher is more uncertain. With several labels at once, the
+            shape is (n_samples, n_labels).
 
         Raises
         ------
         ValueError
-            For an unknown `kind` or `measure`, or a kind that the measure does not have.
+            If `kind` or `measure` is unknown, or the measure does not have this kind.
         """
         return _as_uncertainty(self._reduce(X, class_uncertainty(kind, measure)))
 
     def predict_draws(self, X: Any) -> np.ndarray:
-        """Probabilities of every draw.
+        """Predict the probabilities of every draw.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
 
         Returns
         -------
         ndarray of shape (n_draws, n_samples, n_classes)
+            The probabilities of each draw, with the last axis in the order of `classes_`; their
+            mean over the first axis is `predict_proba`.
         """
         label = (..., 1) if self._multilabel else (...,)
         return self._predict_draws(X, lambda predictive: predictive.probs[label])
 
 
 class RegressorPredictions(Predictions):
-    """The methods of a regressor. Everything is in the units of y."""
+    """The methods of a regressor. All results are in the units of y."""
 
     _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
 
@@ -278,17 +299,21 @@ class RegressorPredictions(Predictions):
         return values if self._target_shape else values[:, 0]
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """The mean of the predictive distribution.
+        """Predict the mean of the predictive distribution.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
         return_std : bool, default=False
-            Whether to give the standard deviation (aleatoric and epistemic), too.
+            Whether to also return the standard deviation (aleatoric and epistemic together).
 
         Returns
         -------
-        ndarray of the shape of y, or two of them: mean and standard deviation in y's units
+        mean : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            The predicted mean, in the units of y and with as many axes as y.
+        std : ndarray of the same shape
+            The standard deviation in the units of y; only with ``return_std=True``.
         """
         if not return_std:
             return self._like_target(
@@ -303,19 +328,23 @@ class RegressorPredictions(Predictions):
         return self._like_target(mean), self._like_target(std)
 
     def predict_uncertainty(self, X: Any, kind: str = "total") -> Any:
-        """How uncertain the prediction is: variances, in squared units of y.
+        """Measure how uncertain the prediction is, as variances in squared units of y.
 
         Total = mean of the draws' variances (aleatoric) + variance of their means (epistemic).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
         kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
-            "all" gives an `Uncertainty` with `total`, `aleatoric` and `epistemic`.
+            The part of the uncertainty to return: "aleatoric" comes from noise in the targets,
+            "epistemic" from not knowing the function, and "total" is their sum. "all" returns an
+            `Uncertainty` with all three.
 
         Returns
         -------
-        ndarray of the shape of y, or Uncertainty of three
+        ndarray of shape (n_samples,) or (n_samples, n_targets), or Uncertainty of three
+            The variance of each target in squared units of y, with as many axes as y.
         """
         result = self._reduce(X, target_uncertainty(kind))
         if isinstance(result, tuple):
@@ -323,18 +352,19 @@ class RegressorPredictions(Predictions):
         return self._like_target(result)
 
     def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """Quantiles of the predictive mixture over the draws.
+        """Predict quantiles of the mixture of the draws' predictive distributions.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
         q : float or array-like of shape (n_quantiles,)
-            Levels in (0, 1).
+            Levels of the quantiles, in (0, 1); 0.5 is the median.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles), in y's
-        units
+        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
+            The quantiles in the units of y, with levels on the last axis in the order of `q`.
         """
         try:
             levels = np.atleast_1d(np.asarray(q, dtype=float))
@@ -349,29 +379,36 @@ class RegressorPredictions(Predictions):
         return self._like_target(self._reduce(X, reduction))
 
     def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
-        """Central interval that holds y with this probability, between two mixture quantiles.
+        """Predict a central interval that holds y with the given probability.
+
+        Its ends are quantiles of the mixture of the draws' predictive distributions.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
         confidence_level : float in (0, 1), default=0.9
+            Probability that the interval holds y.
 
         Returns
         -------
-        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2): lower and upper, in y's units
+        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
+            The lower and the upper end of each interval, in the units of y.
         """
         tail = (1 - checked_level("confidence_level", confidence_level)) / 2
         return self.predict_quantiles(X, [tail, 1 - tail])
 
     def predict_draws(self, X: Any) -> np.ndarray:
-        """The mean of every draw.
+        """Predict the mean of every draw.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows to predict, in any form that `predict` takes.
 
         Returns
         -------
-        ndarray of shape (n_draws, n_samples, n_targets), in y's units
+        ndarray of shape (n_draws, n_samples, n_targets)
+            The mean of each draw's predictive distribution, in the units of y.
         """
         return self._predict_draws(X, lambda predictive: predictive.mean)

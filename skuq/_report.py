@@ -60,6 +60,7 @@ class Report:
     Attributes
     ----------
     metrics : dict of str to float
+        Values of the metrics, by name.
     html : str
         One document, with nothing outside of it.
     """
@@ -79,10 +80,12 @@ class Report:
         Parameters
         ----------
         path : str or Path
+            The file to write.
 
         Returns
         -------
         Path
+            The path of the written file.
         """
         target = Path(path)
         replace_file(target, lambda file: file.write(self.html.encode()))
@@ -105,10 +108,13 @@ def report(
     estimator : fitted classifier or regressor
         One that `skuq.predict_uncertainty` can ask for all its parts, of one target.
     X : array-like of shape (n_samples, ...)
+        Rows that the model has not seen.
     y : array-like of shape (n_samples,)
+        The true labels or targets of these rows.
     n_most_uncertain : int, default=10
         How many of the most uncertain samples are listed.
     title : str, default=None
+        Heading of the page; None names the estimator.
 
     Returns
     -------

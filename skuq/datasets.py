@@ -56,6 +56,7 @@ class FlippedLabels(NamedTuple):
     Attributes
     ----------
     y_noisy : ndarray of shape (n_samples,)
+        The labels after flipping.
     flipped : ndarray of bool of shape (n_samples,)
         Where the label is not what it was.
     transition_matrix : ndarray of shape (n_classes, n_classes)
@@ -279,6 +280,7 @@ class NoiseScores(NamedTuple):
         Parameters
         ----------
         flipped : array-like of bool of shape (n_samples,)
+            Whether each label is known to be flipped.
 
         Returns
         -------
@@ -317,6 +319,7 @@ def noise_scores(
         Of skuq, or a Pipeline, search, FrozenEstimator or calibrator around one, or scikit-learn's
         own with probabilities. Fitted, if `cv` is None.
     X : array-like of shape (n_samples, ...)
+        Rows whose labels are in doubt.
     y : array-like of shape (n_samples,)
         The labels in doubt.
     cv : int, splitter or iterable, default=None

@@ -47,6 +47,7 @@ def predict_blocks(
         Of ``method="predict_uncertainty"``.
     method : {"predict_uncertainty", "predict", "predict_proba", "predict_interval", \
             "predict_quantiles"}, default="predict_uncertainty"
+        The method that answers for each block.
     block_size : int, default=65536
         Rows of a block where X is an array; a dask collection and an iterable have blocks.
     **options

@@ -7,12 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
-from skuq._data._checks import refuse_no_labels, shape_of
 from skuq._estimator._base import TorchEstimator
-from skuq._estimator._class_weights import weights_by_class
+from skuq._estimator._labels import Labels
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._utils._sklearn_compat import StrOptions
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
@@ -21,116 +18,127 @@ from skuq.posteriors import Posterior
 __all__ = ["TorchClassifier", "TorchRegressor"]
 
 
-class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
-    """A torch network as a scikit-learn classifier that knows what it does not know.
+class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstimator):
+    """A torch network as a scikit-learn classifier that knows how uncertain it is.
 
     Parameters
     ----------
     module : class or callable returning a torch.nn.Module, default=None
-        Built with ``module__*`` parameters, and given ``n_features`` (numbers in a row) and
-        ``n_outputs`` where its signature names them. It gets rows as floats (``x.long()`` makes
-        indices of them) and returns logits, no softmax; of a tuple the first entry counts. None
-        builds `skuq.modules.MLP`, sized from the data.
+        Builds the network. Its parameters are ``module__*``; it also gets ``n_features`` (the
+        number of values in a row) and ``n_outputs`` if its signature names them. The network takes
+        rows as floats (``x.long()`` makes indices of them) and returns logits, without a softmax.
+        If it returns a tuple, the first entry counts. None builds `skuq.modules.MLP`, sized from
+        the data.
     posterior : Posterior, default=None
-        How to be uncertain about the function; None is ``MCDropout()``. To search its parameters
-        give the object: ``posterior=MCDropout()`` has ``posterior__n_draws``.
+        How to model uncertainty about the function; None is ``MCDropout()``. To search its
+        parameters, pass an object: with ``posterior=MCDropout()`` there is
+        ``posterior__n_draws``.
     likelihood : Likelihood, default=None
-        What the outputs say about y; None is ``Categorical()``.
+        How the outputs of the network describe y, which sets the loss; None is ``Categorical()``.
     optimizer : torch optimizer class, default=torch.optim.Adam
-        Built with ``optimizer__*`` parameters.
+        The class of the optimizer that trains the network. Its parameters are ``optimizer__*``.
     lr : float, default=1e-3
-        Learning rate.
+        Learning rate of the optimizer.
     max_epochs : int, default=100
-        Passes over the training data. 0 takes the networks as `module` makes them: trained
-        elsewhere, to outputs as the likelihood wants them. fit then finds all else that a fitted
-        estimator has (labels, units of y, masks of `MCDropout`).
+        Maximum number of passes over the training data. 0 skips training: `module` must return an
+        already trained network, whose outputs suit the likelihood. `fit` then learns everything
+        else that a fitted estimator needs (labels, masks of `MCDropout`).
     batch_size : int, default=128
+        Number of rows for each step of the optimizer.
     early_stopping : bool, default=False
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
-        and restore the best weights. Rows of one group (see `fit`) stay together; classes are
-        stratified.
+        and restore the best weights. Rows of one group (see `fit`) stay together;
+        classes are stratified.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping sets apart.
     n_iter_no_change : int, default=10
-        Epochs without a new best that early stopping waits.
+        Number of epochs without improvement after which early stopping ends training.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied with `sample_weight`.
+        Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
+        "balanced" weights classes inversely to their frequency; None weights all classes equally.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last fit. Labels must be the same; real
-        targets are standardised anew.
+        Whether `fit` goes on from the weights of the last fit. y must have the same labels.
     device : str, torch.device or list of them, default="auto"
-        "auto" is "cuda" where there is one, else "cpu". Of a list, such as ["cuda:0", "cuda:1"],
-        `DeepEnsemble` trains its members on all devices at once, member i on device i modulo their
-        number; the trained networks go to the first, where predictions are evaluated. Posteriors
-        that train one network use the first alone. All are of one kind; one that is named twice
-        trains two members at once.
+        Where to train and predict. "auto" is "cuda" if there is a GPU, else "cpu". With a list,
+        such as ["cuda:0", "cuda:1"], `DeepEnsemble` trains its members on all devices at once:
+        member i on device i modulo their number. The trained networks then go to the first device,
+        which computes predictions. Posteriors that train one network use only the first device.
+        All devices must be of one kind; a device that is named twice trains two members at once.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
-        "bfloat16" is float32 with autocast.
+        Floating-point type of training and prediction. "bfloat16" is float32 with autocast.
     compile : bool, "reduce-overhead" or "max-autotune", default=False
         Whether training runs through ``torch.compile``, and in which of its modes:
         "reduce-overhead" captures CUDA graphs, for small networks on a GPU. Compiling takes seconds
-        to minutes, more than a short training.
+        to minutes, which is longer than a short training.
     callbacks : list of skorch callbacks, "disable" or None, default=None
-        As in skorch; copied for each network. Their parameters are ``callbacks__<name>__*``.
+        Callbacks to run while training, as in skorch; each network gets a copy. Their parameters
+        are ``callbacks__<name>__*``. "disable" turns off per-epoch callbacks and progress bars.
         Callbacks of scikit-learn 1.9 (`sklearn.callback`) go to ``set_callbacks`` instead; their
-        tasks are fit, network and epoch. "disable" turns off what happens at epochs, also bars.
+        tasks are fit, network and epoch.
     verbose : int, default=0
-        1 shows bars over networks and epochs, and over long predictions, where tqdm is
-        installed; 2 prints skorch's table of epochs.
+        How much to print. 1 shows progress bars for networks, epochs and long predictions, if tqdm
+        is installed; 2 prints skorch's table of epochs.
     random_state : int, RandomState instance or None, default=None
-        From it come initial weights, shuffling, dropout and masks. Your own code may draw from
-        the global generators of torch, NumPy and `random`: they are private while it runs.
+        Seed of initial weights, shuffling, dropout and masks. Your own code may draw from the
+        global generators of torch, NumPy and `random`: they are private while it runs.
     checkpoint_dir : path, default=None
-        A folder of this fit alone, made if it is not there, from which the same fit goes on after
-        the process was killed: with the same parameters and data, on the same machine with the
-        same number of threads, it ends with the networks that it would have ended with. Given
-        anything else, `fit` refuses. Once `fit` is done the folder is empty again. `partial_fit`
-        does not use it. See Notes.
+        A folder for this fit only, created if needed, from which the same fit goes on after its
+        process was killed. With the same parameters and data, on the same machine with the same
+        number of threads, it ends with the same networks as an uninterrupted fit. With anything
+        else, `fit` refuses the folder. After `fit` the folder is empty again. `partial_fit` does
+        not use it. See Notes.
     checkpoint_minutes : float, default=0
-        Between two checkpoints of a training at least; 0 writes one after each epoch.
+        Minimum minutes between two checkpoints; 0 writes one after every epoch.
     on_interrupt : {"raise", "keep"}, default="raise"
-        What Ctrl-C does to `fit`: with "raise" the KeyboardInterrupt reaches the caller. With
-        "keep" the estimator is fitted with what is finished, with a ConvergenceWarning and
-        `interrupted_`: the networks of an ensemble whose training is over; if there is none, the
-        networks in training after their last whole epoch (the best one, of early stopping). If
-        not even an epoch is over, it is raised all the same.
+        How `fit` reacts to Ctrl-C. "raise" passes the KeyboardInterrupt on to the caller. "keep"
+        returns an estimator fitted with the finished part, sets `interrupted_` and gives a
+        ConvergenceWarning. The finished part is the networks of an ensemble whose training is
+        over; if there is none, it is the networks in training after their last whole epoch (with
+        early stopping, the best epoch). Before the first epoch ends, Ctrl-C raises in any case.
     **kwargs
-        ``module__*``, ``optimizer__*``, ``callbacks__*``, ``iterator_train__*`` and
-        ``iterator_valid__*``, as in skorch. A DataLoader is used only where an iterator option
-        needs one (other than batch_size, shuffle, drop_last).
+        Further parameters: ``module__*``, ``optimizer__*``, ``callbacks__*``,
+        ``iterator_train__*`` and ``iterator_valid__*``, as in skorch. A DataLoader is used only
+        where an iterator option needs one (any but batch_size, shuffle, drop_last).
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        The labels, sorted, in the order of the columns of `predict_proba`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,), where X had names
+        Number of features seen in `fit`: the size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X; set only if X had names that are all strings.
     n_iter_ : int
-        Epochs trained (the largest of the networks).
+        Number of epochs trained (the largest of the networks).
     history_ : list of dict
-        skorch's history of the first network, an entry per epoch. Without callbacks `partial_fit`
+        skorch's history of the first network, one entry per epoch. Without callbacks `partial_fit`
         keeps the last 100 epochs.
     histories_ : list of list of dict
-        Of every network.
+        The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
-    likelihood_, posterior_ : the fitted copies
+    likelihood_ : Likelihood
+        The fitted copy of `likelihood`.
+    posterior_ : Posterior
+        The copy of `posterior` that was fitted.
     device_ : str
-        Where predictions are evaluated.
+        The device that computes predictions.
     interrupted_ : bool
-        Whether Ctrl-C ended `fit` and ``on_interrupt="keep"`` kept what there was.
+        Whether Ctrl-C ended `fit` early and ``on_interrupt="keep"`` kept the finished part.
 
     Notes
     -----
     Networks learn badly from features of very different scales: put a StandardScaler before.
-    Rows of X keep their number of dimensions between fit and predict; what else may differ (the
-    length of sequences, say) is up to the module.
+    Rows of X keep their number of dimensions between fit and predict. Other differences (the length
+    of sequences, for example) are up to the module.
 
-    Checkpoints hold weights, the optimizer, generators, history, finished networks, and what
-    skorch's callbacks (schedulers, early stopping) and yours remember: numbers, text, arrays and
-    tensors in lists and dicts, or what their ``state_dict()`` gives and ``load_state_dict(state)``
-    takes; a callback that remembers anything else is refused. They are arrays and JSON, nothing
-    that is executed when read. A module is known again by its name and its parameters, not by its
-    code. One folder is for one fit at a time, hence not for searches.
+    Checkpoints hold weights, the optimizer, generators, history, finished networks, and the state
+    of skorch's callbacks (schedulers, early stopping) and of yours. That state may be numbers,
+    text, arrays and tensors in lists and dicts, or anything that the callback returns from
+    ``state_dict()`` and takes back in ``load_state_dict(state)``. A callback with any other state
+    is refused. Checkpoints are arrays and JSON: reading one executes nothing. A checkpoint
+    identifies a module by its name and its parameters, not by its code. One folder serves one fit
+    at a time, so do not use it in searches.
 
     See Also
     --------
@@ -210,19 +218,25 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> TorchClassifier:
-        """Train one epoch more on these rows.
+        """Train for one more epoch on these rows.
 
-        From one partial_fit to the next the optimizer and the generators go on as they were.
+        The optimizer and the random generators keep their state between calls.
 
         Parameters
         ----------
-        X, y, sample_weight : as in `fit`
+        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+            Training rows; `fit` describes memory maps and torch Datasets.
+        y : array-like of shape (n_samples,)
+            Labels of the rows, as in `fit`; None if X is a Dataset, which has them.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; needed where the first y lacks some.
+            All labels that will ever come; needed if the first y lacks some.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, normalised to mean 1; None weights all rows equally.
 
         Returns
         -------
         self : TorchClassifier
+            The estimator itself, trained further.
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
@@ -230,132 +244,113 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, TorchEstimator):
     def _n_classes(self) -> int:  # type: ignore[override]
         return 2 if self._multilabel else len(self.classes_)
 
-    def _check_data(
-        self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
-    ) -> Any:
-        if not likelihood.takes_indicators and len(shape := shape_of(y)) == 2 and shape[1] > 1:
-            raise ValueError(
-                f"y should be a 1d array of labels, got shape {shape}. For several labels "
-                "at once, each there (1) or not (0), use likelihood=Bernoulli()"
-            )
-        if y is not None and not likelihood.takes_missing:
-            refuse_no_labels("y", y)
-        return super()._check_data(X, y, likelihood, checks, reset)
-
-    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        if classes is not None:
-            refuse_no_labels("classes", classes)
-        if reset:
-            self._multilabel = y.ndim == 2
-        elif self._multilabel != (y.ndim == 2):
-            raise ValueError(
-                f"y has shape {y.shape}, but this classifier was begun with "
-                f"{'several labels' if self._multilabel else 'one label'} for each row"
-            )
-        if self._multilabel:
-            return self._read_indicators(y, reset, classes)
-        if reset:
-            self.classes_ = np.unique(y if classes is None else classes)
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not what this classifier was begun with: {self.classes_}"
-            )
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y contains labels {unknown[:5]} that are not in the classes {self.classes_}; "
-                "give every label to come as `classes` in the first call of partial_fit, or, to "
-                "fit anew, set warm_start=False"
-            )
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y contains one class only, {self.classes_}; a classifier needs at least 2 classes"
-            )
-        return np.searchsorted(self.classes_, y)
-
-    def _read_indicators(self, y: np.ndarray, reset: bool, classes: Any) -> np.ndarray:
-        """0 or 1 for each of several labels."""
-        if not np.isin(y, (0, 1)).all():
-            raise ValueError(
-                f"y of shape {y.shape} must hold 0 and 1 alone, got values such as "
-                f"{y[~np.isin(y, (0, 1))][0]!r}; each column says whether its label is there"
-            )
-        labels = np.arange(y.shape[1])
-        if classes is not None and not np.array_equal(np.unique(classes), labels):
-            raise ValueError(
-                f"classes={classes!r} does not count the columns of y, of shape {y.shape}"
-            )
-        if reset:
-            self.classes_ = labels
-        elif len(labels) != len(self.classes_):
-            raise ValueError(
-                f"y has {len(labels)} labels, but this classifier was begun with "
-                f"{len(self.classes_)}"
-            )
-        return y.astype(np.int64)
-
-    def _check_warm_start(self, target: np.ndarray) -> None:
-        absent = np.setdiff1d(np.arange(len(self.classes_)), target)
-        if target.ndim == 1 and len(absent):
-            raise ValueError(
-                f"warm_start=True goes on with the classes {self.classes_} of the fit before, but "
-                f"y has no row of {self.classes_[absent][:5]}; set warm_start=False to fit anew, "
-                "or go on with partial_fit, whose rows need not hold every class"
-            )
-
-    def _check_targets(self, target: np.ndarray) -> None:
-        known = target[~np.isnan(target)]
-        if target.ndim == 1 and known.min() == known.max():
-            by_class = "" if self.class_weight is None else "class_weight or "
-            raise ValueError(
-                f"only one class is left after rows with {by_class}sample_weight zero are removed, "
-                f"{self.classes_[int(known[0])]!r}; a classifier needs at least 2 classes"
-            )
-
-    def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        if self.class_weight is None:
-            return None
-        if target.ndim == 2:
-            raise ValueError(
-                "class_weight is for one label per row; of several labels give sample_weight"
-            )
-        weights, known = np.ones(len(target)), ~np.isnan(target)
-        of_known = None if weight is None else weight[known]
-        labels = target[known].astype(np.int64)
-        weights[known] = weights_by_class(self.class_weight, self.classes_, labels, of_known)
-        return weights
-
     def __sklearn_tags__(self) -> Any:
         return self._tell_of_targets(super().__sklearn_tags__())
 
 
 class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
-    """A torch network as a scikit-learn regressor that knows what it does not know.
+    """A torch network as a scikit-learn regressor that knows how uncertain it is.
 
-    Targets are standardised inside; everything is reported in the units of y.
+    Targets are standardised inside; all results are in the units of y.
 
     Parameters
     ----------
     module : class or callable returning a torch.nn.Module, default=None
-        As in `TorchClassifier`. With the default likelihood it returns a mean and a log-variance
-        for each target: [μ_1 … μ_D, s_1 … s_D].
+        Builds the network. Its parameters are ``module__*``; it also gets ``n_features`` (the
+        number of values in a row) and ``n_outputs`` if its signature names them. The network takes
+        rows as floats (``x.long()`` makes indices of them). With the default likelihood it returns
+        a mean and a log-variance for each target: [μ_1 … μ_D, s_1 … s_D]. If it returns a tuple,
+        the first entry counts. None builds `skuq.modules.MLP`, sized from the data.
     posterior : Posterior, default=None
-        How to be uncertain about the function; None is ``MCDropout()``.
+        How to model uncertainty about the function; None is ``MCDropout()``. To search its
+        parameters, pass an object: with ``posterior=MCDropout()`` there is
+        ``posterior__n_draws``.
     likelihood : Likelihood, default=None
-        What the outputs say about y; None is ``Gaussian()``.
-    optimizer, lr, max_epochs, batch_size : as in `TorchClassifier`
-    early_stopping, validation_fraction, n_iter_no_change : as in `TorchClassifier`
-    warm_start, device, precision, compile, callbacks : as in `TorchClassifier`
-    verbose, random_state, **kwargs : as in `TorchClassifier`
-    checkpoint_dir, checkpoint_minutes, on_interrupt : as in `TorchClassifier`
+        How the outputs of the network describe y, which sets the loss; None is ``Gaussian()``.
+    optimizer : torch optimizer class, default=torch.optim.Adam
+        The class of the optimizer that trains the network. Its parameters are ``optimizer__*``.
+    lr : float, default=1e-3
+        Learning rate of the optimizer.
+    max_epochs : int, default=100
+        Maximum number of passes over the training data. 0 skips training: `module` must return an
+        already trained network, whose outputs suit the likelihood. `fit` then learns everything
+        else that a fitted estimator needs (units of y, masks of `MCDropout`).
+    batch_size : int, default=128
+        Number of rows for each step of the optimizer.
+    early_stopping : bool, default=False
+        Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
+        and restore the best weights. Rows of one group (see `fit`) stay together.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping sets apart.
+    n_iter_no_change : int, default=10
+        Number of epochs without improvement after which early stopping ends training.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit. Targets are standardised anew.
+    device : str, torch.device or list of them, default="auto"
+        Where to train and predict. "auto" is "cuda" if there is a GPU, else "cpu". With a list,
+        such as ["cuda:0", "cuda:1"], `DeepEnsemble` trains its members on all devices at once:
+        member i on device i modulo their number. The trained networks then go to the first device,
+        which computes predictions. Posteriors that train one network use only the first device.
+        All devices must be of one kind; a device that is named twice trains two members at once.
+    precision : {"float32", "float64", "bfloat16"}, default="float32"
+        Floating-point type of training and prediction. "bfloat16" is float32 with autocast.
+    compile : bool, "reduce-overhead" or "max-autotune", default=False
+        Whether training runs through ``torch.compile``, and in which of its modes:
+        "reduce-overhead" captures CUDA graphs, for small networks on a GPU. Compiling takes seconds
+        to minutes, which is longer than a short training.
+    callbacks : list of skorch callbacks, "disable" or None, default=None
+        Callbacks to run while training, as in skorch; each network gets a copy. Their parameters
+        are ``callbacks__<name>__*``. "disable" turns off per-epoch callbacks and progress bars.
+        Callbacks of scikit-learn 1.9 (`sklearn.callback`) go to ``set_callbacks`` instead; their
+        tasks are fit, network and epoch.
+    verbose : int, default=0
+        How much to print. 1 shows progress bars for networks, epochs and long predictions, if tqdm
+        is installed; 2 prints skorch's table of epochs.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights, shuffling, dropout and masks. Your own code may draw from the
+        global generators of torch, NumPy and `random`: they are private while it runs.
+    checkpoint_dir : path, default=None
+        A folder for this fit only, created if needed, from which the same fit goes on after its
+        process was killed. With the same parameters and data, on the same machine with the same
+        number of threads, it ends with the same networks as an uninterrupted fit. With anything
+        else, `fit` refuses the folder. After `fit` the folder is empty again. `partial_fit` does
+        not use it. See the Notes of `TorchClassifier`.
+    checkpoint_minutes : float, default=0
+        Minimum minutes between two checkpoints; 0 writes one after every epoch.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        How `fit` reacts to Ctrl-C. "raise" passes the KeyboardInterrupt on to the caller. "keep"
+        returns an estimator fitted with the finished part, sets `interrupted_` and gives a
+        ConvergenceWarning. The finished part is the networks of an ensemble whose training is
+        over; if there is none, it is the networks in training after their last whole epoch (with
+        early stopping, the best epoch). Before the first epoch ends, Ctrl-C raises in any case.
+    **kwargs
+        Further parameters: ``module__*``, ``optimizer__*``, ``callbacks__*``,
+        ``iterator_train__*`` and ``iterator_valid__*``, as in skorch. A DataLoader is used only
+        where an iterator option needs one (any but batch_size, shuffle, drop_last).
 
     Attributes
     ----------
-    n_features_in_, feature_names_in_, n_iter_, history_, histories_, module_, likelihood_, \
-            posterior_, device_, interrupted_ : as in `TorchClassifier`
+    n_features_in_ : int
+        Number of features seen in `fit`: the size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X; set only if X had names that are all strings.
+    n_iter_ : int
+        Number of epochs trained (the largest of the networks).
+    history_ : list of dict
+        skorch's history of the first network, one entry per epoch. Without callbacks `partial_fit`
+        keeps the last 100 epochs.
+    histories_ : list of list of dict
+        The same history for every network.
+    module_ : torch.nn.Module
+        The trained module (of the first network).
+    likelihood_ : Likelihood
+        The fitted copy of `likelihood`.
+    posterior_ : Posterior
+        The copy of `posterior` that was fitted.
+    device_ : str
+        The device that computes predictions.
+    interrupted_ : bool
+        Whether Ctrl-C ended `fit` early and ``on_interrupt="keep"`` kept the finished part.
 
     Examples
     --------
@@ -373,19 +368,25 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TorchRegressor:
-        """Train one epoch more on these rows.
+        """Train for one more epoch on these rows.
 
-        From one partial_fit to the next the optimizer and the generators go on as they were.
+        The optimizer and the random generators keep their state between calls.
 
-        Targets keep the units of the first call: its mean and standard deviation standardise all.
+        The mean and standard deviation of the first call's targets standardise all later ones.
 
         Parameters
         ----------
-        X, y, sample_weight : as in `fit`
+        X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+            Training rows; `fit` describes memory maps and torch Datasets.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets of the rows, as in `fit`; None if X is a Dataset, which has them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, normalised to mean 1; None weights all rows equally.
 
         Returns
         -------
         self : TorchRegressor
+            The estimator itself, trained further.
         """
         return self._fit(X, y, sample_weight, incremental=True)
 

@@ -11,6 +11,11 @@ class DivergedError(ValueError):
     A subclass of `ValueError`, so that ``GridSearchCV(error_score=...)`` counts a diverged
     candidate as failed instead of scoring it.
 
+    Parameters
+    ----------
+    message : str, default=""
+        The text of the error.
+
     Attributes
     ----------
     epoch, batch : int or None

@@ -21,9 +21,11 @@ class MLP(nn.Sequential):
     n_outputs : int
         Number of raw outputs.
     hidden_layer_sizes : int or sequence of int, default=(100, 100)
+        Number of units in each hidden layer; an integer makes one layer.
     dropout : float in [0, 1], default=0.1
         Rate of the dropout after each hidden layer.
     activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
+        Function that follows each hidden linear layer.
 
     Examples
     --------

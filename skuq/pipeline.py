@@ -197,6 +197,7 @@ def predict_uncertainty(estimator: Any, X: Any, kind: str = "total", **options: 
     X : array-like of shape (n_samples, ...)
         As the outermost object takes it.
     kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+        The part of the uncertainty to return; "all" returns an `Uncertainty` with all three.
     **options
         Further arguments of the estimator's method, such as ``measure``.
 
@@ -230,12 +231,17 @@ def predict_interval(estimator: Any, X: Any, confidence_level: float = 0.9) -> n
 
     Parameters
     ----------
-    estimator, X : as in `predict_uncertainty`
+    estimator : object
+        A fitted skuq estimator, or scikit-learn objects around one, as in `predict_uncertainty`.
+    X : array-like of shape (n_samples, ...)
+        Rows, as the outermost object takes them.
     confidence_level : float in (0, 1), default=0.9
+        Probability that the interval holds y.
 
     Returns
     -------
-    ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2), in y's units
+    ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
+        The lower and the upper end of each interval, in the units of y.
     """
     return _ask(estimator, X, "predict_interval", confidence_level=confidence_level)
 
@@ -245,12 +251,17 @@ def predict_quantiles(estimator: Any, X: Any, q: Any) -> np.ndarray:
 
     Parameters
     ----------
-    estimator, X : as in `predict_uncertainty`
-    q : float or array-like of shape (n_quantiles,), levels in (0, 1)
+    estimator : object
+        A fitted skuq estimator, or scikit-learn objects around one, as in `predict_uncertainty`.
+    X : array-like of shape (n_samples, ...)
+        Rows, as the outermost object takes them.
+    q : float or array-like of shape (n_quantiles,)
+        Levels of the quantiles, in (0, 1).
 
     Returns
     -------
     ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
+        The quantiles, in the units of y.
     """
     return _ask(estimator, X, "predict_quantiles", q=q)
 
@@ -260,11 +271,15 @@ def predict_draws(estimator: Any, X: Any) -> np.ndarray:
 
     Parameters
     ----------
-    estimator, X : as in `predict_uncertainty`
+    estimator : object
+        A fitted skuq estimator, or scikit-learn objects around one, as in `predict_uncertainty`.
+    X : array-like of shape (n_samples, ...)
+        Rows, as the outermost object takes them.
 
     Returns
     -------
     ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
+        The prediction of each draw.
     """
     return _ask(estimator, X, "predict_draws")
 
@@ -298,22 +313,54 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
     @available_if(_final_has("predict_uncertainty"))
     def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
-        """See `skuq.predict_uncertainty`."""
+        """See `skuq.predict_uncertainty`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+            The part of the uncertainty to return.
+        **options
+            Further arguments of the last step's method, such as ``measure``.
+        """
         return predict_uncertainty(self, X, kind=kind, **options)
 
     @available_if(_final_has("predict_interval"))
     def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
-        """See `skuq.predict_interval`."""
+        """See `skuq.predict_interval`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        confidence_level : float in (0, 1), default=0.9
+            Probability that the interval holds y.
+        """
         return predict_interval(self, X, confidence_level=confidence_level)
 
     @available_if(_final_has("predict_quantiles"))
     def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """See `skuq.predict_quantiles`."""
+        """See `skuq.predict_quantiles`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        q : float or array-like of shape (n_quantiles,)
+            Levels of the quantiles, in (0, 1).
+        """
         return predict_quantiles(self, X, q)
 
     @available_if(_final_has("predict_draws"))
     def predict_draws(self, X: Any) -> np.ndarray:
-        """See `skuq.predict_draws`."""
+        """See `skuq.predict_draws`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        """
         return predict_draws(self, X)
 
 
@@ -323,11 +370,16 @@ def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> Pip
     Parameters
     ----------
     *steps : estimators
-    memory, verbose : as in scikit-learn
+        The transformers in order, and the final estimator.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache fitted transformers, as in scikit-learn.
+    verbose : bool, default=False
+        Whether to print the time of each step.
 
     Returns
     -------
     Pipeline
+        The unfitted pipeline.
     """
     named = sklearn_pipeline.make_pipeline(*steps).steps
     return Pipeline(named, memory=memory, verbose=verbose)

@@ -50,7 +50,15 @@ class Draws:
         self._networks = networks if isinstance(networks, str) else dict(networks)
 
     def tensors(self, start: int, stop: int) -> dict[str, Tensor]:
-        """The stacked tensors of draws `start` to `stop`."""
+        """Return the stacked tensors of draws `start` to `stop`.
+
+        Parameters
+        ----------
+        start : int
+            The first draw.
+        stop : int
+            One past the last draw.
+        """
         return {name: tensor[start:stop] for name, tensor in self._tensors.items()}
 
     def shell(self) -> nn.Module:
@@ -90,6 +98,7 @@ class Draws:
         x : Tensor of shape (n_rows, ...)
             Some rows.
         numerics : Numerics
+            The device and the precision of the networks.
         """
         own = tensors_of(self.module)
         if not all(type(name) is str for name in self._tensors):
@@ -103,7 +112,13 @@ class Draws:
                 )
 
     def to(self, device: torch.device) -> Draws:
-        """Move everything to a device, in place."""
+        """Move everything to a device, in place.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to move the module and the tensors.
+        """
         moved(self.module, device)
         self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
         if isinstance(self._networks, dict):

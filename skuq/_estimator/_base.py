@@ -38,7 +38,7 @@ __all__ = ["TorchEstimator"]
 
 
 class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscoreParameters):
-    """Base of `TorchClassifier` and `TorchRegressor`; they say how targets are read."""
+    """Base of `TorchClassifier` and `TorchRegressor`, which define how targets are read."""
 
     _parameter_constraints: ClassVar[dict] = {
         "module": [callable, None],
@@ -140,27 +140,30 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
-            Of a memory map in the dtype of the precision (float32 by default) and in C order,
-            rows are read where they are needed. So are those of a torch Dataset of pairs (x, y):
-            a map-style one is read anew in each epoch, once more before for targets and checks
-            and once after; an IterableDataset is gone through once and kept in a temporary file
-            on the disk.
-        y : array-like of shape (n_samples,), of a regressor also (n_samples, n_targets)
-            Labels of any type, or numbers. Of a likelihood that takes several labels indicators,
-            0 or 1, of shape (n_samples, n_labels). None if X is a Dataset, which has it.
+            Training rows. A memory map in the dtype of the precision (float32 by default) and in
+            C order stays on the disk: rows are read when needed. X may also be a torch Dataset of
+            pairs (x, y). A map-style one is read anew in each epoch, once before that for targets
+            and checks, and once after. An IterableDataset is read once and kept in a temporary
+            file on the disk.
+        y : array-like of shape (n_samples,), for a regressor also (n_samples, n_targets)
+            Labels of any type, or numbers. A likelihood that takes several labels expects
+            indicators, 0 or 1, of shape (n_samples, n_labels). None if X is a Dataset, which has
+            them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Normalised to mean 1; rows of weight zero do not take part.
+            Weights of the rows, normalised to mean 1; rows of weight zero do not take part. None
+            weights all rows equally.
         groups : array-like of shape (n_samples,), default=None
-            Rows that early stopping must not separate.
+            The group of each row: early stopping does not separate rows of one group.
 
         Returns
         -------
-        self : the estimator
+        self : TorchClassifier or TorchRegressor
+            The fitted estimator itself.
 
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used; each message says how to mend it.
+            If data or parameters cannot be used; each message says how to mend it.
         DivergedError
             If a loss or weight becomes NaN or infinite.
         """

@@ -41,7 +41,13 @@ class TrainingHook:
         return None
 
     def after_step(self, module: nn.Module) -> None:
-        """Look at the network after a step of the optimizer."""
+        """Look at the network after a step of the optimizer.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network as it is after the step.
+        """
 
     def after_epoch(self, module: nn.Module, epoch: int) -> None:
         """Look at the network after an epoch.

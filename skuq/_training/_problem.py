@@ -26,6 +26,11 @@ __all__ = ["Problem"]
 class Problem:
     """A supervised problem, as a posterior sees it.
 
+    Parameters
+    ----------
+    schedule : Schedule
+        Trains the networks; the estimator makes it.
+
     Attributes
     ----------
     likelihood : Likelihood
@@ -54,7 +59,15 @@ class Problem:
         self.before = before
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
-        """Derive an independent seed for each purpose and network."""
+        """Derive an independent seed for each purpose and network.
+
+        Parameters
+        ----------
+        purpose : Purpose, default=Purpose.POSTERIOR
+            The use of the random numbers.
+        network : int, default=0
+            The number of the network.
+        """
         return derive_seed(self._trainer.root, purpose, network)
 
     def train(
@@ -111,6 +124,8 @@ class Problem:
             How many epochs.
         optimizer : torch.optim.Optimizer class
             Made with the parameters and `options`; ``lr`` is the estimator's unless it is there.
+        **options
+            Further parameters of the optimizer.
         hook : TrainingHook, default=None
             Looks at steps and epochs.
 

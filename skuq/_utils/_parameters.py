@@ -99,6 +99,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
         Returns
         -------
         dict
+            The parameters by name.
         """
         return {**super().get_params(deep=deep), **self._prefixed}
 
@@ -108,10 +109,12 @@ class DoubleUnderscoreParameters(BaseEstimator):
         Parameters
         ----------
         **params : dict
+            New values of parameters, by name.
 
         Returns
         -------
         self : object
+            The estimator itself.
 
         Raises
         ------

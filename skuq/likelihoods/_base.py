@@ -89,7 +89,13 @@ class Likelihood(BaseEstimator):
         return False
 
     def update_tags(self, tags: Any) -> None:
-        """Change, in place, what an estimator with this likelihood tells scikit-learn of y."""
+        """Change, in place, what an estimator with this likelihood tells scikit-learn of y.
+
+        Parameters
+        ----------
+        tags : sklearn.utils.Tags
+            The tags of the estimator.
+        """
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""
@@ -112,7 +118,9 @@ class Likelihood(BaseEstimator):
         ----------
         y : ndarray of shape (n_samples,) of class indices, (n_samples, n_labels) of indicators, \
                 or (n_samples, n_targets) of floats
+            The training targets.
         sample_weight : ndarray of shape (n_samples,), default=None
+            Weights of the rows; None weights all rows equally.
         n_classes : int, default=None
             Of a classification (2 for each of several labels); y need not hold them all.
         seed : int, default=0
@@ -136,11 +144,23 @@ class Likelihood(BaseEstimator):
         return ["softmax" if self.task == "classification" else "free"] * self.n_outputs_
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Targets in the units in which the network is trained."""
+        """Convert targets to the units in which the network is trained.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples, ...)
+            Targets in their own units.
+        """
         return y
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        """Targets in the units of y: the inverse of `encode`, for what callbacks are told."""
+        """Convert encoded targets back to the units of y, for callbacks: the inverse of `encode`.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples, ...)
+            Encoded targets.
+        """
         return y
 
     @property
@@ -149,7 +169,13 @@ class Likelihood(BaseEstimator):
         return False
 
     def retrains(self, target: np.ndarray) -> bool:
-        """Whether the network is to be trained once more, on targets that `relabel` makes."""
+        """Whether the network is to be trained once more, on targets that `relabel` makes.
+
+        Parameters
+        ----------
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets.
+        """
         return False
 
     def relabel(
@@ -159,6 +185,13 @@ class Likelihood(BaseEstimator):
 
         Called where `retrains` says so: with the posterior of a first training, or, where
         training goes on, with that before. ``evaluate`` is that of `finish`.
+
+        Parameters
+        ----------
+        evaluate : callable
+            As in `finish`.
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets.
         """
         return target
 
@@ -167,17 +200,28 @@ class Likelihood(BaseEstimator):
 
         Parameters
         ----------
-        output : Tensor of shape (n_rows, n_outputs_), raw network outputs
-        target : Tensor of shape (n_rows, ...), encoded targets
+        output : Tensor of shape (n_rows, n_outputs_)
+            Raw network outputs.
+        target : Tensor of shape (n_rows, ...)
+            Encoded targets.
 
         Returns
         -------
         Tensor of shape (n_rows,)
+            The loss of each row.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement loss")
 
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """The true negative log-likelihood per row, which early stopping monitors (nats)."""
+        """The true negative log-likelihood per row, which early stopping monitors (nats).
+
+        Parameters
+        ----------
+        output : Tensor of shape (n_rows, n_outputs_)
+            Raw network outputs.
+        target : Tensor of shape (n_rows, ...)
+            Encoded targets.
+        """
         return self.loss(output, target)
 
     def predictive(self, output: Tensor) -> distributions.Distribution:
@@ -186,6 +230,7 @@ class Likelihood(BaseEstimator):
         Parameters
         ----------
         output : Tensor of shape (..., n_outputs_)
+            Raw network outputs.
 
         Returns
         -------

@@ -46,7 +46,7 @@ class Categorical(Likelihood):
     Parameters
     ----------
     label_smoothing : float in [0, 1), default=0.0
-        ε. Changes the training loss alone: early stopping monitors the true negative
+        ε. Changes only the training loss: early stopping monitors the true negative
         log-likelihood. With "others" at most 1 − 1/K.
     convention : {"uniform", "others"}, default="uniform"
         What ε means; "uniform" is torch's.

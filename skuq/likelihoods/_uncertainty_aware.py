@@ -150,7 +150,13 @@ class UncertaintyAware(Likelihood):
         return s if self.log_variance == "constant" else s.clamp(*self.clamp)
 
     def noise_variance(self, output: Tensor) -> Tensor:
-        """σ² = e^s of outputs of shape (..., n_outputs_); 1 for ``log_variance="constant"``."""
+        """σ² = e^s of outputs of shape (..., n_outputs_); 1 for ``log_variance="constant"``.
+
+        Parameters
+        ----------
+        output : Tensor of shape (..., n_outputs_)
+            Raw network outputs.
+        """
         return self._log_variance(output).exp()
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

@@ -60,15 +60,17 @@ class Contents:
 
 
 def inspect(path: Any) -> Contents:
-    """What is in a file of `save`: nothing is built, and safetensors is not needed.
+    """Show the content of a file of `save`: builds nothing and does not need safetensors.
 
     Parameters
     ----------
     path : str or path-like
+        The file to look into.
 
     Returns
     -------
     Contents
+        A summary of the file; ``print`` shows it as a table.
 
     Raises
     ------

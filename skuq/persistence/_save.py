@@ -157,6 +157,7 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
     Parameters
     ----------
     path : str or path-like
+        The file to read.
     module : class or callable returning a torch.nn.Module, or dict of str to those, default=None
         What built the network: files name no code. Not needed where the estimator had
         ``module=None``. It is called with the parameters ``module__*`` that are in the file. For
@@ -167,7 +168,8 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
 
     Returns
     -------
-    estimator : of the class that was saved
+    estimator : object
+        The fitted object, of the class that was saved.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class DeepEnsemble(Posterior):
     threads, these are to the bit the networks that one device gives with any integer `n_jobs`. An
     integer `n_jobs` then says how many members train at a time, of which member i is on device i
     modulo their number: give at least as many as there are devices. As with `n_jobs`, bars and
-    callbacks of scikit-learn are told of networks, not of epochs. Ctrl-C reaches the devices at the
+    callbacks of scikit-learn see networks, not epochs. Ctrl-C reaches the devices at the
     end of an epoch.
 
     With one device and ``n_jobs=None``, up to 16 members train as one module whose parameters are

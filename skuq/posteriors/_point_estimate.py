@@ -10,7 +10,7 @@ __all__ = ["PointEstimate"]
 
 
 class PointEstimate(Posterior):
-    """The trained network alone: one draw, epistemic uncertainty zero.
+    """Only the trained network: one draw, epistemic uncertainty zero.
 
     Examples
     --------
