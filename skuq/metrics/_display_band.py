@@ -25,6 +25,7 @@ class PredictionBandDisplay(Display):
     Parameters
     ----------
     x, mean : ndarray of shape (n_grid,)
+        Values of the feature, and the predicted means there.
     noise : ndarray of shape (n_grid, 2)
         Central interval of a normal distribution with the aleatoric variance.
     total : ndarray of shape (n_grid, 2)
@@ -41,6 +42,7 @@ class PredictionBandDisplay(Display):
     Attributes
     ----------
     ax_, figure_, line_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(
@@ -84,21 +86,28 @@ class PredictionBandDisplay(Display):
         Parameters
         ----------
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, 1)
             The name of a DataFrame's column becomes that of the axis.
         y : array-like of shape (n_samples,), default=None
             Targets, to draw the data; the name of a Series becomes that of the axis.
         confidence_level : float in (0, 1), default=0.9
+            Share of new targets that the intervals should hold.
         margin : float, default=0.15
             How far the grid goes beyond X, in units of its range.
         n_grid : int, default=300
+            Number of points of the grid.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         PredictionBandDisplay
+            The display, already drawn.
         """
         column = check_real("X", X)
         if column.ndim != 2 or column.shape[1] != 1:
@@ -150,14 +159,20 @@ class PredictionBandDisplay(Display):
         Parameters
         ----------
         x, mean, aleatoric_std, total_std : array-like of shape (n_grid,)
+            Values of the feature, and the predicted means and standard deviations there.
         confidence_level : float in (0, 1), default=0.9
+            Share of new targets that the intervals should hold.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         PredictionBandDisplay
+            The display, already drawn.
         """
         place, centre = check_real("x", x), check_real("mean", mean)
         stds = check_real("aleatoric_std", aleatoric_std), check_real("total_std", total_std)

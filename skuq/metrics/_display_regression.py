@@ -41,12 +41,16 @@ class PITDisplay(Display):
     Parameters
     ----------
     pit : ndarray of shape (n_samples,)
+        Values of the probability integral transform, in [0, 1].
     n_bins : int, default=10
+        Number of bars.
     name : str, default=None
+        Name of the model in the legend or title.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(self, pit: np.ndarray, n_bins: int = 10, name: str | None = None) -> None:
@@ -71,16 +75,24 @@ class PITDisplay(Display):
         Parameters
         ----------
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True labels or targets.
         n_bins : int, default=10
+            Number of bars.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.stairs``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.stairs``.
 
         Returns
         -------
         PITDisplay
+            The display, already drawn.
         """
         pit = _pit_of(estimator, X, y)
         name = user_name(estimator, name)
@@ -101,14 +113,20 @@ class PITDisplay(Display):
         Parameters
         ----------
         pit : array-like of shape (n_samples,), in [0, 1]
+            Values of the probability integral transform, in [0, 1].
         n_bins : int, default=10
+            Number of bars.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.stairs``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.stairs``.
 
         Returns
         -------
         PITDisplay
+            The display, already drawn.
         """
         return cls(_check_pit(pit), n_bins, name).plot(ax=ax, **kwargs)
 
@@ -135,13 +153,16 @@ class RegressionCalibrationDisplay(Display):
     Parameters
     ----------
     expected, observed : ndarray of shape (n_levels,)
+        Levels of central intervals, and shares of targets inside them.
     name : str, default=None
+        Name of the model in the legend or title.
 
     Attributes
     ----------
     miscalibration_ : float
         Area between curve and diagonal.
     ax_, figure_, line_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(self, expected: np.ndarray, observed: np.ndarray, name: str | None = None) -> None:
@@ -166,15 +187,22 @@ class RegressionCalibrationDisplay(Display):
         Parameters
         ----------
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True labels or targets.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         RegressionCalibrationDisplay
+            The display, already drawn.
         """
         pit = _pit_of(estimator, X, y)
         return cls.from_predictions(pit, name=user_name(estimator, name), ax=ax, **kwargs)
@@ -190,12 +218,16 @@ class RegressionCalibrationDisplay(Display):
         pit : array-like of shape (n_samples,), in [0, 1]
             The central interval of level c holds y where |2 F(y) − 1| is at most c.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         RegressionCalibrationDisplay
+            The display, already drawn.
         """
         needed = np.sort(np.abs(2 * _check_pit(pit) - 1))
         expected = np.linspace(0, 1, 101)
