@@ -90,7 +90,9 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), or (n_samples, n_targets)
+            True labels or targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Also given to the estimator: to the last step of a Pipeline.
         groups : array-like of shape (n_samples,), default=None
@@ -100,6 +102,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         Returns
         -------
         self : the calibrator
+            The fitted estimator.
 
         Raises
         ------
