@@ -1,7 +1,7 @@
 """Measures of uncertainty and their decompositions: pure functions of arrays.
 
-Every function takes NumPy arrays or torch tensors, and gives back the same kind in float64 (a
-tensor on its device, differentiable). Probabilities of draws have shape (n_draws, n_samples,
+Every function takes NumPy arrays or torch tensors and returns the same kind in float64 (a tensor
+stays on its device and is differentiable). Probabilities of draws have shape (n_draws, n_samples,
 n_classes), mean probabilities (n_samples, n_classes); further axes (height, width) may follow the
 classes. Entropies are in nats. Higher is always more uncertain.
 """
@@ -42,10 +42,11 @@ class Uncertainty(NamedTuple):
     Attributes
     ----------
     total : array
+        The whole uncertainty, the sum of the two parts.
     aleatoric : array
-        Noise in the data: what stays if the function were known.
+        Noise in the data: it stays even if the true function is known.
     epistemic : array
-        Ignorance of the function: what the draws disagree about.
+        Ignorance of the function: the disagreement of the draws. More data can reduce it.
     """
 
     total: Any
@@ -126,15 +127,17 @@ def _entropy(proba: Tensor, log_proba: Tensor, class_axis: int) -> Tensor:
 
 @_of_probabilities(2, "proba")
 def entropy(proba: Any) -> Any:
-    """Shannon entropy, H = −Σ_k p_k log p_k.
+    """Compute the Shannon entropy, H = −Σ_k p_k log p_k.
 
     Parameters
     ----------
     proba : array or Tensor of shape (n_samples, n_classes, ...)
+        Probability of each class, for each sample; they sum to 1 over the classes.
 
     Returns
     -------
-    array or Tensor of shape (n_samples, ...), in nats: between 0 and log(n_classes)
+    array or Tensor of shape (n_samples, ...)
+        Entropy of each sample in nats, between 0 (certain) and log(n_classes).
 
     Raises
     ------
@@ -146,35 +149,39 @@ def entropy(proba: Any) -> Any:
 
 @_of_probabilities(2, "proba")
 def least_confidence(proba: Any) -> Any:
-    """One minus the largest probability.
+    """Compute one minus the largest probability.
 
     Parameters
     ----------
     proba : array or Tensor of shape (n_samples, n_classes, ...)
+        Probability of each class, for each sample; they sum to 1 over the classes.
 
     Returns
     -------
-    array or Tensor of shape (n_samples, ...): between 0 and 1 − 1/n_classes
+    array or Tensor of shape (n_samples, ...)
+        Value of each sample, between 0 (certain) and 1 − 1/n_classes.
     """
     return 1 - proba.amax(1)
 
 
 @_of_probabilities(2, "proba")
 def margin(proba: Any) -> Any:
-    """One minus the difference of the two largest probabilities.
+    """Compute one minus the difference of the two largest probabilities.
 
     Parameters
     ----------
     proba : array or Tensor of shape (n_samples, n_classes, ...)
+        Probability of each class, for each sample; they sum to 1 over the classes.
 
     Returns
     -------
-    array or Tensor of shape (n_samples, ...): between 0 and 1
+    array or Tensor of shape (n_samples, ...)
+        Value of each sample, between 0 (certain) and 1 (two classes are equally probable).
 
     Raises
     ------
     ValueError
-        For a single class, which has no second.
+        If there is only one class.
     """
     if proba.shape[1] < 2:
         raise ValueError(
@@ -190,32 +197,39 @@ def margin(proba: Any) -> Any:
 
 @_of_probabilities(3, "draws")
 def expected_entropy(draws: Any) -> Any:
-    """Mean entropy of the draws, the aleatoric part of the total entropy.
+    """Compute the mean entropy of the draws, the aleatoric part of the total entropy.
 
     Parameters
     ----------
     draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+        Probability of each class, as each draw of the posterior predicts it; they sum to 1 over the
+        classes.
 
     Returns
     -------
-    array or Tensor of shape (n_samples, ...), in nats
+    array or Tensor of shape (n_samples, ...)
+        Mean entropy of each sample in nats, between 0 and log(n_classes).
     """
     return mean_of_draws(_entropy(draws, _log(draws), 2))
 
 
 @_of_probabilities(3, "draws")
 def mutual_information(draws: Any) -> Any:
-    """Mutual information of label and draw, the epistemic part of the total entropy [1]_.
+    """Compute the mutual information of label and draw [1]_.
 
-    The mean over draws of KL(p_m ‖ mean p): between 0 and min(log n_draws, log n_classes).
+    It is the epistemic part of the total entropy: the mean over draws of KL(p_m ‖ mean p), between
+    0 and min(log n_draws, log n_classes).
 
     Parameters
     ----------
     draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+        Probability of each class, as each draw of the posterior predicts it; they sum to 1 over the
+        classes.
 
     Returns
     -------
-    array or Tensor of shape (n_samples, ...), in nats
+    array or Tensor of shape (n_samples, ...)
+        Mutual information of each sample in nats; 0 where all draws agree.
 
     References
     ----------
@@ -227,15 +241,18 @@ def mutual_information(draws: Any) -> Any:
 
 @_of_probabilities(3, "draws")
 def entropy_decomposition(draws: Any) -> Any:
-    """Entropy of the mean = expected entropy + mutual information.
+    """Split the entropy of the mean: it is expected entropy + mutual information.
 
     Parameters
     ----------
     draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+        Probability of each class, as each draw of the posterior predicts it; they sum to 1 over the
+        classes.
 
     Returns
     -------
-    Uncertainty of arrays or Tensors of shape (n_samples, ...), in nats
+    Uncertainty of arrays or Tensors of shape (n_samples, ...)
+        Total entropy of each sample, its aleatoric and its epistemic part, in nats.
 
     Examples
     --------
@@ -253,7 +270,7 @@ def entropy_decomposition(draws: Any) -> Any:
 
 def _decompose_entropy(entropies: Tensor, mean: Tensor) -> Uncertainty:
     aleatoric = mean_of_draws(entropies)
-    if len(entropies) == 1:  # no rounding: who ranks by it must see that all are equal
+    if len(entropies) == 1:  # no rounding: a ranking must see that all are equal
         return Uncertainty(aleatoric, aleatoric, torch.zeros_like(aleatoric))
     epistemic = (_entropy(mean, _log(mean), 1) - aleatoric).clamp(min=0)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
@@ -261,21 +278,27 @@ def _decompose_entropy(entropies: Tensor, mean: Tensor) -> Uncertainty:
 
 @_of_probabilities(3, "draws")
 def variance_decomposition(draws: Any) -> Any:
-    """Total variance of the one-hot label: 1 − Σ_k p̄_k² = mean(1 − Σ_k p_k²) + Σ_k Var p_k.
+    """Split the total variance of the one-hot label into its two parts.
+
+    1 − Σ_k p̄_k² = mean(1 − Σ_k p_k²) + Σ_k Var p_k, total = aleatoric + epistemic.
 
     Parameters
     ----------
     draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+        Probability of each class, as each draw of the posterior predicts it; they sum to 1 over the
+        classes.
 
     Returns
     -------
-    Uncertainty of arrays or Tensors of shape (n_samples, ...): total between 0 and 1 − 1/n_classes
+    Uncertainty of arrays or Tensors of shape (n_samples, ...)
+        Total variance of each sample, between 0 and 1 − 1/n_classes, its aleatoric and its
+        epistemic part.
     """
     return _decompose_variance(draws, mean_of_draws(draws))
 
 
 def _label_variance(draws: Tensor) -> Tensor:
-    """Of the one-hot label, for each draw."""
+    """Variance of the one-hot label, for each draw."""
     return (1 - draws.square().sum(2)).clamp(min=0)
 
 
@@ -286,21 +309,24 @@ def _decompose_variance(draws: Tensor, mean: Tensor) -> Uncertainty:
 
 
 def _variance(draws: Tensor, mean: Tensor) -> Tensor:
-    """Over the draws, in two passes (torch's own takes one, and several times as long)."""
+    """Variance over the draws, in two passes (torch's own takes one, and several times as long)."""
     return mean_of_draws((draws - mean).square())
 
 
 @_of_probabilities(3, "draws")
 def variation_ratio(draws: Any) -> Any:
-    """Share of draws that vote for another class than most draws do.
+    """Compute the share of draws that do not vote for the most frequent class.
 
     Parameters
     ----------
     draws : array or Tensor of shape (n_draws, n_samples, n_classes, ...)
+        Probability of each class, as each draw of the posterior predicts it; they sum to 1 over the
+        classes.
 
     Returns
     -------
-    array or Tensor of shape (n_samples, ...): between 0 and 1 − 1/min(n_draws, n_classes)
+    array or Tensor of shape (n_samples, ...)
+        Share for each sample, between 0 (all draws agree) and 1 − 1/min(n_draws, n_classes).
     """
     draws = draws.detach()
     votes = torch.eq(draws, draws.amax(2, keepdim=True), out=torch.empty_like(draws))
@@ -312,16 +338,19 @@ def variation_ratio(draws: Any) -> Any:
 
 
 def moment_decomposition(mean: Any, variance: Any) -> Any:
-    """Law of total variance: Var y = mean of the variances + variance of the means [1]_.
+    """Split the variance of y by the law of total variance [1]_.
+
+    Var y = mean of the variances + variance of the means, total = aleatoric + epistemic.
 
     Parameters
     ----------
     mean, variance : array or Tensor of shape (n_draws, n_samples, ...)
-        Of each draw's distribution of y.
+        Mean and variance of y, as each draw of the posterior predicts them.
 
     Returns
     -------
-    Uncertainty of arrays or Tensors of shape (n_samples, ...), in squared units of y
+    Uncertainty of arrays or Tensors of shape (n_samples, ...)
+        Total variance of each sample, its aleatoric and its epistemic part, in squared units of y.
 
     Raises
     ------

@@ -164,6 +164,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         **options
             Of a regressor ``return_std``: whether to give the standard deviation, too.
 
@@ -180,6 +181,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         return_uncertainty : bool, default=False
             Whether to give ``predict_uncertainty(X, kind="all")``, too.
 
@@ -208,6 +210,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
 
         Returns
         -------
@@ -225,6 +228,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
 
         Returns
         -------
@@ -243,6 +247,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         kind : {"total", "aleatoric", "epistemic", "all", "nested"}, default="total"
             Aleatoric is what lies within and between the views of a draw, epistemic what lies
             between draws. "nested" gives a `NestedUncertainty`, with the two aleatoric parts.
@@ -262,6 +267,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
 
         Returns
         -------
@@ -276,6 +282,7 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         q : float or array-like of shape (n_quantiles,), levels in (0, 1)
 
         Returns
@@ -292,7 +299,9 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         confidence_level : float in (0, 1), default=0.9
+            Share of new targets that the interval should hold.
 
         Returns
         -------
@@ -306,8 +315,11 @@ class AugmentedPredictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), or (n_samples, n_targets)
+            True labels or targets.
         sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
 
         Returns
         -------

@@ -86,7 +86,9 @@ class TestTimeAugmentation(
         Views of each row, itself included.
     threshold_ : float or None
     classes_ : ndarray of shape (n_classes,), of a classifier
+        Labels of the classes, in the order of the columns.
     n_features_in_, feature_names_in_ : those of the estimator
+        Number and names of the features that `fit` saw.
 
     Raises
     ------
@@ -181,7 +183,9 @@ class TestTimeAugmentation(
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), or (n_samples, n_targets)
+            True labels or targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Also given to the estimator: to the last step of a Pipeline.
         groups : array-like of shape (n_samples,), default=None
@@ -190,6 +194,7 @@ class TestTimeAugmentation(
         Returns
         -------
         self : TestTimeAugmentation
+            The fitted estimator.
 
         Warns
         -----
@@ -330,10 +335,12 @@ class TestTimeAugmentation(
         ----------
         X, y : rows that the estimator was not fitted on
         sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
 
         Returns
         -------
         self : TestTimeAugmentation
+            The fitted estimator.
 
         Raises
         ------

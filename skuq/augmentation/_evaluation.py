@@ -159,6 +159,7 @@ class Evaluation:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         begin : callable
             Makes what takes the distributions of the views of a block of rows, in ``add``, and
             makes one of them, in ``result``.

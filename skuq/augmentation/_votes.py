@@ -23,6 +23,7 @@ class MultiViewVote(NamedTuple):
     abstained : ndarray of shape (n_samples,), of bool
         Where every view had weight 0: there the mode decides, and `weights` are its counts.
     classes : ndarray of shape (n_classes,)
+        Labels of the classes, in the order of the columns.
     """
 
     predicted: Any
@@ -211,6 +212,7 @@ def vote_threshold(
     confidence : array-like of shape (n_views, n_samples), default=None
         Breaks ties, as in `multi_view_vote`; None takes `scores`.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
     classes : array-like of shape (n_classes,), default=None
         All labels there are, increasing: `y_true` must be among them. None takes those in `labels`
         and `y_true`, which must then have one in common.

@@ -90,9 +90,10 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Around a frozen estimator also a torch Dataset of pairs (x, y).
+            Rows, as the estimator takes them. Around a frozen estimator also a torch Dataset of
+            pairs (x, y).
         y : array-like of shape (n_samples,), or (n_samples, n_targets), default=None
-            None if X is a Dataset, which has it.
+            True labels or targets; None if X is a Dataset, which has them.
         sample_weight : array-like of shape (n_samples,), default=None
             Also given to the estimator: to the last step of a Pipeline.
         groups : array-like of shape (n_samples,), default=None
@@ -102,6 +103,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         Returns
         -------
         self : the calibrator
+            The fitted estimator.
 
         Raises
         ------

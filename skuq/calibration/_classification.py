@@ -137,7 +137,9 @@ class TemperatureScaler(_ClassifierCalibrator):
     estimator_ : classifier
         The fitted estimator.
     classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, in the order of the columns.
     n_features_in_, feature_names_in_ : those of the estimator
+        Number and names of the features that `fit` saw.
 
     See Also
     --------
@@ -223,6 +225,7 @@ class VectorScaler(_ClassifierCalibrator):
     bias_ : ndarray of shape (n_classes,)
         b, of mean 0.
     n_iter_ : int
+        Number of iterations of the optimizer.
     loss_before_, loss_after_ : float
         Mean negative log-likelihood without scaling and with it, on the rows that it was fitted
         on.

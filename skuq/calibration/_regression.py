@@ -32,7 +32,9 @@ def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = No
     Parameters
     ----------
     y_true, mean, std : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True targets, predicted means and standard deviations.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
@@ -155,6 +157,7 @@ class VarianceScaler(_RegressorCalibrator):
     estimator_ : regressor
         The fitted estimator.
     n_features_in_, feature_names_in_ : those of the estimator
+        Number and names of the features that `fit` saw.
 
     References
     ----------
@@ -260,6 +263,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         kind : {"total"}, default="total"
             It has no parts: ask `estimator_` for them.
 

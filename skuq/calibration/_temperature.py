@@ -66,6 +66,7 @@ def fit_temperature(
         Indices of the classes, from 0 to n_classes − 1; for multilabel 0 or 1, of shape
         (n_samples, n_labels).
     sample_weight : array-like of shape (n_samples,) or of the shape of y, default=None
+        How much each sample counts; None weighs all equally.
     objective : {"nll", "brier", "ece"}, default="nll"
         What T minimises: negative log-likelihood, Brier score, or the expected calibration error
         of the top label in 15 bins, which is rough in T: see `TemperatureScaler.flat_range_`.

@@ -1,4 +1,4 @@
-"""How good an uncertainty is: functions of (y_true, ...), scorers, displays."""
+"""Measure how good an uncertainty is: functions of (y_true, ...), scorers, displays."""
 
 from skuq.metrics._calibration import (
     canonical_calibration_error,
@@ -6,12 +6,9 @@ from skuq.metrics._calibration import (
     smooth_calibration_error,
 )
 from skuq.metrics._display import ReliabilityDisplay
+from skuq.metrics._display_band import PredictionBandDisplay
 from skuq.metrics._display_decomposition import DecompositionDisplay
-from skuq.metrics._display_regression import (
-    PITDisplay,
-    PredictionBandDisplay,
-    RegressionCalibrationDisplay,
-)
+from skuq.metrics._display_regression import PITDisplay, RegressionCalibrationDisplay
 from skuq.metrics._display_uncertainty import RiskCoverageDisplay, UncertaintyHistogramDisplay
 from skuq.metrics._intervals import (
     interval_score,

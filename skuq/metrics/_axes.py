@@ -1,4 +1,4 @@
-"""What the displays share: axes, legends, names, and strokes that do not need colour."""
+"""Axes, legends, names, and strokes that do not need colour: shared by the displays."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Display:
         name : str, default=None
             Replaces the display's own name in the legend or title.
         **kwargs
-            Passed to the method of `ax` that draws the data; `from_estimator` says which.
+            Options passed to the method of `ax` that draws the data; `from_estimator` says which.
 
         Returns
         -------
         self : Display
-            With the attributes `ax_` and `figure_`.
+            The display, with the attributes `ax_` and `figure_`.
         """
         if ax is None:
             asking = f"{type(self).__name__}.plot"
@@ -95,9 +95,10 @@ def classifies(estimator: Any, X: Any) -> bool:
 
 
 def description(estimator: Any) -> str:
-    """What tells estimators apart: "TemperatureScaler of TorchClassifier with MCDropout".
+    """Describe an estimator so that it differs from others in a legend.
 
-    What only prepares, searches or freezes is no part of it: many a model is a Pipeline.
+    An example is "TemperatureScaler of TorchClassifier with MCDropout". Steps that only prepare,
+    search or freeze are left out, since many models have them.
     """
     estimator = unfrozen(estimator)
     if isinstance(estimator, Pipeline):
@@ -114,7 +115,7 @@ def description(estimator: Any) -> str:
 
 
 def user_name(estimator: Any, name: str | None, addition: str = "") -> str:
-    """The name that the user gave, else one that tells apart what a Pipeline wraps."""
+    """The name that the user gave, else a description of the estimator."""
     return description(estimator) + addition if name is None else name
 
 
@@ -124,7 +125,7 @@ def uncertainty_unit(classifies: bool, y: Any = None) -> str:
 
 
 def column_name(column: Any) -> str | None:
-    """What a user calls a column: the name of a Series, or that of a frame's only column."""
+    """The name of a column: the name of a Series, or the only column of a frame."""
     columns = list(getattr(column, "columns", ()))
     name = columns[0] if len(columns) == 1 else getattr(column, "name", None)
     return None if name is None or str(name) == "" else str(name)

@@ -75,38 +75,44 @@ def expected_calibration_error(
     labels: Any = None,
     sample_weight: Any = None,
 ) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, bin by bin [1]_.
+    """Compute the expected calibration error: gaps of confidence and accuracy, bin by bin [1]_.
 
     ECE = Σ_b (n_b / n) |conf_b − acc_b| over bins that are closed on the right (the first holds
-    0, too); empty bins count nothing. The estimate is biased upwards: perfectly calibrated
-    predictions have an ECE that falls as n^{-1/2}.
+    0, too). Empty bins do not count. The estimate is biased upwards: the ECE of perfectly
+    calibrated predictions falls only as n^{-1/2}.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Labels of any type.
+        True labels, of any type.
     y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
-        Columns in the order of the sorted labels; of one dimension: the probability of the second.
+        Predicted probabilities. Columns are in the order of the sorted labels; an array of one
+        dimension holds the probability of the second class.
     n_bins : int, default=15
+        Number of bins of the confidence.
     strategy : {"uniform", "quantile"}, default="uniform"
-        Bins of equal width, or of equal weight (equal values share a bin).
+        Make bins of equal width, or of equal weight (equal values share a bin).
     norm : {"l1", "l2", "max"}, default="l1"
-        Mean absolute gap; root of the mean squared gap; the largest gap (MCE).
+        How to combine the gaps: their mean absolute value, the root of their mean square, or the
+        largest of them (MCE).
     kind : {"top-label", "classwise", "binary"}, default="top-label"
-        "top-label": the largest probability against whether that class is right. "binary" (two
-        classes): the probability of the second class against how often it is true, another
-        number. "classwise": the mean over all classes of that [2]_.
+        "top-label" compares the largest probability with whether that class is right. "binary" (two
+        classes) compares the probability of the second class with how often it is true, which is
+        another number. "classwise" does so for every class and takes the mean [2]_.
     debias : bool, default=False
         With ``norm="l2"``: subtract from each squared gap its own sampling variance,
         acc·(1 − acc)/(n_b − 1) [3]_. A sum below zero counts as zero; bins of one sample are left
         out, with a warning.
     labels : array-like of shape (n_classes,), default=None
-        All labels, sorted, where y_true may lack some: ``classifier.classes_``.
+        All labels, sorted. Give ``classifier.classes_`` if y_true may lack some; None takes the
+        labels in y_true.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
     float in [0, 1]
+        The error; 0 means perfectly calibrated.
 
     Raises
     ------
@@ -186,22 +192,24 @@ def canonical_calibration_error(
     labels: Any = None,
     sample_weight: Any = None,
 ) -> float:
-    """How far whole vectors of probabilities lie from the frequencies of the classes [1]_.
+    """Compare whole vectors of probabilities with the frequencies of the classes [1]_.
 
     Every class axis is cut into bins of equal width; in each cell that holds samples, mean
-    probabilities and frequencies are compared by total variation, ½ Σ_k |p̄_k − freq_k|. Biased
-    upwards, the more so the more classes there are.
+    probabilities and frequencies are compared by total variation, ½ Σ_k |p̄_k − freq_k|. The
+    estimate is biased upwards, more so with more classes.
 
     Parameters
     ----------
     y_true, y_proba, labels, sample_weight : as in `expected_calibration_error`
-        Probabilities of one dimension become two columns.
+        Labels, probabilities, the list of all labels, and weights of the samples. Probabilities of
+        one dimension become two columns.
     n_bins : int, default=10
         Bins per class, closed on the right.
 
     Returns
     -------
     float in [0, 1]
+        The error; 0 means that frequencies match probabilities in every cell.
 
     References
     ----------
@@ -234,22 +242,25 @@ def smooth_calibration_error(
     labels: Any = None,
     sample_weight: Any = None,
 ) -> float:
-    """Calibration error without bins: residuals smoothed by a kernel along the confidence [1]_.
+    """Compute a calibration error without bins: a kernel smooths the residuals [1]_.
 
-    smECE_σ = ∫ |Σ_i w_i (hit_i − conf_i) K_σ(t, conf_i)| dt over t in [0, 1], with a normal kernel
-    reflected at both ends and weights that sum to 1. Without a bandwidth, the σ for which smECE_σ
-    = σ is used, which makes the number free of parameters.
+    smECE_σ = ∫ |Σ_i w_i (hit_i − conf_i) K_σ(t, conf_i)| dt over confidences t in [0, 1], with a
+    normal kernel reflected at both ends and weights that sum to 1. Without a bandwidth, the σ for
+    which smECE_σ = σ is used, which leaves no parameter to choose.
 
     Parameters
     ----------
     y_true, y_proba, labels, sample_weight : as in `expected_calibration_error`
+        Labels, probabilities, the list of all labels, and weights of the samples.
     kind : {"top-label", "classwise", "binary"}, default="top-label"
+        Which confidence to compare with which event, as in `expected_calibration_error`.
     bandwidth : float > 0 or None, default=None
-        σ, in units of the confidence.
+        Width σ of the kernel, in units of the confidence; None finds it from the data.
 
     Returns
     -------
     float in [0, 1]
+        The error; 0 means perfectly calibrated.
 
     Notes
     -----

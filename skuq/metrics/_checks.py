@@ -1,4 +1,4 @@
-"""What every metric checks first. Bad input never yields a number."""
+"""Check the input of every metric. Bad input never yields a number."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_real(name: str, values: Any, *, allow_infinite: bool = False) -> np.nd
 
 
 def check_labels(name: str, values: np.ndarray) -> bool:
-    """Refuse labels that are missing or no labels; whether they are text."""
+    """Refuse labels that are missing or no labels; return whether they are text."""
     missing = (values != values) | (values == np.array(None))
     if np.any(missing):
         raise ValueError(f"{name} contains NaN or None")
@@ -151,7 +151,7 @@ def two_columns(proba: np.ndarray) -> np.ndarray:
 
 
 def _refuse(proba: np.ndarray) -> NoReturn:
-    """Say what is wrong about probabilities of which some are."""
+    """Raise an error that says what is wrong about the probabilities."""
     low, high = proba.min(), proba.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("y_proba contains NaN or infinity")
@@ -161,7 +161,7 @@ def _refuse(proba: np.ndarray) -> NoReturn:
 
 
 def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray:
-    """The place of each label among `labels`, or among those that there are."""
+    """The place of each label among `labels`, or among the labels in y_true."""
     index = _indices_of_integers(y_true, labels, n_classes)
     if index is not None:
         return index

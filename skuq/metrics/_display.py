@@ -35,13 +35,16 @@ class ReliabilityDisplay(Display):
     edges : ndarray of shape (n_filled_bins, 2)
         Ends of the bins.
     ece : float
+        Expected calibration error, for the legend.
     kind : {"top-label", "binary"}, default="top-label"
+        Which confidence to draw, as in `expected_calibration_error`.
     name : str, default=None
         For the legend.
 
     Attributes
     ----------
     ax_, figure_, line_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     _size = (5.0, 5.4)
@@ -86,19 +89,26 @@ class ReliabilityDisplay(Display):
         Parameters
         ----------
         estimator : fitted classifier with `predict_proba` and `classes_`
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,)
+            True labels or targets.
         n_bins, strategy, sample_weight : as in `expected_calibration_error`
+            Number of bins, the rule of their edges, and weights of the samples.
         kind : {"top-label", "binary"}, default="top-label"
             "binary" is the probability of the second of two classes.
         name : str, default=None
             For the legend; None is the name of the class of the estimator.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         ReliabilityDisplay
+            The display, already drawn.
         """
         return cls.from_predictions(
             y,
@@ -135,14 +145,18 @@ class ReliabilityDisplay(Display):
         y_true, y_proba, labels, n_bins, strategy, sample_weight : as in \
                 `expected_calibration_error`
         kind : {"top-label", "binary"}, default="top-label"
+            Which confidence to draw, as in `expected_calibration_error`.
         name : str, default=None
             For the legend.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         ReliabilityDisplay
+            The display, already drawn.
         """
         if kind == "classwise":
             raise ValueError("a diagram shows one kind of event: kind='top-label' or 'binary'")

@@ -26,15 +26,18 @@ class DecompositionDisplay(Display):
     Parameters
     ----------
     aleatoric, epistemic : ndarray of shape (n_samples,)
+        The two parts of the uncertainty of each sample.
     wrong : ndarray of shape (n_samples,), of bool, default=None
         Which samples to mark as predicted wrong.
     unit : str, default=""
+        Unit of the uncertainty, for the axes.
     name : str, default=None
         For the title.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(
@@ -67,17 +70,23 @@ class DecompositionDisplay(Display):
         Parameters
         ----------
         estimator : fitted estimator that `skuq.predict_uncertainty` can ask
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), default=None
             Labels, to mark what a classifier gets wrong; of a regressor's targets, the name is
             that of the unit.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.scatter``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.scatter``.
 
         Returns
         -------
         DecompositionDisplay
+            The display, already drawn.
         """
         parts = predict_uncertainty(estimator, X, kind="all")
         labelled = classifies(estimator, X)
@@ -109,15 +118,22 @@ class DecompositionDisplay(Display):
         Parameters
         ----------
         aleatoric, epistemic : array-like of shape (n_samples,)
+            The two parts of the uncertainty of each sample.
         wrong : array-like of shape (n_samples,), of bool, default=None
+            Which samples to mark as predicted wrong.
         unit : str, default=""
+            Unit of the uncertainty, for the axes.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.scatter``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.scatter``.
 
         Returns
         -------
         DecompositionDisplay
+            The display, already drawn.
         """
         one, two = check_real("aleatoric", aleatoric), check_real("epistemic", epistemic)
         if one.shape != two.shape or one.ndim != 1:

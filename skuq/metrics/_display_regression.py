@@ -1,4 +1,4 @@
-"""Pictures of predicted distributions of real targets."""
+"""Pictures of the calibration of predicted distributions of real targets."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from torch import Tensor
-from torch.distributions import Distribution
 
-from skuq._distributions._mixture import mixture_cdf, mixture_quantile
-from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
-from skuq._utils._messages import checked_level
-from skuq.metrics._axes import Display, column_name, is_empty, legend_above, style, user_name
+from skuq._distributions._mixture import mixture_cdf
+from skuq._predict import RegressorPredictions, of_targets
+from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
 from skuq.pipeline import predictions
 
-__all__ = ["PITDisplay", "PredictionBandDisplay", "RegressionCalibrationDisplay"]
+__all__ = ["PITDisplay", "RegressionCalibrationDisplay"]
 
 
 def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
@@ -44,12 +41,16 @@ class PITDisplay(Display):
     Parameters
     ----------
     pit : ndarray of shape (n_samples,)
+        Values of the probability integral transform, in [0, 1].
     n_bins : int, default=10
+        Number of bars.
     name : str, default=None
+        Name of the model in the legend or title.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(self, pit: np.ndarray, n_bins: int = 10, name: str | None = None) -> None:
@@ -74,16 +75,24 @@ class PITDisplay(Display):
         Parameters
         ----------
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True labels or targets.
         n_bins : int, default=10
+            Number of bars.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.stairs``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.stairs``.
 
         Returns
         -------
         PITDisplay
+            The display, already drawn.
         """
         pit = _pit_of(estimator, X, y)
         name = user_name(estimator, name)
@@ -104,14 +113,20 @@ class PITDisplay(Display):
         Parameters
         ----------
         pit : array-like of shape (n_samples,), in [0, 1]
+            Values of the probability integral transform, in [0, 1].
         n_bins : int, default=10
+            Number of bars.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.stairs``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.stairs``.
 
         Returns
         -------
         PITDisplay
+            The display, already drawn.
         """
         return cls(_check_pit(pit), n_bins, name).plot(ax=ax, **kwargs)
 
@@ -138,13 +153,16 @@ class RegressionCalibrationDisplay(Display):
     Parameters
     ----------
     expected, observed : ndarray of shape (n_levels,)
+        Levels of central intervals, and shares of targets inside them.
     name : str, default=None
+        Name of the model in the legend or title.
 
     Attributes
     ----------
     miscalibration_ : float
         Area between curve and diagonal.
     ax_, figure_, line_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(self, expected: np.ndarray, observed: np.ndarray, name: str | None = None) -> None:
@@ -169,15 +187,22 @@ class RegressionCalibrationDisplay(Display):
         Parameters
         ----------
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True labels or targets.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         RegressionCalibrationDisplay
+            The display, already drawn.
         """
         pit = _pit_of(estimator, X, y)
         return cls.from_predictions(pit, name=user_name(estimator, name), ax=ax, **kwargs)
@@ -193,12 +218,16 @@ class RegressionCalibrationDisplay(Display):
         pit : array-like of shape (n_samples,), in [0, 1]
             The central interval of level c holds y where |2 F(y) − 1| is at most c.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         RegressionCalibrationDisplay
+            The display, already drawn.
         """
         needed = np.sort(np.abs(2 * _check_pit(pit) - 1))
         expected = np.linspace(0, 1, 101)
@@ -218,182 +247,4 @@ class RegressionCalibrationDisplay(Display):
         )  # fmt: skip
         ax.set(xlabel="expected coverage of central intervals", ylabel="observed coverage")
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        legend_above(ax)
-
-
-class PredictionBandDisplay(Display):
-    """A regressor of one feature: mean, intervals of the noise only and of everything, data.
-
-    Parameters
-    ----------
-    x, mean : ndarray of shape (n_grid,)
-    noise : ndarray of shape (n_grid, 2)
-        Central interval of a normal distribution with the aleatoric variance.
-    total : ndarray of shape (n_grid, 2)
-        Central interval of the predictive mixture.
-    confidence_level : float
-        Share of new targets that `total` should hold.
-    name : str, default=None
-        For the legend.
-    data : ndarray of shape (n_samples, 2), default=None
-        Feature and target of each sample, drawn as points.
-    xlabel, ylabel : str, default="x" and "y"
-        What the axes are called, on axes that no display drew on yet.
-
-    Attributes
-    ----------
-    ax_, figure_, line_ : matplotlib artists, after `plot`
-    """
-
-    def __init__(
-        self,
-        x: np.ndarray,
-        mean: np.ndarray,
-        noise: np.ndarray,
-        total: np.ndarray,
-        confidence_level: float,
-        name: str | None = None,
-        data: np.ndarray | None = None,
-        xlabel: str = "x",
-        ylabel: str = "y",
-    ) -> None:
-        self.x = x
-        self.mean = mean
-        self.noise = noise
-        self.total = total
-        self.confidence_level = confidence_level
-        self.name = name
-        self.data = data
-        self.xlabel = xlabel
-        self.ylabel = ylabel
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
-        *,
-        confidence_level: float = 0.9,
-        margin: float = 0.15,
-        n_grid: int = 300,
-        name: str | None = None,
-        ax: Any = None,
-        **kwargs: Any,
-    ) -> PredictionBandDisplay:
-        """Draw for a fitted regressor.
-
-        Parameters
-        ----------
-        estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
-        X : array-like of shape (n_samples, 1)
-            The name of a DataFrame's column becomes that of the axis.
-        y : array-like of shape (n_samples,), default=None
-            Targets, to draw the data; the name of a Series becomes that of the axis.
-        confidence_level : float in (0, 1), default=0.9
-        margin : float, default=0.15
-            How far the grid goes beyond X, in units of its range.
-        n_grid : int, default=300
-        name : str, default=None
-        ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
-
-        Returns
-        -------
-        PredictionBandDisplay
-        """
-        column = check_real("X", X)
-        if column.ndim != 2 or column.shape[1] != 1:
-            raise ValueError(
-                f"PredictionBandDisplay needs X of exactly one feature, got shape {column.shape}"
-            )
-        reach = margin * np.ptp(column)
-        grid = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
-        if hasattr(X, "columns"):  # a frame: predictions want its names
-            grid = type(X)({X.columns[0]: grid[:, 0]})
-        tail = (1 - checked_level("confidence_level", confidence_level)) / 2
-        asked, inner = predictions(estimator, grid)
-        if not isinstance(asked, RegressorPredictions) or asked._target_shape not in ((), (1,)):
-            raise TypeError("PredictionBandDisplay needs a fitted regressor of one target")
-
-        def reduction(predictive: Distribution) -> tuple[Tensor, ...]:
-            ends = [mixture_quantile(predictive, level) for level in (tail, 1 - tail)]
-            return predictive.mean.mean(0), target_uncertainty("aleatoric")(predictive), *ends
-
-        mean, variance, low, high = (part[:, 0] for part in asked._reduce(inner, reduction))
-        half = stats.norm.ppf(1 - tail) * np.sqrt(variance)
-        return cls(
-            np.asarray(grid, dtype=float)[:, 0],
-            mean,
-            np.stack([mean - half, mean + half], axis=1),
-            np.stack([low, high], axis=1),
-            confidence_level,
-            user_name(estimator, name),
-            None if y is None else np.column_stack([column, check_real("y", y)]),
-            xlabel=column_name(X) or "x",
-            ylabel=column_name(y) or "y",
-        ).plot(ax=ax, **kwargs)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        x: Any,
-        mean: Any,
-        aleatoric_std: Any,
-        total_std: Any,
-        *,
-        confidence_level: float = 0.9,
-        name: str | None = None,
-        ax: Any = None,
-        **kwargs: Any,
-    ) -> PredictionBandDisplay:
-        """Draw for means and standard deviations, of normal distributions.
-
-        Parameters
-        ----------
-        x, mean, aleatoric_std, total_std : array-like of shape (n_grid,)
-        confidence_level : float in (0, 1), default=0.9
-        name : str, default=None
-        ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
-
-        Returns
-        -------
-        PredictionBandDisplay
-        """
-        place, centre = check_real("x", x), check_real("mean", mean)
-        stds = check_real("aleatoric_std", aleatoric_std), check_real("total_std", total_std)
-        if len({array.shape for array in (place, centre, *stds)}) != 1 or place.ndim != 1:
-            raise ValueError("x, mean, aleatoric_std and total_std must have one shape, (n_grid,)")
-        half = stats.norm.ppf((1 + checked_level("confidence_level", confidence_level)) / 2)
-        order = np.argsort(place)
-        noise, total = (
-            np.stack([centre - half * std, centre + half * std], axis=1)[order] for std in stds
-        )
-        display = cls(place[order], centre[order], noise, total, confidence_level, name)
-        return display.plot(ax=ax, **kwargs)
-
-    def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
-        if is_empty(ax):
-            ax.set(xlabel=self.xlabel, ylabel=self.ylabel)
-            ax.margins(x=0)
-        look = style(ax)
-        line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.8}
-        line |= {"label": f"{name}: mean" if name else "mean", "zorder": 3, **options}
-        (self.line_,) = ax.plot(self.x, self.mean, **line)
-        color, level = self.line_.get_color(), f"{self.confidence_level:.0%}"
-        # The one has only edges and a tint, the other is filled: told apart in print, too, and
-        # where they overlap or cross.
-        for band, alpha, edge, what in (
-            (self.total, 0.12, 1.0, "noise and ignorance"),
-            (self.noise, 0.42, 0.0, "noise only"),
-        ):
-            ax.fill_between(
-                self.x, *band.T, facecolor=(color, alpha), edgecolor=color, linewidth=edge,
-                linestyle="--", label=f"{level}, {what}",
-            )  # fmt: skip
-        if self.data is not None:
-            known = "data" in ax.get_legend_handles_labels()[1]
-            points = {"color": "0.25", "markersize": 4, "zorder": 1, "alpha": 0.6}
-            ax.plot(*self.data.T, ".", label=None if known else "data", **points)
         legend_above(ax)

@@ -40,6 +40,7 @@ class RiskCoverageDisplay(Display):
     Parameters
     ----------
     coverage, risk : ndarray of shape (n_samples,)
+        Shares of samples that are kept, and mean loss of the kept samples.
     oracle : ndarray of shape (n_samples,)
         Risk if samples were ranked by their losses.
     aurc : float
@@ -52,6 +53,7 @@ class RiskCoverageDisplay(Display):
     Attributes
     ----------
     ax_, figure_, line_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(
@@ -89,19 +91,28 @@ class RiskCoverageDisplay(Display):
         Parameters
         ----------
         estimator : fitted estimator that `skuq.predict_uncertainty` can ask
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,)
+            True labels or targets.
         kind : {"total", "aleatoric", "epistemic"}, default="total"
+            Which uncertainty to draw.
         loss : as in `area_under_risk_coverage`, default=None
             None is "zero_one" for classifiers and "squared" for regressors.
         sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         RiskCoverageDisplay
+            The display, already drawn.
         """
         if loss is None:
             loss = "zero_one" if classifies(estimator, X) else "squared"
@@ -135,13 +146,18 @@ class RiskCoverageDisplay(Display):
         Parameters
         ----------
         y_true, y_pred, uncertainty, loss, sample_weight : as in `area_under_risk_coverage`
+            Targets, predictions, uncertainties, the loss, and weights of the samples.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.plot``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.plot``.
 
         Returns
         -------
         RiskCoverageDisplay
+            The display, already drawn.
         """
         options = {"loss": loss, "sample_weight": sample_weight}
         curve = risk_coverage_curve(y_true, y_pred, uncertainty, **options)
@@ -190,6 +206,7 @@ class UncertaintyHistogramDisplay(Display):
     Attributes
     ----------
     ax_, figure_ : matplotlib artists, after `plot`
+        Artists of the picture, to change its look.
     """
 
     def __init__(
@@ -228,19 +245,26 @@ class UncertaintyHistogramDisplay(Display):
         Parameters
         ----------
         estimator : fitted estimator that `skuq.predict_uncertainty` can ask
+            The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), default=None
             Labels of X; or give `X_other`.
         X_other : array-like of shape (n_other, ...), default=None
             Samples of another distribution, to compare X with.
         kind : {"total", "aleatoric", "epistemic"}, default="total"
+            Which uncertainty to draw.
         name : str, default=None
+            Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.hist``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.hist``.
 
         Returns
         -------
         UncertaintyHistogramDisplay
+            The display, already drawn.
         """
         if (y is None) == (X_other is None):
             raise ValueError("give y, for right and wrong predictions, or X_other, not both")
@@ -287,11 +311,14 @@ class UncertaintyHistogramDisplay(Display):
         name : str, default=None
             For the title of the legend.
         ax : matplotlib Axes, default=None
-        **kwargs : passed to ``ax.hist``
+            Where to draw; None makes a new figure.
+        **kwargs
+            Options passed to ``ax.hist``.
 
         Returns
         -------
         UncertaintyHistogramDisplay
+            The display, already drawn.
         """
         one, two = check_real("first", first), check_real("second", second)
         if one.ndim != 1 or two.ndim != 1 or not len(one) + len(two):

@@ -1,4 +1,4 @@
-"""Predicted intervals and quantiles against what came."""
+"""Compare predicted intervals and quantiles with the targets."""
 
 from __future__ import annotations
 
@@ -65,22 +65,25 @@ def _check_quantiles(y_true: Any, quantiles: Any, q: Any) -> tuple[np.ndarray, .
 def interval_score(
     y_true: Any, interval: Any, *, confidence_level: float = 0.9, sample_weight: Any = None
 ) -> float:
-    """Width of the central interval, plus 2/α for each unit that y lies outside [1]_.
+    """Score intervals by their width, plus 2/α for each unit that y lies outside [1]_.
 
-    α = 1 − confidence_level. A proper score: lower is better.
+    α = 1 − confidence_level. It is a proper score.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True targets.
     interval : array-like of shape (n_samples, 2) or (n_samples, n_targets, 2)
-        As `predict_interval` gives it.
+        Lower and upper ends, as `predict_interval` gives them, in the unit of y.
     confidence_level : float in (0, 1), default=0.9
-        Of the interval.
+        Share of targets that the intervals should hold.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    float, in the unit of y
+    float
+        Mean score in the unit of y; lower is better.
 
     References
     ----------
@@ -101,15 +104,17 @@ def interval_score(
 
 
 def prediction_interval_coverage(y_true: Any, interval: Any, *, sample_weight: Any = None) -> float:
-    """Share of the targets inside of their interval, ends included (PICP).
+    """Compute the share of targets inside their interval, ends included (PICP).
 
     Parameters
     ----------
     y_true, interval, sample_weight : as in `interval_score`
+        True targets, ends of their intervals, and weights of the samples.
 
     Returns
     -------
     float in [0, 1]
+        Coverage; calibrated intervals reach their confidence level.
 
     Examples
     --------
@@ -123,16 +128,19 @@ def prediction_interval_coverage(y_true: Any, interval: Any, *, sample_weight: A
 
 
 def mean_interval_width(interval: Any, *, sample_weight: Any = None) -> float:
-    """Mean width of intervals (MPIW).
+    """Compute the mean width of intervals (MPIW).
 
     Parameters
     ----------
     interval : array-like of shape (n_samples, 2) or (n_samples, n_targets, 2)
+        Lower and upper ends, as `predict_interval` gives them, in the unit of y.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    float >= 0, in the unit of y
+    float >= 0
+        Mean width in the unit of y.
 
     Examples
     --------
@@ -149,20 +157,24 @@ def mean_interval_width(interval: Any, *, sample_weight: Any = None) -> float:
 
 
 def pinball_loss(y_true: Any, quantiles: Any, q: Any, *, sample_weight: Any = None) -> float:
-    """Mean loss of predicted quantiles, max(q (y − Q), (q − 1)(y − Q)) [1]_.
+    """Compute the mean loss of predicted quantiles, max(q (y − Q), (q − 1)(y − Q)) [1]_.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True targets.
     quantiles : array-like of shape (*shape of y_true, n_quantiles)
-        As `predict_quantiles` gives them; of one level, the shape of y_true will do.
+        Predicted quantiles, as `predict_quantiles` gives them. For a single level the shape of
+        y_true is enough.
     q : float or array-like of shape (n_quantiles,)
-        Levels in (0, 1).
+        Levels of the quantiles, in (0, 1).
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    float >= 0, in the unit of y; the mean over levels
+    float >= 0
+        Mean loss over samples, targets and levels, in the unit of y; lower is better.
 
     References
     ----------
@@ -184,17 +196,19 @@ def pinball_loss(y_true: Any, quantiles: Any, q: Any, *, sample_weight: Any = No
 def quantile_calibration_error(
     y_true: Any, quantiles: Any, q: Any, *, norm: str = "l1", sample_weight: Any = None
 ) -> float:
-    """How far the share of y at or below a predicted quantile lies from its level [1]_.
+    """Compare the share of y at or below a predicted quantile with its level [1]_.
 
     Parameters
     ----------
     y_true, quantiles, q, sample_weight : as in `pinball_loss`
+        True targets, predicted quantiles, their levels, and weights of the samples.
     norm : {"l1", "l2", "max"}, default="l1"
-        Over the levels: mean, root mean square, or largest gap.
+        How to combine the gaps of the levels: their mean, their root mean square, or the largest.
 
     Returns
     -------
-    float in [0, 1]; the mean over targets
+    float in [0, 1]
+        The error, averaged over targets; 0 means calibrated.
 
     References
     ----------

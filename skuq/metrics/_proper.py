@@ -1,4 +1,4 @@
-"""Proper scores of probabilities, and what they are made of."""
+"""Proper scores of probabilities, and their parts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class BrierDecomposition(NamedTuple):
     Attributes
     ----------
     reliability : float
-        Mean squared gap between probability and frequency: 0 is calibrated.
+        Mean squared gap between probability and frequency; 0 means calibrated.
     resolution : float
-        How far the frequencies of the bins lie from the overall ones: higher is better.
+        Mean squared gap between the frequencies of the bins and the overall ones; higher is better.
     uncertainty : float
-        The score of always giving the overall frequencies.
+        The score of a forecast that always gives the overall frequencies.
     """
 
     reliability: float
@@ -34,18 +34,19 @@ class BrierDecomposition(NamedTuple):
 def negative_log_likelihood(
     y_true: Any, y_proba: Any, *, labels: Any = None, sample_weight: Any = None
 ) -> float:
-    """Mean of −log p of the true class, in nats.
+    """Compute the mean of −log p of the true class, in nats.
 
     Parameters
     ----------
     y_true, y_proba, labels, sample_weight : as in `expected_calibration_error`
-        Probabilities below 2.2e-16 count as that much, as in `sklearn.metrics.log_loss`; the
-        scorer `nll_scorer` takes log-probabilities from estimators that give them and needs no
-        such limit.
+        Labels, probabilities, the list of all labels, and weights of the samples. Probabilities
+        below 2.2e-16 count as 2.2e-16, as in `sklearn.metrics.log_loss`. The scorer `nll_scorer`
+        takes log-probabilities from estimators that give them and needs no such limit.
 
     Returns
     -------
     float >= 0
+        Mean loss in nats; 0 if the true class always has probability 1.
 
     Examples
     --------
@@ -62,18 +63,20 @@ def negative_log_likelihood(
 def brier_score(
     y_true: Any, y_proba: Any, *, labels: Any = None, sample_weight: Any = None
 ) -> float:
-    """Mean squared distance of the probabilities from what happened [1]_.
+    """Compute the mean squared distance of the probabilities from the labels [1]_.
 
-    Σ_k (p_k − [y = k])² in [0, 2] for three or more classes; for two, the half of it, (p − y)² of
+    Σ_k (p_k − [y = k])² in [0, 2] for three or more classes; for two, half of it, (p − y)² of
     the second class in [0, 1]: the convention of `sklearn.metrics.brier_score_loss`.
 
     Parameters
     ----------
     y_true, y_proba, labels, sample_weight : as in `expected_calibration_error`
+        Labels, probabilities, the list of all labels, and weights of the samples.
 
     Returns
     -------
     float
+        Mean squared distance; 0 if the true class always has probability 1.
 
     References
     ----------
@@ -111,11 +114,14 @@ def brier_decomposition(
     Parameters
     ----------
     y_true, y_proba, labels, sample_weight : as in `expected_calibration_error`
+        Labels, probabilities, the list of all labels, and weights of the samples.
     n_bins, strategy : as in `expected_calibration_error`
+        Number of bins, and the rule that sets their edges.
 
     Returns
     -------
-    BrierDecomposition of reliability, resolution and uncertainty
+    BrierDecomposition
+        Named tuple of reliability, resolution and uncertainty.
 
     References
     ----------

@@ -56,9 +56,9 @@ def _lower(
 
 
 def picp_scorer(confidence_level: float = 0.9) -> UncertaintyScorer:
-    """A scorer of intervals: −|coverage − confidence_level|, between −1 and 0, 0 at best.
+    """Make a scorer of intervals: −|coverage − confidence_level|, between −1 and 0, 0 at best.
 
-    The widest intervals would win if the coverage were the score.
+    The score is not the coverage, because then the widest intervals would win.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def picp_scorer(confidence_level: float = 0.9) -> UncertaintyScorer:
     Returns
     -------
     UncertaintyScorer
-        For regressors, for ``scoring=``.
+        A scorer of regressors, for ``scoring=``.
     """
     text = (
         "Minus the distance of the coverage of central intervals from their level, of regressors: "

@@ -1,8 +1,8 @@
-"""Predicted distributions of real targets against what came: scores, coverage, calibration.
+"""Compare predicted distributions of real targets with the targets: scores and calibration.
 
-A predicted normal distribution is given by `mean` and `std` of the shape of y; an equal mixture of
-them (the draws of a posterior) by a further first axis. ``std=None`` makes points of them, so the
-draws of an ensemble are then an empirical distribution.
+`mean` and `std` of the shape of y give a predicted normal distribution. With a further first axis
+they give an equal mixture of normal distributions, one for each draw of a posterior. ``std=None``
+makes points of them, so that the draws of an ensemble are an empirical distribution.
 """
 
 from __future__ import annotations
@@ -59,18 +59,21 @@ def _check_normals(
 
 
 def gaussian_nll(y_true: Any, mean: Any, std: Any, *, sample_weight: Any = None) -> float:
-    """Negative log-likelihood of a normal distribution, or of an equal mixture of them.
+    """Compute the negative log-likelihood of a normal distribution, or of an equal mixture.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        Several targets are independent given the draw: their densities multiply.
+        True targets. Several targets are independent given the draw: their densities multiply.
     mean, std : array-like of the shape of y_true, or (n_draws, *shape of y_true)
+        Predicted means and standard deviations; a first axis of draws makes an equal mixture.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    float, in nats per sample (it depends on the unit of y)
+    float
+        Mean loss in nats per sample; lower is better. It depends on the unit of y.
 
     Raises
     ------
@@ -90,22 +93,27 @@ def gaussian_nll(y_true: Any, mean: Any, std: Any, *, sample_weight: Any = None)
 
 
 def crps(y_true: Any, mean: Any, std: Any = None, *, sample_weight: Any = None) -> float:
-    """Continuous ranked probability score, E|Y − y| − ½ E|Y − Y'|: lower is better [1]_.
+    """Compute the continuous ranked probability score (CRPS): lower is better [1]_.
 
-    Closed forms: of a normal distribution, σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π]; of an equal mixture
-    of them [2]_; and of points.
+    CRPS = E|Y − y| − ½ E|Y − Y'|, in closed form: for a normal distribution,
+    σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π]; for an equal mixture of them [2]_; and for points.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True targets.
     mean : array-like of the shape of y_true, or (n_draws, *shape of y_true)
+        Predicted means; a first axis of draws makes an equal mixture.
     std : array-like of the shape of `mean`, default=None
-        None or 0: points. The score of one point is the absolute error.
+        Predicted standard deviations. None or 0 makes points of the means; the score of one point
+        is the absolute error.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    float, in the unit of y; the mean over targets
+    float
+        Mean score over samples and targets, in the unit of y.
 
     References
     ----------
@@ -128,18 +136,21 @@ def crps(y_true: Any, mean: Any, std: Any = None, *, sample_weight: Any = None) 
 
 
 def pit_values(y_true: Any, mean: Any, std: Any = None) -> np.ndarray:
-    """Probability integral transform: the predicted probability of at most y, F(y) [1]_.
+    """Compute the probability integral transform F(y), the predicted P(Y ≤ y) [1]_.
 
-    Uniform on [0, 1] for calibrated predictions; shaped like a U where they are too narrow.
+    The values of calibrated predictions are uniform on [0, 1]. Their histogram has the shape of a
+    U where predictions are too narrow.
 
     Parameters
     ----------
     y_true, mean, std : as in `crps`
-        Among points, those equal to y count half.
+        True targets, predicted means and standard deviations. Among points, those equal to y count
+        half.
 
     Returns
     -------
     ndarray of the shape of y_true
+        F(y) of each target, in [0, 1].
 
     References
     ----------
@@ -162,20 +173,25 @@ def pit_values(y_true: Any, mean: Any, std: Any = None) -> np.ndarray:
 def expected_normalized_calibration_error(
     y_true: Any, mean: Any, std: Any, *, n_bins: int = 10, sample_weight: Any = None
 ) -> float:
-    """ENCE: mean over bins of |RMSE − root mean variance| / root mean variance [1]_.
+    """Compare the errors with the predicted std, bin by bin (ENCE) [1]_.
 
-    Samples are put into bins of equal weight by their predicted std (equal ones share a bin).
+    ENCE is the mean over bins of |RMSE − root mean variance| / root mean variance. Samples enter
+    bins of equal weight by their predicted std (equal values share a bin).
 
     Parameters
     ----------
     y_true, mean, std : array-like of shape (n_samples,) or (n_samples, n_targets)
-        Several targets are binned each by itself, and their errors averaged.
+        True targets, predicted means and standard deviations. Each of several targets is binned by
+        itself, and the errors are averaged.
     n_bins : int, default=10
+        Number of bins of the predicted std.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
     float >= 0
+        The relative error; 0 means calibrated.
 
     References
     ----------
@@ -215,18 +231,22 @@ def expected_normalized_calibration_error(
 
 
 def sharpness(std: Any, *, sample_weight: Any = None) -> float:
-    """Root mean square of predicted standard deviations: how narrow predictions are.
+    """Compute the root mean square of predicted standard deviations.
 
-    It says nothing of whether they are right: compare it among calibrated models.
+    It measures how narrow predictions are, not whether they are right: compare it only among
+    calibrated models.
 
     Parameters
     ----------
     std : array-like of shape (n_samples,) or (n_samples, n_targets)
+        Predicted standard deviations.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    float >= 0, in the unit of y
+    float >= 0
+        Root mean square in the unit of y; smaller means narrower predictions.
 
     Examples
     --------

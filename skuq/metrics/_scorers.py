@@ -1,10 +1,10 @@
 """Scorers: callables ``scorer(estimator, X, y, sample_weight=None)``, greater is better.
 
-So a metric of which less is better has its sign turned: −ECE, 0 at best. They work wherever
+If less is better for a metric, its sign is turned: −ECE, 0 at best. Scorers work wherever
 scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
 TransformedTargetRegressor and searches around them, and on scikit-learn's own classifiers and
-regressors with ``predict(X, return_std=True)``, as one draw. Of a skuq classifier of several labels
-at once, each label of a row counts as a sample.
+regressors with ``predict(X, return_std=True)``, as one draw. For a skuq classifier of several
+labels at once, each label of a row counts as a sample.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Need:
         return arrays
 
     def keywords(self) -> dict[str, Any]:
-        """What the metric is told, if it has such parameters."""
+        """Arguments that the metric gets if it has such parameters."""
         return {"labels": label_values(self.asked)} if self.classifies else {}
 
 
@@ -147,7 +147,7 @@ _OPTIONS = {"interval": ("confidence_level",), "uncertainty": ("kind", "measure"
 def _evaluate(
     scorers: list[UncertaintyScorer], estimator: Any, X: Any, y: Any, sample_weight: Any
 ) -> list[float]:
-    """The scores, from one evaluation of the posterior."""
+    """Compute the scores from one evaluation of the posterior."""
     asked, X = predictions(estimator, X)
     needs = [_NEEDS[s.needs](asked, s._options()) for s in scorers]
     target = encoded_targets(asked, y)
@@ -179,11 +179,23 @@ def _evaluate(
 class UncertaintyScorer(BaseEstimator):
     """A metric of uncertainty as a scorer, greater is better; made by `make_uncertainty_scorer`.
 
-    A metric of which less is better has its sign turned: an error of 0.03 is a score of −0.03.
+    If less is better for the metric, its sign is turned: an error of 0.03 is a score of −0.03.
     `help` of a ready scorer, like `skuq.metrics.ece_scorer`, says which number it gives.
 
-    Takes ``sample_weight`` by scikit-learn's metadata routing. The ready ones are shared, so ask a
-    copy: ``sklearn.base.clone(nll_scorer).set_score_request(sample_weight=True)``.
+    The scorer takes ``sample_weight`` by scikit-learn's metadata routing. The ready scorers are
+    shared, so change only a copy:
+    ``sklearn.base.clone(nll_scorer).set_score_request(sample_weight=True)``.
+
+    Parameters
+    ----------
+    metric : callable
+        Function ``metric(y_true, *needed, **options)`` that gives a number.
+    needs : str
+        What the metric gets after `y_true`, as in `make_uncertainty_scorer`.
+    greater_is_better : bool
+        Whether a greater metric is better; if not, the score is the negated metric.
+    options : dict
+        Options passed to the metric, and to the method of the estimator that gives what it needs.
     """
 
     def __init__(
@@ -202,23 +214,28 @@ class UncertaintyScorer(BaseEstimator):
         return self.score(estimator, X, y, sample_weight)
 
     def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The score of a fitted estimator: greater is better.
+        """Score a fitted estimator: greater is better.
 
         Parameters
         ----------
         estimator : fitted estimator
+            The estimator to score.
         X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True labels or targets.
         sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
 
         Returns
         -------
         float
+            The metric, with its sign turned if less is better.
         """
         return _evaluate([self], estimator, X, y, sample_weight)[0]
 
     def _options(self) -> dict[str, Any]:
-        """The options that change what is asked of the estimator."""
+        """Options that change the call of the estimator."""
         options = self.options or {}
         return {name: options[name] for name in _OPTIONS.get(self.needs, ()) if name in options}
 
@@ -242,7 +259,13 @@ class UncertaintyScorer(BaseEstimator):
 
 
 class UncertaintyScorers(BaseEstimator):
-    """Several scorers, one evaluation of the posterior; made by `uncertainty_scorers`."""
+    """Several scorers, one evaluation of the posterior; made by `uncertainty_scorers`.
+
+    Parameters
+    ----------
+    scorers : dict of scorers or names
+        Scorers by the name of their score.
+    """
 
     def __init__(self, scorers: dict[str, Any]) -> None:
         self.scorers = scorers
@@ -253,7 +276,24 @@ class UncertaintyScorers(BaseEstimator):
         return self.score(estimator, X, y, sample_weight)
 
     def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """A score by name; parameters as in `UncertaintyScorer.score`."""
+        """Score a fitted estimator by every scorer.
+
+        Parameters
+        ----------
+        estimator : fitted estimator
+            The estimator to score.
+        X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True labels or targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
+
+        Returns
+        -------
+        dict of str to float
+            The scores by name; greater is better.
+        """
         ours = {n: s for n, s in self.scorers.items() if isinstance(s, UncertaintyScorer)}
         found = dict(zip(ours, _evaluate(list(ours.values()), estimator, X, y, sample_weight)))
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -270,33 +310,35 @@ def make_uncertainty_scorer(
     greater_is_better: bool = True,
     **options: Any,
 ) -> UncertaintyScorer:
-    """A scorer of a function of the targets and of what an estimator predicts.
+    """Make a scorer of a metric of targets and predictions.
 
     Parameters
     ----------
     metric : callable
-        ``metric(y_true, *needed, **options)`` gives a number. It gets ``labels`` (the classes),
-        ``loss``, ``confidence_level`` and ``sample_weight`` if it has such parameters and they
-        apply.
+        Function ``metric(y_true, *needed, **options)`` that gives a number. It gets ``labels``
+        (the classes), ``loss``, ``confidence_level`` and ``sample_weight`` if it has such
+        parameters and they apply.
     needs : {"proba", "interval", "uncertainty", "draws", "log_likelihood", "crps"}, \
             default="proba"
-        What it gets after `y_true`:
+        What the metric gets after `y_true`:
 
         * "proba": probabilities (n_samples, n_classes);
-        * "interval": lower and upper ends on the last axis, of a regressor; its option
+        * "interval": lower and upper ends of a regressor's intervals on the last axis; the option
           ``confidence_level`` is 0.9 by default;
-        * "uncertainty": predictions, and uncertainties (n_samples,) of the options ``kind`` and
-          ``measure`` of `predict_uncertainty`;
-        * "draws": as `predict_draws` gives them;
-        * "log_likelihood", "crps": of each sample (n_samples,), under the predictive mixture.
+        * "uncertainty": predictions, and uncertainties (n_samples,); the options ``kind`` and
+          ``measure`` are those of `predict_uncertainty`;
+        * "draws": predictions of every draw, as `predict_draws` gives them;
+        * "log_likelihood", "crps": log-likelihood or CRPS of each sample (n_samples,), under the
+          predictive mixture.
     greater_is_better : bool, default=True
-        Whether to keep the sign; else the score is negated.
+        Whether a greater metric is better; if not, the score is the negated metric.
     **options
-        Passed to the metric, and to what it needs.
+        Options passed to the metric, and to the method of the estimator that gives what it needs.
 
     Returns
     -------
-    UncertaintyScorer, for ``scoring=``
+    UncertaintyScorer
+        A callable ``scorer(estimator, X, y, sample_weight=None)``, for ``scoring=``.
 
     Examples
     --------
@@ -320,20 +362,23 @@ def make_uncertainty_scorer(
 
 
 def uncertainty_scorers(scorers: dict[str, Any] | None = None, **named: Any) -> UncertaintyScorers:
-    """Several scorers as one that returns a dict, for ``scoring=`` of searches and validation.
+    """Join several scorers in one that returns a dict, for ``scoring=`` of searches and validation.
 
-    Where each scorer by itself would evaluate the posterior, these share one evaluation per
+    Each scorer by itself would evaluate the posterior. Together they share one evaluation per
     estimator and data set.
 
     Parameters
     ----------
     scorers : dict of scorers or names, default=None
-        Those that are not skuq's (scikit-learn's names, other callables) are called one by one.
-    **named : the same as keywords
+        Scorers by the name of their score. Scorers of other kinds (scikit-learn's names, other
+        callables) are called one by one.
+    **named : scorers or names
+        More scorers, given as keywords.
 
     Returns
     -------
     UncertaintyScorers
+        A callable that returns a dict of scores.
 
     Examples
     --------

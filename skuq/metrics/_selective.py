@@ -1,4 +1,4 @@
-"""Selective prediction: what an uncertainty is worth for telling which predictions to trust."""
+"""Selective prediction: how well an uncertainty separates right predictions from wrong ones."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = [
 
 
 class RiskCoverageCurve(NamedTuple):
-    """Of the k most certain samples, for k = 1 … n.
+    """Coverage and risk of the k most certain samples, for k = 1 … n.
 
     Attributes
     ----------
     coverage : ndarray of shape (n_samples,)
         Share of the samples (by weight) that is kept, increasing to 1.
     risk : ndarray of shape (n_samples,)
-        Their mean loss.
+        Mean loss of the samples that are kept.
     threshold : ndarray of shape (n_samples,)
-        The largest uncertainty among them.
+        Largest uncertainty of the samples that are kept.
     """
 
     coverage: np.ndarray
@@ -45,19 +45,19 @@ class RiskCoverageCurve(NamedTuple):
 
 
 class SelectiveGuarantee(NamedTuple):
-    """What `coverage_at_risk` found.
+    """A threshold that `coverage_at_risk` found.
 
     Attributes
     ----------
     coverage : float
-        Share of the samples that is kept; 0 where no threshold will do.
+        Share of the samples that is kept; 0 if no threshold passes.
     threshold : float
-        Keep the samples whose uncertainty is at most this; −inf where none will do.
+        Keep the samples whose uncertainty is at most this; −inf if no threshold passes.
     risk : float
-        The error rate among the kept; NaN where nothing is kept.
+        Error rate of the kept samples; NaN if none is kept.
     bound : float
-        With probability 1 − delta the true error rate of kept samples is at most this; NaN
-        without `delta`.
+        With probability 1 − delta the true error rate of kept samples is at most this; NaN without
+        `delta`.
     """
 
     coverage: float
@@ -136,22 +136,25 @@ def risk_coverage_curve(
     loss: Any = "zero_one",
     sample_weight: Any = None,
 ) -> RiskCoverageCurve:
-    """Mean loss of the most certain samples, against how many of them are kept [1]_.
+    """Compute the mean loss of the most certain samples, for every share that is kept [1]_.
 
     Samples of equal uncertainty share their mean loss, so the order of rows does not matter.
 
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True labels or targets, and predictions; the losses of several targets are averaged.
     uncertainty : array-like of shape (n_samples,)
-        Higher is more uncertain; any unit.
+        Uncertainty of each prediction, in any unit; higher is more uncertain.
     loss : {"zero_one", "squared", "absolute"} or callable, default="zero_one"
-        A callable maps (y_true, y_pred) to a loss per sample.
+        Loss of a prediction. A callable maps (y_true, y_pred) to one loss per sample.
     sample_weight : array-like of shape (n_samples,), default=None
+        How much each sample counts; None weighs all equally.
 
     Returns
     -------
-    RiskCoverageCurve of coverage, risk and threshold
+    RiskCoverageCurve
+        Named tuple of coverage, risk and threshold.
 
     Raises
     ------
@@ -183,24 +186,27 @@ def area_under_risk_coverage(
     excess: bool = False,
     sample_weight: Any = None,
 ) -> float:
-    """Area under the risk–coverage curve (AURC): lower is better.
+    """Compute the area under the risk–coverage curve (AURC): lower is better.
 
     Parameters
     ----------
     y_true, y_pred, uncertainty, loss, sample_weight : as in `risk_coverage_curve`
+        True labels or targets, predictions, their uncertainties, the loss, and weights of the
+        samples.
     method : {"mean", "trapezoid", "generalized"}, default="mean"
-        "mean": the mean of the risk over all coverages 1/n … 1 [1]_. "trapezoid": the integral by
-        the trapezoid rule from 1/n to 1, divided by 1 − 1/n, another published number.
-        "generalized": AUGRC [2]_, the integral of the share of samples that are kept and lose,
-        from coverage 0; at 0/1 loss it is (1 − AUROC)·acc·(1 − acc) + (1 − acc)²/2.
+        "mean" is the mean of the risk over all coverages 1/n … 1 [1]_. "trapezoid" integrates by
+        the trapezoid rule from 1/n to 1 and divides by 1 − 1/n, which is another published number.
+        "generalized" is AUGRC [2]_, the integral from coverage 0 of the share of samples that are
+        kept and lose; at 0/1 loss it is (1 − AUROC)·acc·(1 − acc) + (1 − acc)²/2.
     excess : bool, default=False
         Subtract the area of the oracle, which keeps the samples of smallest loss first
         (E-AURC [1]_).
 
     Returns
     -------
-    float, in units of the loss: 0 if nothing is lost; the mean loss (half of it for
-    "generalized") where the uncertainty is constant
+    float
+        Area in units of the loss: 0 if no sample loses; the mean loss (half of it for
+        "generalized") if the uncertainty is constant.
 
     References
     ----------
@@ -243,19 +249,22 @@ def uncertainty_error_auroc(
     loss: Any = "zero_one",
     sample_weight: Any = None,
 ) -> float:
-    """How well the uncertainty tells errors from right predictions: area under the ROC curve.
+    """Compute how well the uncertainty separates errors from right predictions (AUROC).
 
-    The probability that an error is more uncertain than a right prediction, ties counting half.
+    It is the probability that an error is more uncertain than a right prediction; ties count half.
 
     Parameters
     ----------
     y_true, y_pred, uncertainty, sample_weight : as in `risk_coverage_curve`
+        True labels or targets, predictions, their uncertainties, and weights of the samples.
     loss : "zero_one" or callable, default="zero_one"
-        A callable must give 0 (right) or 1 (an error).
+        Loss that marks errors. A callable must give 0 (right) or 1 (an error).
 
     Returns
     -------
-    float in [0, 1]; 0.5 is chance. NaN, with a warning, where all or none are errors.
+    float in [0, 1]
+        Area under the ROC curve; 0.5 is chance. NaN, with a warning, if all or no predictions are
+        errors.
 
     Warns
     -----
@@ -297,17 +306,20 @@ def accuracy_at_coverage(
     coverage: float = 0.8,
     sample_weight: Any = None,
 ) -> float:
-    """Accuracy on the most certain samples, the fewest that make up this share.
+    """Compute the accuracy on the most certain samples, the fewest that make up a share.
 
     Parameters
     ----------
     y_true, y_pred, uncertainty, sample_weight : as in `risk_coverage_curve`
+        True labels or targets, predictions, their uncertainties, and weights of the samples.
     coverage : float in (0, 1], default=0.8
+        Share of the samples to keep.
 
     Returns
     -------
     float in [0, 1]
-        Where the share cuts through samples of equal uncertainty, the mean over their orders.
+        Accuracy of the kept samples. Where the share cuts through samples of equal uncertainty, it
+        is the mean over their orders.
 
     Examples
     --------
@@ -333,26 +345,29 @@ def coverage_at_risk(
     risk: float,
     delta: float | None = 0.001,
 ) -> SelectiveGuarantee:
-    """The largest share of samples that can be kept at an error rate of at most `risk`.
+    """Find the largest share of samples that has an error rate of at most `risk`.
 
     With `delta`, the threshold comes with a guarantee [1]_: on new samples of the same
     distribution the error rate of kept ones is at most `risk`, with probability 1 − delta over the
     samples given here. A binary search tests at most k = ⌊log₂ n⌋ + 1 thresholds, each by the
-    upper limit of its binomial tail at level delta/k. The samples must have trained nothing.
+    upper limit of its binomial tail at level delta/k. Use samples that trained nothing.
 
     Parameters
     ----------
     y_true, y_pred, uncertainty : as in `risk_coverage_curve`
+        True labels or targets, predictions, their uncertainties.
     risk : float in (0, 1)
-        The error rate that is allowed.
+        Largest error rate that is allowed.
     delta : float in (0, 1) or None, default=0.001
-        None asks for the error rate of these samples alone, without a guarantee.
+        Probability that the guarantee fails. None asks only for the error rate of these samples,
+        without a guarantee.
 
     Returns
     -------
-    SelectiveGuarantee of coverage, threshold, risk and bound
-        A coverage of 0 and a threshold of −inf if no threshold passes. Few samples cannot pass,
-        even if all are right: fewer than 196 with ``risk=0.05, delta=0.05``.
+    SelectiveGuarantee
+        Named tuple of coverage, threshold, risk and bound. If no threshold passes, the coverage is
+        0 and the threshold −inf. Few samples cannot pass, even if all are right: fewer than 196
+        with ``risk=0.05, delta=0.05``.
 
     References
     ----------

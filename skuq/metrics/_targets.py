@@ -1,4 +1,4 @@
-"""Targets as reductions of predictive distributions take them."""
+"""Encode targets for reductions of predictive distributions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["encoded_targets", "is_multilabel", "label_values"]
 
 
 def encoded_targets(asked: Predictions, y: Any) -> np.ndarray:
-    """Targets as reductions take them: class indices, or floats (n_samples, n_targets)."""
+    """Encode targets as class indices, or as floats (n_samples, n_targets)."""
     if not isinstance(asked, ClassifierPredictions):
         values = np.asarray(y, dtype=float)
         if not np.isfinite(values).all():
@@ -40,10 +40,10 @@ def encoded_targets(asked: Predictions, y: Any) -> np.ndarray:
 
 
 def is_multilabel(asked: Predictions) -> bool:
-    """Whether it predicts several labels at once."""
+    """Whether the classifier predicts several labels at once."""
     return isinstance(asked, ClassifierPredictions) and asked._multilabel
 
 
 def label_values(asked: Any) -> np.ndarray:
-    """What a label may be: of several labels, 0 or 1."""
+    """Values that a label can have: 0 or 1 where there are several labels."""
     return np.arange(2) if is_multilabel(asked) else asked.classes_
