@@ -106,7 +106,7 @@ def faults(monkeypatch):
         file.seek(0)
         savez(file, **arrays)
 
-    monkeypatch.setattr("skuq._training._checkpoints.os.replace", replace_or_die)
+    monkeypatch.setattr("skuq._utils._files.os.replace", replace_or_die)
     monkeypatch.setattr("skuq._training._checkpoints.np.savez", write_or_die)
     monkeypatch.setattr(Faults, "count", 0)
     monkeypatch.setattr(Faults, "at", None)
@@ -377,7 +377,7 @@ def test_a_damaged_file(name, damage, begun, blobs, tmp_path):
 
 def test_a_file_of_another_format(begun, blobs, tmp_path):
     _write(tmp_path / "skuq-run.npz", {"format": 99, "identity": {}, "root": 0})
-    with pytest.raises(ValueError, match="has format 99, expected 1"):
+    with pytest.raises(ValueError, match="has format 99, expected 2"):
         begun().fit(*blobs)
 
 
