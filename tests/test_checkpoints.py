@@ -377,7 +377,7 @@ def test_a_damaged_file(name, damage, begun, blobs, tmp_path):
 
 def test_a_file_of_another_format(begun, blobs, tmp_path):
     _write(tmp_path / "skuq-run.npz", {"format": 99, "identity": {}, "root": 0})
-    with pytest.raises(ValueError, match="has format 99, expected 1"):
+    with pytest.raises(ValueError, match="has format 99, expected 2"):
         begun().fit(*blobs)
 
 

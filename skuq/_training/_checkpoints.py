@@ -1,15 +1,21 @@
 """Checkpoints: states of a training in files that are complete or not there, and execute nothing.
 
-A file is what `numpy.savez` writes: a zip archive of arrays, with checksums, one of which is JSON
-that says how they are nested. It is written to a temporary name, flushed to the disk and renamed,
-so that whoever is killed leaves the file before or the file after.
+A file is what `numpy.savez` writes: a zip archive of arrays, one of which is JSON that says how
+they are nested. It is written to a temporary name, flushed to the disk and renamed, so that whoever
+is killed leaves the file before or the file after. It holds digests of its content, its own name
+and the run that wrote it: one that was damaged, edited or mixed up with another is refused, since a
+fit would go on from it to other networks, and nobody would see it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +26,9 @@ from torch import Tensor
 from skuq._utils._files import remove_leftovers, replace_file
 from skuq.exceptions import DivergedError
 
-__all__ = ["Checkpoints", "storable"]
+__all__ = ["Checkpoints", "of_type", "storable"]
 
-_FORMAT = 1
+_FORMAT = 2
 _DICTS: dict[str, Any] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 
 
@@ -59,23 +65,23 @@ def _add(array: np.ndarray, arrays: list[np.ndarray]) -> int:
     return len(arrays) - 1
 
 
-def _decode(value: Any, arrays: Any) -> Any:
+def _decode(value: Any, array: Callable[[int], np.ndarray]) -> Any:
+    """What `_encode` was given; `array` gives those that it has put aside."""
     if isinstance(value, list):
-        return [_decode(item, arrays) for item in value]
+        return [_decode(item, array) for item in value]
     if not isinstance(value, dict):
         return value
     kind, content = next(iter(value.items()))
     if kind == "tensor":
         tensor = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]))
         if tensor.numel():  # copied, so that it lies in memory as torch lays it
-            tensor.view(-1).view(torch.uint8).copy_(torch.from_numpy(arrays[f"array_{content}"]))
+            tensor.view(-1).view(torch.uint8).copy_(torch.from_numpy(array(content)))
         return _sent_back(tensor, value["device"])
     if kind in ("array", "scalar"):
-        array = arrays[f"array_{content}"]
-        return array if kind == "array" else array[()]
+        return array(content) if kind == "array" else array(content)[()]
     if kind in ("tuple", "set"):
-        return (tuple if kind == "tuple" else set)(_decode(item, arrays) for item in content)
-    return _DICTS[kind]({_decode(k, arrays): _decode(v, arrays) for k, v in content})
+        return (tuple if kind == "tuple" else set)(_decode(item, array) for item in content)
+    return _DICTS[kind]({_decode(k, array): _decode(v, array) for k, v in content})
 
 
 def _sent_back(tensor: Tensor, device: str) -> Tensor:
@@ -95,22 +101,69 @@ def storable(value: Any) -> bool:
     return True
 
 
+def of_type(value: Any, kind: type) -> Any:
+    """`value`; TypeError if it is not exactly of this type."""
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+
+
+def _digest(array: np.ndarray) -> str:
+    """Of the type, the shape and the bytes, in whatever order these lie."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 def _write(path: Path, state: dict[str, Any]) -> None:
     arrays: list[np.ndarray] = []
-    text = json.dumps(_encode(state, arrays)).encode()
-    named = {f"array_{index}": array for index, array in enumerate(arrays)}
-    content: Any = {"json": np.frombuffer(text, np.uint8), **named}
+    encoded = _encode(state, arrays)
+    text = json.dumps({"state": encoded, "digests": [_digest(array) for array in arrays]})
+    content: Any = {f"array_{index}": array for index, array in enumerate(arrays)}
+    content["json"] = np.frombuffer(text.encode(), np.uint8)
+    content["digest"] = np.array(_digest(content["json"]))
     replace_file(path, lambda file: np.savez(file, **content))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Any:
+    """What `_write` wrote; any exception if it did not."""
+    # Opened here: NumPy leaves files open that are no archives.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        text = arrays["json"]
+        _check(_digest(text) == arrays["digest"].item(), "its content was changed")
+        content = json.loads(text.tobytes())
+
+        def array(index: int) -> np.ndarray:
+            found = arrays[f"array_{index}"]
+            _check(_digest(found) == content["digests"][index], f"its array {index} was changed")
+            return found
+
+        return _decode(content["state"], array)
+
+
+def _check(is_right: bool, wrong: str) -> None:
+    if not is_right:
+        raise ValueError(wrong)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Any error of reading and restoring says which file is at fault, and what to do.
+
+    Memory that is lacking says nothing about the file.
+    """
     try:
-        # Opened here: NumPy leaves files open that are no archives.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return _decode(json.loads(arrays["json"].tobytes()), arrays)
-    except Exception as error:  # what a damaged archive leads to has many types
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of skuq ({error!r}); delete {path.parent} to "
+            f"{path} cannot be read as a checkpoint of skuq ({text}); delete {path.parent} to "
             "begin anew"
         ) from error
 
@@ -129,12 +182,17 @@ class Checkpoints:
     folder : path
     minutes : float
         Between two checkpoints of a training at least; 0: at each epoch.
+    stage : str, default=""
+        With what the names of the trainings begin.
+    run : str, default=""
+        What tells this fit from all others; `begin` makes it.
     """
 
-    def __init__(self, folder: Any, minutes: float, stage: str = "") -> None:
+    def __init__(self, folder: Any, minutes: float, stage: str = "", run: str = "") -> None:
         self.folder = Path(folder).expanduser().absolute()
         self.minutes = minutes
         self._stage = stage
+        self._run = run
         self._begun = time.monotonic()
         self._written: dict[str, float] = {}  # when, by training: several may run at once
         self._stays = False
@@ -154,7 +212,7 @@ class Checkpoints:
 
     def stage(self, name: str) -> Checkpoints:
         """Those of another part of the same fit, whose trainings have names of their own."""
-        return Checkpoints(self.folder, self.minutes, f"{name}-")
+        return Checkpoints(self.folder, self.minutes, f"{self._stage}{name}-", self._run)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"skuq-{self._stage}{name}.npz"
@@ -172,7 +230,7 @@ class Checkpoints:
         Raises
         ------
         ValueError
-            If what was begun here is something else.
+            If what was begun here is something else, or cannot be read.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,26 +242,55 @@ class Checkpoints:
         path = self._path("run")
         if not path.exists():
             self._remove_trainings()
-            _write(path, {"format": _FORMAT, "identity": identity, "root": root})
+            self._run = secrets.token_hex(16)
+            _write(path, self._labelled("run", {"identity": identity, "root": root}))
             return root
-        begun = _read(path)
-        if begun.get("format") != _FORMAT:
+        with _refusing(path):
+            content = _read(path)
+            version = of_type(content["format"], int)
+        if version != _FORMAT:
             raise ValueError(
-                f"{path} has format {begun.get('format')}, expected {_FORMAT}: it is of another "
-                f"version of skuq; delete {self.folder} to begin anew"
+                f"{path} has format {version}, expected {_FORMAT}: it is of another version of "
+                f"skuq; delete {self.folder} to begin anew"
             )
-        if differences := _differences(begun["identity"], identity):
+        with _refusing(path):
+            self._run = of_type(content["run"], str)
+            begun = self._unlabelled("run", content)
+            differences = _differences(begun["identity"], identity)
+            root = of_type(begun["root"], int)
+        if differences:
             raise ValueError(
                 f"checkpoint_dir={str(self.folder)!r} holds a fit that was begun with other "
                 f"{'; '.join(differences)}. Give the same to go on with it, another folder, or "
                 "delete this one to begin anew"
             )
-        return begun["root"]
+        return root
 
-    def load(self, name: str) -> dict[str, Any] | None:
-        """The last state of a training; None if there is none."""
+    @contextmanager
+    def restored(self, name: str) -> Iterator[dict[str, Any] | None]:
+        """The last state of a training, None if there is none, for who puts it back inside.
+
+        Raises
+        ------
+        ValueError
+            If the file is not what this run wrote under this name, or if what is done inside
+            fails: the message tells which file it is.
+        """
         path = self._path(name)
-        return _read(path) if path.exists() else None
+        with _refusing(path):
+            yield self._unlabelled(name, _read(path)) if path.exists() else None
+
+    def _labelled(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
+        label = {"format": _FORMAT, "run": self._run, "name": f"{self._stage}{name}"}
+        return {**label, "state": state}
+
+    def _unlabelled(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+        """The state in a file; ValueError if it is that of another one."""
+        expected, found = f"{self._stage}{name}", of_type(content["name"], str)
+        _check(content["format"] == _FORMAT, "it has another format")
+        _check(content["run"] == self._run, "another run wrote it")
+        _check(found == expected, f"it holds the training {found!r}, expected {expected!r}")
+        return of_type(content["state"], dict)
 
     def due(self, name: str) -> bool:
         """Whether it is time for another checkpoint of a training."""
@@ -211,7 +298,7 @@ class Checkpoints:
         return time.monotonic() - before >= 60 * self.minutes
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        _write(self._path(name), state)
+        _write(self._path(name), self._labelled(name, state))
         self._written[name] = time.monotonic()
 
     def _remove_trainings(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skuq._data._batches import Rows
 from skuq._networks._weights import buffers_outside, put_buffers, put_weights, weights_of
-from skuq._training._checkpoints import Checkpoints, storable
+from skuq._training._checkpoints import Checkpoints, of_type, storable
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Settings, Trained, check_trained
 from skuq._utils._random import PrivateGlobals
@@ -23,8 +23,9 @@ __all__ = [
     "load_finished",
     "load_generators",
     "module_state",
-    "put_into_attributes",
     "put_into",
+    "put_into_hooks",
+    "rows_of",
     "save_finished",
     "stored_generators",
 ]
@@ -50,8 +51,8 @@ def put_into(module: nn.Module, saved: dict[str, Any]) -> None:
         module.load_state_dict(saved["state"])
     except RuntimeError as error:
         raise ValueError(
-            f"the checkpoint is of another module than {type(module).__name__} is now, though it "
-            f"has the same name: {error}. Delete the folder to begin anew"
+            f"it is of another module than {type(module).__name__} is now, though it has the same "
+            f"name: {error}"
         ) from None
     put_buffers(module, saved["buffers"])
     for name, numbers in saved["numbers"].items():
@@ -69,9 +70,11 @@ def stored_generators(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_generators(state: dict[str, Any], saved: dict[str, Any]) -> None:
+    """`stored_generators` back, in place."""
     for name in ("shuffling", "dropout"):
         state[name].set_state(saved[name].cpu())
-    if saved["other"] is not None:
+    # Without it nothing draws from global generators: bars had asked for it, which are gone now.
+    if saved["other"] is not None and state["other"] is not None:
         state["other"].load_state(saved["other"])
 
 
@@ -121,6 +124,17 @@ def hook_states(hooks: Sequence[TrainingHook]) -> list[dict[str, Any]]:
     return [attributes_of(f"{type(h).__name__}, a hook of the posterior", h) for h in hooks]
 
 
+def put_into_hooks(hooks: Sequence[TrainingHook], saved: list[dict[str, Any]]) -> None:
+    """`hook_states` back."""
+    for hook, state in zip(hooks, saved, strict=True):
+        put_into_attributes(hook, state)
+
+
+def rows_of(history: Any) -> list[dict[str, Any]]:
+    """A history that was saved; TypeError if it is none."""
+    return [of_type(row, dict) for row in of_type(history, list)]
+
+
 def save_finished(
     name: str, trained: list[Trained], settings: Settings, hooks: Sequence[TrainingHook]
 ) -> None:
@@ -141,15 +155,19 @@ def load_finished(
     hooks: Sequence[TrainingHook],
 ) -> list[Trained] | None:
     """What `save_finished` saved, put into untrained networks; None if that did not happen."""
-    saved = None if settings.checkpoints is None else settings.checkpoints.load(name)
-    if saved is None or not saved["finished"]:
+    if settings.checkpoints is None:
         return None
-    for network, one in zip(networks, saved["networks"]):
-        put_into(network, one["module"])
-        check_trained(network, train, settings, one["history"], math.nan)
-    for hook, state in zip(hooks, saved["hooks"]):
-        put_into_attributes(hook, state)
-    return [Trained(n, one["history"]) for n, one in zip(networks, saved["networks"])]
+    with settings.checkpoints.restored(name) as saved:
+        if saved is None or not of_type(saved["finished"], bool):
+            return None
+        done = []
+        for network, one in zip(networks, saved["networks"], strict=True):
+            put_into(network, one["module"])
+            done.append(Trained(network, rows_of(one["history"])))
+        put_into_hooks(hooks, saved["hooks"])
+    for trained in done:
+        check_trained(trained.module, train, settings, trained.history, math.nan)
+    return done
 
 
 class Keeper:
@@ -190,18 +208,17 @@ class Keeper:
         if self._checkpoints is None:
             return 0
         self._listeners(net)  # refused here, not after an epoch
-        saved = self._checkpoints.load(self._name)
-        if saved is None:
-            return 0
-        put_into(net.module, saved["module"])
-        net.optimizer_.load_state_dict(saved["optimizer"])
-        load_generators(net.state, saved["generators"])
-        net.history[:] = saved["history"]
-        net._best_losses = saved["best_losses"]
-        for name, callback in self._callbacks(net).items():
-            put_into_attributes(callback, saved["callbacks"][name])
-        for hook, state in zip(self._hooks, saved["hooks"]):
-            put_into_attributes(hook, state)
+        with self._checkpoints.restored(self._name) as saved:
+            if saved is None:
+                return 0
+            put_into(net.module, saved["module"])
+            net.optimizer_.load_state_dict(saved["optimizer"])
+            load_generators(net.state, saved["generators"])
+            net.history[:] = rows_of(saved["history"])
+            net._best_losses = of_type(saved["best_losses"], dict)
+            for name, callback in self._callbacks(net).items():
+                put_into_attributes(callback, saved["callbacks"][name])
+            put_into_hooks(self._hooks, saved["hooks"])
         self._keep(net)
         return len(net.history)
 
@@ -212,8 +229,7 @@ class Keeper:
             return False
         weights, history, hooks = self.kept
         put_weights(net.module, weights)
-        for hook, state in zip(self._hooks, hooks):
-            put_into_attributes(hook, state)
+        put_into_hooks(self._hooks, hooks)
         net.history[:] = history
         net.notify("on_train_end", X=None, y=None)
         return True

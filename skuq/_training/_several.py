@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
 from skuq._networks._dropout import apply_mask, driven, mask_shape
 from skuq._networks._weights import put_weights, weights_of
+from skuq._training._checkpoints import of_type
 from skuq._training._flat import forget_gradients, lay_flat
 from skuq._training._hooks import TrainingHook
 from skuq._training._listening import Listening
@@ -26,7 +27,8 @@ from skuq._training._resuming import (
     load_generators,
     module_state,
     put_into,
-    put_into_attributes,
+    put_into_hooks,
+    rows_of,
     save_finished,
     stored_generators,
 )
@@ -76,6 +78,10 @@ class _Member:
     best_state: dict[str, Tensor] | None = None
     misses: int = 0
     stopped: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {k: v for k, v in vars(self).items() if k not in ("index", "task")}
 
     def record(self, epoch: int, losses: dict[str, float], batches: dict[str, int]) -> None:
         """An epoch, as skorch's history has it."""
@@ -355,19 +361,22 @@ class _Saved:
     def begin(self) -> int:
         """Put the last checkpoint back; the epochs that it has."""
         checkpoints = self._settings.checkpoints
-        saved = None if checkpoints is None else checkpoints.load(self._name)
-        if saved is None:
+        if checkpoints is None:
             return 0
-        put_into(self._stack.module, saved["module"])
-        self._run.load_state(saved["run"])
-        for own, generators in zip(self._generators, saved["generators"]):
-            load_generators(own, generators)
-        for member, state in zip(self._members, saved["members"]):
-            vars(member).update(state)
-        for hook, state in zip(self._hooks, saved["hooks"]):
-            put_into_attributes(hook, state)
+        with checkpoints.restored(self._name) as saved:
+            if saved is None:
+                return 0
+            put_into(self._stack.module, saved["module"])
+            self._run.load_state(saved["run"])
+            for own, generators in zip(self._generators, saved["generators"], strict=True):
+                load_generators(own, generators)
+            for member, state in zip(self._members, saved["members"], strict=True):
+                rows_of(state["history"])
+                vars(member).update({name: state[name] for name in member.stored()})
+            put_into_hooks(self._hooks, saved["hooks"])
+            epoch = of_type(saved["epoch"], int)
         self._keep()
-        return saved["epoch"]
+        return epoch
 
     def epoch_is_over(self, epoch: int) -> None:
         self._keep()
@@ -386,21 +395,16 @@ class _Saved:
         """Histories and hooks as they were after the last whole epoch."""
         for member, kept in zip(self._members, self.kept):
             del member.history[kept.n_epochs :]
-        for hook, state in zip(self._hooks, self._kept_hooks):
-            put_into_attributes(hook, state)
+        put_into_hooks(self._hooks, self._kept_hooks)
 
     def _state(self, epoch: int) -> dict[str, Any]:
-        members = [
-            {k: v for k, v in vars(member).items() if k not in ("index", "task")}
-            for member in self._members
-        ]
         return {
             "finished": False,
             "epoch": epoch,
             "module": module_state(self._stack.module),
             "run": self._run.state(),
             "generators": [stored_generators(state) for state in self._generators],
-            "members": members,
+            "members": [member.stored() for member in self._members],
             "hooks": hook_states(self._hooks),
         }
 
