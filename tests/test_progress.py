@@ -14,6 +14,9 @@ from skuq import TorchClassifier, TorchRegressor
 from skuq.calibration import TemperatureScaler, VarianceScaler
 from skuq.posteriors import DeepEnsemble, PointEstimate
 
+# Of few rows and epochs, what is calibrated here is beside the point.
+pytestmark = pytest.mark.filterwarnings("ignore:the temperature, T = ")
+
 
 @pytest.fixture
 def sklearn_callback():

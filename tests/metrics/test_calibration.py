@@ -274,7 +274,8 @@ def test_display():
     assert gap == pytest.approx(display.ece)
     second = ReliabilityDisplay.from_predictions(y, proba, name="again", ax=display.ax_, color="k")
     texts = [text.get_text() for text in second.ax_.get_legend().get_texts()]
-    assert texts[0] == "perfectly calibrated" and len(texts) == 3
+    assert texts[0] == "perfectly calibrated" and len(texts) == 4
+    assert texts[3].startswith("share of samples")
     assert texts[1].startswith("LogisticRegression (ECE 0.") and texts[2].startswith(
         "again (ECE 0."
     )
