@@ -120,13 +120,16 @@ class Predictions:
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or torch Dataset
+            Rows, as in `fit`.
         y : array-like of shape (n_samples,), or (n_samples, n_targets), default=None
-            None if X is a Dataset of pairs (x, y), which has it.
+            True labels or targets; None if X is a Dataset of pairs (x, y), which has them.
         sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
 
         Returns
         -------
         float
+            At most 1; greater is better.
 
         Raises
         ------

@@ -171,6 +171,7 @@ class AugmentedPredictions:
         Returns
         -------
         ndarray of shape (n_samples,), or of the shape of y, or two of them
+            Labels of a classifier; the mean of a regressor, and its standard deviation if asked.
         """
         return self._answers().predict(X, **options)
 
@@ -188,6 +189,7 @@ class AugmentedPredictions:
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or that and an `Uncertainty`
+            Each row sums to 1; columns are in the order of `classes_`.
         """
         if return_uncertainty and self.vote != "mean":
             return self._answers().predict_proba(X), self.predict_uncertainty(X, kind="all")
@@ -195,12 +197,34 @@ class AugmentedPredictions:
 
     @available_if(_of_classifier)
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of `predict_proba`, of shape (n_samples, n_classes)."""
+        """Compute logarithms of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Logarithms, with columns in the order of `classes_`.
+        """
         return self._answers().predict_log_proba(X)
 
     @available_if(_of_classifier)
     def decision_function(self, X: Any) -> np.ndarray:
-        """Those logarithms; for two classes the log-odds, of shape (n_samples,)."""
+        """Compute logarithms of `predict_proba`, or the log-odds of two classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Logarithms, or the log-odds of the second class.
+        """
         return self._answers().decision_function(X)
 
     @available_if(_of_classifier)
@@ -215,6 +239,7 @@ class AugmentedPredictions:
         Returns
         -------
         ViewPredictions of ndarrays of shape (n_views, n_samples)
+            Labels, confidences and certainties, view by view.
         """
         check_is_fitted(self)
         if self._multilabel:
@@ -272,6 +297,7 @@ class AugmentedPredictions:
         Returns
         -------
         ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
+            Probabilities of a classifier; means of a regressor, in the units of y.
         """
         return self._averages().predict_draws(X)
 
@@ -283,12 +309,13 @@ class AugmentedPredictions:
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
-        q : float or array-like of shape (n_quantiles,), levels in (0, 1)
+        q : float or array-like of shape (n_quantiles,)
+            Levels strictly between 0 and 1.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles), in y's
-        units
+        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
+            Quantiles in the units of y.
         """
         return self._answers().predict_quantiles(X, q)
 
@@ -305,7 +332,8 @@ class AugmentedPredictions:
 
         Returns
         -------
-        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2), in y's units
+        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
+            Lower and upper ends, in the units of y.
         """
         return self._answers().predict_interval(X, confidence_level)
 
@@ -324,6 +352,7 @@ class AugmentedPredictions:
         Returns
         -------
         float
+            At most 1; greater is better.
         """
         metric: Callable[..., float] = accuracy_score if _of_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)

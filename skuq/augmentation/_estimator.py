@@ -81,10 +81,12 @@ class TestTimeAugmentation(
 
     Attributes
     ----------
-    estimator_ : the fitted estimator
+    estimator_ : estimator
+        The fitted estimator.
     n_views_ : int
         Views of each row, itself included.
     threshold_ : float or None
+        Confidence below which a view abstains in a hard vote; None where no vote needs it.
     classes_ : ndarray of shape (n_classes,), of a classifier
         Labels of the classes, in the order of the columns.
     n_features_in_, feature_names_in_ : those of the estimator
@@ -333,7 +335,10 @@ class TestTimeAugmentation(
 
         Parameters
         ----------
-        X, y : rows that the estimator was not fitted on
+        X : array-like of shape (n_samples, ...)
+            Rows that the estimator was not fitted on.
+        y : array-like of shape (n_samples,)
+            Their labels.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; None weighs all equally.
 

@@ -32,6 +32,7 @@ class NestedUncertainty(NamedTuple):
     Attributes
     ----------
     total : array
+        The sum of the other three.
     within_views : array
         What each view of each draw says of the noise, on average.
     between_views : array

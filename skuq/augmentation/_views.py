@@ -82,7 +82,18 @@ class Flip(View):
         return X.flip(self.axis)
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """The flip is its own inverse."""
+        """Flip outputs back.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_rows, ...)
+            Outputs of the network for the view.
+
+        Returns
+        -------
+        Tensor of the shape of `outputs`
+            Outputs where they belong in the row itself.
+        """
         return outputs.flip(self.axis)
 
 
@@ -202,7 +213,18 @@ class GaussianNoise(View):
         return X + self.std * _noise_of_a_row(X, generator)
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Noise moves nothing: outputs stay where they are."""
+        """Return outputs as they are: noise moves nothing.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_rows, ...)
+            Outputs of the network for the view.
+
+        Returns
+        -------
+        Tensor of the shape of `outputs`
+            The same outputs.
+        """
         return outputs
 
 
@@ -233,11 +255,12 @@ class FeatureNoise(View):
         Parameters
         ----------
         X : Tensor of shape (n_rows, ...)
+            Rows whose features vary as usual.
 
         Raises
         ------
         ValueError
-            Of a single row.
+            If there is only one row.
         """
         if len(X) < 2:
             raise ValueError(
@@ -251,7 +274,18 @@ class FeatureNoise(View):
         return X + (self.scale * self.std_).to(X) * _noise_of_a_row(X, generator)
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Noise moves nothing: outputs stay where they are."""
+        """Return outputs as they are: noise moves nothing.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_rows, ...)
+            Outputs of the network for the view.
+
+        Returns
+        -------
+        Tensor of the shape of `outputs`
+            The same outputs.
+        """
         return outputs
 
 

@@ -38,6 +38,7 @@ class VoteThreshold(NamedTuple):
     Attributes
     ----------
     threshold : float
+        Confidence below which a view abstains.
     accuracy : float
         Of the hard vote with it, on the samples that it was tuned on.
     """
@@ -220,6 +221,7 @@ def vote_threshold(
     Returns
     -------
     VoteThreshold
+        The threshold, and the accuracy that it gives on these samples.
 
     Raises
     ------

@@ -214,6 +214,7 @@ class VectorScaler(_ClassifierCalibrator):
     Parameters
     ----------
     estimator, cv, n_jobs, verbose, random_state : as in `TemperatureScaler`
+        The estimator and how it is cross-fitted.
     l2 : float >= 0, default=2.0
         Weight of the penalty, as of so many rows: `sample_weight` counts rows, and weights of sum
         1 are those of a single one.
@@ -221,7 +222,7 @@ class VectorScaler(_ClassifierCalibrator):
     Attributes
     ----------
     scale_ : ndarray of shape (n_classes,)
-        a.
+        The factors a of the logits.
     bias_ : ndarray of shape (n_classes,)
         b, of mean 0.
     n_iter_ : int
@@ -230,6 +231,7 @@ class VectorScaler(_ClassifierCalibrator):
         Mean negative log-likelihood without scaling and with it, on the rows that it was fitted
         on.
     estimator_, classes_, n_features_in_, feature_names_in_ : as in `TemperatureScaler`
+        The fitted estimator, its classes and its features.
 
     References
     ----------

@@ -39,6 +39,7 @@ def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = No
     Returns
     -------
     float, or ndarray of shape (n_targets,)
+        The factor k of the standard deviation of each target.
 
     References
     ----------
@@ -215,6 +216,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
     Parameters
     ----------
     estimator, cv, n_jobs, verbose, random_state : as in `VarianceScaler`
+        The estimator and how it is cross-fitted.
 
     Attributes
     ----------
@@ -223,6 +225,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
     frequencies_ : list of ndarray, one per target
         … and the frequencies of targets below them.
     estimator_, n_features_in_, feature_names_in_ : as in `VarianceScaler`
+        The fitted estimator and its features.
 
     Warns
     -----
@@ -270,6 +273,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
         Returns
         -------
         ndarray of the shape of y
+            Total variances, in squared units of y.
         """
         if kind != "total":
             raise ValueError(

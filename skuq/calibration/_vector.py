@@ -35,14 +35,17 @@ def fit_vector_scaling(
     Parameters
     ----------
     logits, y : as in `fit_temperature`
+        Logits and labels of rows that did not train the network.
     sample_weight : array-like of shape (n_samples,) or of the shape of y, default=None
         A weight of 2 is the same as the row twice. So weights that add up to less than the number
         of rows strengthen the penalty.
     l2 : float >= 0, default=2.0
+        Strength of the penalty that pulls a towards one common value and b towards 0, in rows.
 
     Returns
     -------
     scale, bias : ndarray of shape (n_classes,)
+        The factors a and the offsets b, of mean 0.
 
     Warns
     -----

@@ -142,8 +142,8 @@ class ReliabilityDisplay(Display):
 
         Parameters
         ----------
-        y_true, y_proba, labels, n_bins, strategy, sample_weight : as in \
-                `expected_calibration_error`
+        y_true, y_proba, labels, n_bins, strategy, sample_weight
+            As in `expected_calibration_error`.
         kind : {"top-label", "binary"}, default="top-label"
             Which confidence to draw, as in `expected_calibration_error`.
         name : str, default=None
