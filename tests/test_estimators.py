@@ -404,7 +404,7 @@ def test_errors_of_a_module_say_what_it_was_called_on(blobs, digits):
     with pytest.raises(RuntimeError) as caught:
         classifier(module=networks.ConvNet).fit(X.reshape(-1, 8, 8), y)
     assert (
-        "calling ConvNet on 3 rows of X, which has shape (n_samples, 8, 8)"
+        "calling ConvNet on rows of X, which has shape (n_samples, 8, 8)"
         in caught.value.__notes__[0]
     )
     with pytest.raises(TypeError) as caught:

@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 import skuq
 from skuq import DivergedError, TorchClassifier, TorchRegressor
 from skuq._data._batches import Rows, SlicedBatches
+from skuq._networks import _module
 from skuq._networks._module import Numerics
-from skuq._training import _trainer
+from skuq._training import _building, _trainer
 from skuq._training._checkpoints import _read
 from skuq._utils._devices import named_devices, on_each, same_device
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
@@ -63,7 +64,7 @@ def trained(monkeypatch):
     found, moved, of_thread = [], {}, {}
     train, to, begin = (
         _trainer.train_network,
-        torch.nn.Module.to,
+        _module.moved,
         SlicedBatches.__init__,
     )
 
@@ -74,7 +75,7 @@ def trained(monkeypatch):
         found.append((network, device, thread))
         return train(module, rows, valid, likelihood, settings, *args, network=network, **kwargs)
 
-    def moving(module, device=None, *args):
+    def moving(module, device, *args):
         moved[id(module)] = device
         return to(module, device, *args)
 
@@ -83,7 +84,8 @@ def trained(monkeypatch):
         begin(self, *args, device=device, **kwargs)
 
     monkeypatch.setattr(_trainer, "train_network", spy)
-    monkeypatch.setattr(torch.nn.Module, "to", moving)
+    for room in (_module, _building):
+        monkeypatch.setattr(room, "moved", moving)
     monkeypatch.setattr(SlicedBatches, "__init__", batches)
     return found
 
@@ -321,7 +323,7 @@ def test_a_fit_that_is_killed_goes_on(after, blobs, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         killed.fit(X, y)
     monkeypatch.setattr(Fragile, "left", None)
-    finished = [_read(path)["finished"] for path in tmp_path.glob("skuq-network-*.npz")]
+    finished = [_read(path)["state"]["finished"] for path in tmp_path.glob("skuq-network-*.npz")]
     assert finished and (after == 9 or any(finished))
     with pytest.raises(ValueError, match="device=several cpu there, cpu here"):
         clone(killed).set_params(device="cpu").fit(X, y)
