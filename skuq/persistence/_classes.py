@@ -23,6 +23,7 @@ import skuq.posteriors as posteriors
 from skuq._engine._draws import Draws
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
+from skuq._utils._random import PrivateGlobals
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
@@ -106,6 +107,7 @@ def classes() -> dict[str, type]:
         "skuq.TorchRegressor": TorchRegressor,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
+        "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.DropoutMask": _Mask,
         "skuq.NotSaved": NotSaved,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
