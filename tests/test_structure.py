@@ -55,6 +55,16 @@ def imports(path):
             yield node.module
 
 
+def functions(tree):
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def n_body_lines(function):
+    """Lines of a function below its signature and its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -84,6 +94,7 @@ def test_a_file(path):
         if path.name in ("_container.py", "_json.py", "_tensors.py", "_decoder.py", "_save.py"):
             assert not re.search(r"getattr|__import__|globals\(|locals\(|vars\(", text)
     assert len(text.splitlines()) <= 430
+    assert not [f.name for f in functions(ast.parse(text)) if n_body_lines(f) > 50]
     assert len(path.relative_to(PACKAGE).parts) <= 2  # no room within a room
 
 

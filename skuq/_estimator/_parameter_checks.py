@@ -26,12 +26,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
                 f"{name} was not saved with this estimator; it was {value.text}. Give it again, "
                 f"set_params({name}=...), before fitting."
             )
-    if incremental and estimator.early_stopping:
-        raise ValueError("partial_fit does not support early_stopping=True")
-    if estimator.early_stopping and estimator.callbacks == "disable":
-        raise ValueError("early_stopping=True needs callbacks, got callbacks='disable'")
-    if estimator.early_stopping and estimator.max_epochs == 0:
-        raise ValueError("early_stopping=True needs epochs to stop, got max_epochs=0")
+    if estimator.early_stopping:
+        _check_early_stopping(estimator, incremental)
     if isinstance(estimator.module, nn.Module):
         name = type(estimator.module).__name__
         raise TypeError(
@@ -66,6 +62,19 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             f"partial_fit does not support posterior={posterior}: call fit with all rows, or "
             "choose another posterior"
         )
+    return posterior, _checked_likelihood(estimator)
+
+
+def _check_early_stopping(estimator: Any, incremental: bool) -> None:
+    if incremental:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    if estimator.callbacks == "disable":
+        raise ValueError("early_stopping=True needs callbacks, got callbacks='disable'")
+    if estimator.max_epochs == 0:
+        raise ValueError("early_stopping=True needs epochs to stop, got max_epochs=0")
+
+
+def _checked_likelihood(estimator: Any) -> Likelihood:
     default = estimator._default_likelihood()
     likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
     likelihood.validate()
@@ -74,7 +83,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             f"{type(estimator).__name__} needs a likelihood for {estimator._task}, got "
             f"{type(likelihood).__name__}, which is for {likelihood.task}"
         )
-    return posterior, likelihood
+    return likelihood
 
 
 def _check_checkpointable(estimator: Any) -> None:

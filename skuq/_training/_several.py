@@ -140,15 +140,7 @@ def train_stack(
     states = [  # the global generators are the same for all
         network_state(root, first + k, settings, private and k == 0) for k in range(len(networks))
     ]
-    device = settings.numerics.device
-    options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    generators = [state["shuffling"] for state in states]
-    batches = StackedBatches(train, **options, device=device, generators=generators)
-    batches.indices = indices
-    watched = None
-    if valid is not None:
-        options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
-        watched = SlicedBatches(valid, **options, device=device, generator=generators[0])
+    batches, watched = _batches(train, indices, valid, settings, states)
     optimizer = make_optimizer(stack.module, likelihood, settings)
     listening = Listening(hooks, networks, stack, [state["dropout"] for state in states])
     run = _Run(stack, likelihood, settings, optimizer, listening, states[0]["other"])
@@ -189,6 +181,24 @@ def train_stack(
     for member, network in zip(members, networks):
         member.task.end(snapshot(partial(weights_of, network), member.history))
     return done
+
+
+def _batches(
+    train: Rows,
+    indices: Tensor | None,
+    valid: Rows | None,
+    settings: Settings,
+    states: Sequence[dict[str, Any]],
+) -> tuple[StackedBatches, SlicedBatches | None]:
+    """The batches of training, and those that early stopping watches."""
+    device, generators = settings.numerics.device, [state["shuffling"] for state in states]
+    options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
+    batches = StackedBatches(train, **options, device=device, generators=generators)
+    batches.indices = indices
+    if valid is None:
+        return batches, None
+    options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
+    return batches, SlicedBatches(valid, **options, device=device, generator=generators[0])
 
 
 @contextmanager
