@@ -383,8 +383,7 @@ def moment_decomposition(mean: Any, variance: Any) -> Any:
 def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
     aleatoric = mean_of_draws(variance)
     epistemic = _variance(mean, mean_of_draws(mean))
-    if bool((undefined := epistemic.isnan()).any()):  # of infinite means
-        epistemic = torch.where(undefined, math.inf, epistemic)
+    epistemic = torch.where(epistemic.isnan(), math.inf, epistemic)  # of infinite means
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 

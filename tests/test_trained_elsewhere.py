@@ -59,6 +59,7 @@ def test_it_is_taken_as_it_is(network, blobs, untouched_globals):
 def test_masks_are_drawn_and_all_else_follows(network, blobs, tmp_path):
     X, y = blobs
     fitted = taking(network, MCDropout(20)).fit(X, y)
+    module = fitted.module
     assert (fitted.predict_uncertainty(X, "epistemic") > 0).all()
     again = pickle.loads(pickle.dumps(fitted.set_params(module=nn.Identity)))
     assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
@@ -69,7 +70,9 @@ def test_masks_are_drawn_and_all_else_follows(network, blobs, tmp_path):
     with pytest.warns(UserWarning, match="was trained on 100% of the rows"):
         scaler = TemperatureScaler(FrozenEstimator(fitted)).fit(X, y)
     assert scaler.predict_proba(X).shape == (240, 3)
-    going = fitted.partial_fit(X, y)
+    with pytest.raises(ValueError, match="module"):  # training goes on with what is there
+        fitted.partial_fit(X, y)
+    going = fitted.set_params(module=module).partial_fit(X, y)
     assert going.n_iter_ == 1 and len(going.history_) == 1
     assert not torch.equal(going.module_[1].outer.weight, network[1].outer.weight)
 

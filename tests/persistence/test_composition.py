@@ -30,7 +30,7 @@ from skuq.augmentation import (
     Shift,
     TestTimeAugmentation,
 )
-from skuq.calibration import TemperatureScaler, VarianceScaler, VectorScaler
+from skuq.calibration import QuantileRecalibrator, TemperatureScaler, VectorScaler
 from skuq.metrics import ece_scorer
 from skuq.persistence import _classes
 from skuq.posteriors import DeepEnsemble, MCDropout
@@ -184,7 +184,7 @@ def test_transformed_targets(transformer, path):
     loaded = round_trip(model, path)
     assert np.array_equal(loaded.predict(X), model.predict(X))
     assert np.array_equal(skuq.predict_uncertainty(loaded, X), skuq.predict_uncertainty(model, X))
-    outer = VarianceScaler(FrozenEstimator(model)).fit(X, y)
+    outer = QuantileRecalibrator(FrozenEstimator(model)).fit(X, y)
     assert np.array_equal(round_trip(outer, path).predict(X), outer.predict(X))
 
 
