@@ -59,7 +59,7 @@ def test_it_is_taken_as_it_is(network, blobs, untouched_globals):
 def test_masks_are_drawn_and_all_else_follows(network, blobs, tmp_path):
     X, y = blobs
     fitted = taking(network, MCDropout(20)).fit(X, y)
-    module = fitted.module
+    module = fitted.module  # a lambda, which no pickle takes
     assert (fitted.predict_uncertainty(X, "epistemic") > 0).all()
     again = pickle.loads(pickle.dumps(fitted.set_params(module=nn.Identity)))
     assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))

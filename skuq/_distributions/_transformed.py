@@ -71,6 +71,13 @@ class Transformed(Integrated):
         self.unit = (z[5] - z[3]).amin(0) / 2  # one standard deviation of a normal z
         self.decreasing = self._direction(z[1:-1])
 
+    def is_bounded(self) -> bool:
+        """Whether y keeps to one side of a bound, as exp(z) does, however far z goes."""
+        far = torch.tensor([-1e3, -1e2, 1e2, 1e3], dtype=torch.float64, device=device_of(self.base))
+        low, below, above, high = self._pushed(far[:, None] * self.unit.amax(0))
+        span = (above - below).abs()
+        return not bool((((below - low).abs() > span) & ((high - above).abs() > span)).all())
+
     def _direction(self, z: Tensor) -> Tensor:
         """Whether the map decreases, for each element."""
         y = self._pushed(z)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from typing import Any
 
@@ -54,6 +55,8 @@ class Fitted(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
+        if "_built" in state and not _pickles(state["_built"]):  # a lambda that made the networks
+            state = {name: value for name, value in state.items() if name != "_built"}
         if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
             # Optimizers and generators stay where they are: partial_fit begins new ones.
             state = {**state, "_states": []}
@@ -70,3 +73,11 @@ class Fitted(BaseEstimator):
             warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
         self._engine.to(device)
         self.device_ = str(device)
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        return False
+    return True

@@ -111,7 +111,7 @@ def _check_scalable(predictive: Distribution) -> None:
                 "be neither whole nor positive. Use QuantileRecalibrator, which keeps counts; "
                 "fit_variance_scale measures by how much counts vary more than predicted"
             )
-        if isinstance(base, Transformed):
+        if isinstance(base, Transformed) and base.is_bounded():
             raise ValueError(
                 "VarianceScaler cannot stretch y about its mean where a nonlinear transformer of "
                 "targets keeps y in a range, such as log(y) does. Put it inside: "
