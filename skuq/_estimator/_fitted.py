@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from typing import Any
 
@@ -55,7 +54,8 @@ class Fitted(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        if "_built" in state and not _pickles(state["_built"]):  # a lambda that made the networks
+        made_by = getattr(state.get("_built"), "factory", None)
+        if "<" in getattr(made_by, "__qualname__", ""):  # a lambda or inner function has no pickle
             state = {name: value for name, value in state.items() if name != "_built"}
         if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
             # Optimizers and generators stay where they are: partial_fit begins new ones.
@@ -73,11 +73,3 @@ class Fitted(BaseEstimator):
             warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
         self._engine.to(device)
         self.device_ = str(device)
-
-
-def _pickles(value: Any) -> bool:
-    try:
-        pickle.dumps(value)
-    except (AttributeError, TypeError, pickle.PicklingError):
-        return False
-    return True
