@@ -129,8 +129,8 @@ class VarianceScaler(_RegressorCalibrator):
     Every draw is scaled about the mean of all: μ_m → μ̄ + k (μ_m − μ̄), σ_m → k σ_m. So the mean
     stays, the total standard deviation and intervals' distances from the mean grow k-fold, and
     aleatoric and epistemic variances keep their shares. k² = mean((y − μ̄)²/σ²) over rows that were
-    left out, σ² the total variance. Counts, and targets behind a nonlinear transformer, would leave
-    their range and are refused; the message names the way.
+    left out, σ² the total variance. Counts, and targets that a nonlinear transformer keeps within
+    a bound, would leave their range and are refused; the message names the way.
 
     Parameters
     ----------
