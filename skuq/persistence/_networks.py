@@ -23,7 +23,7 @@ from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
-from skuq._networks._precision import float_dtype
+from skuq._networks._precision import float_dtype, moved
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq._utils._tensors import agree, tensors_of
 from skuq.exceptions import PersistenceError
@@ -274,6 +274,9 @@ def _rebuilt(
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
+    estimator.posterior_.validate()
+    transform = estimator.posterior_.transform
+
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
             return build(factory, parameters, *sizes)
@@ -281,10 +284,11 @@ def _rebuilt(
     name = qualified_name(factory)
     if factory is MLP:
         _check_depth(parameters, tensors)
-    _check_unbuilt(built, name, engine._sample, tensors)
+    _check_unbuilt(lambda: transform(built()), name, engine._sample, tensors)
     try:
-        with PrivateGlobals(0):
-            module = own_copy(built(), engine._sample, engine.numerics)
+        with PrivateGlobals(0), torch.no_grad():
+            module = transform(own_copy(built(), engine._sample, engine.numerics))
+            module = moved(module.eval(), engine.numerics.device, engine.numerics.dtype)
     except Exception as error:
         raise PersistenceError(
             f"{name} cannot be built or called as it was when it was saved, with parameters "
