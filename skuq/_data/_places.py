@@ -61,7 +61,7 @@ def flat_places(values: Values, places: Sequence[int]) -> Values:
     """Make one axis of rows and places: (n_rows, *places, ...) becomes (n_places, ...)."""
     if not len(places):
         return values
-    rest = values.shape[1 + len(places) :]
+    rest: Sequence[int] = values.shape[1 + len(places) :]
     return values.reshape((len(values) * math.prod(places), *rest))
 
 
