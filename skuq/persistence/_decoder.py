@@ -111,7 +111,8 @@ class Decoder:
         cls = classes().get(name) if isinstance(name, str) else None
         if cls is None:
             raise PersistenceError(
-                f"{str(name)[:80]!r} is no class that this version of skuq knows"
+                f"{str(name)[:80]!r} is no class that is known here. If it is of another package, "
+                "import that package before you load; if it is of skuq, use a newer version"
             )
         state = attribute_names_checked(self.mapping(node["state"]))
         if issubclass(cls, tuple):

@@ -17,6 +17,7 @@ from skuq._networks._module import Numerics, call, first_rows, private_copy
 from skuq._networks._precision import float_dtype
 from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
+from skuq._utils._saved_names import saved_as
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._masked_weights import linear_readers
@@ -180,6 +181,7 @@ def _check_dropout(problem: Problem) -> None:
         )
 
 
+@saved_as("skuq.DropoutMask")
 class _Mask(NamedTuple):
     """What is drawn for one call of a dropout layer."""
 
@@ -264,6 +266,7 @@ def _is_sound(mask: Any) -> bool:
     )
 
 
+@saved_as("dropout masks")
 class _MaskDraws(Draws):
     """Draws that differ in dropout masks, which are kept as a seed."""
 
