@@ -117,6 +117,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
+    network_ : NetworkSummary
+        A summary of `module_`: number of outputs, last layer, dropout. Printing it gives a line.
     likelihood_ : Likelihood
         The fitted copy of `likelihood`.
     posterior_ : Posterior
@@ -343,6 +345,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
+    network_ : NetworkSummary
+        A summary of `module_`: number of outputs, last layer, dropout. Printing it gives a line.
     likelihood_ : Likelihood
         The fitted copy of `likelihood`.
     posterior_ : Posterior

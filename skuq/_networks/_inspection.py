@@ -77,7 +77,7 @@ def inspect_network(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
                 "weights, and for logarithms, roots and divisions in its forward"
             )
-        check_endings(output, tracer, name, likelihood)
+        check_endings(output, tracer, module, likelihood)
         shell = private_copy(module)
         with PrivateGlobals(1):
             again = call(shell, rows, numerics)

@@ -158,6 +158,7 @@ def test_save_pickle_and_going_on(tmp_path):
     loaded = skuq.load(tmp_path / "m.skuq", module=Deep)
     again = pickle.loads(pickle.dumps(fitted))
     for model in (loaded, again):
+        assert not any(layer.training for layer in model.module_.modules())
         assert np.array_equal(model.predict_draws(X), fitted.predict_draws(X))
         assert repr(model.posterior) == "MCDropout(n_draws=5, p=0.2, where='linear')"
     before = fitted.module_.first.weight.clone()
