@@ -27,7 +27,7 @@ def first_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
     """Three rows of X as the network gets them, and the first target, None if there is no y."""
     if is_dataset(X):
         x, target = (X[0] if hasattr(X, "__getitem__") else next(iter(X)))[:2]
-        part = np.asarray(x)[None]
+        part, target = np.asarray(x)[None], np.asarray(target)
     else:
         part = _safe_indexing(X, slice(0, 3)) if hasattr(X, "__len__") or hasattr(X, "shape") else X
         target = None if y is None else np.asarray(dense(_safe_indexing(y, slice(0, 1))))
@@ -59,9 +59,8 @@ def refuse_random_weights(kind: type, rows: Tensor) -> None:
                 built = build(kind, {}, rows[0].numel(), 2)
             except TypeError:  # fit says what it lacks
                 return
-        weights.append(
-            [t.detach() for t in tensors_of(built).values() if not nn.parameter.is_lazy(t)]
-        )
+        known = (t for t in tensors_of(built).values() if not nn.parameter.is_lazy(t))
+        weights.append([tensor.detach() for tensor in known])
     one, other = weights
     if len(one) != len(other) or not all(map(torch.equal, one, other)):
         raise ValueError(
@@ -85,7 +84,9 @@ def chosen_likelihood(
     likelihood = clone(likelihood)
     if "standardise" in likelihood.get_params():
         own = likelihood.get_params()["standardise"]
-        if own is True or own is np.True_:  # by the rows of this set, which trained nothing
+        if (
+            isinstance(own, bool | np.bool_) and own
+        ):  # by the rows of this set, which trained nothing
             likelihood.set_params(standardise=False if scale is None else tuple(scale))
         elif scale is not None:
             raise ValueError(
@@ -106,8 +107,8 @@ def _gaussian(n_outputs: int | None, n_targets: int) -> Gaussian:
         return Gaussian(heteroscedastic=False)
     raise ValueError(
         f"the network has {n_outputs} outputs for {n_targets} targets; expected {n_targets}, "
-        f"means, or {2 * n_targets}, means and then log-variances. Give the likelihood that its outputs "
-        "are meant for, such as likelihood=Quantile(q=...)"
+        f"means, or {2 * n_targets}, means and then log-variances. Give the likelihood that its "
+        "outputs are meant for, such as likelihood=Quantile(q=...)"
     )
 
 
@@ -123,12 +124,15 @@ def all_labels(estimator: Any, classes: Any, y: Any, n_outputs: int | None) -> A
         return classes
     if y is None or n_outputs is None or type(estimator.likelihood) is not Categorical:
         return None
-    found = np.unique(np.asarray(y)) if np.ndim(y) == 1 and len(y) else np.empty(0)
-    if len(found) in (0, n_outputs) or found.dtype.kind not in "biufUSO":
+    try:
+        found = np.unique(np.asarray(y))
+    except TypeError:  # labels without an order, which fit refuses
         return None
-    numbers = found.dtype.kind in "biuf" and bool(np.isin(found, np.arange(n_outputs)).all())
-    if numbers:
-        return np.arange(n_outputs, dtype=found.dtype if found.dtype.kind != "b" else int)
+    numbers = found.dtype.kind in "iuf"
+    if np.ndim(y) != 1 or len(found) in (0, n_outputs) or (numbers and (found % 1 != 0).any()):
+        return None
+    if numbers and np.isin(found, np.arange(n_outputs)).all():
+        return np.arange(n_outputs, dtype=found.dtype)
     raise ValueError(
         f"the network has {n_outputs} outputs, but y has {len(found)} labels, {found[:10]}: give "
         "all labels in the order of the outputs, classes=..., or the likelihood that the outputs "

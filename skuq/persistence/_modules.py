@@ -40,12 +40,13 @@ def module_node(
             return encoder.attempt(module)
     defined_in = getattr(module, "__module__", type(module).__module__)
     name = qualified_name(module)
+    if isinstance(module, TrainedNetwork):
+        _refuse_namesakes(encoder, module, factories.get(name))
     if fitted:  # what built a network, rather than a namesake that none was built with
         factories[name] = module
     factories.setdefault(name, module)
     node = {"$": "module", "name": name, "defined_in": str(defined_in)}
     if isinstance(module, TrainedNetwork):
-        _refuse_namesakes(encoder, module, factories[name])
         node |= _trained_part(encoder, module, known or {})
     return node
 
