@@ -110,6 +110,14 @@ def test_the_trained_network_is_as_before():
     assert fitted.module_.head.weight is fitted.module_.head.layer.weight
 
 
+def test_features_are_those_behind_which_dropout_was_put():
+    fitted = fit(Deep, MCDropout(5, p=0.3, where="last"))
+    with torch.no_grad():
+        x = torch.as_tensor(X, dtype=torch.float32)
+        expected = fitted.module_.blocks(fitted.module_.first(x))
+    np.testing.assert_allclose(skuq.predict_features(fitted, X), expected, atol=1e-6)
+
+
 def test_training_feels_it():
     trained = [fit(Deep, MCDropout(5, p=p, where="last")) for p in (0.1, 0.6)]
     first, second = (model.module_.first.weight for model in trained)
