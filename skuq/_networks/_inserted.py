@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from skuq._networks._dropout import dropout_layers
+from skuq._networks._module import Numerics, call, private_copy
 from skuq._utils._messages import suggest
+from skuq._utils._tensors import agree
 
-__all__ = ["DroppedInput", "insert_dropout", "inserted_dropout", "is_linear", "outer_name"]
+__all__ = [
+    "DroppedInput",
+    "check_as_before",
+    "insert_dropout",
+    "inserted_dropout",
+    "is_linear",
+    "outer_name",
+]
 
 _MOST_NAMES = 20  # of layers in a message
 
@@ -102,6 +112,37 @@ def insert_dropout(module: nn.Module, where: str | Sequence[str], p: float) -> n
             if id(layer) in chosen and layer is not None:
                 parent._modules[name] = behind_dropout(layer)
     return behind_dropout(module) if id(module) in chosen else module
+
+
+def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
+    """Refuse a module that takes the layers for others since dropout is before them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Not changed.
+    x : Tensor of shape (n_rows, ...)
+        Some rows.
+    numerics : Numerics
+
+    Raises
+    ------
+    ValueError
+        If its outputs without the dropout are others: its forward asks for the class of a layer.
+    """
+    plain = private_copy(module)
+    for parent in list(plain.modules()):
+        for name, layer in parent._modules.items():
+            if isinstance(layer, DroppedInput):
+                parent._modules[name] = layer.layer
+    with torch.no_grad():
+        before, after = (call(shell, x, numerics) for shell in (plain, private_copy(module)))
+    if not agree(after, before, numerics.tolerance):
+        raise ValueError(
+            f"the forward of {type(module).__name__} does something else once dropout is before "
+            f"{', '.join(map(repr, inserted_dropout(module)))}: it asks for the class of a layer "
+            "(isinstance), say. Put nn.Dropout into the module itself, and use MCDropout()"
+        )
 
 
 def _refuse_dropout(module: nn.Module) -> None:

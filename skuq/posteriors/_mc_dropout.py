@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skuq._engine._draws import Draws
 from skuq._networks._dropout import FixedMasks, Recorder, drive, restart_calls
-from skuq._networks._inserted import insert_dropout
+from skuq._networks._inserted import check_as_before, insert_dropout
 from skuq._networks._module import Numerics, call, first_rows, private_copy
 from skuq._networks._precision import float_dtype
 from skuq._training._problem import Problem
@@ -124,6 +124,8 @@ class MCDropout(Posterior):
         _check_inserted(self, problem)
         _check_dropout(problem)
         (network,) = problem.train()
+        if self.p is not None:
+            check_as_before(network, problem.sample, problem.numerics)
         if not problem.report.dropout_layers:
             return Draws(network)
         masks = _in_weights(_find_masks(network, problem), network, self.n_draws, problem)

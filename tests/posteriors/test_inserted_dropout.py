@@ -292,6 +292,31 @@ def test_inputs_that_cannot_be_dropped():
     fit(Ids, MCDropout(p=0.2, where=["head"]), ids)
 
 
+class Asking(nn.Module):
+    """Looks at its layers: at the weight of one, and, if asked to, at their classes."""
+
+    def __init__(self, n_features, n_outputs, classes=False):
+        super().__init__()
+        self.classes = classes
+        self.layers = nn.ModuleList([nn.Linear(n_features, 8), nn.Linear(8, n_outputs)])
+
+    def forward(self, x):
+        assert self.layers[1].in_features == 8
+        h = torch.tanh(self.layers[0](x)).to(self.layers[1].weight.dtype)
+        out = self.layers[1](h)
+        return out if isinstance(self.layers[1], nn.Linear) or not self.classes else 2 * out
+
+
+def test_a_forward_that_looks_at_its_layers():
+    """It finds what it asks of them; one that asks for their class is another function then."""
+    plain = fit(Asking, PointEstimate(), max_epochs=0)
+    fitted = fit(Asking, MCDropout(5, p=0.2, where="last"), max_epochs=0)
+    x = torch.as_tensor(X, dtype=torch.float32)
+    torch.testing.assert_close(fitted.module_(x), plain.module_(x), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"does something else once dropout is before 'layers.1'"):
+        fit(Asking, MCDropout(5, p=0.2, where="last"), module__classes=True)
+
+
 def test_attention_keeps_its_own_projection():
     """Attention only reads the weight of its out_proj, so nothing is put before that."""
     sequences = X[:, :8, None].repeat(8, axis=2)
