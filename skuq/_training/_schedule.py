@@ -20,7 +20,7 @@ from skuq._networks._precision import moved
 from skuq._networks._weights import weights_of
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Interrupted, Trained
-from skuq._training._stack import AT_ONCE
+from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
 from skuq._utils._progress import Task, everywhere, parallel
@@ -153,7 +153,7 @@ class _Run:
         elif n_jobs is None and len(settings.devices) > 1:
             self._on_devices(numbers)
         elif n_jobs is None:
-            for group in np.array_split(np.array(numbers), -(-len(numbers) // AT_ONCE)):
+            for group in np.array_split(np.array(numbers), -(-len(numbers) // MAX_NETWORKS)):
                 self._here(group.tolist())
         else:
             self._by_joblib(numbers, n_jobs)

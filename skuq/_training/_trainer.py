@@ -18,7 +18,7 @@ from skuq._networks._weights import weights_of
 from skuq._training._building import Builder
 from skuq._training._hooks import TrainingHook
 from skuq._training._one import train_network
-from skuq._training._resuming import load_finished
+from skuq._training._saving import load_finished
 from skuq._training._settings import Settings, Trained
 from skuq._training._several import train_stack
 from skuq._training._stack import Stack, may_stack
