@@ -18,7 +18,7 @@ __all__ = ["Gradients", "check_losses", "check_trained", "gradient_norms"]
 
 
 def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:
-    """The Euclidean norm of the gradient; of a stack, of each network. Nobody waits for it."""
+    """The Euclidean norm of the gradient; of a stack, of each network. It stays on the device."""
     gradients = [p.grad.detach() for p in module.parameters() if p.grad is not None]
     gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     if n_networks is None:

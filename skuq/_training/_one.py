@@ -35,7 +35,7 @@ from skuq.likelihoods import Likelihood
 __all__ = ["train_network"]
 
 
-class _Loop:
+class _NetLoop:
     """The loop of a net, as it is saved."""
 
     def __init__(self, net: Any) -> None:
@@ -137,7 +137,7 @@ def train_network(
         net = training_net(
             module, valid, likelihood, settings, task, snapshot, state=state, hook=hook
         )
-        net.saving = saving = Saving(f"network-{network}", _Loop(net), settings, hooks)
+        net.saving = saving = Saving(f"network-{network}", _NetLoop(net), settings, hooks)
         if resume is not None:
             net.history.extend(copy.deepcopy(resume.history))
         with driven(module, noise), settings.numerics.without_autocast():

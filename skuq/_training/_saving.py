@@ -1,4 +1,4 @@
-"""Saves a training after its epochs: on the disk, and in memory for who presses Ctrl-C."""
+"""Saves a training after its epochs: on the disk, and in memory for the case of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Saving:
 def save_finished(
     name: str, trained: list[Trained], settings: Settings, hooks: Sequence[TrainingHook]
 ) -> None:
-    """A training came to its end: who resumes takes its networks as they are."""
+    """Save networks whose training is finished; a resumed fit takes them as they are."""
     if settings.checkpoints is not None:
         networks = [
             {"module": module_state(one.module), "history": list(one.history)} for one in trained

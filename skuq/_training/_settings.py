@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass
 class Trained:
-    """A trained network and what going on with its training needs."""
+    """A trained network, and what is needed to continue its training."""
 
     module: nn.Module
     history: list[dict]

@@ -95,7 +95,7 @@ def train_stack(
     members = [Member(first + k, k, stack, record) for k, record in enumerate(records)]
     seen = StackHooks(hooks, networks, stack, dropout)
     optimizer = make_optimizer(stack.module, likelihood, settings)
-    loop = _Loop(stack, members, states, likelihood, optimizer, gradients, seen)
+    loop = _StackLoop(stack, members, states, likelihood, optimizer, gradients, seen)
     saving = Saving(f"networks-{first}", loop, settings, hooks)
 
     def trained() -> list[Trained]:
@@ -146,7 +146,7 @@ def _batches(
     return batches, SlicedBatches(valid, **options, device=device, generator=generators[0])
 
 
-class _Loop:
+class _StackLoop:
     """The epochs of a stack."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Hooks of the networks of a stack: each sees a network of its own."""
+"""Calls the hooks of the networks of a stack: each sees a network of its own."""
 
 from __future__ import annotations
 

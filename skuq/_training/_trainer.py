@@ -45,8 +45,8 @@ class Trainer:
     train_rows, valid_rows : Rows
         Without validation rows, nothing stops early.
     settings : Settings
-    attributes : callable, or None in another process, where nobody watches
-        Maps a trained network to the attributes of an estimator that has it alone.
+    attributes : callable, or None in another process, which has no watchers
+        Maps a trained network to the attributes of an estimator that has only this one.
     root : int
         The seed of the fit.
     keeps_optimizers : bool, default=False
@@ -175,7 +175,7 @@ class Trainer:
         """The attributes of an estimator with a copy of a network, which may be in training."""
 
         def state() -> dict[str, Any]:
-            assert self.attributes is not None, "nobody watches in another process"
+            assert self.attributes is not None, "another process has no watchers"
             return self.attributes(Trained(self.builder.with_weights(weights()), list(history)))
 
         return state
