@@ -36,6 +36,8 @@ class Batch(tuple):
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         x, target = self
+        if x.device == device:
+            return self
         weight = None if self.weight is None else sent(self.weight, device)
         return Batch.of(sent(x, device), sent(target, device), weight)
 

@@ -111,11 +111,15 @@ def row_hashes(X: np.ndarray) -> np.ndarray:
     size = int(np.prod(X.shape[1:]))
     factors = np.random.default_rng(0).integers(2**63, size=size, dtype=np.uint64) * 2 + 1
     hashes = np.empty(len(X), dtype=np.uint64)
-    step = max(1, 2**18 // max(1, size))
-    for start in range(0, len(X), step):
-        block = np.ascontiguousarray(X[start : start + step]).reshape(-1, size) + 0.0  # no -0
-        words = block.view(f"u{block.itemsize}").astype(np.uint64)
-        hashes[start : start + step] = (words ^ (words >> 17)) @ factors
+    n_read = max(1, 2**18 // max(1, size))
+    n_hashed = max(1, 2**15 // max(1, size))  # what a cache holds
+    for start in range(0, len(X), n_read):
+        rows = np.ascontiguousarray(X[start : start + n_read]).reshape(-1, size)
+        for first in range(0, len(rows), n_hashed):
+            block = rows[first : first + n_hashed] + 0.0  # no -0
+            words = block.view(f"u{block.itemsize}").astype(np.uint64)
+            words ^= words >> 17
+            hashes[start + first : start + first + len(words)] = words @ factors
     return hashes
 
 

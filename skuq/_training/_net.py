@@ -288,8 +288,9 @@ class _Net(CallbackView, NeuralNet):
         return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
-        batch = batch.to(self.settings.numerics.device)
-        output = self.infer(batch[0])
+        numerics = self.settings.numerics
+        batch = batch.to(numerics.device)
+        output = call(self.module_, batch[0], numerics, shielded=True)
         loss = self.criterion_(output, batch[1], batch.weight)
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
             loss = loss + term
