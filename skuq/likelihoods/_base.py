@@ -12,16 +12,7 @@ from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 
-__all__ = ["MOST_LOG", "Likelihood", "refuse_extremes", "unclamped"]
-
-# Log-variances and log-scales are clamped to ± this before they are exponentiated.
-MOST_LOG = 30.0
-
-
-def unclamped(logarithm: Tensor) -> Tensor:
-    """Where a clamped logarithm still has a gradient."""
-    return logarithm.abs() < MOST_LOG
-
+__all__ = ["Likelihood", "refuse_extremes"]
 
 # What has a square, and sums of squares of many rows, that a float64 holds.
 _LEAST, _MOST = 1e-150, 1e150

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import Likelihood
+from skuq.likelihoods._links import positive, positive_slope
 from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
@@ -24,8 +25,9 @@ class Gaussian(Standardised, Likelihood):
     Targets are standardised inside, and all that is reported is in their own units. Several
     targets are independent given x.
 
-    * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = exp(s) + `min_variance`; the
-      loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²], summed over the targets.
+    * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = e(s) + `min_variance`, where
+      e(s) = exp(s) up to s = 4; the loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²],
+      summed over the targets.
     * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is learnt
       after it: on rows that training has not seen, where the likelihood of the mixture of all
       draws is highest, so that σ² does not hold the spread of the draws a second time. Without
@@ -45,7 +47,8 @@ class Gaussian(Standardised, Likelihood):
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    Beyond s = 4 the link e(s) goes on as its tangent, e⁴ (s − 3), up to 10⁴ times the variance of
+    y: rows far from the training data then have a noise that is large, and not absurd.
 
     References
     ----------
@@ -100,7 +103,7 @@ class Gaussian(Standardised, Likelihood):
         if not self.heteroscedastic:
             return output, output.new_tensor(self.noise_variance_).expand_as(output)
         mean, log_variance = output.split(self.n_targets_, dim=-1)
-        return mean, log_variance.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_variance
+        return mean, positive(log_variance, self._linear_from) + self.min_variance
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
@@ -123,7 +126,7 @@ class Gaussian(Standardised, Likelihood):
         _, variance = self._moments(output)
         if not self.heteroscedastic:
             return torch.diag_embed(1 / variance)
-        slope = (variance - self.min_variance) * unclamped(output[..., self.n_targets_ :])
+        slope = positive_slope(output[..., self.n_targets_ :], self._linear_from)
         diagonal = torch.cat([1 / variance, 0.5 * (slope / variance).square()], dim=-1)
         return torch.diag_embed(diagonal)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
@@ -23,9 +23,9 @@ class Laplace(Standardised, Likelihood):
 
     Targets are standardised inside, and independent given x.
 
-    * heteroscedastic: outputs [m_1 … m_D, s_1 … s_D] with scale b = exp(s) + `min_scale`; the loss
-      is the negative log-likelihood, |y − m|/b + log(2b), summed over the targets. For a given m
-      the best b is the mean absolute residual.
+    * heteroscedastic: outputs [m_1 … m_D, s_1 … s_D] with scale b = e(s) + `min_scale`, where
+      e(s) = exp(s) up to s = 2; the loss is the negative log-likelihood, |y − m|/b + log(2b),
+      summed over the targets. For a given m the best b is the mean absolute residual.
     * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|, and b of each
       target is learnt after it, on rows that training has not seen, as σ² of `Gaussian` is.
 
@@ -41,7 +41,8 @@ class Laplace(Standardised, Likelihood):
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    Beyond s = 2 the link e(s) goes on as √(e⁴ (2s − 3)), up to 100 times the standard deviation of
+    y: rows far from the training data then have a noise that is large, and not absurd.
 
     References
     ----------
@@ -89,7 +90,7 @@ class Laplace(Standardised, Likelihood):
     ) -> distributions.Laplace:
         median, *rest = output.split(self.n_targets_, dim=-1)
         if rest:
-            b = rest[0].clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
+            b = self._scale_of(rest[0]) + self.min_scale
         else:
             b = output.new_tensor(self.noise_scale_).expand_as(median)
         return distributions.Laplace(location + scale * median, scale * b, validate_args=False)
@@ -103,7 +104,7 @@ class Laplace(Standardised, Likelihood):
         b = self._distribution(output).scale
         if not self.heteroscedastic:
             return torch.diag_embed(1 / b.square())
-        slope = (b - self.min_scale) * unclamped(output[..., self.n_targets_ :])
+        slope = self._slope_of_scale(output[..., self.n_targets_ :])
         diagonal = torch.cat([1 / b.square(), (slope / b).square()], dim=-1)
         return torch.diag_embed(diagonal)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from skuq._distributions._families import MixtureOfNormals
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import Likelihood
+from skuq.likelihoods._links import positive
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["MixtureOfGaussians"]
@@ -22,7 +23,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
     For each of D targets, which are standardised inside and independent given x, the outputs are K
     logits of weights, K means and K log-variances, [a_11 … a_DK, m_11 … m_DK, s_11 … s_DK], and
 
-        p(y) = Σ_k softmax(a)_k N(y; c_k + m_k, σ_k²),  σ_k² = exp(s_k) + `min_variance`.
+        p(y) = Σ_k softmax(a)_k N(y; c_k + m_k, σ_k²),  σ_k² = e(s_k) + `min_variance`.
 
     The constants c, from −1 to 1 (0 for a single one), part the components at the beginning. The
     loss is −log p(y), summed over the targets.
@@ -40,7 +41,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    The link e(s) of the variances is that of `Gaussian`: exp(s) up to s = 4, its tangent beyond.
 
     References
     ----------
@@ -90,7 +91,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
         logits, mean, log_variance = parts.unbind(-3)
         if self.n_components > 1:
             mean = mean + torch.linspace(-1, 1, self.n_components).to(mean)
-        std = (log_variance.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_variance).sqrt()
+        std = (positive(log_variance, self._linear_from) + self.min_variance).sqrt()
         if isinstance(location, Tensor):  # the components lie on the last axis
             location, scale = location[:, None], scale[:, None]
         return MixtureOfNormals(logits, location + scale * mean, scale * std)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from skuq._distributions._families import Poisson as PoissonDistribution
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, refuse_extremes
+from skuq.likelihoods._base import Likelihood, refuse_extremes
+from skuq.likelihoods._links import LINEAR_FROM, positive, positive_slope
 
 __all__ = ["Poisson"]
 
@@ -19,8 +20,8 @@ __all__ = ["Poisson"]
 class Poisson(Likelihood):
     """Counts: the outputs are the logarithms of rates.
 
-    The rate of each of D targets, which are independent given x, is λ = c exp(z), z its output and
-    c the mean of the target in training. In units of c the loss is
+    The rate of each of D targets, which are independent given x, is λ = c e(z), with z its output,
+    e(z) = exp(z) up to z = 4, and c the mean of the target in training. In units of c the loss is
 
         λ/c − (y/c) log(λ/c),
 
@@ -36,9 +37,12 @@ class Poisson(Likelihood):
 
     Notes
     -----
-    z is clamped to at most 30. As in scikit-learn's `PoissonRegressor`, y >= 0 need not be
-    integers (rates, with exposures as `sample_weight`); predicted quantiles are integers all the
-    same, and for other y the likelihood is what its formula says.
+    Beyond z = 4 the link e(z) goes on as its tangent, up to 10⁴ c: rows far from the training data
+    then have a rate that is large, and not absurd.
+
+    As in scikit-learn's `PoissonRegressor`, y >= 0 need not be integers (rates, with exposures as
+    `sample_weight`); predicted quantiles are integers all the same, and for other y the likelihood
+    is what its formula says.
 
     References
     ----------
@@ -56,6 +60,7 @@ class Poisson(Likelihood):
     """
 
     task = "regression"
+    _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
     _parameter_constraints: ClassVar[dict] = {"min_rate": [Interval(Real, 0, 1, closed="neither")]}
 
     def __init__(self, min_rate: float = 1e-6) -> None:
@@ -71,6 +76,7 @@ class Poisson(Likelihood):
         n_classes: int | None = None,
         seed: int = 0,
     ) -> Poisson:
+        self._linear_from = LINEAR_FROM
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         mean = np.average(self._checked(y), axis=0, weights=sample_weight)
@@ -99,7 +105,7 @@ class Poisson(Likelihood):
 
     def _rate(self, output: Tensor) -> Tensor:
         """In units of the mean count."""
-        return output.clamp(max=MOST_LOG).exp() + self.min_rate
+        return positive(output, self._linear_from) + self.min_rate
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         rate = self._rate(output)
@@ -111,7 +117,7 @@ class Poisson(Likelihood):
 
     def fisher(self, output: Tensor) -> Tensor:
         rate = self._rate(output)
-        slope = (rate - self.min_rate) * (output < MOST_LOG)  # a clamp has no gradient
+        slope = positive_slope(output, self._linear_from)
         return torch.diag_embed(output.new_tensor(self.scale_) * slope.square() / rate)
 
     def predictive(self, output: Tensor) -> PoissonDistribution:

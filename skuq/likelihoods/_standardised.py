@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, distributions
 
 from skuq.likelihoods._base import refuse_extremes
+from skuq.likelihoods._links import LINEAR_FROM, positive, positive_slope
 
 __all__ = ["Standardised"]
 
@@ -21,6 +22,8 @@ class Standardised:
     """
 
     n_outputs_: int
+    # From where the link of the noise is linear; likelihoods fitted before there was one lack it.
+    _linear_from: float | None = None
 
     @property
     def _outputs_per_target(self) -> int:
@@ -38,6 +41,7 @@ class Standardised:
         n_classes: int | None = None,
         seed: int = 0,
     ) -> Any:
+        self._linear_from = LINEAR_FROM
         self.n_targets_ = y.shape[1]
         self.n_outputs_ = self.n_targets_ * self._outputs_per_target
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
@@ -54,6 +58,17 @@ class Standardised:
         """A location of each target; all else is a logarithm."""
         others = self.n_outputs_ - self.n_targets_
         return ["location"] * self.n_targets_ + ["exp"] * others
+
+    def _scale_of(self, raw: Tensor) -> Tensor:
+        """The scale of a log-scale s, the root of the variance that belongs to 2 s."""
+        if self._linear_from is None:
+            return positive(raw, None)
+        return positive(2 * raw, self._linear_from).sqrt()
+
+    def _slope_of_scale(self, raw: Tensor) -> Tensor:
+        if self._linear_from is None:
+            return positive_slope(raw, None)
+        return positive_slope(2 * raw, self._linear_from) / self._scale_of(raw)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         return (y - self.location_) / self.scale_

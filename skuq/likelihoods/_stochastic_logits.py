@@ -12,11 +12,13 @@ from torch import Tensor
 
 from skuq._distributions._softmax import Softmax
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._categorical import count_classes
+from skuq.likelihoods._links import positive
 
 __all__ = ["StochasticLogits"]
 
+_LINEAR_FROM = 8.0  # standard deviations of 55 logits
 _BLOCK = 16  # samples of the noise that lie in memory together
 
 
@@ -43,7 +45,7 @@ class StochasticLogits(Likelihood):
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    exp(s) goes on as its tangent beyond s = 8, up to 10⁴.
 
     References
     ----------
@@ -60,6 +62,7 @@ class StochasticLogits(Likelihood):
     True
     """
 
+    _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
     task = "classification"
     _parameter_constraints: ClassVar[dict] = {
         "n_samples": [Interval(Integral, 2, None, closed="left")]
@@ -75,6 +78,7 @@ class StochasticLogits(Likelihood):
         n_classes: int | None = None,
         seed: int = 0,
     ) -> StochasticLogits:
+        self._linear_from = _LINEAR_FROM
         self.n_classes_ = count_classes(y, n_classes)
         self.n_outputs_ = 2 * self.n_classes_
         self.noise_ = _normal_points(self.n_samples, self.n_classes_, seed)
@@ -88,7 +92,7 @@ class StochasticLogits(Likelihood):
 
     def _log_proba(self, output: Tensor) -> Tensor:
         mean, log_variance = output.split(self.n_classes_, dim=-1)
-        std = (log_variance.clamp(-MOST_LOG, MOST_LOG) / 2).exp()
+        std = positive(log_variance, self._linear_from).sqrt()
         noise = output.new_tensor(self.noise_)
         shape = (-1, *(1 for _ in mean.shape[:-1]), self.n_classes_)
         blocks = [

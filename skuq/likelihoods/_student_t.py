@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from skuq._distributions._families import StudentT as StudentTDistribution
 from skuq._utils._sklearn_compat import Interval, StrOptions
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["StudentT"]
@@ -23,8 +23,8 @@ class StudentT(Standardised, Likelihood):
     """Real targets with Student's t noise: outliers pull less than on a `Gaussian`.
 
     The outputs are a location μ and a log-scale s for each target, [μ_1 … μ_D, s_1 … s_D]; with
-    σ = exp(s) + `min_scale` and ν degrees of freedom the loss is the negative log-likelihood, but
-    for terms of ν alone
+    σ = e(s) + `min_scale`, e(s) = exp(s) up to s = 2, and ν degrees of freedom the loss is the
+    negative log-likelihood, without its terms that depend only on ν,
 
         log σ + (ν + 1)/2 · log(1 + (y − μ)²/(ν σ²)),
 
@@ -41,8 +41,9 @@ class StudentT(Standardised, Likelihood):
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated. Distribution and quantile function are
-    SciPy's, evaluated on the CPU.
+    Beyond s = 2 the link e(s) goes on as √(e⁴ (2s − 3)), up to 100 times the standard deviation of
+    y: rows far from the training data then have a noise that is large, and not absurd.
+    Distribution and quantile function are SciPy's, evaluated on the CPU.
 
     References
     ----------
@@ -86,14 +87,14 @@ class StudentT(Standardised, Likelihood):
             df = (_LEAST_DF + softplus(rest[0])).clamp(max=_MOST_DF)
         else:
             df = mean.new_tensor(self.df).expand_as(mean)
-        sigma = log_scale.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
+        sigma = self._scale_of(log_scale) + self.min_scale
         return StudentTDistribution(df, location + scale * mean, scale * sigma)
 
     def fisher(self, output: Tensor) -> Tensor:
         if self.df == "free":
             raise TypeError("StudentT(df='free') has no diagonal Fisher information: fix df")
         sigma, df = self._distribution(output).scale, float(self.df)
-        slope = (sigma - self.min_scale) * unclamped(output[..., self.n_targets_ :])
+        slope = self._slope_of_scale(output[..., self.n_targets_ :])
         location = (df + 1) / (df + 3) / sigma.square()
         scale = 2 * df / (df + 3) * (slope / sigma).square()
         return torch.diag_embed(torch.cat([location, scale], dim=-1))
