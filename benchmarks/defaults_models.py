@@ -25,6 +25,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import skuq
 
@@ -39,8 +41,7 @@ Fitted = Callable[[np.ndarray], np.ndarray]
 def quantiles(name: str, settings: dict[str, Any], seed: int, X: Any, y: Any) -> Fitted:
     """Fit a regressor. Returns a function of rows: quantiles, of shape (n_rows, n_levels)."""
     if name == "skuq":
-        pipeline = make_pipeline(StandardScaler(), skuq.TorchRegressor(random_state=seed))
-        pipeline.set_params(**{f"torchregressor__{k}": v for k, v in settings.items()}).fit(X, y)
+        pipeline = _skuq(skuq.TorchRegressor(random_state=seed), settings, len(X)).fit(X, y)
         return lambda rows: skuq.predict_quantiles(pipeline, rows, LEVELS)
     return _QUANTILES[name](seed, X, y)
 
@@ -48,10 +49,24 @@ def quantiles(name: str, settings: dict[str, Any], seed: int, X: Any, y: Any) ->
 def probabilities(name: str, settings: dict[str, Any], seed: int, X: Any, y: Any) -> Fitted:
     """Fit a classifier. Returns a function of rows: probabilities, of shape (n_rows, n_classes)."""
     if name == "skuq":
-        pipeline = make_pipeline(StandardScaler(), skuq.TorchClassifier(random_state=seed))
-        pipeline.set_params(**{f"torchclassifier__{k}": v for k, v in settings.items()})
-        return pipeline.fit(X, y).predict_proba
+        pipeline = _skuq(skuq.TorchClassifier(random_state=seed), settings, len(X)).fit(X, y)
+        return pipeline.predict_proba
     return _CLASSIFIERS[name](seed).fit(X, y).predict_proba
+
+
+def _skuq(estimator: Any, settings: dict[str, Any], n_rows: int) -> Any:
+    """With parameters; besides those, "steps" and "cosine" can be tried that are none."""
+    given = dict(settings)
+    steps = given.pop("steps", None)
+    cosine = given.pop("cosine", False)
+    estimator.set_params(**given)
+    if steps is not None:
+        n_batches = max(1, round(n_rows / estimator.batch_size))
+        estimator.set_params(max_epochs=int(np.clip(steps / n_batches, 20, 1000)))
+    if cosine:
+        schedule = LRScheduler(CosineAnnealingLR, T_max=estimator.max_epochs)
+        estimator.set_params(callbacks=[("schedule", schedule)])
+    return make_pipeline(StandardScaler(), estimator)
 
 
 # ---------------------------------------------------------------------------------------------

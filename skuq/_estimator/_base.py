@@ -23,6 +23,7 @@ from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
+from skuq._estimator._signals import warn_of_scales
 from skuq._networks._module import Numerics
 from skuq._training._settings import Settings
 from skuq._utils._devices import named_devices
@@ -195,8 +196,15 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         )
         if not incremental:
             self._check_targets(data.target)
+        if not goes_on and self.module is None and isinstance(data.X, np.ndarray):
+            self._warn_of_scales(data.X)
         Fitting(self, posterior, likelihood, data, devices, goes_on, incremental, root).run(task)
         return self
+
+    def _warn_of_scales(self, X: np.ndarray) -> None:
+        names = getattr(self, "feature_names_in_", None)
+        if X.ndim == 2:
+            warn_of_scales(X, names, type(self).__name__)
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)

@@ -18,6 +18,7 @@ from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
+from skuq._estimator._signals import warn_if_not_converged
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
@@ -105,6 +106,14 @@ class Fitting:
                 task.end(lambda: attributes)
             if checkpoints and schedule.interrupted:
                 checkpoints.stay()
+            self._warn_if_not_converged(schedule)
+
+    def _warn_if_not_converged(self, schedule: Schedule) -> None:
+        estimator = self._estimator
+        watched = self._incremental or estimator.early_stopping or schedule.interrupted
+        if not watched:
+            histories = [network.history for network in schedule.trained]
+            warn_if_not_converged(histories, estimator.max_epochs)
 
     # -- before training -------------------------------------------------------------------------
 
