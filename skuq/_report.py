@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
+from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
@@ -157,6 +158,7 @@ def report(
         f"<p>{len(truth)} samples. Numbers and pictures are worth what these rows are: they must "
         "have trained, chosen and calibrated nothing.</p>",
         f"<pre>{escape(repr(estimator))}</pre>",
+        _about_weights(estimator, X),
         "<h2>In numbers</h2>",
         _table(
             ["", "value", "at best"],
@@ -168,6 +170,18 @@ def report(
         _most_uncertain(X, y, predicted, parts, n_most_uncertain),
     ]
     return Report(metrics, title, "".join(body))
+
+
+def _about_weights(estimator: Any, X: Any) -> str:
+    """A note where weights of the classes have tilted the probabilities."""
+    leaf, _ = innermost(estimator, X)
+    if getattr(leaf, "class_weight", None) is None or getattr(leaf, "prior_correction", False):
+        return ""
+    return (
+        f"<p>{type(leaf).__name__} was trained with class_weight: its probabilities are tilted "
+        "towards the heavier classes, and a temperature does not undo that. "
+        "<code>prior_correction=True</code> does.</p>"
+    )
 
 
 def _mean(asked: Any, X: Any) -> np.ndarray:

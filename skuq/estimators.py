@@ -56,6 +56,12 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
         "balanced" weights classes inversely to their frequency; None weights all classes equally.
+        Weights tilt the probabilities towards the heavier classes, see `prior_correction`.
+    prior_correction : bool, default=False
+        Whether probabilities are those of the classes as frequent as they are in the training data.
+        With `class_weight`, the network learns the probabilities of other frequencies; this divides
+        them by the weights, for calibrated probabilities and uncertainties. `predict` then chooses
+        the heavier classes no more often.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. y must have the same labels.
     device : str, torch.device or list of them, default="auto"
@@ -162,6 +168,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     _parameter_constraints: ClassVar[dict] = {
         **TorchEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "prior_correction": ["boolean"],
     }
 
     def __init__(
@@ -178,6 +185,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        prior_correction: bool = False,
         warm_start: bool = False,
         device: Any = "auto",
         precision: str = "float32",
@@ -214,6 +222,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
             **kwargs,
         )
         self.class_weight = class_weight
+        self.prior_correction = prior_correction
 
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None

@@ -6,13 +6,13 @@ import numpy as np
 
 from skuq._utils._messages import suggest
 
-__all__ = ["weights_by_class"]
+__all__ = ["weights_of_classes"]
 
 
-def weights_by_class(
+def weights_of_classes(
     class_weight: dict | str, classes: np.ndarray, target: np.ndarray, weight: np.ndarray | None
 ) -> np.ndarray:
-    """The weight of each row by its class.
+    """The weight of each class, of shape (n_classes,).
 
     Parameters
     ----------
@@ -26,11 +26,10 @@ def weights_by_class(
         The weights of the rows themselves.
     """
     if isinstance(class_weight, dict):
-        return _given(class_weight, classes.tolist())[target]
+        return _given(class_weight, classes.tolist())
     share = np.bincount(target, weight, len(classes)).astype(float)
     n_present, total = (share > 0).sum(), share.sum()
-    share[share == 0] = 1  # such rows have no weight anyway
-    return total / (n_present * share[target])
+    return np.divide(total, n_present * share, out=np.ones(len(classes)), where=share > 0)
 
 
 def _given(class_weight: dict, classes: list) -> np.ndarray:

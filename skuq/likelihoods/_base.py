@@ -69,10 +69,12 @@ class Likelihood(BaseEstimator):
 
     task: ClassVar[str]
     takes_indicators: ClassVar[bool] = False  # y of shape (n_samples, n_labels), 0 or 1
+    takes_prior_correction: ClassVar[bool] = False  # weights of classes tilt its probabilities
     _parameter_constraints: ClassVar[dict] = {}
 
     n_outputs_: int
     n_classes_: int  # of a classification
+    _log_weights: np.ndarray | None = None  # of the classes, where the prior is corrected
 
     @property
     def takes_missing(self) -> bool:
@@ -118,6 +120,41 @@ class Likelihood(BaseEstimator):
             For noise, if there is any; an estimator derives it from its `random_state`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement fit")
+
+    def correct_prior(self, weights: np.ndarray) -> None:
+        """Undo what weights of the classes do to the predicted probabilities.
+
+        Training with weights w_k learns probabilities in proportion to w_k p(k | x). Predictions
+        then divide by w_k: the logits lose log w_k.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (n_classes,)
+            The weight of each class in training.
+
+        Raises
+        ------
+        TypeError
+            If the likelihood has no such correction.
+        ValueError
+            If a weight is zero: nothing was learnt of that class.
+        """
+        if not self.takes_prior_correction:
+            raise TypeError(
+                f"{self} has no prior correction: use Categorical(), or prior_correction=False"
+            )
+        if not (weights > 0).all():
+            raise ValueError(
+                "prior_correction needs class weights above zero, got a class of weight 0: leave "
+                "out its rows, or use prior_correction=False"
+            )
+        self._log_weights = np.log(weights)
+
+    def _corrected(self, logits: Tensor) -> Tensor:
+        """The logits of classes, on the last axis, for the prior that the rows have."""
+        if self._log_weights is None:
+            return logits
+        return logits - logits.new_tensor(self._log_weights)
 
     def explain_outputs(self) -> str:
         """Why ``n_outputs_`` outputs are needed, for the message that a wrong number gets."""

@@ -56,6 +56,7 @@ class Bernoulli(Likelihood):
     """
 
     task = "classification"
+    takes_prior_correction = True
     takes_indicators = True
     _parameter_constraints: ClassVar[dict] = {
         "uncertain_label": [StrOptions({"ignore", "zeros", "ones", "self"}), None],
@@ -134,4 +135,4 @@ class Bernoulli(Likelihood):
 
     def predictive(self, output: Tensor) -> Softmax:
         z = output if self._several else output.squeeze(-1)
-        return Softmax(torch.stack([torch.zeros_like(z), z], dim=-1))
+        return Softmax(self._corrected(torch.stack([torch.zeros_like(z), z], dim=-1)))

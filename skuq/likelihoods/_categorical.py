@@ -66,6 +66,7 @@ class Categorical(Likelihood):
     """
 
     task = "classification"
+    takes_prior_correction = True
     _parameter_constraints: ClassVar[dict] = {
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "convention": [StrOptions({"uniform", "others"})],
@@ -104,4 +105,4 @@ class Categorical(Likelihood):
         return torch.diag_embed(proba) - proba[:, :, None] * proba[:, None, :]
 
     def predictive(self, output: Tensor) -> Softmax:
-        return Softmax(output)
+        return Softmax(self._corrected(output))

@@ -64,6 +64,7 @@ class StochasticLogits(Likelihood):
 
     _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
     task = "classification"
+    takes_prior_correction = True
     _parameter_constraints: ClassVar[dict] = {
         "n_samples": [Interval(Integral, 2, None, closed="left")]
     }
@@ -105,7 +106,7 @@ class StochasticLogits(Likelihood):
         return -self._log_proba(output).gather(-1, target[:, None])[:, 0]
 
     def predictive(self, output: Tensor) -> Softmax:
-        return Softmax(self._log_proba(output))
+        return Softmax(self._corrected(self._log_proba(output)))
 
 
 def _normal_points(n_samples: int, n_classes: int, seed: int) -> np.ndarray:
