@@ -7,6 +7,7 @@ Each has the distributions that it is made of, of batch shape (n_draws, n_rows, 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ __all__ = ["Affine", "Integrated", "Recalibrated", "affine", "recalibrated"]
 class Integrated(Distribution):
     """Mean and variance from an integral that is taken once, for what has no closed form."""
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, batch_shape: torch.Size) -> None:
         super().__init__(batch_shape, validate_args=False)
@@ -64,7 +65,7 @@ class Affine(Distribution):
         The same for all draws.
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, base: Distribution, location: Tensor, scale: Tensor) -> None:
         super().__init__(base.batch_shape, validate_args=False)
@@ -133,7 +134,8 @@ class Recalibrated(Integrated):
         some = np.append(knots[: -1 : math.isqrt(len(knots))], knots[-1])
         levels, frequencies = self.levels[target][some], self.frequencies[target][some]
         cell = np.searchsorted(levels, below, side="right") - 1
-        return (np.diff(frequencies) / np.diff(levels))[cell.clip(0, len(levels) - 2)]
+        slope: np.ndarray = (np.diff(frequencies) / np.diff(levels))[cell.clip(0, len(levels) - 2)]
+        return slope
 
     def _map(self, values: Tensor, xs: list[np.ndarray], ys: list[np.ndarray]) -> Tensor:
         """Piecewise linear maps of each target, the last axis."""

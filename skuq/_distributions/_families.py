@@ -167,14 +167,16 @@ class MixtureOfNormals(distributions.MixtureSameFamily):
     def cdf(self, value: Tensor) -> Tensor:
         normal: Any = self.component_distribution
         below = torch.special.ndtr((value.unsqueeze(-1) - normal.loc) / normal.scale)
-        return (self.mixture_distribution.probs * below).sum(-1)
+        cdf: Tensor = (self.mixture_distribution.probs * below).sum(-1)
+        return cdf
 
     def density(self, value: Tensor) -> Tensor:
         """Quicker than from its logarithm."""
         normal: Any = self.component_distribution
         z = (value.unsqueeze(-1) - normal.loc) / normal.scale
         weight = self.mixture_distribution.probs / (math.sqrt(2 * math.pi) * normal.scale)
-        return (weight * torch.exp(-0.5 * z.square())).sum(-1)
+        density: Tensor = (weight * torch.exp(-0.5 * z.square())).sum(-1)
+        return density
 
     def icdf(self, value: Tensor) -> Tensor:
         single = self.component_distribution.icdf(value.unsqueeze(-1))
@@ -197,7 +199,7 @@ class QuantileKnots(distributions.Distribution):
         Strictly increasing on the last axis.
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, levels: Tensor, quantiles: Tensor) -> None:
         super().__init__(quantiles.shape[:-1], validate_args=False)

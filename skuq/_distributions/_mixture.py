@@ -60,7 +60,8 @@ def mixture_quantile(components: Distribution, q: float | Tensor) -> Tensor:
     """
     level = torch.as_tensor(q, dtype=torch.float64, device=device_of(components))
     if hasattr(components, "quantile_of_mixture"):
-        return components.quantile_of_mixture(level)
+        quantile: Tensor = components.quantile_of_mixture(level)
+        return quantile
     n_draws, *shape = components.batch_shape
     axis = -1 - len(shape)  # of the draws
     level = level.expand(*level.shape[: max(0, level.ndim - len(shape))], *shape)
@@ -113,7 +114,8 @@ def mixture_crps(components: Distribution, y: Tensor) -> Tensor:
     if type(components) is Normal:
         return normal_mixture_crps(y, components.mean, components.stddev)
     if hasattr(components, "crps_of_mixture"):
-        return components.crps_of_mixture(y)
+        crps: Tensor = components.crps_of_mixture(y)
+        return crps
     if is_discrete(components):
         return discrete_crps(components, y)
     return crps_on(nodes_of(components), lambda x: cdf_at(components, x), y)
@@ -126,7 +128,8 @@ def nodes_of(components: Distribution) -> Tensor:
     the others: no equation is solved, and where components are alike the points are dense.
     """
     if hasattr(components, "nodes"):
-        return components.nodes()
+        nodes: Tensor = components.nodes()
+        return nodes
     source = getattr(components, "component_distribution", components)  # of a mixture by itself
     n_draws = components.batch_shape[0]
     n_levels = max(6, _N_NODES // n_draws)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Likelihood(BaseEstimator):
 
     task: ClassVar[str]
     takes_indicators: ClassVar[bool] = False  # y of shape (n_samples, n_labels), 0 or 1
-    _parameter_constraints: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     n_outputs_: int
     n_classes_: int  # of a classification
@@ -109,7 +109,7 @@ class Likelihood(BaseEstimator):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Likelihood:
+    ) -> Self:
         """Learn from the targets what does not need a network.
 
         Sets ``n_outputs_``, and of a classification ``n_classes_``.

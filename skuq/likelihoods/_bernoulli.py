@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Bernoulli(Likelihood):
 
     task = "classification"
     takes_indicators = True
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "uncertain_label": [StrOptions({"ignore", "zeros", "ones", "self"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
@@ -82,7 +82,7 @@ class Bernoulli(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Bernoulli:
+    ) -> Self:
         if n_classes is not None and n_classes > 2:
             raise ValueError(
                 "Only binary classification is supported. The type of the target is multiclass, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class Categorical(Likelihood):
     """
 
     task = "classification"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "convention": [StrOptions({"uniform", "others"})],
     }
@@ -81,7 +81,7 @@ class Categorical(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Categorical:
+    ) -> Self:
         self.n_outputs_ = self.n_classes_ = count_classes(y, n_classes)
         self._smoothing = self.label_smoothing
         if self.convention == "others" and self.label_smoothing > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Laplace(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "heteroscedastic": ["boolean"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
     }
@@ -71,7 +71,7 @@ class Laplace(Standardised, Likelihood):
     def _outputs_per_target(self) -> int:
         return 2 if self.heteroscedastic else 1
 
-    def fit(self, *args: Any, **kwargs: Any) -> Laplace:
+    def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
         self.noise_scale_ = np.ones(self.n_targets_)
         return self

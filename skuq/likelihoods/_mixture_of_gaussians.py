@@ -59,7 +59,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "min_variance": [Interval(Real, 0, None, closed="neither")],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -56,7 +56,9 @@ class Poisson(Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {"min_rate": [Interval(Real, 0, 1, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "min_rate": [Interval(Real, 0, 1, closed="neither")]
+    }
 
     def __init__(self, min_rate: float = 1e-6) -> None:
         self.min_rate = min_rate
@@ -70,7 +72,7 @@ class Poisson(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Poisson:
+    ) -> Self:
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         mean = np.average(self._checked(y), axis=0, weights=sample_weight)
@@ -95,7 +97,8 @@ class Poisson(Likelihood):
         return self._checked(y) / self.scale_
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        return self.scale_ * y
+        decoded: np.ndarray = self.scale_ * y
+        return decoded
 
     def _rate(self, output: Tensor) -> Tensor:
         """In units of the mean count."""

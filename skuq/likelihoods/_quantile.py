@@ -65,7 +65,7 @@ class Quantile(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "q": ["array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
     }
@@ -97,7 +97,8 @@ class Quantile(Standardised, Likelihood):
         return ["location"] * self.n_outputs_
 
     def _quantiles(self, output: Tensor) -> Tensor:
-        return output.unflatten(-1, (self.n_targets_, len(self.q)))
+        quantiles: Tensor = output.unflatten(-1, (self.n_targets_, len(self.q)))
+        return quantiles
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         levels = output.new_tensor(self.q)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor, distributions
@@ -37,7 +37,7 @@ class Standardised:
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Any:
+    ) -> Self:
         self.n_targets_ = y.shape[1]
         self.n_outputs_ = self.n_targets_ * self._outputs_per_target
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
@@ -56,10 +56,12 @@ class Standardised:
         return ["location"] * self.n_targets_ + ["exp"] * others
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        return (y - self.location_) / self.scale_
+        encoded: np.ndarray = (y - self.location_) / self.scale_
+        return encoded
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        return self.location_ + self.scale_ * y
+        decoded: np.ndarray = self.location_ + self.scale_ * y
+        return decoded
 
     def _log_density(self, output: Tensor, target: Tensor) -> Tensor:
         """Of the standardised targets, together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class StochasticLogits(Likelihood):
     """
 
     task = "classification"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_samples": [Interval(Integral, 2, None, closed="left")]
     }
 
@@ -74,7 +74,7 @@ class StochasticLogits(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> StochasticLogits:
+    ) -> Self:
         self.n_classes_ = count_classes(y, n_classes)
         self.n_outputs_ = 2 * self.n_classes_
         self.noise_ = _normal_points(self.n_samples, self.n_classes_, seed)

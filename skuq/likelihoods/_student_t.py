@@ -61,7 +61,7 @@ class StudentT(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "df": [Interval(Real, 2, None, closed="neither"), StrOptions({"free"})],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class UncertaintyAware(Likelihood):
     """
 
     task = "classification"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "link": [StrOptions({"identity", "softmax"})],
         "log_variance": [StrOptions({"free", "square", "constant"})],
         "clamp": [tuple, list],
@@ -117,7 +117,7 @@ class UncertaintyAware(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> UncertaintyAware:
+    ) -> Self:
         self.n_classes_ = count_classes(y, n_classes)
         self.n_outputs_ = self.n_classes_ + (self.log_variance != "constant")
         others_to_uniform(self.label_smoothing, self.n_classes_)  # refuses what is too much
