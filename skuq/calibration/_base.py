@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import delayed
@@ -26,6 +26,7 @@ from skuq._utils._sklearn_compat import (
     _safe_indexing,
     with_callbacks,
 )
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.pipeline import predictions
 
 __all__ = ["Calibrator"]
@@ -48,7 +49,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
 
     _classifies: ClassVar[bool]
     _learnt_above: ClassVar[dict[str, float]] = {}  # fitted numbers: finite, and above this one
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -61,7 +62,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         cv: Any = 5,
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         self.estimator = estimator
         self.cv = cv
@@ -84,7 +85,13 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit the calibration, and the estimator unless it is frozen.
 
         Parameters
@@ -119,18 +126,19 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         self._check_estimator()
         target = self._read_targets(y)
         X, target = indexable(X, target)
+        weight: np.ndarray | None = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-            sample_weight = weights_of_size(sample_weight)
-        with Task("fit", watchers(self, X, y, sample_weight)) as task:
+            checked = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            weight = weights_of_size(checked)
+        with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
                 fitted, evidence = self._of_frozen(task, X, target)
             else:
-                fitted, evidence = self._cross_fitted(task, X, target, sample_weight, groups)
+                fitted, evidence = self._cross_fitted(task, X, target, weight, groups)
             known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
-            if sample_weight is not None:
-                known &= sample_weight > 0
-            weight = None if sample_weight is None else sample_weight[known]
+            if weight is not None:
+                known &= weight > 0
+                weight = weight[known]
             self._learn(evidence[known], target[known], weight)
             self.estimator_ = fitted
             task.end(dict)  # nothing is missing of a copy of self

@@ -18,6 +18,7 @@ from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import Interval, StrOptions, _safe_indexing
+from skuq._utils._typing import RandomState
 from skuq.calibration._base import Calibrator
 from skuq.calibration._logits import Logits, check_logits, label_columns
 from skuq.calibration._temperature import loss_at, search_temperature
@@ -46,8 +47,10 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:
-            return check_array(y, accept_sparse=False, dtype=np.int64)
-        return column_or_1d(y, warn=True)
+            indicators: np.ndarray = check_array(y, accept_sparse=False, dtype=np.int64)
+            return indicators
+        labels: np.ndarray = column_or_1d(y, warn=True)
+        return labels
 
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
         if self._multilabel:
@@ -71,7 +74,9 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
                 "on indicators"
             )
         asked, inner = self._ask(estimator, X)
-        logits = asked._reduce(inner, lambda predictive: predictive.logits.movedim(0, 1))
+        logits: np.ndarray = asked._reduce(
+            inner, lambda predictive: predictive.logits.movedim(0, 1)
+        )
         if self._multilabel:
             return logits
         joined = np.repeat(logits.max(axis=-1, keepdims=True) - _NEVER, len(self.classes_), -1)
@@ -166,7 +171,7 @@ class TemperatureScaler(_ClassifierCalibrator):
     """
 
     _learnt_above: ClassVar[dict[str, float]] = {"temperature_": 0.0}
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Calibrator._parameter_constraints,
         "objective": [StrOptions({"nll", "brier", "ece"})],
     }
@@ -178,7 +183,7 @@ class TemperatureScaler(_ClassifierCalibrator):
         objective: str = "nll",
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.objective = objective
@@ -250,7 +255,7 @@ class VectorScaler(_ClassifierCalibrator):
     """
 
     _learnt_above: ClassVar[dict[str, float]] = {"scale_": -np.inf, "bias_": -np.inf}
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Calibrator._parameter_constraints,
         "l2": [Interval(Real, 0, None, closed="left")],
     }
@@ -262,7 +267,7 @@ class VectorScaler(_ClassifierCalibrator):
         l2: float = 2.0,
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.l2 = l2

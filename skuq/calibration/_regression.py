@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
@@ -15,16 +15,20 @@ from skuq._data._checks import weights_of_size
 from skuq._distributions._derived import affine, recalibrated
 from skuq._distributions._mixture import is_discrete, mixture_cdf
 from skuq._distributions._transformed import Transformed
-from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
+from skuq._predict import RegressorPredictions
+from skuq._reductions import of_targets, target_uncertainty
 from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import _check_sample_weight
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.calibration._base import Calibrator
 from skuq.pipeline import predictions
 
 __all__ = ["QuantileRecalibrator", "VarianceScaler", "fit_variance_scale"]
 
 
-def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = None) -> Any:
+def fit_variance_scale(
+    y_true: ArrayLike, mean: ArrayLike, std: ArrayLike, sample_weight: ArrayLike | None = None
+) -> float | np.ndarray:
     """The k for which k · std fits the errors best: k² = mean((y − mean)² / std²) [1]_.
 
     It minimises the negative log-likelihood of normal distributions of std k · std.
@@ -63,16 +67,16 @@ def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = No
     square = ((y - centre) / spread) ** 2
     if not np.isfinite(square).all():
         raise ValueError("y_true, mean or std contains NaN or infinity, or std is too small")
-    if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, square, ensure_non_negative=True)
-        if not sample_weight.any():
-            raise ValueError("sample_weight is zero everywhere")
-        sample_weight = weights_of_size(sample_weight)
-    return _scale_of(square, sample_weight)
+    if sample_weight is None:
+        return _scale_of(square, None)
+    weight = _check_sample_weight(sample_weight, square, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere")
+    return _scale_of(square, weights_of_size(weight))
 
 
-def _scale_of(square: np.ndarray, weight: Any) -> Any:
-    scale = np.sqrt(np.average(square, axis=0, weights=weight))
+def _scale_of(square: np.ndarray, weight: np.ndarray | None) -> float | np.ndarray:
+    scale: np.ndarray = np.sqrt(np.average(square, axis=0, weights=weight))
     if not np.all(scale > 0):
         raise ValueError(
             "every prediction is exact, so no scale fits the errors: calibrate on rows that the "
@@ -91,14 +95,15 @@ class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
             )
 
     def _read_targets(self, y: Any) -> np.ndarray:
-        target = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        target: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         self._target_shape = target.shape[1:]
         return target
 
     def _of_rows(self, estimator: Any, X: Any, y: np.ndarray, reduction: Any) -> np.ndarray:
         """A reduction of the predictive distributions and the targets (n_rows, n_targets)."""
         asked, inner = predictions(estimator, X)
-        return asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
+        evidence: np.ndarray = asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
+        return evidence
 
 
 def _check_scalable(predictive: Distribution) -> None:
@@ -183,12 +188,13 @@ class VarianceScaler(_RegressorCalibrator):
 
         def reduction(predictive: Distribution, rows: Tensor) -> Tensor:
             _check_scalable(predictive)
-            return (rows - predictive.mean.mean(0)).square() / total(predictive)
+            ratio: Tensor = (rows - predictive.mean.mean(0)).square() / total(predictive)
+            return ratio
 
         return self._of_rows(estimator, X, y, reduction)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
-        scale = _scale_of(evidence, weight)
+        scale = np.atleast_1d(_scale_of(evidence, weight))
         self.scale_ = scale if self._target_shape else float(scale[0])
 
     def _calibrated(self, predictive: Distribution) -> Distribution:
@@ -260,7 +266,9 @@ class QuantileRecalibrator(_RegressorCalibrator):
     def _calibrated(self, predictive: Distribution) -> Distribution:
         return recalibrated(predictive, self.levels_, self.frequencies_)
 
-    def predict_uncertainty(self, X: Any, kind: str = "total") -> np.ndarray:
+    def predict_uncertainty(  # type: ignore[override]  # there are no parts to return
+        self, X: MatrixLike, kind: Literal["total"] = "total"
+    ) -> np.ndarray:
         """Variance of the recalibrated distribution, in squared units of y.
 
         Parameters
@@ -277,14 +285,14 @@ class QuantileRecalibrator(_RegressorCalibrator):
         """
         if kind != "total":
             raise ValueError(
-                f"QuantileRecalibrator has kind='total' alone, got kind={kind!r}: quantiles of the "
+                f"QuantileRecalibrator has only kind='total', got kind={kind!r}: quantiles of the "
                 "whole mixture are mapped, not those of draws. Use VarianceScaler, or ask "
                 "estimator_."
             )
         return super().predict_uncertainty(X, kind)
 
     @property
-    def predict_draws(self) -> Any:
+    def predict_draws(self) -> NoReturn:
         """Not there: see the class."""
         raise AttributeError(
             "QuantileRecalibrator has no predict_draws: quantiles of the whole mixture are mapped, "

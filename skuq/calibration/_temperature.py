@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skuq._bins import bin_statistics
+from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits, label_columns
 
 __all__ = [
@@ -40,14 +41,36 @@ class TemperatureSearch(NamedTuple):
     flat_range: tuple[float, float] | None = None  # of a rough objective: where it is as good
 
 
+@overload
 def fit_temperature(
-    logits: Any,
-    y: Any,
-    sample_weight: Any = None,
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = ...,
+    *,
+    objective: str = ...,
+    multilabel: Literal[False] = ...,
+) -> float: ...
+
+
+@overload
+def fit_temperature(
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = ...,
+    *,
+    objective: str = ...,
+    multilabel: Literal[True],
+) -> np.ndarray: ...
+
+
+def fit_temperature(
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = None,
     *,
     objective: str = "nll",
     multilabel: bool = False,
-) -> Any:
+) -> float | np.ndarray:
     """The temperature T for which softmax(logits / T) describes the labels best [1]_.
 
     With several draws, T divides the logits of every draw, and what is judged is the mean of their
@@ -148,7 +171,8 @@ def _exponentials(
 def _nll_rows(u: Tensor, y: Tensor, span: float) -> Tensor:
     """−log mean_m p_m of the label."""
     _, mass, largest = _exponentials(u, span)
-    return np.log(len(u)) - (mass.log_() + largest).neg_().logsumexp(0)
+    loss: Tensor = np.log(len(u)) - (mass.log_() + largest).neg_().logsumexp(0)
+    return loss
 
 
 def _mean_softmax(u: Tensor, span: float) -> Tensor:
@@ -159,7 +183,8 @@ def _mean_softmax(u: Tensor, span: float) -> Tensor:
 def _brier_rows(u: Tensor, y: Tensor, span: float) -> Tensor:
     proba = _mean_softmax(u, span)
     of_label = proba.gather(-1, y[:, None])[:, 0]
-    return torch.linalg.vecdot(proba, proba) - 2 * of_label + 1
+    loss: Tensor = torch.linalg.vecdot(proba, proba) - 2 * of_label + 1
+    return loss
 
 
 def _ece(logits: Logits, temperature: float) -> float:

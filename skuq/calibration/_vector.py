@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
 
+from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits
 from skuq.calibration._temperature import _COLDEST, _HOTTEST, search_temperature
 
@@ -28,7 +30,11 @@ class VectorSearch(NamedTuple):
 
 
 def fit_vector_scaling(
-    logits: Any, y: Any, sample_weight: Any = None, *, l2: float = 2.0
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = None,
+    *,
+    l2: float = 2.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The a and b for which softmax(a ⊙ logits + b) describes the labels best; see `VectorScaler`.
 
