@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skuq._distributions._softmax import log_mean, mean_of_draws
 from skuq._predict import ClassifierPredictions, RegressorPredictions
+from skuq._reductions import Part
 from skuq._sklearn_estimators import of_probabilities, reduced
+from skuq._utils._sklearn_compat import available_if
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._mixing import (
     ClassMean,
@@ -24,6 +26,7 @@ from skuq.augmentation._mixing import (
     nested_of_targets,
 )
 from skuq.augmentation._votes import MultiViewVote, multi_view_vote
+from skuq.uncertainty import Uncertainty
 
 __all__ = ["AugmentedPredictions", "ViewPredictions", "ask_views"]
 
@@ -108,7 +111,8 @@ def _shares(vote: MultiViewVote) -> np.ndarray:
     """Weights that sum to one; the winner of a tie has a little more, so that it is the largest."""
     shares = (vote.weights / vote.weights.sum(axis=1, keepdims=True)).clip(min=_NO_VOTE)
     shares[np.arange(len(shares)), np.searchsorted(vote.classes, vote.predicted)] += _TIE
-    return shares / shares.sum(axis=1, keepdims=True)
+    normalised: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
+    return normalised
 
 
 class MixedTargets(RegressorPredictions):
@@ -128,11 +132,11 @@ class MixedTargets(RegressorPredictions):
 
 
 def _of_classifier(self: Any) -> bool:
-    return is_classifier(self.estimator)
+    return bool(is_classifier(self.estimator))
 
 
 def _of_regressor(self: Any) -> bool:
-    return is_regressor(self.estimator)
+    return bool(is_regressor(self.estimator))
 
 
 class AugmentedPredictions:
@@ -158,7 +162,15 @@ class AugmentedPredictions:
             return self._averages()
         return VotedClasses(self.predict_votes, self.classes_)
 
-    def predict(self, X: Any, **options: Any) -> Any:
+    @overload
+    def predict(self, X: MatrixLike, *, return_std: Literal[False] = ...) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, *, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(self, X: MatrixLike, **options: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The class that the views decide for, or the mean of a regressor's mixture.
 
         Parameters
@@ -173,10 +185,23 @@ class AugmentedPredictions:
         ndarray of shape (n_samples,), or of the shape of y, or two of them
             Labels of a classifier; the mean of a regressor, and its standard deviation if asked.
         """
-        return self._answers().predict(X, **options)
+        answer: np.ndarray | tuple[np.ndarray, np.ndarray] = self._answers().predict(X, **options)
+        return answer
+
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: Literal[False] = ...
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: Literal[True]
+    ) -> tuple[np.ndarray, Uncertainty]: ...
 
     @available_if(_of_classifier)
-    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
         """Probabilities averaged over views and draws; of a vote its shares, see Notes.
 
         Parameters
@@ -193,10 +218,12 @@ class AugmentedPredictions:
         """
         if return_uncertainty and self.vote != "mean":
             return self._answers().predict_proba(X), self.predict_uncertainty(X, kind="all")
-        return self._answers().predict_proba(X, return_uncertainty)
+        answer: np.ndarray | tuple[np.ndarray, Uncertainty]
+        answer = self._answers().predict_proba(X, return_uncertainty)
+        return answer
 
     @available_if(_of_classifier)
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
         """Compute logarithms of `predict_proba`.
 
         Parameters
@@ -209,10 +236,11 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, n_classes)
             Logarithms, with columns in the order of `classes_`.
         """
-        return self._answers().predict_log_proba(X)
+        log_proba: np.ndarray = self._answers().predict_log_proba(X)
+        return log_proba
 
     @available_if(_of_classifier)
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: MatrixLike) -> np.ndarray:
         """Compute logarithms of `predict_proba`, or the log-odds of two classes.
 
         Parameters
@@ -225,10 +253,11 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
             Logarithms, or the log-odds of the second class.
         """
-        return self._answers().decision_function(X)
+        scores: np.ndarray = self._answers().decision_function(X)
+        return scores
 
     @available_if(_of_classifier)
-    def predict_views(self, X: Any) -> ViewPredictions:
+    def predict_views(self, X: MatrixLike) -> ViewPredictions:
         """The label that each view predicts, its confidence and certainty, soft and hard.
 
         Parameters
@@ -247,7 +276,7 @@ class AugmentedPredictions:
         return ask_views(self._evaluation, X, self.classes_, self.threshold_)
 
     @available_if(_of_classifier)
-    def predict_votes(self, X: Any) -> MultiViewVote:
+    def predict_votes(self, X: MatrixLike) -> MultiViewVote:
         """The vote of the views, by the rule `vote`; the mode for "mean".
 
         Parameters
@@ -266,7 +295,24 @@ class AugmentedPredictions:
             views.labels, views.confidence, views.certainty, rule, self.threshold_, self.classes_
         )
 
-    def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Part = ..., **options: Any
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["all"], **options: Any
+    ) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["nested"], **options: Any
+    ) -> NestedUncertainty: ...
+
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str = "total", **options: Any
+    ) -> np.ndarray | Uncertainty | NestedUncertainty:
         """How uncertain the averaged prediction is; for any `vote`.
 
         Parameters
@@ -284,9 +330,11 @@ class AugmentedPredictions:
         ndarray of shape (n_samples,) or of the shape of y, Uncertainty or NestedUncertainty
             Nats for the entropy of classes; a regressor's variances in squared units of y.
         """
-        return self._averages().predict_uncertainty(X, kind, **options)
+        answer: np.ndarray | Uncertainty | NestedUncertainty
+        answer = self._averages().predict_uncertainty(X, kind, **options)
+        return answer
 
-    def predict_draws(self, X: Any) -> np.ndarray:
+    def predict_draws(self, X: MatrixLike) -> np.ndarray:
         """Probabilities or means of every draw, averaged over the views; for any `vote`.
 
         Parameters
@@ -299,10 +347,11 @@ class AugmentedPredictions:
         ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
             Probabilities of a classifier; means of a regressor, in the units of y.
         """
-        return self._averages().predict_draws(X)
+        draws: np.ndarray = self._averages().predict_draws(X)
+        return draws
 
     @available_if(_of_regressor)
-    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
+    def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
         """Quantiles of the mixture over views and draws.
 
         Parameters
@@ -317,10 +366,11 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
             Quantiles in the units of y.
         """
-        return self._answers().predict_quantiles(X, q)
+        quantiles: np.ndarray = self._answers().predict_quantiles(X, q)
+        return quantiles
 
     @available_if(_of_regressor)
-    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+    def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
         """Central interval of the mixture over views and draws.
 
         Parameters
@@ -335,9 +385,10 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
             Lower and upper ends, in the units of y.
         """
-        return self._answers().predict_interval(X, confidence_level)
+        interval: np.ndarray = self._answers().predict_interval(X, confidence_level)
+        return interval
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy of a classifier, R² of a regressor.
 
         Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
@@ -26,6 +26,7 @@ from skuq._utils._sklearn_compat import (
     _safe_indexing,
     with_callbacks,
 )
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.augmentation._answers import AugmentedPredictions, ViewPredictions, ask_views
 from skuq.augmentation._evaluation import Evaluation, as_rows
 from skuq.augmentation._fixed import fitted_copies
@@ -144,7 +145,7 @@ class TestTimeAugmentation(
     __test__ = False  # pytest takes the name for that of a test
 
     _reads_datasets: ClassVar[bool] = False
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "views": [callable, list, tuple],
         "n_views": [Interval(Integral, 1, None, closed="left"), None],
         "vote": [StrOptions({"mean", *RULES})],
@@ -162,7 +163,7 @@ class TestTimeAugmentation(
         vote: str = "mean",
         threshold: float | None = None,
         cv: Any = 5,
-        random_state: Any = None,
+        random_state: RandomState = None,
         verbose: int = 0,
     ) -> None:
         self.estimator = estimator
@@ -178,8 +179,12 @@ class TestTimeAugmentation(
 
     @with_callbacks
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
-    ) -> TestTimeAugmentation:
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit the estimator unless it is frozen, fix the views, and tune a threshold if need be.
 
         Parameters
@@ -213,13 +218,14 @@ class TestTimeAugmentation(
         self._multilabel = is_classifier(self.estimator) and several
         self._check_vote()
         X, y = indexable(X, y)
+        weight: np.ndarray | None = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        with Task("fit", watchers(self, X, y, sample_weight)) as task:
+            weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
-                learnt = self._of_frozen(task, X, y, sample_weight, views)
+                learnt = self._of_frozen(task, X, y, weight, views)
             else:
-                learnt = self._of_unfitted(task, X, y, sample_weight, groups, views)
+                learnt = self._of_unfitted(task, X, y, weight, groups, views)
             fitted, self._evaluation, self.threshold_ = learnt
             if self._evaluation.classifies:
                 self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else fitted.classes_
@@ -330,7 +336,9 @@ class TestTimeAugmentation(
         truth = column_or_1d(y, warn=True)
         return vote_threshold(labels, scores, truth, confidence, weight, classes).threshold
 
-    def tune_threshold(self, X: Any, y: Any, sample_weight: Any = None) -> TestTimeAugmentation:
+    def tune_threshold(
+        self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Set `threshold_` to that which makes the hard vote right most often on these rows.
 
         Parameters

@@ -95,7 +95,7 @@ class Evaluation:
             return _FOREIGN_ROWS
         budget = _CHUNK_BYTES.get(engine.numerics.device.type, _CHUNK_BYTES["cpu"])
         per_chunk = engine.n_rows * self._bytes_per_row * (1 + len(self.views))
-        return engine.n_rows * max(1, int(budget // per_chunk))
+        return int(engine.n_rows) * max(1, int(budget // per_chunk))
 
     # -- views of rows -------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Evaluation:
         )
 
     def _fold_chunk(
-        self, X: Any, begin: Callable[[], Any], reduction: Callable[..., Any], aligned: list
+        self, X: Any, begin: Callable[[], Any], reduction: Callable[..., Any], aligned: list[Any]
     ) -> Any:
         """The estimator reduces a chunk in blocks of rows, which are the same for every view."""
         folds: list[Any] = []
@@ -253,7 +253,8 @@ def _moved_back(view: FixedView, predictive: Any) -> Any:
     def inverted(values: Tensor, axis: int) -> Tensor:
         moved = values.movedim(axis, 2)  # (n_draws, n_rows, n_outputs, ...)
         back = view.inverse(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-        return back.movedim(2, axis)
+        outputs: Tensor = back.movedim(2, axis)
+        return outputs
 
     if hasattr(predictive, "logits"):
         return Softmax(inverted(predictive.logits, -1))

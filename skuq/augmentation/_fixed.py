@@ -130,7 +130,7 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
             module.same_on_batch = True  # type: ignore[assignment]
     fixed = FixedView(view, number, seed)
     rows = X[torch.arange(_TRIED) % len(X)]
-    drawn: list[tuple] = []
+    drawn: list[tuple[Any, ...]] = []
     batch = fixed._run(view, [rows], drawn)
     alone = fixed._run(view, rows.split(1), drawn)
     fixed.row_by_row = drawn[0] != drawn[1] or not agree(
@@ -173,7 +173,7 @@ def _generator_argument(function: Any) -> str | None:
     return "" if named is not None or len(needed) == 2 else None
 
 
-def _drawn(own: torch.Generator) -> tuple:
+def _drawn(own: torch.Generator) -> tuple[Any, ...]:
     """The states of a generator and of the global ones, to compare."""
     state: Any = np.random.get_state()  # noqa: NPY002
     _, words, *others = state

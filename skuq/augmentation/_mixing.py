@@ -13,7 +13,8 @@ from torch.distributions import Distribution, Normal
 from skuq._distributions._families import invert, least_integer
 from skuq._distributions._mixture import is_discrete, mixture_crps, mixture_quantile
 from skuq._distributions._softmax import TRUSTED, Softmax, mean_of_draws
-from skuq.uncertainty import DECOMPOSED, OF_EACH_DRAW, _moments
+from skuq._reductions import DECOMPOSED, OF_EACH_DRAW
+from skuq.uncertainty import _moments
 
 __all__ = [
     "ClassMean",
@@ -147,7 +148,7 @@ class OverViews(Distribution):
     views : list of Distribution of batch shape (n_draws, n_rows, n_targets)
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, views: list[Distribution]) -> None:
         super().__init__(views[0].batch_shape, validate_args=False)
@@ -202,7 +203,7 @@ def side_by_side(views: list[Distribution]) -> Distribution:
 
 
 class _SideBySide(Distribution):
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, views: list[Distribution]) -> None:
         n_draws, *shape = views[0].batch_shape

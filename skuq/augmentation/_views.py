@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class View(BaseEstimator):
     `TestTimeAugmentation.fit`.
     """
 
-    _parameter_constraints: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""
@@ -70,7 +71,7 @@ class Flip(View):
     tensor([[[3., 2., 1.]]])
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "axis": [Interval(Integral, None, -1, closed="right")]
     }
 
@@ -111,7 +112,7 @@ class Shift(View):
         "wrap" has an inverse, which dense outputs need.
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "max_shift": [Interval(Integral, 1, None, closed="left")],
         "axes": [tuple, list],
         "fill": [StrOptions({"edge", "zero", "wrap"})],
@@ -151,7 +152,7 @@ class Shift(View):
         return X
 
     @property
-    def inverse(self) -> Any:
+    def inverse(self) -> Callable[[Tensor, torch.Generator], Tensor]:
         """Moves outputs back; there is none unless ``fill="wrap"``."""
         if self.fill != "wrap":
             raise AttributeError(f"{self} has no inverse: what moves out of the row is lost")
@@ -174,7 +175,9 @@ class Crop(View):
         rounded to pixels.
     """
 
-    _parameter_constraints: ClassVar[dict] = {"min_scale": [Interval(Real, 0, 1, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "min_scale": [Interval(Real, 0, 1, closed="neither")]
+    }
 
     def __init__(self, min_scale: float = 0.8) -> None:
         self.min_scale = min_scale
@@ -204,7 +207,9 @@ class GaussianNoise(View):
         In units of X.
     """
 
-    _parameter_constraints: ClassVar[dict] = {"std": [Interval(Real, 0, None, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "std": [Interval(Real, 0, None, closed="neither")]
+    }
 
     def __init__(self, std: float = 0.1) -> None:
         self.std = std
@@ -242,7 +247,9 @@ class FeatureNoise(View):
         Standard deviations of the features, of the rows in `fit`.
     """
 
-    _parameter_constraints: ClassVar[dict] = {"scale": [Interval(Real, 0, None, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "scale": [Interval(Real, 0, None, closed="neither")]
+    }
 
     std_: Tensor
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skuq._utils._typing import ArrayLike
+
 __all__ = ["RULES", "MultiViewVote", "VoteThreshold", "multi_view_vote", "vote_threshold"]
 
 RULES = ("mode", "confidence", "confidence_hard", "certainty", "certainty_hard")
@@ -48,12 +50,12 @@ class VoteThreshold(NamedTuple):
 
 
 def multi_view_vote(
-    labels: Any,
-    confidence: Any = None,
-    certainty: Any = None,
+    labels: ArrayLike,
+    confidence: ArrayLike | None = None,
+    certainty: ArrayLike | None = None,
     rule: str = "mode",
     threshold: float | None = None,
-    classes: Any = None,
+    classes: ArrayLike | None = None,
 ) -> MultiViewVote:
     """The class that the views of each sample vote for [1]_.
 
@@ -116,11 +118,10 @@ def multi_view_vote(
         raise ValueError(f"threshold must be a finite number, got {threshold!r}")
     known = _known_classes(labels, classes)
     index = np.searchsorted(known, labels).reshape(len(labels), -1)
-    weight = np.ones(index.shape)
-    if kind != "mode":
-        weight = scores[kind].reshape(index.shape)  # type: ignore[union-attr]
-    if rule.endswith("_hard"):
-        weight = (weight >= threshold).astype(float)
+    score = scores.get(kind)  # None for the mode
+    weight = np.ones(index.shape) if score is None else score.reshape(index.shape)
+    if rule.endswith("_hard") and threshold is not None:
+        weight = np.where(weight >= threshold, 1.0, 0.0)
     chosen, sums, abstained = _decide(index, weight, scores["confidence"], len(known))
     if single:
         return MultiViewVote(known[chosen[0]], sums[0], bool(abstained[0]), known)
@@ -171,7 +172,8 @@ def _sums(index: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
 def _winners(sums: np.ndarray, confidences: np.ndarray) -> np.ndarray:
     """The largest sum; of equal ones that with the largest confidences, then the first."""
     tied = sums == sums.max(axis=1, keepdims=True)
-    return np.where(tied, confidences, -np.inf).argmax(axis=1)
+    winners: np.ndarray = np.where(tied, confidences, -np.inf).argmax(axis=1)
+    return winners
 
 
 def _decide(
@@ -189,12 +191,12 @@ def _decide(
 
 
 def vote_threshold(
-    labels: Any,
-    scores: Any,
-    y_true: Any,
-    confidence: Any = None,
-    sample_weight: Any = None,
-    classes: Any = None,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    y_true: ArrayLike,
+    confidence: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
 ) -> VoteThreshold:
     """The threshold of a hard vote that is right most often.
 
@@ -287,7 +289,8 @@ def _accuracies(
     confidences = _sums(index, ties, n_classes)
 
     def right(sums: np.ndarray) -> np.ndarray:
-        return weight * (known[_winners(sums, confidences)] == truth)
+        hits: np.ndarray = weight * (known[_winners(sums, confidences)] == truth)
+        return hits
 
     order = np.argsort(-score, axis=0, kind="stable")
     rows = np.arange(len(truth))
