@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.pipeline import predictions
 
 __all__ = [
@@ -90,7 +91,7 @@ def style(ax: Any) -> dict[str, Any]:
     }
 
 
-def classifies(estimator: Any, X: Any) -> bool:
+def classifies(estimator: Any, X: MatrixLike) -> bool:
     return isinstance(predictions(estimator, X)[0], ClassifierPredictions)
 
 
@@ -119,7 +120,7 @@ def user_name(estimator: Any, name: str | None, addition: str = "") -> str:
     return description(estimator) + addition if name is None else name
 
 
-def uncertainty_unit(classifies: bool, y: Any = None) -> str:
+def uncertainty_unit(classifies: bool, y: ArrayLike | None = None) -> str:
     """The unit of an uncertainty: entropies of labels, variances of targets."""
     return "nats" if classifies else f"squared units of {column_name(y) or 'y'}"
 

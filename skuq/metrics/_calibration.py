@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from scipy.fft import dct, idct
@@ -13,6 +12,7 @@ from scipy.optimize import brentq
 
 from skuq._bins import Bins, BinSums, bin_statistics, uniform_index
 from skuq._utils._arrays import tensor_of
+from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import (
     Predictions,
     check_n_bins,
@@ -64,16 +64,16 @@ def _top_label(y: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def expected_calibration_error(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     n_bins: int = 15,
     strategy: str = "uniform",
     norm: str = "l1",
     kind: str = "top-label",
     debias: bool = False,
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the expected calibration error: gaps of confidence and accuracy, bin by bin [1]_.
 
@@ -166,9 +166,9 @@ def _bins_of_each(
 def _gap_norm(bins: Bins, norm: str, debias: bool) -> float:
     gap = np.abs(bins.confidence - bins.accuracy)
     if norm == "l1":
-        return bins.share @ gap
+        return float(bins.share @ gap)
     if norm == "max":
-        return gap.max()
+        return float(gap.max())
     square = gap**2
     if debias:
         known = bins.n_effective > 1 + 1e-9
@@ -181,16 +181,16 @@ def _gap_norm(bins: Bins, norm: str, debias: bool) -> float:
             )
         variance = bins.accuracy * (1 - bins.accuracy)
         square = np.where(known, square - variance / np.where(known, bins.n_effective - 1, 1), 0)
-    return np.sqrt(max(0.0, bins.share @ square))
+    return float(np.sqrt(max(0.0, bins.share @ square)))
 
 
 def canonical_calibration_error(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     n_bins: int = 10,
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compare whole vectors of probabilities with the frequencies of the classes [1]_.
 
@@ -234,13 +234,13 @@ def canonical_calibration_error(
 
 
 def smooth_calibration_error(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     kind: str = "top-label",
     bandwidth: float | None = None,
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute a calibration error without bins: a kernel smooths the residuals [1]_.
 
@@ -309,4 +309,4 @@ def _smooth_error(confidence: np.ndarray, residual: np.ndarray, bandwidth: float
         return error(smallest)
     if error(1.0) >= 1.0:  # all are certain and wrong
         return 1.0
-    return brentq(lambda sigma: error(sigma) - sigma, smallest, 1.0, xtol=1e-9)
+    return float(brentq(lambda sigma: error(sigma) - sigma, smallest, 1.0, xtol=1e-9))

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skuq._data._checks import refuse_no_labels, weights_of_size
 from skuq._utils._arrays import tensor_of
+from skuq._utils._typing import ArrayLike
 
 __all__ = [
     "check_labels",
@@ -37,7 +38,7 @@ def check_n_bins(n_bins: int) -> None:
         raise ValueError(f"n_bins must be an integer of at least 1, got {n_bins!r}")
 
 
-def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
+def check_weight(sample_weight: ArrayLike | None, n_samples: int) -> np.ndarray | None:
     """Weights as floats; None (all equal) stays None."""
     if n_samples == 0:
         raise ValueError("y_true is empty: a metric needs at least 1 sample")
@@ -115,25 +116,27 @@ class Predictions(NamedTuple):
             yield self.take(slice(start, start + step))
 
 
-def check_predictions(y_true: Any, y_proba: Any, labels: Any, sample_weight: Any) -> Predictions:
+def check_predictions(
+    y_true: ArrayLike, y_proba: ArrayLike, labels: ArrayLike | None, sample_weight: ArrayLike | None
+) -> Predictions:
     """Labels, shapes and weights, checked; the values of probabilities are not yet."""
     refuse_no_labels("y_true", y_true)
-    y_true = column_or_1d(y_true)
+    truth: np.ndarray = column_or_1d(y_true)
     proba = np.asarray(y_proba)
     if proba.dtype not in (np.float32, np.float64):
         proba = np.asarray(y_proba, dtype=float)
-    check_consistent_length(y_true, proba)
-    weight = check_weight(sample_weight, len(y_true))
+    check_consistent_length(truth, proba)
+    weight = check_weight(sample_weight, len(truth))
     if proba.ndim != 1 and (proba.ndim != 2 or proba.shape[1] < 2):
         raise ValueError(
             f"y_proba must have shape (n_samples,) or (n_samples, n_classes), got {proba.shape}"
         )
-    index = _class_indices(y_true, labels, 2 if proba.ndim == 1 else proba.shape[1])
+    index = _class_indices(truth, labels, 2 if proba.ndim == 1 else proba.shape[1])
     return Predictions(index, proba, weight)
 
 
 def check_probabilities(
-    y_true: Any, y_proba: Any, labels: Any, sample_weight: Any
+    y_true: ArrayLike, y_proba: ArrayLike, labels: ArrayLike | None, sample_weight: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Indices of the true classes, probabilities, weights; rows of weight zero are left out.
 

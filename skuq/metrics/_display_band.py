@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._distributions._mixture import mixture_quantile
-from skuq._predict import RegressorPredictions, target_uncertainty
+from skuq._predict import RegressorPredictions
+from skuq._reductions import target_uncertainty
 from skuq._utils._messages import checked_level
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, column_name, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
 from skuq.pipeline import predictions
@@ -71,8 +73,8 @@ class PredictionBandDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
         confidence_level: float = 0.9,
         margin: float = 0.15,
@@ -80,7 +82,7 @@ class PredictionBandDisplay(Display):
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PredictionBandDisplay:
+    ) -> Self:
         """Draw for a fitted regressor.
 
         Parameters
@@ -115,9 +117,9 @@ class PredictionBandDisplay(Display):
                 f"PredictionBandDisplay needs X of exactly one feature, got shape {column.shape}"
             )
         reach = margin * np.ptp(column)
-        grid = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
-        if hasattr(X, "columns"):  # a frame: predictions want its names
-            grid = type(X)({X.columns[0]: grid[:, 0]})
+        points = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
+        frame: Any = X if hasattr(X, "columns") else None  # predictions want its names
+        grid: Any = points if frame is None else type(frame)({frame.columns[0]: points[:, 0]})
         tail = (1 - checked_level("confidence_level", confidence_level)) / 2
         asked, inner = predictions(estimator, grid)
         if not isinstance(asked, RegressorPredictions) or asked._target_shape not in ((), (1,)):
@@ -144,16 +146,16 @@ class PredictionBandDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        x: Any,
-        mean: Any,
-        aleatoric_std: Any,
-        total_std: Any,
+        x: ArrayLike,
+        mean: ArrayLike,
+        aleatoric_std: ArrayLike,
+        total_std: ArrayLike,
         *,
         confidence_level: float = 0.9,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PredictionBandDisplay:
+    ) -> Self:
         """Draw for means and standard deviations, of normal distributions.
 
         Parameters

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import (
     COLOURS,
     Display,
@@ -58,13 +59,13 @@ class DecompositionDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> DecompositionDisplay:
+    ) -> Self:
         """Draw for a fitted estimator.
 
         Parameters
@@ -104,15 +105,15 @@ class DecompositionDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        aleatoric: Any,
-        epistemic: Any,
+        aleatoric: ArrayLike,
+        epistemic: ArrayLike,
         *,
-        wrong: Any = None,
+        wrong: ArrayLike | None = None,
         unit: str = "",
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> DecompositionDisplay:
+    ) -> Self:
         """Draw for the two parts.
 
         Parameters

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
 
 from skuq._distributions._mixture import mixture_cdf
-from skuq._predict import RegressorPredictions, of_targets
+from skuq._predict import RegressorPredictions
+from skuq._reductions import of_targets
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
 from skuq.pipeline import predictions
@@ -22,7 +24,10 @@ def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
     if not isinstance(asked, RegressorPredictions):
         raise TypeError(f"this picture is of regressors, got {type(estimator).__name__}")
     target = check_real("y", y)
-    return asked._reduce(inner, of_targets(mixture_cdf), target.reshape(len(target), -1)).T.ravel()
+    values: np.ndarray = asked._reduce(
+        inner, of_targets(mixture_cdf), target.reshape(len(target), -1)
+    ).T.ravel()
+    return values
 
 
 def _check_pit(pit: Any) -> np.ndarray:
@@ -62,14 +67,14 @@ class PITDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         n_bins: int = 10,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PITDisplay:
+    ) -> Self:
         """Draw for a fitted regressor, under its predictive mixture.
 
         Parameters
@@ -101,13 +106,13 @@ class PITDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        pit: Any,
+        pit: ArrayLike,
         *,
         n_bins: int = 10,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PITDisplay:
+    ) -> Self:
         """Draw for values of `skuq.metrics.pit_values`.
 
         Parameters
@@ -175,13 +180,13 @@ class RegressionCalibrationDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RegressionCalibrationDisplay:
+    ) -> Self:
         """Draw for a fitted regressor, under its predictive mixture.
 
         Parameters
@@ -209,8 +214,8 @@ class RegressionCalibrationDisplay(Display):
 
     @classmethod
     def from_predictions(
-        cls, pit: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any
-    ) -> RegressionCalibrationDisplay:
+        cls, pit: ArrayLike, *, name: str | None = None, ax: Any = None, **kwargs: Any
+    ) -> Self:
         """Draw for values of `skuq.metrics.pit_values`.
 
         Parameters

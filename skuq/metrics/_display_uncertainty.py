@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import (
     COLOURS,
     Display,
@@ -76,16 +77,16 @@ class RiskCoverageDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         kind: str = "total",
         loss: Any = None,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RiskCoverageDisplay:
+    ) -> Self:
         """Draw for a fitted estimator.
 
         Parameters
@@ -131,16 +132,16 @@ class RiskCoverageDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        y_true: Any,
-        y_pred: Any,
-        uncertainty: Any,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        uncertainty: ArrayLike,
         *,
         loss: Any = "zero_one",
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RiskCoverageDisplay:
+    ) -> Self:
         """Draw for predictions and their uncertainties.
 
         Parameters
@@ -231,15 +232,15 @@ class UncertaintyHistogramDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
-        X_other: Any = None,
+        X_other: MatrixLike | None = None,
         kind: str = "total",
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> UncertaintyHistogramDisplay:
+    ) -> Self:
         """Draw for a fitted classifier (right and wrong), or any estimator (in and out).
 
         Parameters
@@ -286,8 +287,8 @@ class UncertaintyHistogramDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        first: Any,
-        second: Any,
+        first: ArrayLike,
+        second: ArrayLike,
         *,
         groups: tuple[str, str] = ("in distribution", "out of distribution"),
         kind: str = "",
@@ -295,7 +296,7 @@ class UncertaintyHistogramDisplay(Display):
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> UncertaintyHistogramDisplay:
+    ) -> Self:
         """Draw for the uncertainties of two groups.
 
         Parameters

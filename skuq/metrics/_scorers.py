@@ -22,14 +22,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
-from skuq._predict import (
-    ClassifierPredictions,
-    Predictions,
-    class_uncertainty,
-    of_targets,
-    target_uncertainty,
-)
+from skuq._predict import ClassifierPredictions, Predictions
+from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
 from skuq._utils._messages import checked_level
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._checks import check_option
 from skuq.metrics._targets import encoded_targets, is_multilabel, label_values
 from skuq.pipeline import predictions
@@ -210,10 +206,14 @@ class UncertaintyScorer(BaseEstimator):
         self.greater_is_better = greater_is_better
         self.options = options
 
-    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def __call__(
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         return self.score(estimator, X, y, sample_weight)
 
-    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Score a fitted estimator: greater is better.
 
         Parameters
@@ -271,11 +271,13 @@ class UncertaintyScorers(BaseEstimator):
         self.scorers = scorers
 
     def __call__(
-        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> dict[str, float]:
         return self.score(estimator, X, y, sample_weight)
 
-    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+    def score(
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
         """Score a fitted estimator by every scorer.
 
         Parameters

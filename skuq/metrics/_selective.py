@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._utils._messages import checked_level
+from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_labels, check_option, check_real, check_weight
 
 __all__ = [
@@ -73,7 +74,7 @@ _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def sample_losses(y_true: Any, y_pred: Any, loss: Any) -> np.ndarray:
+def sample_losses(y_true: ArrayLike, y_pred: ArrayLike, loss: Any) -> np.ndarray:
     """The loss of each sample, averaged over targets where there are several."""
     truth, predicted = np.asarray(y_true), np.asarray(y_pred)
     check_consistent_length(truth, predicted)
@@ -129,12 +130,12 @@ def _curve(losses: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> RiskCo
 
 
 def risk_coverage_curve(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     loss: Any = "zero_one",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> RiskCoverageCurve:
     """Compute the mean loss of the most certain samples, for every share that is kept [1]_.
 
@@ -177,14 +178,14 @@ def risk_coverage_curve(
 
 
 def area_under_risk_coverage(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     loss: Any = "zero_one",
     method: str = "mean",
     excess: bool = False,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the area under the risk–coverage curve (AURC): lower is better.
 
@@ -242,12 +243,12 @@ def _area(curve: RiskCoverageCurve, method: str) -> float:
 
 
 def uncertainty_error_auroc(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     loss: Any = "zero_one",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute how well the uncertainty separates errors from right predictions (AUROC).
 
@@ -295,16 +296,17 @@ def uncertainty_error_auroc(
 def _as_errors(losses: np.ndarray) -> np.ndarray:
     if not np.isin(losses, [0, 1]).all():
         raise ValueError("the loss must be 0 (right) or 1 (an error) for every sample")
-    return losses == 1
+    errors: np.ndarray = losses == 1
+    return errors
 
 
 def accuracy_at_coverage(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     coverage: float = 0.8,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the accuracy on the most certain samples, the fewest that make up a share.
 
@@ -338,9 +340,9 @@ def accuracy_at_coverage(
 
 
 def coverage_at_risk(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     risk: float,
     delta: float | None = 0.001,
