@@ -39,7 +39,7 @@ class PredictionBandDisplay(Display):
     data : ndarray of shape (n_samples, 2), default=None
         Feature and target of each sample, drawn as points.
     xlabel, ylabel : str, default="x" and "y"
-        What the axes are called, on axes that no display drew on yet.
+        Names of the axes, used where no other display drew on them before.
 
     Attributes
     ----------
@@ -90,9 +90,9 @@ class PredictionBandDisplay(Display):
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
             The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, 1)
-            The name of a DataFrame's column becomes that of the axis.
+            Values of the feature. The axis takes the name of a DataFrame's column.
         y : array-like of shape (n_samples,), default=None
-            Targets, to draw the data; the name of a Series becomes that of the axis.
+            Targets, to draw the data. The axis takes the name of a Series.
         confidence_level : float in (0, 1), default=0.9
             Share of new targets that the intervals should hold.
         margin : float, default=0.15
@@ -197,15 +197,15 @@ class PredictionBandDisplay(Display):
         line |= {"label": f"{name}: mean" if name else "mean", "zorder": 3, **options}
         (self.line_,) = ax.plot(self.x, self.mean, **line)
         color, level = self.line_.get_color(), f"{self.confidence_level:.0%}"
-        # The one has only edges and a tint, the other is filled: told apart in print, too, and
+        # One band has edges and a tint, the other is filled, so that they differ in print, too, and
         # where they overlap or cross.
-        for band, alpha, edge, what in (
+        for band, alpha, edge, cause in (
             (self.total, 0.12, 1.0, "noise and ignorance"),
             (self.noise, 0.42, 0.0, "noise only"),
         ):
             ax.fill_between(
                 self.x, *band.T, facecolor=(color, alpha), edgecolor=color, linewidth=edge,
-                linestyle="--", label=f"{level}, {what}",
+                linestyle="--", label=f"{level}, {cause}",
             )  # fmt: skip
         if self.data is not None:
             known = "data" in ax.get_legend_handles_labels()[1]

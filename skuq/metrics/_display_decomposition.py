@@ -1,4 +1,4 @@
-"""A picture of what an uncertainty is made of."""
+"""The picture of the two parts of an uncertainty."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class DecompositionDisplay(Display):
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), default=None
-            Labels, to mark what a classifier gets wrong; of a regressor's targets, the name is
-            that of the unit.
+            For a classifier: labels, to mark wrong predictions. For a regressor: targets; the unit
+            takes their name.
         name : str, default=None
             Name of the model in the legend or title.
         ax : matplotlib Axes, default=None

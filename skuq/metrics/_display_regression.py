@@ -19,10 +19,10 @@ __all__ = ["PITDisplay", "RegressionCalibrationDisplay"]
 
 
 def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
-    """F(y) of every sample, under the predictive mixture; of several targets, one after another."""
+    """Return F(y) of every sample under the predictive mixture, target after target."""
     asked, inner = predictions(estimator, X)
     if not isinstance(asked, RegressorPredictions):
-        raise TypeError(f"this picture is of regressors, got {type(estimator).__name__}")
+        raise TypeError(f"this picture needs a regressor, got {type(estimator).__name__}")
     target = check_real("y", y)
     values: np.ndarray = asked._reduce(
         inner, of_targets(mixture_cdf), target.reshape(len(target), -1)
@@ -33,7 +33,9 @@ def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
 def _check_pit(pit: Any) -> np.ndarray:
     values = check_real("pit", pit)
     if values.ndim != 1 or not len(values) or values.min() < 0 or values.max() > 1:
-        raise ValueError("pit must be numbers in [0, 1] of shape (n_samples,), as of pit_values")
+        raise ValueError(
+            "pit must be numbers in [0, 1] of shape (n_samples,), as pit_values gives them"
+        )
     return values
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what an uncertainty is worth."""
+"""Pictures of how well an uncertainty finds errors."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from skuq.metrics._axes import (
 )
 from skuq.metrics._checks import check_real
 from skuq.metrics._selective import (
+    Loss,
     area_under_risk_coverage,
     risk_coverage_curve,
     sample_losses,
@@ -49,7 +50,7 @@ class RiskCoverageDisplay(Display):
     name : str, default=None
         For the legend.
     risk_name : str, default="mean loss"
-        What the risk is, for the axis.
+        Name of the risk, for the axis.
 
     Attributes
     ----------
@@ -81,7 +82,7 @@ class RiskCoverageDisplay(Display):
         y: ArrayLike,
         *,
         kind: str = "total",
-        loss: Any = None,
+        loss: Loss | None = None,
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
@@ -136,7 +137,7 @@ class RiskCoverageDisplay(Display):
         y_pred: ArrayLike,
         uncertainty: ArrayLike,
         *,
-        loss: Any = "zero_one",
+        loss: Loss = "zero_one",
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
@@ -160,7 +161,7 @@ class RiskCoverageDisplay(Display):
         RiskCoverageDisplay
             The display, already drawn.
         """
-        options = {"loss": loss, "sample_weight": sample_weight}
+        options: dict[str, Any] = {"loss": loss, "sample_weight": sample_weight}
         curve = risk_coverage_curve(y_true, y_pred, uncertainty, **options)
         losses = sample_losses(y_true, y_pred, loss)
         oracle = risk_coverage_curve(y_true, y_pred, losses, **options)
@@ -194,7 +195,7 @@ class UncertaintyHistogramDisplay(Display):
     first, second : ndarray of shape (n_first,), (n_second,)
         Uncertainties of the two groups.
     groups : tuple of two str
-        What they are called.
+        Names of the groups.
     auroc : float
         Probability that one of the second group is more uncertain than one of the first.
     name : str, default=None
@@ -278,7 +279,10 @@ class UncertaintyHistogramDisplay(Display):
             groups = ("in distribution", "out of distribution")
             return cls.from_predictions(uncertainty, other, groups=groups, **options)
         if not labelled:
-            raise TypeError("right and wrong are of classifiers; give X_other for a regressor")
+            raise TypeError(
+                "right and wrong predictions need a classifier, got a regressor; give X_other "
+                "instead of y"
+            )
         wrong = np.asarray(y) != estimator.predict(X)
         return cls.from_predictions(
             uncertainty[~wrong], uncertainty[wrong], groups=("right", "wrong"), **options
@@ -304,7 +308,7 @@ class UncertaintyHistogramDisplay(Display):
         first, second : array-like of shape (n_first,), (n_second,)
             Uncertainties of the two groups.
         groups : tuple of two str
-            What the groups are called.
+            Names of the groups.
         kind : str, default=""
             Which uncertainty it is, say "total", for the axis.
         unit : str, default=""
@@ -333,7 +337,7 @@ class UncertaintyHistogramDisplay(Display):
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         together = np.concatenate([self.first, self.second])
         low, high = together.min(), together.max()
-        least = 1e-9 * (abs(low) or 1.0)  # of values that are all the same
+        least = 1e-9 * (abs(low) or 1.0)  # a width, where all values are equal
         bins = np.linspace(low, max(high, low + least), 31)
         looks: tuple[dict[str, Any], ...] = (
             {"histtype": "stepfilled", "alpha": 0.45},

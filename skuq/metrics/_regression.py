@@ -37,7 +37,7 @@ __all__ = [
 def _check_normals(
     y_true: Any, mean: Any, std: Any, sample_weight: Any, *, points: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray | None]:
-    """y of shape (n, ...), means and standard deviations of shape (n_draws, n, ...), weights."""
+    """Check y (n, ...), means and standard deviations (n_draws, n, ...), and weights."""
     y, means = check_real("y_true", y_true), check_real("mean", mean)
     weight = check_weight(sample_weight, len(y) if y.ndim else 0)
     if means.shape == y.shape:
@@ -226,10 +226,10 @@ def expected_normalized_calibration_error(
             "predict(X, return_std=True) does"
         )
     shares = np.ones(len(y)) if weight is None else weight
-    shares, kept = shares[shares > 0], shares > 0
-    residuals = (y - means[0]).numpy()[kept].reshape(len(shares), -1)
-    spreads = stds[0].numpy()[kept].reshape(len(shares), -1)
-    unit = _unit(spreads)  # of which ratios are independent
+    shares, counted = shares[shares > 0], shares > 0
+    residuals = (y - means[0]).numpy()[counted].reshape(len(shares), -1)
+    spreads = stds[0].numpy()[counted].reshape(len(shares), -1)
+    unit = _unit(spreads)  # ratios do not depend on it
     residuals, spreads = residuals / unit, spreads / unit
     errors = []
     for residual, spread in zip(residuals.T, spreads.T):
@@ -277,5 +277,5 @@ def sharpness(std: ArrayLike, *, sample_weight: ArrayLike | None = None) -> floa
 
 
 def _unit(values: np.ndarray) -> float:
-    """A power of two near the largest: in it, squares neither overflow nor vanish."""
+    """Find a power of two near the largest value: squares in it neither overflow nor vanish."""
     return float(np.ldexp(1.0, np.frexp(values.max(initial=0))[1]))

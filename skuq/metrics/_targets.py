@@ -41,10 +41,10 @@ def encoded_targets(asked: Predictions, y: ArrayLike) -> np.ndarray:
 
 
 def is_multilabel(asked: Predictions) -> bool:
-    """Whether the classifier predicts several labels at once."""
+    """Return whether the classifier predicts several labels at once."""
     return isinstance(asked, ClassifierPredictions) and asked._multilabel
 
 
 def label_values(asked: Any) -> np.ndarray:
-    """Values that a label can have: 0 or 1 where there are several labels."""
+    """Return the values that a label can have: 0 or 1 where there are several labels."""
     return np.arange(2) if is_multilabel(asked) else asked.classes_
