@@ -1,5 +1,8 @@
-"""What calibrators have in common: rows that the estimator has not seen tell how to change what it
-predicts, and the predictive distribution of every draw is changed, so that every answer is."""
+"""The base of all calibrators.
+
+A calibrator learns from rows that the estimator has not seen. It changes the predictive
+distribution of every draw, and so every answer.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +41,17 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     A subclass gives:
 
     * ``_read_targets(y)``: checked targets;
-    * ``_evidence(estimator, X, y)``: an array with a row for each row of X, of what a fitted
-      estimator says about it; NaN in rows that it can say nothing about;
-    * ``_learn(evidence, y, weight)``: sets the fitted attributes from rows that were left out;
+    * ``_evidence(estimator, X, y)``: the predictions of a fitted estimator for X, as an array with
+      one row for each row of X; NaN in rows without a prediction;
+    * ``_learn(evidence, y, weight)``: sets the fitted attributes, from rows that were left out;
     * ``_calibrated(predictive)``: the distributions of the draws, changed.
 
-    Estimators are fitted and asked here; the evidence of cross-fitting and of a frozen estimator
-    look the same to a subclass.
+    This class fits and evaluates estimators. A subclass gets the same evidence from cross-fitting
+    and from a frozen estimator.
     """
 
     _classifies: ClassVar[bool]
-    _learnt_above: ClassVar[dict[str, float]] = {}  # fitted numbers: finite, and above this one
+    _learnt_above: ClassVar[dict[str, float]] = {}  # fitted attributes, and their lower bounds
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
@@ -102,20 +105,20 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         y : array-like of shape (n_samples,), or (n_samples, n_targets), default=None
             True labels or targets; None if X is a Dataset, which has them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Also given to the estimator: to the last step of a Pipeline.
+            Weights of the rows. The estimator gets them, too; in a Pipeline the last step does.
         groups : array-like of shape (n_samples,), default=None
-            Rows of a group stay together: in the folds of a number `cv`, and in those of a
-            splitter that knows groups.
+            The group of each row. If `cv` is a number, or a splitter that knows groups, folds do
+            not separate rows of one group.
 
         Returns
         -------
-        self : the calibrator
-            The fitted estimator.
+        self : Calibrator
+            The fitted calibrator itself.
 
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used.
+            If data or parameters cannot be used.
 
         Warns
         -----
@@ -141,17 +144,17 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
                 weight = weight[known]
             self._learn(evidence[known], target[known], weight)
             self.estimator_ = fitted
-            task.end(dict)  # nothing is missing of a copy of self
+            task.end(dict)  # a copy of self has every attribute
         return self
 
     def _check_estimator(self) -> None:
-        """Refuse what this calibrator cannot calibrate."""
+        """Refuse estimators that this calibrator cannot calibrate."""
 
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
-        """Take over from the fitted estimator what decodes its predictions."""
+        """Copy the attributes that decode predictions from the fitted estimator."""
 
     def _of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
-        """The frozen estimator, and its evidence on all rows."""
+        """Return the frozen estimator, and its evidence on all rows."""
         check_is_fitted(unfrozen(self.estimator))
         warn_of_rows_seen(self.estimator, X)
         self._begin(self.estimator, y)
@@ -161,7 +164,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     def _cross_fitted(
         self, task: Task, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
     ) -> tuple[Any, np.ndarray]:
-        """The estimator fitted on everything, and evidence on rows that were left out."""
+        """Return the estimator fitted on all rows, and evidence on rows that were left out."""
         splits = folds_of(
             self.cv, X, y, groups, classifies=self._classifies, random_state=self.random_state
         )
@@ -186,7 +189,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         return fitted, evidence
 
     def check_learnt(self) -> None:
-        """Refuse numbers that no fit gives, as a file may hold them that somebody has changed."""
+        """Refuse fitted numbers that no fit gives; a changed file may hold such numbers."""
         for name, bound in self._learnt_above.items():
             numbers = np.asarray(getattr(self, name, 1.0), dtype=float)
             if not np.isfinite(numbers).all() or not (numbers > bound).all():
