@@ -1,4 +1,4 @@
-"""What test-time augmentation answers, of averages over views and of their votes."""
+"""Predictions of test-time augmentation: averages over views, and votes of the views."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from skuq.uncertainty import Uncertainty
 
 __all__ = ["AugmentedPredictions", "ViewPredictions", "ask_views"]
 
-_TIE = 1e-12  # what the winner of a tie has more than the others
-_NO_VOTE = np.finfo(float).eps  # the share of a class without votes: it has a logarithm
+_TIE = 1e-12  # the lead of the winner of a tie
+_NO_VOTE = np.finfo(float).eps  # the share of a class without votes; its logarithm is finite
 
 
 class ViewPredictions(NamedTuple):
-    """What the views say, each the average of the draws; the identity is the first.
+    """Predictions of the views, each the average of the draws; the first view is the row itself.
 
     Attributes
     ----------
     labels : ndarray of shape (n_views, n_samples)
         The most probable class.
     confidence : ndarray of shape (n_views, n_samples)
-        Its probability.
+        The probability of that class.
     certainty : ndarray of shape (n_views, n_samples), or None
-        1/(1 + σ²), if the likelihood has a noise σ², as `UncertaintyAware` has.
+        1/(1 + σ²), if the likelihood predicts a noise σ², as `UncertaintyAware` does.
     confidence_hard, certainty_hard : ndarray of shape (n_views, n_samples) of bool, or None
-        Whether confidence and certainty are at least the threshold, if there is one.
+        Whether confidence and certainty reach the threshold, if there is one.
     """
 
     labels: np.ndarray
@@ -59,7 +59,7 @@ class ViewPredictions(NamedTuple):
 def ask_views(
     evaluation: Evaluation, X: Any, classes: np.ndarray, threshold: float | None = None
 ) -> ViewPredictions:
-    """The predictions of every view of every row."""
+    """Compute the predictions of every view of every row."""
 
     def reduction(predictive: Any) -> tuple[Tensor, ...]:
         confidence, label = log_mean(predictive).max(-1)
@@ -79,7 +79,7 @@ def ask_views(
 
 
 class AveragedClasses(ClassifierPredictions):
-    """For every draw the mean of the probabilities over the views."""
+    """A classifier whose draws are means of probabilities over the views."""
 
     def __init__(self, evaluation: Evaluation, classes: np.ndarray, multilabel: bool) -> None:
         self._evaluation = evaluation
@@ -97,7 +97,7 @@ class AveragedClasses(ClassifierPredictions):
 
 
 class VotedClasses(ClassifierPredictions):
-    """One draw, whose probabilities are the shares of the votes; see `TestTimeAugmentation`."""
+    """A classifier of one draw, whose probabilities are the shares of the votes."""
 
     def __init__(self, vote: Callable[[Any], MultiViewVote], classes: np.ndarray) -> None:
         self._vote = vote
@@ -108,7 +108,7 @@ class VotedClasses(ClassifierPredictions):
 
 
 def _shares(vote: MultiViewVote) -> np.ndarray:
-    """Weights that sum to one; the winner of a tie has a little more, so that it is the largest."""
+    """Scale the weights to sum 1; the winner of a tie gets a little more than the others."""
     shares = (vote.weights / vote.weights.sum(axis=1, keepdims=True)).clip(min=_NO_VOTE)
     shares[np.arange(len(shares)), np.searchsorted(vote.classes, vote.predicted)] += _TIE
     normalised: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
@@ -116,7 +116,7 @@ def _shares(vote: MultiViewVote) -> np.ndarray:
 
 
 class MixedTargets(RegressorPredictions):
-    """For every draw the mixture of the distributions that its views predict."""
+    """A regressor whose draws are mixtures of the distributions that their views predict."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
@@ -156,7 +156,7 @@ class AugmentedPredictions:
         return AveragedClasses(self._evaluation, self.classes_, self._multilabel)
 
     def _answers(self) -> Any:
-        """What answers for this estimator; see `skuq._sklearn_estimators.predictions_of`."""
+        """Return the object that predicts for `skuq._sklearn_estimators.predictions_of`."""
         check_is_fitted(self)
         if self.vote == "mean":
             return self._averages()
@@ -171,14 +171,14 @@ class AugmentedPredictions:
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(self, X: MatrixLike, **options: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """The class that the views decide for, or the mean of a regressor's mixture.
+        """Predict the class that the views decide for, or the mean of a regressor's mixture.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         **options
-            Of a regressor ``return_std``: whether to give the standard deviation, too.
+            For a regressor ``return_std``: whether to return the standard deviation, too.
 
         Returns
         -------
@@ -202,14 +202,14 @@ class AugmentedPredictions:
     def predict_proba(
         self, X: MatrixLike, return_uncertainty: bool = False
     ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
-        """Probabilities averaged over views and draws; of a vote its shares, see Notes.
+        """Predict probabilities: averaged over views and draws, or the shares of the votes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         return_uncertainty : bool, default=False
-            Whether to give ``predict_uncertainty(X, kind="all")``, too.
+            Whether to return ``predict_uncertainty(X, kind="all")``, too.
 
         Returns
         -------
@@ -258,7 +258,7 @@ class AugmentedPredictions:
 
     @available_if(_of_classifier)
     def predict_views(self, X: MatrixLike) -> ViewPredictions:
-        """The label that each view predicts, its confidence and certainty, soft and hard.
+        """Predict the label of each view, with its confidence and certainty.
 
         Parameters
         ----------
@@ -272,12 +272,12 @@ class AugmentedPredictions:
         """
         check_is_fitted(self)
         if self._multilabel:
-            raise ValueError("predict_views is for one label for each row, not for several")
+            raise ValueError("predict_views needs one label per row, but y had several in fit")
         return ask_views(self._evaluation, X, self.classes_, self.threshold_)
 
     @available_if(_of_classifier)
     def predict_votes(self, X: MatrixLike) -> MultiViewVote:
-        """The vote of the views, by the rule `vote`; the mode for "mean".
+        """Let the views vote by the rule `vote`; "mean" counts votes, like "mode".
 
         Parameters
         ----------
@@ -287,7 +287,7 @@ class AugmentedPredictions:
         Returns
         -------
         MultiViewVote
-            With the weights of all classes, and where every view abstained.
+            The decisions, the weights of all classes, and the rows where every view abstained.
         """
         views = self.predict_views(X)
         rule = "mode" if self.vote == "mean" else self.vote
@@ -313,17 +313,18 @@ class AugmentedPredictions:
     def predict_uncertainty(
         self, X: MatrixLike, kind: str = "total", **options: Any
     ) -> np.ndarray | Uncertainty | NestedUncertainty:
-        """How uncertain the averaged prediction is; for any `vote`.
+        """Measure how uncertain the averaged prediction is, for any `vote`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         kind : {"total", "aleatoric", "epistemic", "all", "nested"}, default="total"
-            Aleatoric is what lies within and between the views of a draw, epistemic what lies
-            between draws. "nested" gives a `NestedUncertainty`, with the two aleatoric parts.
+            The part of the uncertainty to return. The aleatoric part is the uncertainty within and
+            between the views of a draw; the epistemic part is the disagreement of the draws. "all"
+            returns an `Uncertainty`, "nested" a `NestedUncertainty` with both aleatoric parts.
         **options
-            Of a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
+            For a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
 
         Returns
         -------
@@ -335,7 +336,7 @@ class AugmentedPredictions:
         return answer
 
     def predict_draws(self, X: MatrixLike) -> np.ndarray:
-        """Probabilities or means of every draw, averaged over the views; for any `vote`.
+        """Predict probabilities or means of every draw, averaged over the views, for any `vote`.
 
         Parameters
         ----------
@@ -352,7 +353,7 @@ class AugmentedPredictions:
 
     @available_if(_of_regressor)
     def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
-        """Quantiles of the mixture over views and draws.
+        """Predict quantiles of the mixture over views and draws.
 
         Parameters
         ----------
@@ -371,14 +372,14 @@ class AugmentedPredictions:
 
     @available_if(_of_regressor)
     def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
-        """Central interval of the mixture over views and draws.
+        """Predict a central interval of the mixture over views and draws.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         confidence_level : float in (0, 1), default=0.9
-            Share of new targets that the interval should hold.
+            Probability that the interval holds y.
 
         Returns
         -------
@@ -389,7 +390,7 @@ class AugmentedPredictions:
         return interval
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy of a classifier, R² of a regressor.
+        """Compute the accuracy of a classifier, or R² of a regressor.
 
         Parameters
         ----------
