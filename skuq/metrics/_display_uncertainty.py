@@ -19,11 +19,10 @@ from skuq.metrics._axes import (
     user_name,
 )
 from skuq.metrics._checks import check_real
+from skuq.metrics._losses import Loss, sample_losses
 from skuq.metrics._selective import (
-    Loss,
     area_under_risk_coverage,
     risk_coverage_curve,
-    sample_losses,
 )
 from skuq.pipeline import predict_uncertainty
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -14,7 +13,8 @@ from sklearn.utils.validation import check_consistent_length
 
 from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike
-from skuq.metrics._checks import check_labels, check_option, check_real, check_weight
+from skuq.metrics._checks import check_option, check_real, check_weight
+from skuq.metrics._losses import Loss, sample_losses
 
 __all__ = [
     "RiskCoverageCurve",
@@ -67,39 +67,6 @@ class SelectiveGuarantee(NamedTuple):
     bound: float
 
 
-Loss: TypeAlias = str | Callable[[np.ndarray, np.ndarray], ArrayLike]
-
-_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "zero_one": lambda y_true, y_pred: y_true != y_pred,
-    "squared": lambda y_true, y_pred: (y_true - y_pred) ** 2,
-    "absolute": lambda y_true, y_pred: np.abs(y_true - y_pred),
-}
-
-
-def sample_losses(y_true: ArrayLike, y_pred: ArrayLike, loss: Loss) -> np.ndarray:
-    """Compute the loss of each sample, averaged over its targets."""
-    truth, predicted = np.asarray(y_true), np.asarray(y_pred)
-    check_consistent_length(truth, predicted)
-    if truth.shape != predicted.shape:
-        raise ValueError(
-            f"y_true and y_pred must have one shape, got {truth.shape} and {predicted.shape}"
-        )
-    if callable(loss):
-        losses = np.asarray(loss(truth, predicted), dtype=float)
-    else:
-        check_option("loss", loss, tuple(_LOSSES))
-        if loss != "zero_one":
-            truth, predicted = check_real("y_true", truth), check_real("y_pred", predicted)
-        elif check_labels("y_true", truth) != check_labels("y_pred", predicted):
-            raise ValueError(
-                "y_true and y_pred must both hold text or both hold numbers, got one of each"
-            )
-        losses = np.asarray(_LOSSES[loss](truth, predicted), dtype=float)
-    if losses.shape[:1] != truth.shape[:1]:
-        raise ValueError(f"loss must give a number per sample, got shape {losses.shape}")
-    return check_real("loss", losses.reshape(len(losses), -1).mean(axis=1))
-
-
 def _check(
     y_true: Any, y_pred: Any, uncertainty: Any, loss: Any, sample_weight: Any, at_least: int = 2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,17 +83,12 @@ def _check(
     weight = np.ones(len(scores)) if weight is None else weight
     counted = weight > 0
     if counted.sum() < at_least:
-        raise ValueError(
-            f"at least {at_least} samples with a weight are needed, got {counted.sum()}"
-        )
+        raise ValueError(f"at least {at_least} samples are needed, got {counted.sum()}")
     return losses[counted], scores[counted], weight[counted]
 
 
 def _curve(losses: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> RiskCoverageCurve:
-    """Sort by uncertainty; samples of equal uncertainty share their mean loss.
-
-    That is the average over their orders.
-    """
+    """Sort by uncertainty; equal uncertainties share their mean loss, as averaged over orders."""
     order = np.argsort(scores, kind="stable")
     levels, group = np.unique(scores[order], return_inverse=True)
     weight, lost = weight[order], (weight * losses)[order]
