@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import LARGEST_LOG, Likelihood, unclamped
 from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
@@ -19,29 +19,29 @@ __all__ = ["Laplace"]
 
 
 class Laplace(Standardised, Likelihood):
-    """Real targets with Laplace noise: the location is the median, and errors count absolutely.
+    """Real targets with Laplace noise: the location is the median, and the loss the absolute error.
 
     Targets are standardised inside, and independent given x.
 
     * heteroscedastic: outputs [m_1 … m_D, s_1 … s_D] with scale b = exp(s) + `min_scale`; the loss
       is the negative log-likelihood, |y − m|/b + log(2b), summed over the targets. For a given m
       the best b is the mean absolute residual.
-    * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|, and b of each
-      target is learnt after it, on rows that training has not seen, as σ² of `Gaussian` is.
+    * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|. b of each target
+      is learnt after training on rows that training has not seen, like σ² of `Gaussian`.
 
     The variance is 2b².
 
     Parameters
     ----------
     heteroscedastic : bool, default=True
-        Whether the network gives the noise for each x (2 outputs per target) or one noise level
-        holds everywhere (1 output per target).
+        Whether the network predicts the noise for each x (2 outputs per target). If not, one noise
+        level holds for all x (1 output per target).
     min_scale : float, default=1e-3
-        Added to b (the least b, where homoscedastic), in units of the standard deviation of y.
+        Added to b (if homoscedastic: least b), in units of the standard deviation of y.
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    s is clamped to [-30, 30] before it is exponentiated.
 
     References
     ----------
@@ -80,7 +80,7 @@ class Laplace(Standardised, Likelihood):
         if self.heteroscedastic:
             return (
                 f"a median and a log-scale for each of {self.n_targets_} targets; "
-                "Laplace(heteroscedastic=False) needs the medians alone"
+                "Laplace(heteroscedastic=False) needs only the medians"
             )
         return f"a median for each of {self.n_targets_} targets"
 
@@ -89,7 +89,7 @@ class Laplace(Standardised, Likelihood):
     ) -> distributions.Laplace:
         median, *rest = output.split(self.n_targets_, dim=-1)
         if rest:
-            b = rest[0].clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
+            b = rest[0].clamp(-LARGEST_LOG, LARGEST_LOG).exp() + self.min_scale
         else:
             b = output.new_tensor(self.noise_scale_).expand_as(median)
         return distributions.Laplace(location + scale * median, scale * b, validate_args=False)

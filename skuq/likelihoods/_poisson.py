@@ -1,4 +1,4 @@
-"""Counts."""
+"""Counts, by the Poisson distribution."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._distributions._families import Poisson as PoissonDistribution
+from skuq._distributions._families import PoissonCounts
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, refuse_extremes
+from skuq.likelihoods._base import LARGEST_LOG, Likelihood, refuse_extremes
 
 __all__ = ["Poisson"]
 
@@ -19,26 +19,26 @@ __all__ = ["Poisson"]
 class Poisson(Likelihood):
     """Counts: the outputs are the logarithms of rates.
 
-    The rate of each of D targets, which are independent given x, is λ = c exp(z), z its output and
-    c the mean of the target in training. In units of c the loss is
+    Targets are independent given x. The rate of each of D targets is λ = c exp(z), where z is its
+    output and c the mean of the target in training. In units of c the loss is
 
         λ/c − (y/c) log(λ/c),
 
-    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, but for
-    terms of y alone. For a given set of y the best rate is their mean. Mean and variance of y are
-    both λ; so the aleatoric uncertainty is the predicted rate, and counts that vary more than that
+    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, without
+    terms that depend only on y. For a given set of y the best rate is their mean. Mean and variance
+    of y are both λ, so the aleatoric uncertainty equals the predicted rate. Counts that vary more
     are not Poisson.
 
     Parameters
     ----------
     min_rate : float, default=1e-6
-        The least λ, in units of c.
+        Smallest rate λ, in units of c.
 
     Notes
     -----
-    z is clamped to at most 30. As in scikit-learn's `PoissonRegressor`, y >= 0 need not be
-    integers (rates, with exposures as `sample_weight`); predicted quantiles are integers all the
-    same, and for other y the likelihood is what its formula says.
+    z is clamped to at most 30. As in scikit-learn's `PoissonRegressor`, y >= 0 need not be integers
+    (rates, with exposures as `sample_weight`). The likelihood then follows the same formula, and
+    predicted quantiles are integers in any case.
 
     References
     ----------
@@ -101,8 +101,8 @@ class Poisson(Likelihood):
         return decoded
 
     def _rate(self, output: Tensor) -> Tensor:
-        """In units of the mean count."""
-        return output.clamp(max=MOST_LOG).exp() + self.min_rate
+        """Return rates in units of the mean count."""
+        return output.clamp(max=LARGEST_LOG).exp() + self.min_rate
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         rate = self._rate(output)
@@ -114,8 +114,8 @@ class Poisson(Likelihood):
 
     def fisher(self, output: Tensor) -> Tensor:
         rate = self._rate(output)
-        slope = (rate - self.min_rate) * (output < MOST_LOG)  # a clamp has no gradient
+        slope = (rate - self.min_rate) * (output < LARGEST_LOG)  # a clamp has no gradient
         return torch.diag_embed(output.new_tensor(self.scale_) * slope.square() / rate)
 
-    def predictive(self, output: Tensor) -> PoissonDistribution:
-        return PoissonDistribution(self._rate(output) * output.new_tensor(self.scale_))
+    def predictive(self, output: Tensor) -> PoissonCounts:
+        return PoissonCounts(self._rate(output) * output.new_tensor(self.scale_))

@@ -1,4 +1,4 @@
-"""What likelihoods of real targets have in common: they are trained in standardised units."""
+"""The base of likelihoods of real targets, which are trained in standardised units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Standardised"]
 
 
 class Standardised:
-    """Mixin: targets become (y − location_) / scale_, their weighted mean and deviation.
+    """Mixin: targets become (y − location_) / scale_, by their weighted mean and deviation.
 
     A likelihood gives ``_outputs_per_target`` and ``_distribution(output, location, scale)``, the
     distribution of location + scale · z for outputs about z. The loss is then the negative
@@ -51,7 +51,7 @@ class Standardised:
         return self
 
     def links(self) -> list[str]:
-        """A location of each target; all else is a logarithm."""
+        """Name a location for each target; all other outputs are logarithms."""
         others = self.n_outputs_ - self.n_targets_
         return ["location"] * self.n_targets_ + ["exp"] * others
 
@@ -64,7 +64,7 @@ class Standardised:
         return decoded
 
     def _log_density(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of the standardised targets, together."""
+        """Return the joint log density of the standardised targets."""
         return self._distribution(output).log_prob(target).sum(-1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classes by logits that are normally distributed."""
+"""Classes, by normally distributed logits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from skuq._distributions._softmax import Softmax
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import LARGEST_LOG, Likelihood
 from skuq.likelihoods._categorical import count_classes
 
 __all__ = ["StochasticLogits"]
 
-_BLOCK = 16  # samples of the noise that lie in memory together
+_BLOCK = 16  # samples of the noise in memory at a time
 
 
 class StochasticLogits(Likelihood):
@@ -28,22 +28,22 @@ class StochasticLogits(Likelihood):
 
         P(y = k) = mean_t softmax(f + σ ⊙ ε_t)_k,  σ = exp(s / 2),
 
-    over T samples ε_t; the loss is −log P(y). Where x does not tell the class, a large σ flattens
-    the probabilities, and the loss of labels that do not fit is attenuated.
+    over T samples ε_t; the loss is −log P(y). Where x does not determine the class, a large σ
+    flattens the probabilities and attenuates the loss of labels that do not fit.
 
-    The T samples are drawn once, in `fit`, from the `random_state` of the estimator: scrambled
-    Sobol points, each with its negative, with unit variance in each class. They are the same for
-    all rows, in training and in predictions, so the loss is the exact negative log-likelihood of
-    what is predicted, and predictions are functions of X.
+    `fit` draws the T samples once, from the `random_state` of the estimator: scrambled Sobol
+    points, each with its negative, with unit variance in each class. All rows use the same samples,
+    in training and in predictions. So the loss is the exact negative log-likelihood of the
+    predicted distribution, and predictions are functions of X.
 
     Parameters
     ----------
     n_samples : int >= 2, default=10
-        T. Loss and predictions cost that many softmaxes; the network is evaluated once.
+        Number T of samples. Loss and predictions cost T softmaxes; the network runs once.
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    s is clamped to [-30, 30] before it is exponentiated.
 
     References
     ----------
@@ -88,7 +88,7 @@ class StochasticLogits(Likelihood):
 
     def _log_proba(self, output: Tensor) -> Tensor:
         mean, log_variance = output.split(self.n_classes_, dim=-1)
-        std = (log_variance.clamp(-MOST_LOG, MOST_LOG) / 2).exp()
+        std = (log_variance.clamp(-LARGEST_LOG, LARGEST_LOG) / 2).exp()
         noise = output.new_tensor(self.noise_)
         shape = (-1, *(1 for _ in mean.shape[:-1]), self.n_classes_)
         blocks = [
@@ -105,7 +105,7 @@ class StochasticLogits(Likelihood):
 
 
 def _normal_points(n_samples: int, n_classes: int, seed: int) -> np.ndarray:
-    """Of shape (n_samples, n_classes), each column with mean 0 and variance 1."""
+    """Draw points (n_samples, n_classes), each column with mean 0 and variance 1."""
     n_points = -(-n_samples // 2)
     sobol = torch.quasirandom.SobolEngine(n_classes, scramble=True, seed=seed % 2**32)
     uniform = sobol.draw(n_points, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
