@@ -17,6 +17,7 @@ from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import ArrayLike, MatrixLike, StrPath
 from skuq.metrics import (
     DecompositionDisplay,
     PITDisplay,
@@ -75,7 +76,7 @@ class Report:
             f"<title>{escape(title)}</title></head><body>{self._body}</body></html>"
         )
 
-    def save(self, path: Any) -> Path:
+    def save(self, path: StrPath) -> Path:
         """Write the document to a file.
 
         Parameters
@@ -100,7 +101,12 @@ class Report:
 
 
 def report(
-    estimator: Any, X: Any, y: Any, *, n_most_uncertain: int = 10, title: str | None = None
+    estimator: Any,
+    X: MatrixLike,
+    y: ArrayLike,
+    *,
+    n_most_uncertain: int = 10,
+    title: str | None = None,
 ) -> Report:
     """Judge a fitted model's uncertainty on rows that it has not seen, on one HTML page.
 
@@ -185,7 +191,7 @@ def _about_weights(estimator: Any, X: Any) -> str:
 
 
 def _mean(asked: Any, X: Any) -> np.ndarray:
-    mean = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
+    mean: np.ndarray = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
     if mean.shape[1] != 1:
         raise ValueError(f"skuq.report is for one target, the regressor predicts {mean.shape[1]}")
     return mean[:, 0]

@@ -6,18 +6,17 @@ predict: fitted? → data → engine → decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from skuq._data._checks import (
-    row_hashes,
-)
+from skuq._data._checks import row_hashes
 from skuq._estimator._built import Built
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
@@ -32,6 +31,7 @@ from skuq._utils._parameters import DoubleUnderscoreParameters
 from skuq._utils._progress import Task, watchers
 from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Likelihood
 from skuq.posteriors import Posterior
 
@@ -41,7 +41,7 @@ __all__ = ["TorchEstimator"]
 class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`, which define how targets are read."""
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "module": [callable, None],
         "posterior": [Posterior, None],
         "likelihood": [Likelihood, None],
@@ -71,7 +71,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     likelihood_: Likelihood
     posterior_: Posterior
     classes_: np.ndarray
-    histories_: list[list[dict]]
+    histories_: list[list[dict[str, Any]]]
     interrupted_: bool
     _root: int  # the seed of the fit
     _built: Built  # what the networks were made by
@@ -80,11 +80,11 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     def __init__(
         self,
-        module: Any = None,
+        module: Callable[..., nn.Module] | None = None,
         *,
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
-        optimizer: Any = torch.optim.Adam,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
         lr: float = 1e-3,
         max_epochs: int = 100,
         batch_size: int = 128,
@@ -92,13 +92,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         warm_start: bool = False,
-        device: Any = "auto",
+        device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
-        compile: Any = False,
-        callbacks: Any = None,
+        compile: bool | str = False,
+        callbacks: list[Any] | str | None = None,
         verbose: int = 0,
-        random_state: Any = None,
-        checkpoint_dir: Any = None,
+        random_state: RandomState = None,
+        checkpoint_dir: StrPath | None = None,
         checkpoint_minutes: float = 0,
         on_interrupt: str = "raise",
         **kwargs: Any,
@@ -135,7 +135,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Train the network and fit the posterior.
 
         Parameters
@@ -181,7 +187,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         *,
         incremental: bool = False,
         classes: Any = None,
-    ) -> Any:
+    ) -> Self:
         one_thread_if_forked()
         task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
@@ -209,7 +215,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
-    def _settings(self, numerics: Numerics, devices: list, incremental: bool) -> Settings:
+    def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
             lr=self.lr,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from skuq._utils._messages import suggest
@@ -10,7 +12,10 @@ __all__ = ["weights_of_classes"]
 
 
 def weights_of_classes(
-    class_weight: dict | str, classes: np.ndarray, target: np.ndarray, weight: np.ndarray | None
+    class_weight: dict[Any, float] | str,
+    classes: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
 ) -> np.ndarray:
     """The weight of each class, of shape (n_classes,).
 
@@ -26,13 +31,16 @@ def weights_of_classes(
         The weights of the rows themselves.
     """
     if isinstance(class_weight, dict):
-        return _given(class_weight, classes.tolist())
+        given: np.ndarray = _given(class_weight, classes.tolist())
+        return given
     share = np.bincount(target, weight, len(classes)).astype(float)
     n_present, total = (share > 0).sum(), share.sum()
-    return np.divide(total, n_present * share, out=np.ones(len(classes)), where=share > 0)
+    weights: np.ndarray = np.ones(len(classes))
+    np.divide(total, n_present * share, out=weights, where=share > 0)
+    return weights
 
 
-def _given(class_weight: dict, classes: list) -> np.ndarray:
+def _given(class_weight: dict[Any, float], classes: list[Any]) -> np.ndarray:
     """A weight for each class; one that is not named has weight 1."""
     weights = np.ones(len(classes))
     for label, weight in class_weight.items():

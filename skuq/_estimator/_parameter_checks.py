@@ -76,7 +76,9 @@ def _check_early_stopping(estimator: Any, incremental: bool) -> None:
 
 def _checked_likelihood(estimator: Any, incremental: bool) -> Likelihood:
     default = estimator._default_likelihood()
-    likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
+    likelihood: Likelihood = (
+        default if estimator.likelihood is None else clone(estimator.likelihood)
+    )
     likelihood.validate()
     if incremental and getattr(estimator, "prior_correction", False):
         _check_weights_are_known(estimator)

@@ -198,7 +198,9 @@ class Keeper:
         self._checkpoints: Checkpoints | None = settings.checkpoints
         self._keeps = settings.keeps_interrupted
         self._ours = ours
-        self.kept: tuple[dict[str, Tensor], list[dict], list[dict]] | None = None
+        self.kept: tuple[dict[str, Tensor], list[dict[str, Any]], list[dict[str, Any]]] | None = (
+            None
+        )
 
     def _callbacks(self, net: Any) -> dict[str, Any]:
         return {name: c for name, c in net.callbacks_ if not isinstance(c, self._ours)}

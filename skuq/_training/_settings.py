@@ -68,7 +68,7 @@ class Trained:
     """A trained network and what going on with its training needs."""
 
     module: nn.Module
-    history: list[dict]
+    history: list[dict[str, Any]]
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -217,7 +217,7 @@ def _mend(settings: Settings) -> str:
 
 
 def check_trained(
-    module: nn.Module, train: Rows, settings: Settings, history: list[dict], norm: float
+    module: nn.Module, train: Rows, settings: Settings, history: list[dict[str, Any]], norm: float
 ) -> None:
     """Put a trained module in order; DivergedError if a weight is not finite.
 

@@ -73,7 +73,7 @@ class _Member:
 
     index: int
     task: Task
-    history: list[dict] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, float] = field(default_factory=dict)
     best_state: dict[str, Tensor] | None = None
     misses: int = 0
@@ -334,7 +334,8 @@ class _Run:
     def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
         """The mean loss of each network, of shape (n_networks,)."""
         each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return (each if weight is None else weight * each).mean(1)
+        losses: Tensor = (each if weight is None else weight * each).mean(1)
+        return losses
 
 
 @dataclass

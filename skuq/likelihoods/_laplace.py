@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,25 +19,25 @@ __all__ = ["Laplace"]
 
 
 class Laplace(Standardised, Likelihood):
-    """Real targets with Laplace noise: the location is the median, and errors count absolutely.
+    """Real targets with Laplace noise: the location is the median, and the loss the absolute error.
 
     Targets are standardised inside, and independent given x.
 
     * heteroscedastic: outputs [m_1 … m_D, s_1 … s_D] with scale b = e(s) + `min_scale`, where
       e(s) = exp(s) up to s = 2; the loss is the negative log-likelihood, |y − m|/b + log(2b),
       summed over the targets. For a given m the best b is the mean absolute residual.
-    * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|, and b of each
-      target is learnt after it, on rows that training has not seen, as σ² of `Gaussian` is.
+    * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|. b of each target
+      is learnt after training on rows that training has not seen, like σ² of `Gaussian`.
 
     The variance is 2b².
 
     Parameters
     ----------
     heteroscedastic : bool, default=True
-        Whether the network gives the noise for each x (2 outputs per target) or one noise level
-        holds everywhere (1 output per target).
+        Whether the network predicts the noise for each x (2 outputs per target). If not, one noise
+        level holds for all x (1 output per target).
     min_scale : float, default=1e-3
-        Added to b (the least b, where homoscedastic), in units of the standard deviation of y.
+        Added to b (if homoscedastic: least b), in units of the standard deviation of y.
 
     Notes
     -----
@@ -59,7 +59,7 @@ class Laplace(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "heteroscedastic": ["boolean"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
     }
@@ -72,7 +72,7 @@ class Laplace(Standardised, Likelihood):
     def _outputs_per_target(self) -> int:
         return 2 if self.heteroscedastic else 1
 
-    def fit(self, *args: Any, **kwargs: Any) -> Laplace:
+    def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
         self.noise_scale_ = np.ones(self.n_targets_)
         return self
@@ -81,7 +81,7 @@ class Laplace(Standardised, Likelihood):
         if self.heteroscedastic:
             return (
                 f"a median and a log-scale for each of {self.n_targets_} targets; "
-                "Laplace(heteroscedastic=False) needs the medians alone"
+                "Laplace(heteroscedastic=False) needs only the medians"
             )
         return f"a median for each of {self.n_targets_} targets"
 

@@ -1,15 +1,15 @@
-"""Counts."""
+"""Counts, by the Poisson distribution."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._distributions._families import Poisson as PoissonDistribution
+from skuq._distributions._families import PoissonCounts
 from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import Likelihood, refuse_extremes
 from skuq.likelihoods._links import LINEAR_FROM, positive, positive_slope
@@ -20,20 +20,21 @@ __all__ = ["Poisson"]
 class Poisson(Likelihood):
     """Counts: the outputs are the logarithms of rates.
 
-    The rate of each of D targets, which are independent given x, is λ = c e(z), with z its output,
-    e(z) = exp(z) up to z = 4, and c the mean of the target in training. In units of c the loss is
+    Targets are independent given x. The rate of each of D targets is λ = c e(z), where z is its
+    output, e(z) = exp(z) up to z = 4, and c the mean of the target in training. In units of c the
+    loss is
 
         λ/c − (y/c) log(λ/c),
 
-    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, but for
-    terms of y alone. For a given set of y the best rate is their mean. Mean and variance of y are
-    both λ; so the aleatoric uncertainty is the predicted rate, and counts that vary more than that
+    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, without
+    terms that depend only on y. For a given set of y the best rate is their mean. Mean and variance
+    of y are both λ, so the aleatoric uncertainty equals the predicted rate. Counts that vary more
     are not Poisson.
 
     Parameters
     ----------
     min_rate : float, default=1e-6
-        The least λ, in units of c.
+        Smallest rate λ, in units of c.
 
     Notes
     -----
@@ -41,8 +42,8 @@ class Poisson(Likelihood):
     then have a rate that is large, and not absurd.
 
     As in scikit-learn's `PoissonRegressor`, y >= 0 need not be integers (rates, with exposures as
-    `sample_weight`); predicted quantiles are integers all the same, and for other y the likelihood
-    is what its formula says.
+    `sample_weight`). The likelihood then follows the same formula, and predicted quantiles are
+    integers in any case.
 
     References
     ----------
@@ -61,7 +62,9 @@ class Poisson(Likelihood):
 
     task = "regression"
     _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
-    _parameter_constraints: ClassVar[dict] = {"min_rate": [Interval(Real, 0, 1, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "min_rate": [Interval(Real, 0, 1, closed="neither")]
+    }
 
     def __init__(self, min_rate: float = 1e-6) -> None:
         self.min_rate = min_rate
@@ -75,7 +78,7 @@ class Poisson(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Poisson:
+    ) -> Self:
         self._linear_from = LINEAR_FROM
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
@@ -101,10 +104,11 @@ class Poisson(Likelihood):
         return self._checked(y) / self.scale_
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        return self.scale_ * y
+        decoded: np.ndarray = self.scale_ * y
+        return decoded
 
     def _rate(self, output: Tensor) -> Tensor:
-        """In units of the mean count."""
+        """Return rates in units of the mean count."""
         return positive(output, self._linear_from) + self.min_rate
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -120,5 +124,5 @@ class Poisson(Likelihood):
         slope = positive_slope(output, self._linear_from)
         return torch.diag_embed(output.new_tensor(self.scale_) * slope.square() / rate)
 
-    def predictive(self, output: Tensor) -> PoissonDistribution:
-        return PoissonDistribution(self._rate(output) * output.new_tensor(self.scale_))
+    def predictive(self, output: Tensor) -> PoissonCounts:
+        return PoissonCounts(self._rate(output) * output.new_tensor(self.scale_))

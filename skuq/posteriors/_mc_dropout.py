@@ -63,9 +63,9 @@ class MCDropout(Posterior):
     >>> classifier = TorchClassifier(posterior=MCDropout(n_draws=100))
     """
 
-    quick: ClassVar[dict] = {"n_draws": 5}
+    quick: ClassVar[dict[str, Any]] = {"n_draws": 5}
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_draws": [Interval(Integral, 1, None, closed="left")]
     }
 
