@@ -1,10 +1,10 @@
 """Checkpoints: states of a training in files that are complete or not there, and execute nothing.
 
 A file is what `numpy.savez` writes: a zip archive of arrays, one of which is JSON that says how
-they are nested. It is written to a temporary name, flushed to the disk and renamed, so that whoever
-is killed leaves the file before or the file after. It holds digests of its content, its own name
-and the run that wrote it: one that was damaged, edited or mixed up with another is refused, since a
-fit would go on from it to other networks, and nobody would see it.
+they are nested. It is written to a temporary name, flushed to the disk and renamed, so that a
+process that is killed leaves the old file or the new one. It holds digests of its content, its own
+name and the run that wrote it: one that was damaged, edited or mixed up with another is refused,
+since a fit would silently go on from it to other networks.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _decode(value: Any, array: Callable[[int], np.ndarray]) -> Any:
 
 
 def _sent_back(tensor: Tensor, device: str) -> Tensor:
-    """To the device that it came from; on the CPU where that is gone: who takes it moves it."""
+    """To the device that it came from; on the CPU where that is gone."""
     try:
         return tensor.to(device)
     except (RuntimeError, AssertionError):
@@ -269,7 +269,7 @@ class Checkpoints:
 
     @contextmanager
     def restored(self, name: str) -> Iterator[dict[str, Any] | None]:
-        """The last state of a training, None if there is none, for who puts it back inside.
+        """The last state of a training, None if there is none; restore it inside the context.
 
         Raises
         ------

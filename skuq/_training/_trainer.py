@@ -18,7 +18,7 @@ from skuq._networks._weights import weights_of
 from skuq._training._building import Builder
 from skuq._training._hooks import TrainingHook
 from skuq._training._one import train_network
-from skuq._training._resuming import load_finished
+from skuq._training._saving import load_finished
 from skuq._training._settings import Settings, Trained
 from skuq._training._several import train_stack
 from skuq._training._stack import Stack, may_stack
@@ -45,8 +45,8 @@ class Trainer:
     train_rows, valid_rows : Rows
         Without validation rows, nothing stops early.
     settings : Settings
-    attributes : callable, or None in another process, where nobody watches
-        Maps a trained network to the attributes of an estimator that has it alone.
+    attributes : callable, or None in another process, which has no watchers
+        Maps a trained network to the attributes of an estimator that has only this one.
     root : int
         The seed of the fit.
     keeps_optimizers : bool, default=False
@@ -175,7 +175,7 @@ class Trainer:
         """The attributes of an estimator with a copy of a network, which may be in training."""
 
         def state() -> dict[str, Any]:
-            assert self.attributes is not None, "nobody watches in another process"
+            assert self.attributes is not None, "another process has no watchers"
             return self.attributes(Trained(self.builder.with_weights(weights()), list(history)))
 
         return state
