@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._estimator._base import TorchEstimator
-from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 from skuq.calibration._base import Calibrator
 
@@ -81,7 +81,7 @@ def uncertainty_function(
     reduction: Any = class_uncertainty(kind, measure) if classifies else target_uncertainty(kind)
 
     def uncertainty(x: Tensor) -> Tensor:
-        found = reduction(predictive(x))
+        found: Tensor = reduction(predictive(x))
         return found if found.ndim == 1 else found.flatten(1).sum(1)
 
     return uncertainty

@@ -17,11 +17,12 @@ from skuq._meta import innermost
 from skuq._networks._module import call, private_copy
 from skuq._utils._messages import suggest
 from skuq._utils._tensors import tensors_of
+from skuq._utils._typing import MatrixLike
 
 __all__ = ["predict_features"]
 
 
-def predict_features(estimator: Any, X: Any, layer: str | None = None) -> np.ndarray:
+def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) -> np.ndarray:
     """Compute what enters the last layer of the network, for each row.
 
     Dropout is off, so features are those of the trained network itself.
@@ -83,7 +84,7 @@ class _Features(nn.Module):
         self._seen: list[Tensor] = []
         network.get_submodule(layer).register_forward_pre_hook(self._see)
 
-    def _see(self, layer: nn.Module, args: tuple) -> None:
+    def _see(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         self._seen.append(args[0])
 
     def forward(self, x: Tensor) -> Tensor:

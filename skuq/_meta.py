@@ -40,7 +40,7 @@ class Around:
     estimator_: Any
 
     _reads_datasets: ClassVar[bool] = True  # if the estimator is frozen
-    _parameter_constraints: ClassVar[dict]
+    _parameter_constraints: ClassVar[dict[str, Any]]
 
     def _check_call_of_fit(self, X: Any, y: Any) -> tuple[Any, Any]:
         """X and y, which a Dataset may hold; refuses parameters that cannot be, and no targets."""
@@ -68,12 +68,13 @@ class Around:
     @property
     def n_features_in_(self) -> int:
         """Number of features that the estimator was fitted on."""
-        return self._fitted_estimator("n_features_in_").n_features_in_
+        return int(self._fitted_estimator("n_features_in_").n_features_in_)
 
     @property
     def feature_names_in_(self) -> np.ndarray:
         """Names of the features that the estimator was fitted on."""
-        return self._fitted_estimator("feature_names_in_").feature_names_in_
+        names: np.ndarray = self._fitted_estimator("feature_names_in_").feature_names_in_
+        return names
 
     def _fitted_estimator(self, attribute: str) -> Any:
         if not hasattr(self, "estimator_"):

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
-from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._files import replace_file
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import StrPath
 from skuq._version import __version__
 from skuq.calibration._base import Calibrator
 
@@ -28,7 +29,7 @@ __all__ = ["export_onnx"]
 _AGREES = 1e-5
 
 
-def export_onnx(estimator: Any, path: Any) -> None:
+def export_onnx(estimator: Any, path: StrPath) -> None:
     """Write a fitted network as an ONNX graph, for programs without Python.
 
     The graph takes ``X`` (n_rows, ...), in the dtype of the network, any number of rows at once,
@@ -158,7 +159,8 @@ def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
     if graph.classifies:
         about["classes"] = json.dumps(estimator.classes_.tolist(), default=str)
     program.model.metadata_props.update(about)
-    return program.model_proto.SerializeToString()
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def _check(content: bytes, graph: _Graph, rows: Tensor) -> None:

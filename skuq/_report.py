@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
+from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import ArrayLike, MatrixLike, StrPath
 from skuq.metrics import (
     DecompositionDisplay,
     PITDisplay,
@@ -74,7 +76,7 @@ class Report:
             f"<title>{escape(title)}</title></head><body>{self._body}</body></html>"
         )
 
-    def save(self, path: Any) -> Path:
+    def save(self, path: StrPath) -> Path:
         """Write the document to a file.
 
         Parameters
@@ -99,7 +101,12 @@ class Report:
 
 
 def report(
-    estimator: Any, X: Any, y: Any, *, n_most_uncertain: int = 10, title: str | None = None
+    estimator: Any,
+    X: MatrixLike,
+    y: ArrayLike,
+    *,
+    n_most_uncertain: int = 10,
+    title: str | None = None,
 ) -> Report:
     """Judge a fitted model's uncertainty on rows that it has not seen, on one HTML page.
 
@@ -157,6 +164,7 @@ def report(
         f"<p>{len(truth)} samples. Numbers and pictures are worth what these rows are: they must "
         "have trained, chosen and calibrated nothing.</p>",
         f"<pre>{escape(repr(estimator))}</pre>",
+        _about_weights(estimator, X),
         "<h2>In numbers</h2>",
         _table(
             ["", "value", "at best"],
@@ -170,8 +178,20 @@ def report(
     return Report(metrics, title, "".join(body))
 
 
+def _about_weights(estimator: Any, X: Any) -> str:
+    """A note where weights of the classes have tilted the probabilities."""
+    leaf, _ = innermost(estimator, X)
+    if getattr(leaf, "class_weight", None) is None or getattr(leaf, "prior_correction", False):
+        return ""
+    return (
+        f"<p>{type(leaf).__name__} was trained with class_weight: its probabilities are tilted "
+        "towards the heavier classes, and a temperature does not undo that. "
+        "<code>prior_correction=True</code> does.</p>"
+    )
+
+
 def _mean(asked: Any, X: Any) -> np.ndarray:
-    mean = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
+    mean: np.ndarray = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
     if mean.shape[1] != 1:
         raise ValueError(f"skuq.report is for one target, the regressor predicts {mean.shape[1]}")
     return mean[:, 0]

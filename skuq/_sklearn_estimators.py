@@ -38,7 +38,8 @@ def predictions_of(
     if isinstance(estimator, Predictions):
         return estimator
     if hasattr(estimator, "_answers"):  # skuq's own that is a classifier or a regressor
-        return estimator._answers()
+        own: Predictions = estimator._answers()
+        return own
     if is_classifier(estimator):
         return _Classifier(estimator, logits, multilabel)
     if "return_std" in inspect.signature(getattr(estimator, "predict", len)).parameters:

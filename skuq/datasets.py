@@ -19,6 +19,7 @@ from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of
 from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import _safe_indexing
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.metrics import uncertainty_error_auroc
 from skuq.metrics._checks import check_labels, check_real
 from skuq.metrics._targets import encoded_targets, is_multilabel
@@ -69,13 +70,13 @@ class FlippedLabels(NamedTuple):
 
 
 def flip_labels(
-    y: Any,
+    y: ArrayLike,
     pairs: Any = None,
     rate: float | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
     *,
-    transition_matrix: Any = None,
-    classes: Any = None,
+    transition_matrix: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
 ) -> FlippedLabels:
     """Replace labels by others, at random and by class.
 
@@ -249,7 +250,8 @@ def _checked_matrix(transition_matrix: Any, classes: np.ndarray) -> np.ndarray:
             "transition_matrix must hold probabilities, and each row must sum to 1; got values "
             f"from {matrix.min():.3g}, and sums that differ from 1 by up to {worst:.3g}"
         )
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    normalised: np.ndarray = matrix / matrix.sum(axis=1, keepdims=True)
+    return normalised
 
 
 # ---------------------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ class NoiseScores(NamedTuple):
     noise_variance: np.ndarray | None
     disagreement: np.ndarray
 
-    def auroc(self, flipped: Any) -> dict[str, float]:
+    def auroc(self, flipped: ArrayLike) -> dict[str, float]:
         """How well each score finds the flipped labels: area under the ROC curve.
 
         Parameters
@@ -293,14 +295,16 @@ class NoiseScores(NamedTuple):
         ValueError
             If all labels are flipped, or none, or there are more or fewer than scores.
         """
-        flipped = column_or_1d(flipped)
-        check_consistent_length(flipped, self.loss)
-        if not np.isin(flipped, (0, 1)).all():
-            raise ValueError(f"flipped must hold True and False alone, got {flipped[:5]}")
-        if flipped.all() or not flipped.any():
-            which = "all" if flipped.all() else "none"
-            raise ValueError(f"{which} of the labels are flipped: there is nothing to tell apart")
-        truth, nothing = flipped.astype(int), np.zeros(len(flipped), dtype=int)
+        truth: np.ndarray = column_or_1d(flipped)
+        check_consistent_length(truth, self.loss)
+        if not np.isin(truth, (0, 1)).all():
+            raise ValueError(f"flipped must hold only True and False, got {truth[:5]}")
+        if truth.all() or not truth.any():
+            which = "all" if truth.all() else "none"
+            raise ValueError(
+                f"{which} of the labels are flipped; expected some flipped labels and some others"
+            )
+        truth, nothing = truth.astype(int), np.zeros(len(truth), dtype=int)
         return {
             name: uncertainty_error_auroc(truth, nothing, score)
             for name, score in self._asdict().items()
@@ -309,7 +313,7 @@ class NoiseScores(NamedTuple):
 
 
 def noise_scores(
-    estimator: Any, X: Any, y: Any, cv: Any = None, n_jobs: int | None = None
+    estimator: Any, X: MatrixLike, y: ArrayLike, cv: Any = None, n_jobs: int | None = None
 ) -> NoiseScores:
     """Which labels look wrong: their loss, the noise at x, and the draws that disagree.
 

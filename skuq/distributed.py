@@ -13,6 +13,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import MatrixLike
 from skuq.pipeline import predict_interval, predict_quantiles, predict_uncertainty
 
 __all__ = ["predict_blocks"]
@@ -24,11 +25,11 @@ _ASKED = {f.__name__: f for f in (predict_uncertainty, predict_interval, predict
 
 def predict_blocks(
     estimator: Any,
-    X: Any,
+    X: MatrixLike | Iterable[Any],
     kind: str = "total",
     *,
     method: str = "predict_uncertainty",
-    block_size: Any = 65_536,
+    block_size: int = 65_536,
     **options: Any,
 ) -> Any:
     """What a fitted estimator says of X, one block of rows at a time.
@@ -88,7 +89,8 @@ def predict_blocks(
     known = [*_ASKED, *_FORWARDED]
     if method not in known:
         raise ValueError(f"method must be one of {', '.join(known)}, got {method!r}")
-    if not isinstance(block_size, Integral) or block_size < 1:
+    size: Any = block_size  # whatever its annotation says
+    if not isinstance(size, Integral) or int(size) < 1:
         raise ValueError(f"block_size must be an integer of at least 1, got {block_size!r}")
     if method == "predict_uncertainty":
         options["kind"] = kind
@@ -96,7 +98,7 @@ def predict_blocks(
         raise ValueError(f"kind={kind!r} is for method='predict_uncertainty', got {method!r}")
     if hasattr(X, "__dask_graph__"):
         return _of_dask(estimator, X, method, options)
-    blocks = _slices(X, int(block_size)) if hasattr(X, "shape") else X
+    blocks: Any = _slices(X, int(size)) if hasattr(X, "shape") else X
     return _in_turn(estimator, blocks, method, options)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
+from torch import nn
 
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._labels import Labels
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._utils._sklearn_compat import StrOptions
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import Posterior
 
@@ -56,6 +59,12 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
         "balanced" weights classes inversely to their frequency; None weights all classes equally.
+        Weights tilt the probabilities towards the heavier classes, see `prior_correction`.
+    prior_correction : bool, default=False
+        Whether probabilities are those of the classes as frequent as they are in the training data.
+        With `class_weight`, the network learns the probabilities of other frequencies; this divides
+        them by the weights, for calibrated probabilities and uncertainties. `predict` then chooses
+        the heavier classes no more often.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. y must have the same labels.
     device : str, torch.device or list of them, default="auto"
@@ -158,34 +167,36 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
 
     _task = "classification"
     _default_likelihood = Categorical
-    _target_options: ClassVar[dict] = {}
-    _parameter_constraints: ClassVar[dict] = {
+    _target_options: ClassVar[dict[str, Any]] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "prior_correction": ["boolean"],
     }
 
     def __init__(
         self,
-        module: Any = None,
+        module: Callable[..., nn.Module] | None = None,
         *,
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
-        optimizer: Any = torch.optim.Adam,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
         lr: float = 1e-3,
         max_epochs: int = 100,
         batch_size: int = 128,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        class_weight: Any = None,
+        class_weight: dict[Any, float] | str | None = None,
+        prior_correction: bool = False,
         warm_start: bool = False,
-        device: Any = "auto",
+        device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
-        compile: Any = False,
-        callbacks: Any = None,
+        compile: bool | str = False,
+        callbacks: list[Any] | str | None = None,
         verbose: int = 0,
-        random_state: Any = None,
-        checkpoint_dir: Any = None,
+        random_state: RandomState = None,
+        checkpoint_dir: StrPath | None = None,
         checkpoint_minutes: float = 0,
         on_interrupt: str = "raise",
         **kwargs: Any,
@@ -214,10 +225,15 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
             **kwargs,
         )
         self.class_weight = class_weight
+        self.prior_correction = prior_correction
 
     def partial_fit(
-        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> TorchClassifier:
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one more epoch on these rows.
 
         The optimizer and the random generators keep their state between calls.
@@ -365,9 +381,14 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     _task = "regression"
     _default_likelihood = Gaussian
-    _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
+    _target_options: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TorchRegressor:
+    def partial_fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one more epoch on these rows.
 
         The optimizer and the random generators keep their state between calls.

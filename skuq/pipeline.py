@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn import pipeline as sklearn_pipeline
@@ -20,7 +20,6 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
@@ -28,10 +27,13 @@ from torch.distributions import Distribution
 from skuq._distributions._derived import affine
 from skuq._distributions._transformed import Transformed
 from skuq._predict import Predictions, RegressorPredictions
+from skuq._reductions import Part
 from skuq._sklearn_estimators import predictions_of
 from skuq._utils._arrays import tensor_of
-from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
+from skuq._utils._sklearn_compat import BaseSearchCV, available_if, is_transformed_target_regressor
 from skuq._utils._stock import is_stock
+from skuq._utils._typing import ArrayLike, MatrixLike
+from skuq.uncertainty import Uncertainty
 
 __all__ = [
     "Pipeline",
@@ -184,7 +186,27 @@ def _ask(estimator: Any, X: Any, method: str, **options: Any) -> Any:
     return getattr(leaf, method)(inner, **options)
 
 
-def predict_uncertainty(estimator: Any, X: Any, kind: str = "total", **options: Any) -> Any:
+@overload
+def predict_uncertainty(
+    estimator: Any, X: MatrixLike, kind: Part = ..., **options: Any
+) -> np.ndarray: ...
+
+
+@overload
+def predict_uncertainty(
+    estimator: Any, X: MatrixLike, kind: Literal["all"], **options: Any
+) -> Uncertainty: ...
+
+
+@overload
+def predict_uncertainty(
+    estimator: Any, X: MatrixLike, kind: str, **options: Any
+) -> np.ndarray | Uncertainty: ...
+
+
+def predict_uncertainty(
+    estimator: Any, X: MatrixLike, kind: str = "total", **options: Any
+) -> np.ndarray | Uncertainty:
     """`predict_uncertainty` of a skuq estimator, wherever it sits in stock scikit-learn objects.
 
     Parameters
@@ -223,10 +245,13 @@ def predict_uncertainty(estimator: Any, X: Any, kind: str = "total", **options: 
     >>> skuq.predict_uncertainty(pipeline, X, kind="epistemic").shape
     (150,)
     """
-    return _ask(estimator, X, "predict_uncertainty", kind=kind, **options)
+    answer: np.ndarray | Uncertainty = _ask(
+        estimator, X, "predict_uncertainty", kind=kind, **options
+    )
+    return answer
 
 
-def predict_interval(estimator: Any, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+def predict_interval(estimator: Any, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
     """`predict_interval` of a skuq regressor inside of stock scikit-learn objects.
 
     Parameters
@@ -243,10 +268,11 @@ def predict_interval(estimator: Any, X: Any, confidence_level: float = 0.9) -> n
     ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
         The lower and the upper end of each interval, in the units of y.
     """
-    return _ask(estimator, X, "predict_interval", confidence_level=confidence_level)
+    interval: np.ndarray = _ask(estimator, X, "predict_interval", confidence_level=confidence_level)
+    return interval
 
 
-def predict_quantiles(estimator: Any, X: Any, q: Any) -> np.ndarray:
+def predict_quantiles(estimator: Any, X: MatrixLike, q: ArrayLike) -> np.ndarray:
     """`predict_quantiles` of a skuq regressor inside of stock scikit-learn objects.
 
     Parameters
@@ -263,10 +289,11 @@ def predict_quantiles(estimator: Any, X: Any, q: Any) -> np.ndarray:
     ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
         The quantiles, in the units of y.
     """
-    return _ask(estimator, X, "predict_quantiles", q=q)
+    quantiles: np.ndarray = _ask(estimator, X, "predict_quantiles", q=q)
+    return quantiles
 
 
-def predict_draws(estimator: Any, X: Any) -> np.ndarray:
+def predict_draws(estimator: Any, X: MatrixLike) -> np.ndarray:
     """`predict_draws` of a skuq estimator inside of stock scikit-learn objects.
 
     Parameters
@@ -281,10 +308,11 @@ def predict_draws(estimator: Any, X: Any) -> np.ndarray:
     ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
         The prediction of each draw.
     """
-    return _ask(estimator, X, "predict_draws")
+    draws: np.ndarray = _ask(estimator, X, "predict_draws")
+    return draws
 
 
-def _final_has(method: str) -> Any:
+def _final_has(method: str) -> Callable[[Pipeline], bool]:
     def check(self: Pipeline) -> bool:
         step = self.steps[-1][1]
         inner = getattr(step, "estimator", None) or getattr(step, "regressor", None)
@@ -311,8 +339,25 @@ class Pipeline(sklearn_pipeline.Pipeline):
     (150,)
     """
 
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Part = ..., **options: Any
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["all"], **options: Any
+    ) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str, **options: Any
+    ) -> np.ndarray | Uncertainty: ...
+
     @available_if(_final_has("predict_uncertainty"))
-    def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str = "total", **options: Any
+    ) -> np.ndarray | Uncertainty:
         """See `skuq.predict_uncertainty`.
 
         Parameters
@@ -327,7 +372,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         return predict_uncertainty(self, X, kind=kind, **options)
 
     @available_if(_final_has("predict_interval"))
-    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+    def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
         """See `skuq.predict_interval`.
 
         Parameters
@@ -340,7 +385,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         return predict_interval(self, X, confidence_level=confidence_level)
 
     @available_if(_final_has("predict_quantiles"))
-    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
+    def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
         """See `skuq.predict_quantiles`.
 
         Parameters
@@ -353,7 +398,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         return predict_quantiles(self, X, q)
 
     @available_if(_final_has("predict_draws"))
-    def predict_draws(self, X: Any) -> np.ndarray:
+    def predict_draws(self, X: MatrixLike) -> np.ndarray:
         """See `skuq.predict_draws`.
 
         Parameters

@@ -33,7 +33,7 @@ STOREYS = [
     ["_engine"],
     ["_data"],
     ["_networks"],
-    ["likelihoods"],
+    ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
     ["_distributions"],
     ["_utils", "_bins", "exceptions", "_version"],

@@ -18,7 +18,7 @@ __all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "StreamedRows", "
 _COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
 
 
-class Batch(tuple):
+class Batch(tuple[Any, ...]):
     """The pair (x, target) that skorch expects, and the weights of its rows."""
 
     weight: Tensor | None = None
@@ -50,7 +50,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @dataclass
-class Rows(Dataset):
+class Rows(Dataset[Any]):
     """Inputs, encoded targets and weights (mean 1 over the data set), all on one device.
 
     That is where the network is, or the host: of data too large for a GPU, or of an array whose
@@ -98,7 +98,8 @@ class Rows(Dataset):
 
     def first(self, n_rows: int) -> Tensor:
         """The inputs of this many rows, repeated where there are fewer."""
-        return self[torch.arange(n_rows) % len(self)][0]
+        inputs: Tensor = self[torch.arange(n_rows) % len(self)][0]
+        return inputs
 
     def __getitem__(self, index: Any) -> Batch:
         weight = None if self.weight is None else self.weight[index]
@@ -111,7 +112,8 @@ class Rows(Dataset):
         index = torch.as_tensor(index, device=self.X.device)
 
         def taken(tensor: Tensor) -> Tensor:  # several times as fast as tensor[index]
-            return tensor.index_select(0, index.flatten()).unflatten(0, index.shape)
+            rows: Tensor = tensor.index_select(0, index.flatten()).unflatten(0, index.shape)
+            return rows
 
         weight = None if self.weight is None else taken(self.weight)
         return Rows(taken(self.X), taken(self.y), weight)

@@ -56,7 +56,8 @@ def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
 
 
 def dense(X: Any) -> np.ndarray:
-    return X.toarray() if hasattr(X, "toarray") else X
+    array: np.ndarray = X.toarray() if hasattr(X, "toarray") else X
+    return array
 
 
 def refuse_no_labels(name: str, labels: Any) -> None:
@@ -138,7 +139,8 @@ def weights_of_size(weight: np.ndarray) -> np.ndarray:
     most = weight.max(initial=0)
     if most == 0 or 1e-100 < most < 1e100:
         return weight
-    return np.ldexp(weight, -np.frexp(most)[1])
+    scaled: np.ndarray = np.ldexp(weight, -np.frexp(most)[1])
+    return scaled
 
 
 def rows_that_count(
@@ -221,7 +223,8 @@ def train_valid_indices(
             splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
         else:
             splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
-        return next(splitter.split(rows, y, groups))
+        train, valid = next(splitter.split(rows, y, groups))
+        return train, valid
     if not stratify:
         return tuple(train_test_split(rows, test_size=n_valid, random_state=seed))
     # One row of each class stays in training, whatever its size.

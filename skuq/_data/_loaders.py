@@ -21,7 +21,7 @@ def loader(
     generator: torch.Generator,
     prefix: str,
     copies: dict[str, tuple[Any, Any]],
-) -> DataLoader:
+) -> DataLoader[Any]:
     """A DataLoader of rows with the options of the user, which stay as they are.
 
     Parameters
@@ -78,7 +78,7 @@ def _copied(value: Any) -> Any:
         return value
 
 
-class _Sampled(Dataset):
+class _Sampled(Dataset[Any]):
     """Rows as a sampler asks for them; one that is not there is explained."""
 
     def __init__(self, rows: Rows, asked_by: str) -> None:

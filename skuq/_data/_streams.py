@@ -55,7 +55,7 @@ class Streamed:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return int(np.prod(self.shape)) * int(self.dtype.itemsize)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -116,7 +116,7 @@ def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
     return (_Rows(rows) if isinstance(X, IterableDataset) else X), y
 
 
-class _Rows(Dataset):
+class _Rows(Dataset[Any]):
     """Rows of a stream that are kept in a file, as a Dataset."""
 
     def __init__(self, rows: Streamed) -> None:
@@ -175,7 +175,7 @@ def read_dataset(
     return rows, np.asarray(targets)
 
 
-def _private(seed: int) -> AbstractContextManager:
+def _private(seed: int) -> AbstractContextManager[Any]:
     """Private global generators for reading: a Dataset may augment.
 
     While a network trains, they are private already, and go on from batch to batch; a worker of a
@@ -257,7 +257,8 @@ def _row(x: Any, checks: dict[str, Any]) -> np.ndarray:
             "numbers. Wrap it in a Dataset whose __getitem__ makes one array of it"
         )
     x = np.atleast_1d(np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x))
-    return _block([x], x.shape, checks)[0]
+    row: np.ndarray = _block([x], x.shape, checks)[0]
+    return row
 
 
 def _block(xs: list[Any], shape: tuple[int, ...], checks: dict[str, Any]) -> np.ndarray:
@@ -270,4 +271,5 @@ def _block(xs: list[Any], shape: tuple[int, ...], checks: dict[str, Any]) -> np.
                 f"a row of the Dataset has shape {row.shape}, but its first one has {shape}; rows "
                 "of one shape are needed"
             )
-    return check_array(np.stack(rows), input_name="X", **checks)
+    block: np.ndarray = check_array(np.stack(rows), input_name="X", **checks)
+    return block

@@ -53,9 +53,16 @@ class Reduced:
     """What is left of a block of rows, on its way to the CPU."""
 
     def __init__(
-        self, start: int, n_rows: int, output: Tensor, reduction: Any, aligned: Iterator[Tensor]
+        self,
+        start: int,
+        n_rows: int,
+        output: Tensor,
+        reduction: Any,
+        aligned: Iterator[Tensor],
+        places: torch.Size,
     ) -> None:
         self.start = start
+        self.places = places
         self._n_rows = n_rows
         self._output = output
         reduced = reduction(output, *aligned)
@@ -80,7 +87,7 @@ class Reduced:
             self._arrived.synchronize()
         total, *parts = self._parts
         if not math.isfinite(total):
-            _check_finite(self._output[:, : self._n_rows], self.start)
+            _check_finite(self._output[:, : self._n_rows], self.start, math.prod(self.places))
         return parts
 
 
@@ -95,11 +102,12 @@ def one_behind(blocks: Iterator[Reduced]) -> Iterator[Reduced]:
         yield before
 
 
-def _check_finite(output: Tensor, start: int) -> None:
+def _check_finite(output: Tensor, start: int, n_places: int) -> None:
     strange = ~torch.isfinite(output).all(-1).all(0)
     if bool(strange.any()):
+        first = start + int(strange.nonzero()[0])
         raise ValueError(
-            f"the network returned NaN or infinity for row {start + int(strange.nonzero()[0])} of "
-            "X; expected finite outputs. Is the row far outside of the data that the network was "
+            f"the network returned NaN or infinity for row {first // n_places} of X; "
+            "expected finite outputs. Is the row far outside of the data that the network was "
             "fitted on?"
         )

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from skuq._networks._module import Numerics, copied, private_copy
 from skuq._networks._precision import moved
+from skuq._utils._saved_names import saved_as
 from skuq._utils._tensors import tensors_of
 
 __all__ = ["Draws"]
 
 
+@saved_as("stack")
 class Draws:
     """A stack of function draws of one module.
 

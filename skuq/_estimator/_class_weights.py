@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from skuq._utils._messages import suggest
 
-__all__ = ["weights_by_class"]
+__all__ = ["weights_of_classes"]
 
 
-def weights_by_class(
-    class_weight: dict | str, classes: np.ndarray, target: np.ndarray, weight: np.ndarray | None
+def weights_of_classes(
+    class_weight: dict[Any, float] | str,
+    classes: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
 ) -> np.ndarray:
-    """The weight of each row by its class.
+    """The weight of each class, of shape (n_classes,).
 
     Parameters
     ----------
@@ -26,14 +31,16 @@ def weights_by_class(
         The weights of the rows themselves.
     """
     if isinstance(class_weight, dict):
-        return _given(class_weight, classes.tolist())[target]
+        given: np.ndarray = _given(class_weight, classes.tolist())
+        return given
     share = np.bincount(target, weight, len(classes)).astype(float)
     n_present, total = (share > 0).sum(), share.sum()
-    share[share == 0] = 1  # such rows have no weight anyway
-    return total / (n_present * share[target])
+    weights: np.ndarray = np.ones(len(classes))
+    np.divide(total, n_present * share, out=weights, where=share > 0)
+    return weights
 
 
-def _given(class_weight: dict, classes: list) -> np.ndarray:
+def _given(class_weight: dict[Any, float], classes: list[Any]) -> np.ndarray:
     """A weight for each class; one that is not named has weight 1."""
     weights = np.ones(len(classes))
     for label, weight in class_weight.items():

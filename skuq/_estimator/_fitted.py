@@ -53,7 +53,7 @@ class Fitted(BaseEstimator):
     # -- pickling --------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()
         made_by = getattr(state.get("_built"), "factory", None)
         if "<" in getattr(made_by, "__qualname__", ""):  # a lambda or inner function has no pickle
             state = {name: value for name, value in state.items() if name != "_built"}

@@ -18,6 +18,7 @@ from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
+from skuq._estimator._signals import warn_if_not_converged
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
@@ -105,6 +106,14 @@ class Fitting:
                 task.end(lambda: attributes)
             if checkpoints and schedule.interrupted:
                 checkpoints.stay()
+            self._warn_if_not_converged(schedule)
+
+    def _warn_if_not_converged(self, schedule: Schedule) -> None:
+        estimator = self._estimator
+        watched = self._incremental or estimator.early_stopping or schedule.interrupted
+        if not watched:
+            histories = [network.history for network in schedule.trained]
+            warn_if_not_converged(histories, estimator.max_epochs)
 
     # -- before training -------------------------------------------------------------------------
 
@@ -126,7 +135,7 @@ class Fitting:
         if estimator.checkpoint_dir is None or self._incremental:
             return None
         checkpoints = Checkpoints(estimator.checkpoint_dir, estimator.checkpoint_minutes)
-        X, target, weight, groups, _ = self._data
+        X, target, weight, groups, *_ = self._data
         arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
         identity = run_identity(estimator, self._devices, self._start, self._root, arrays)
         self._root = checkpoints.begin(identity, self._root)
@@ -139,6 +148,8 @@ class Fitting:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
             likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
+        if data.by_class is not None and self._estimator.prior_correction:
+            likelihood.correct_prior(data.by_class)
         encoded = likelihood.encode(data.target)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
@@ -155,7 +166,7 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Indices of the rows of training, and of those that early stopping watches."""
-        estimator, (_, target, _, groups, _) = self._estimator, self._data
+        estimator, (_, target, _, groups, *_) = self._estimator, self._data
         if not estimator.early_stopping:
             return None
         seed = derive_seed(self._root, Purpose.SPLIT)
@@ -168,7 +179,7 @@ class Fitting:
         self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
     ) -> Split | None:
         """How the rows are split at last, once it is known where noise is learnt."""
-        X, _, weight, groups, _ = self._data
+        X, _, weight, groups, *_ = self._data
         self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
         trains = self._estimator.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
@@ -191,7 +202,7 @@ class Fitting:
         **saving: Any,
     ) -> tuple[Problem, Schedule]:
         """What the posterior sees, and what trains the networks behind it."""
-        estimator, (X, _, weight, _, _) = self._estimator, self._data
+        estimator, (X, _, weight, *_) = self._estimator, self._data
         train, valid = rows_on_device(X, encoded, weight, self._numerics), None
         if apart is not None:
             train, valid = map(train.take, apart)

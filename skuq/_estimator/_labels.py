@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skuq._data._checks import refuse_no_labels, shape_of
-from skuq._estimator._class_weights import weights_by_class
+from skuq._estimator._class_weights import weights_of_classes
 from skuq._estimator._reading import Reading
 from skuq.likelihoods import Likelihood
 
@@ -115,8 +115,7 @@ class Labels(Reading):
             raise ValueError(
                 "class_weight is for one label per row; of several labels give sample_weight"
             )
-        weights, known = np.ones(len(target)), ~np.isnan(target)
+        known = ~np.isnan(target)
         of_known = None if weight is None else weight[known]
         labels = target[known].astype(np.int64)
-        weights[known] = weights_by_class(self.class_weight, self.classes_, labels, of_known)
-        return weights
+        return weights_of_classes(self.class_weight, self.classes_, labels, of_known)

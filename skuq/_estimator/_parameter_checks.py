@@ -62,7 +62,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             f"partial_fit does not support posterior={posterior}: call fit with all rows, or "
             "choose another posterior"
         )
-    return posterior, _checked_likelihood(estimator)
+    return posterior, _checked_likelihood(estimator, incremental)
 
 
 def _check_early_stopping(estimator: Any, incremental: bool) -> None:
@@ -74,16 +74,28 @@ def _check_early_stopping(estimator: Any, incremental: bool) -> None:
         raise ValueError("early_stopping=True needs epochs to stop, got max_epochs=0")
 
 
-def _checked_likelihood(estimator: Any) -> Likelihood:
+def _checked_likelihood(estimator: Any, incremental: bool) -> Likelihood:
     default = estimator._default_likelihood()
-    likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
+    likelihood: Likelihood = (
+        default if estimator.likelihood is None else clone(estimator.likelihood)
+    )
     likelihood.validate()
+    if incremental and getattr(estimator, "prior_correction", False):
+        _check_weights_are_known(estimator)
     if likelihood.task != estimator._task:
         raise ValueError(
             f"{type(estimator).__name__} needs a likelihood for {estimator._task}, got "
             f"{type(likelihood).__name__}, which is for {likelihood.task}"
         )
     return likelihood
+
+
+def _check_weights_are_known(estimator: Any) -> None:
+    if estimator.class_weight == "balanced":
+        raise ValueError(
+            "partial_fit does not support prior_correction=True with class_weight='balanced', "
+            "whose weights differ from call to call: give class_weight as a dictionary"
+        )
 
 
 def _check_checkpointable(estimator: Any) -> None:

@@ -33,6 +33,7 @@ class TrainingData(NamedTuple):
     weight: np.ndarray | None  # of mean 1; None where all are equal
     groups: Any
     amount: float  # the sum of the weights as given
+    by_class: np.ndarray | None  # the weight of each class, where there is one
 
 
 class Reading:
@@ -48,7 +49,7 @@ class Reading:
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        """Weights of the rows by their class; `weight` is that of the rows themselves."""
+        """The weight of each class; `weight` is that of the rows themselves."""
         return None
 
     def _read(
@@ -144,6 +145,9 @@ class Reading:
         weight = given_weights(sample_weight, X)
         by_class = self._class_weights(target, weight)
         if by_class is not None:
-            weight = by_class if weight is None else by_class * weight
+            known = ~np.isnan(target)
+            of_class = np.ones(len(target))
+            of_class[known] = by_class[target[known].astype(np.int64)]
+            weight = of_class if weight is None else of_class * weight
         amount = float(len(target) if weight is None else weight.sum())
-        return TrainingData(*rows_that_count(X, target, weight, groups), amount)
+        return TrainingData(*rows_that_count(X, target, weight, groups), amount, by_class)

@@ -113,7 +113,7 @@ class _SeededOps(TorchDispatchMode):
     """Collects which layers call operations that draw from a generator."""
 
     def __init__(self, path: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._path = path
         self.found: dict[tuple[str, str], None] = {}
 

@@ -66,13 +66,13 @@ class Numerics:
         """How far two ways of computing the same outputs may lie apart."""
         return TOLERANCE[torch.bfloat16 if self.precision == "bfloat16" else self.dtype]
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         """For a forward: bfloat16, or the dtype of the parameters."""
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return self.without_autocast()
 
-    def without_autocast(self) -> AbstractContextManager:
+    def without_autocast(self) -> AbstractContextManager[Any]:
         """Shields from an autocast that the caller may be in."""
         if torch.is_autocast_enabled(self.device.type):
             return torch.autocast(self.device.type, enabled=False)
@@ -206,7 +206,7 @@ class _Touched(TorchDispatchMode):
     """Notices operations on tensors that lie in given places in memory."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         known = [t for t in tensors if t.layout is torch.strided and t.numel()]
         self._places = {t.untyped_storage().data_ptr() for t in known}
         self.any = False

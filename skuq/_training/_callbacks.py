@@ -56,12 +56,15 @@ class CallbackView:
         return np.arange(self.criterion_.likelihood.n_classes_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        return self._predictive(X).probs.numpy()
+        proba: np.ndarray = self._predictive(X).probs.numpy()
+        return proba
 
     def predict(self, X: Any) -> np.ndarray:
         if self.criterion_.likelihood.task == "classification":
-            return self.predict_proba(X).argmax(-1)
-        return self._predictive(X).mean.numpy()
+            labels: np.ndarray = self.predict_proba(X).argmax(-1)
+            return labels
+        mean: np.ndarray = self._predictive(X).mean.numpy()
+        return mean
 
     def score(self, X: Any, y: Any) -> float:
         """Accuracy or R²."""

@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from skuq.exceptions import DivergedError
 __all__ = ["Checkpoints", "of_type", "storable"]
 
 _FORMAT = 2
+_Kind = TypeVar("_Kind")
 _DICTS: dict[str, Any] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 
 
@@ -101,7 +102,7 @@ def storable(value: Any) -> bool:
     return True
 
 
-def of_type(value: Any, kind: type) -> Any:
+def of_type(value: Any, kind: type[_Kind]) -> _Kind:
     """`value`; TypeError if it is not exactly of this type."""
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
@@ -138,7 +139,7 @@ def _read(path: Path) -> Any:
         content = json.loads(text.tobytes())
 
         def array(index: int) -> np.ndarray:
-            found = arrays[f"array_{index}"]
+            found: np.ndarray = arrays[f"array_{index}"]
             _check(_digest(found) == content["digests"][index], f"its array {index} was changed")
             return found
 
@@ -290,7 +291,8 @@ class Checkpoints:
         _check(content["format"] == _FORMAT, "it has another format")
         _check(content["run"] == self._run, "another run wrote it")
         _check(found == expected, f"it holds the training {found!r}, expected {expected!r}")
-        return of_type(content["state"], dict)
+        state: dict[str, Any] = of_type(content["state"], dict)
+        return state
 
     def due(self, name: str) -> bool:
         """Whether it is time for another checkpoint of a training."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ def _advice(settings: Settings) -> str:
 
 
 def check_trained(
-    module: nn.Module, train: Rows, settings: Settings, history: list[dict], norm: float
+    module: nn.Module, train: Rows, settings: Settings, history: list[dict[str, Any]], norm: float
 ) -> None:
     """Put a trained module in order; DivergedError if a weight is not finite.
 

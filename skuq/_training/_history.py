@@ -35,7 +35,7 @@ class Record:
         Of a network in a stack.
     """
 
-    rows: list[dict]
+    rows: list[dict[str, Any]]
     settings: Settings
     task: Task
     snapshot: Callable[..., Any]

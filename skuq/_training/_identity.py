@@ -89,7 +89,7 @@ def _weights_digest(networks: list[Trained]) -> str:
 
 
 def run_identity(
-    estimator: Any, devices: list, before: list[Trained], root: int, arrays: dict[str, Any]
+    estimator: Any, devices: list[Any], before: list[Trained], root: int, arrays: dict[str, Any]
 ) -> dict[str, dict[str, str]]:
     """What must be the same for a fit to be the same.
 

@@ -21,6 +21,7 @@ from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from skorch.history import History
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from skuq._data._batches import Batch, Rows, SlicedBatches
 from skuq._data._loaders import loader
@@ -90,7 +91,7 @@ class _Net(CallbackView, NeuralNet):
         self,
         *args: Any,
         settings: Settings,
-        state: dict,
+        state: dict[str, Any],
         task: Any,
         snapshot: Any,
         hook: TrainingHook | None,
@@ -213,7 +214,7 @@ class _Net(CallbackView, NeuralNet):
             merged = [{**new, "params": old["params"]} for old, new in groups]
             self.optimizer_.load_state_dict({**before, "param_groups": merged})
 
-    def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple:
+    def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple[Any, ...]:
         return X, (self.train_split(X)[1] if self.train_split else None)
 
     def get_dataset(self, X: Any, y: Any = None) -> Any:
@@ -276,7 +277,7 @@ class _Net(CallbackView, NeuralNet):
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         if self._full_steps:
-            step = super().train_step(batch, **fit_params)
+            step: dict[str, Tensor] = super().train_step(batch, **fit_params)
         else:
             for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
                 for parameter in group["params"]:
@@ -365,10 +366,11 @@ _OPTIMIZER_ONLY: dict[str, Any] = {
 }
 
 
-def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
+def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Optimizer:
     """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
     net = _net(module, likelihood, settings, callbacks="disable", **_OPTIMIZER_ONLY)
-    return net.initialize().optimizer_
+    optimizer: Optimizer = net.initialize().optimizer_
+    return optimizer
 
 
 def training_net(
@@ -383,7 +385,7 @@ def training_net(
     hook: TrainingHook | None,
 ) -> _Net:
     """A net that is ready to train `module`, with callbacks of its own."""
-    return _net(
+    net: _Net = _net(
         module,
         likelihood,
         settings,
@@ -395,3 +397,4 @@ def training_net(
         verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
         state=state,
     ).initialize()
+    return net

@@ -77,7 +77,7 @@ class Saving:
         self._settings = settings
         self._hooks = hooks
         self._last: list[LastEpoch] = []
-        self._hooks_then: list[dict] = []
+        self._hooks_then: list[dict[str, Any]] = []
 
     def begin(self) -> int:
         """Put the last checkpoint into a loop that is ready to train; the epochs that it has."""

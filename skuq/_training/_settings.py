@@ -60,7 +60,7 @@ class Trained:
     """A trained network, and what is needed to continue its training."""
 
     module: nn.Module
-    history: list[dict]
+    history: list[dict[str, Any]]
     state: dict[str, Any] = field(default_factory=dict)
 
 

@@ -232,7 +232,8 @@ class _StackLoop:
     def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
         """The mean loss of each network, of shape (n_networks,)."""
         each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return (each if weight is None else weight * each).mean(1)
+        losses: Tensor = (each if weight is None else weight * each).mean(1)
+        return losses
 
     def checkpoint(self) -> dict[str, Any]:
         named = self._stack.module.named_parameters()

@@ -170,7 +170,7 @@ class Trainer:
             )
 
     def state(
-        self, weights: Callable[[], dict[str, Tensor]], history: list[dict]
+        self, weights: Callable[[], dict[str, Tensor]], history: list[dict[str, Any]]
     ) -> Callable[[], dict[str, Any]]:
         """The attributes of an estimator with a copy of a network, which may be in training."""
 
@@ -204,7 +204,7 @@ class Trainer:
             task.begin().end(self.state(partial(weights_of, trained.module), trained.history))
         return done
 
-    def _memory(self, n_networks: int = 1) -> AbstractContextManager:
+    def _memory(self, n_networks: int = 1) -> AbstractContextManager[Any]:
         """An error that helps, where the device has no memory for a step."""
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
         return explained_at_fit(n_rows, n_networks, self.numerics.device)

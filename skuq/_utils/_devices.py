@@ -78,7 +78,7 @@ def fits(n_bytes: int, device: torch.device) -> bool:
     return device.type != "cuda" or n_bytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 
-def current(device: torch.device) -> AbstractContextManager:
+def current(device: torch.device) -> AbstractContextManager[Any]:
     """Where a module's own ``device="cuda"`` means this device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 

@@ -7,7 +7,7 @@ see them.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 
@@ -103,7 +103,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
         """
         return {**super().get_params(deep=deep), **self._prefixed}
 
-    def set_params(self, **params: Any) -> DoubleUnderscoreParameters:
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, ``module__*`` and their kin included.
 
         Parameters

@@ -18,7 +18,7 @@ from joblib.parallel import get_active_backend
 __all__ = ["Task", "bar", "everywhere", "parallel", "watchers"]
 
 
-def bar(items: Iterable, verbose: int, **options: Any) -> Any:
+def bar(items: Iterable[Any], verbose: int, **options: Any) -> Any:
     """`items`, with a bar of tqdm around them if ``verbose=1`` and tqdm is installed."""
     if verbose != 1:
         return items
@@ -53,7 +53,7 @@ class Task:
         """A subtask beyond those that were announced: only bars show it."""
         return Task(name, [w.subtask() for w in self.watchers if w.takes_more])
 
-    def end(self, fitted: Callable[[], dict] | None = None, **values: float) -> bool:
+    def end(self, fitted: Callable[[], dict[str, Any]] | None = None, **values: float) -> bool:
         """End; whether a watcher asks to stop.
 
         Parameters
@@ -65,7 +65,7 @@ class Task:
         """
         return max([watcher.end(fitted, values) for watcher in self.watchers], default=False)
 
-    def of(self, estimator: Any) -> AbstractContextManager:
+    def of(self, estimator: Any) -> AbstractContextManager[Any]:
         """While `estimator` is fitted: that is this task, and who watches is told by it."""
         stack = ExitStack()
         for watcher in self.watchers:
@@ -91,16 +91,16 @@ class Watcher:
     def __init__(self, parent: Any = None) -> None:
         self._parent = parent
 
-    def subtask(self) -> Any:
+    def subtask(self) -> Watcher:
         return type(self)(self)
 
     def begin(self, name: str, size: int, of: str) -> None:
         """The task begins."""
 
-    def of(self, estimator: Any) -> AbstractContextManager:
+    def of(self, estimator: Any) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def end(self, fitted: Callable[[], dict] | None, values: dict[str, float]) -> bool:
+    def end(self, fitted: Callable[[], dict[str, Any]] | None, values: dict[str, float]) -> bool:
         """The task has ended; whether to stop."""
         return False
 
@@ -119,7 +119,7 @@ class Bars(Watcher):
             made = bar((), 1, total=size, desc=name, unit=of, leave=above is None)
             self._bar = made if hasattr(made, "update") else None
 
-    def end(self, fitted: Callable[[], dict] | None, values: dict[str, float]) -> bool:
+    def end(self, fitted: Callable[[], dict[str, Any]] | None, values: dict[str, float]) -> bool:
         self.close()
         above = self._parent._bar if self._parent else None
         if above is not None:
@@ -171,13 +171,15 @@ class SklearnCallbacks(Watcher):
         self._context = make(task_name=name, max_subtasks=size)
         self._context.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
-    def end(self, fitted: Callable[[], dict] | None, values: dict[str, float]) -> bool:
-        return self._context.call_on_fit_task_end(
+    def end(self, fitted: Callable[[], dict[str, Any]] | None, values: dict[str, float]) -> bool:
+        stops: bool = self._context.call_on_fit_task_end(
             estimator=self._estimator, reconstruction_attributes=fitted, **self._data
         )
+        return stops
 
-    def of(self, estimator: Any) -> AbstractContextManager:
-        return self._context.propagate_callback_context(estimator)
+    def of(self, estimator: Any) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = self._context.propagate_callback_context(estimator)
+        return context
 
 
 def watchers(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> list[Any]:
@@ -191,9 +193,12 @@ def watchers(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> list[
     return watching
 
 
-def parallel(n_jobs: int | None, jobs: Iterable, one_by_one: bool) -> Iterable:
+def parallel(n_jobs: int | None, jobs: Iterable[Any], one_by_one: bool) -> Iterable[Any]:
     """The results of joblib's jobs, as they come if `one_by_one`, which not all backends can."""
-    return Parallel(n_jobs=n_jobs, return_as="generator" if one_by_one else "list")(jobs)
+    results: Iterable[Any] = Parallel(
+        n_jobs=n_jobs, return_as="generator" if one_by_one else "list"
+    )(jobs)
+    return results
 
 
 def everywhere(shared: Any) -> Any:

@@ -53,12 +53,12 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def _capture() -> tuple:
+def _capture() -> tuple[Any, ...]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     return torch.default_generator.get_state(), cuda, np.random.get_state(), random.getstate()  # noqa: NPY002
 
 
-def _restore(state: tuple) -> None:
+def _restore(state: tuple[Any, ...]) -> None:
     torch_state, cuda, numpy_state, python_state = state
     torch.default_generator.set_state(torch_state)
     if cuda is not None and torch.cuda.is_available():
@@ -67,7 +67,7 @@ def _restore(state: tuple) -> None:
     random.setstate(python_state)
 
 
-def _moved(before: tuple, after: tuple) -> tuple[str, ...]:
+def _moved(before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[str, ...]:
     """Which of the global generators have moved, by name."""
     (torch_one, cuda_one, numpy_one, python_one), (torch_two, cuda_two, numpy_two, python_two) = (
         before,
@@ -110,12 +110,12 @@ class PrivateGlobals:
     # Of the thread whose turn it is:
     _active: ClassVar[list[PrivateGlobals]] = []  # entered and not left, whoever's turn it is
     _placed: ClassVar[PrivateGlobals | None] = None  # whose stream the generators are at
-    _outer: ClassVar[tuple] = ()  # where they were before all contexts
+    _outer: ClassVar[tuple[Any, ...]] = ()  # where they were before all contexts
 
     def __init__(self, seed: int, *, of_training: bool = False) -> None:
         self._seed = seed
         self._of_training = of_training
-        self._inner: tuple | None = None
+        self._inner: tuple[Any, ...] | None = None
         self._around: PrivateGlobals | None = None  # the context of this thread that it is in
         self._lent_by: int | None = None  # the thread that lends it
 
@@ -170,11 +170,11 @@ class PrivateGlobals:
         """Whether this thread is inside of a training that has such a context."""
         return cls._turns.mine and cls._placed is not None and cls._placed._of_training
 
-    def state(self) -> tuple | None:
+    def state(self) -> tuple[Any, ...] | None:
         """Where its streams are."""
         return _capture() if self._placed is self else self._inner
 
-    def load_state(self, state: tuple | None) -> None:
+    def load_state(self, state: tuple[Any, ...] | None) -> None:
         self._inner = state
         if self._placed is self and state is not None:
             _restore(state)

@@ -19,17 +19,18 @@ import torch
 from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
+from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
-from skuq._networks._precision import float_dtype
+from skuq._networks._precision import float_dtype, moved
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq._utils._tensors import agree, tensors_of
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
-from skuq.persistence._classes import class_name, classes, draws_classes, value_name
+from skuq.persistence._classes import class_name, classes, value_name
 from skuq.persistence._decoder import Decoder, defaults_of
 from skuq.persistence._encoder import Encoder, attribute_names_checked
 from skuq.posteriors import Posterior
@@ -97,11 +98,11 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
     on_cpu = object.__new__(Engine)
     on_cpu.__dict__.update(state)
     draws = state.pop("draws")
-    kinds = {cls: kind for kind, cls in draws_classes().items()}
-    if type(draws) not in kinds:
+    kind = class_name(type(draws))
+    if kind is None:
         raise PersistenceError(
-            f"the draws of the posterior are of {type(draws).__qualname__}, which is none that "
-            "skuq.save knows; pickle and joblib save it, in files for trusted sources only"
+            f"the draws of the posterior are of the class {type(draws).__qualname__}, which "
+            "skuq.save does not know: decorate it with skuq.persistence.saved_as"
         )
     own = dict(draws.__getstate__())
     module: nn.Module = own.pop("module")
@@ -112,7 +113,7 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
     frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
     return {
         "state": encoder.state(state),
-        "draws": {"kind": kinds[type(draws)], "state": encoder.state(own)},
+        "draws": {"kind": kind, "state": encoder.state(own)},
         "tensors": tensors,
         "frozen": frozen,
         "outputs": encoder(outputs),
@@ -209,7 +210,7 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     engine = object.__new__(Engine)
     engine.__dict__.update(attribute_names_checked(decoder.mapping(record["state"])))
     _check_engine(engine)
-    draws = object.__new__(draws_classes()[record["draws"]["kind"]])
+    draws = object.__new__(_draws_class(record["draws"]["kind"]))
     draws.__dict__.update(attribute_names_checked(decoder.mapping(record["draws"]["state"])))
     draws.module = _rebuilt(
         estimator, engine, decoder.mapping(record["tensors"]), set(record["frozen"])
@@ -222,6 +223,16 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     _check_outputs(engine, expected)
     estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
     estimator._engine = engine
+
+
+def _draws_class(kind: Any) -> type[Draws]:
+    cls = classes().get(kind) if isinstance(kind, str) else None
+    if cls is None or not issubclass(cls, Draws):
+        raise PersistenceError(
+            f"the file holds draws of the kind {str(kind)[:80]!r}, which is not known here. Import "
+            "the package that declares it with saved_as before you load"
+        )
+    return cls
 
 
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
@@ -281,10 +292,12 @@ def _rebuilt(
     name = qualified_name(factory)
     if factory is MLP:
         _check_depth(parameters, tensors)
-    _check_unbuilt(built, name, engine._sample, tensors)
+    transform = estimator.posterior_.transform
+    _check_unbuilt(built, transform, name, engine._sample, tensors)
     try:
         with PrivateGlobals(0):
-            module = own_copy(built(), engine._sample, engine.numerics)
+            module = transform(own_copy(built(), engine._sample, engine.numerics))
+            module = moved(module, engine.numerics.device, engine.numerics.dtype)
     except Exception as error:
         raise PersistenceError(
             f"{name} cannot be built or called as it was when it was saved, with parameters "
@@ -313,7 +326,7 @@ def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None
     """A perceptron of a million layers would take long to build, even without memory."""
     sizes = parameters.get("hidden_layer_sizes", (100, 100))
     n_layers = len(sizes) if isinstance(sizes, list | tuple) else 1
-    if 2 * (n_layers + 1) != len(tensors):
+    if 2 * (n_layers + 1) > len(tensors):  # a posterior may add some
         raise PersistenceError(
             f"hidden_layer_sizes declares {n_layers} hidden layers, which {len(tensors)} tensors "
             "do not fit"
@@ -321,7 +334,11 @@ def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None
 
 
 def _check_unbuilt(
-    built: Callable[[], nn.Module], name: str, x: Tensor, tensors: dict[str, Tensor]
+    built: Callable[[], nn.Module],
+    transform: Callable[[nn.Module], nn.Module],
+    name: str,
+    x: Tensor,
+    tensors: dict[str, Tensor],
 ) -> None:
     """Compare shapes before memory is taken: what the file declares may be absurd."""
     with warnings.catch_warnings():
@@ -331,6 +348,7 @@ def _check_unbuilt(
                 module = built().eval()
                 if any(nn.parameter.is_lazy(t) for t in tensors_of(module).values()):
                     module(x.to("meta", float_dtype(module)))
+                module = transform(module)
         except Exception:  # a module that needs values: how large it is shows when it is built
             return
     _check_same(name, tensors_of(module), tensors, with_dtype=False)

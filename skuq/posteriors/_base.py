@@ -37,7 +37,7 @@ class Posterior(BaseEstimator):
     #: Where one noise level for all rows is learnt, see above.
     noise: ClassVar[str] = "unseen"
 
-    _parameter_constraints: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -71,9 +71,9 @@ class DeepEnsemble(Posterior):
     >>> classifier = TorchClassifier(posterior=DeepEnsemble(n_members=10))
     """
 
-    quick: ClassVar[dict] = {"n_members": 2}
+    quick: ClassVar[dict[str, Any]] = {"n_members": 2}
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],
         "n_jobs": [Integral, None],

@@ -16,6 +16,7 @@ from skuq._networks._module import Numerics, call, first_rows, private_copy
 from skuq._networks._precision import float_dtype
 from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
+from skuq._utils._saved_names import saved_as
 from skuq._utils._sklearn_compat import Interval
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._masked_weights import linear_readers
@@ -62,9 +63,9 @@ class MCDropout(Posterior):
     >>> classifier = TorchClassifier(posterior=MCDropout(n_draws=100))
     """
 
-    quick: ClassVar[dict] = {"n_draws": 5}
+    quick: ClassVar[dict[str, Any]] = {"n_draws": 5}
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_draws": [Interval(Integral, 1, None, closed="left")]
     }
 
@@ -109,6 +110,7 @@ def _check_dropout(problem: Problem) -> None:
         )
 
 
+@saved_as("skuq.DropoutMask")
 class _Mask(NamedTuple):
     """What is drawn for one call of a dropout layer."""
 
@@ -193,6 +195,7 @@ def _is_sound(mask: Any) -> bool:
     )
 
 
+@saved_as("dropout masks")
 class _MaskDraws(Draws):
     """Draws that differ in dropout masks, which are kept as a seed."""
 

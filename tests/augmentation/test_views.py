@@ -191,7 +191,7 @@ def test_a_view_never_changes_the_rows():
         (lambda X: X[:, :3], "changed the shape"),
         (lambda X: X / 0, "NaN or infinity"),
         (lambda X: None, "returned NoneType"),
-        (lambda X: X + np.random.default_rng().random(), "something else each time"),
+        (lambda X: X + np.random.default_rng().random(), "another result in each call"),
     ],
 )
 @pytest.mark.usefixtures("fresh_entropy")

@@ -191,7 +191,7 @@ def test_moments_of_the_recalibrated_distribution_are_those_of_its_quantiles():
 def test_what_recalibration_does_not_have():
     X, y = data(60)
     calibrated = QuantileRecalibrator(BayesianRidge(), cv=2).fit(X, y)
-    with pytest.raises(ValueError, match="kind='total' alone"):
+    with pytest.raises(ValueError, match="only kind='total'"):
         calibrated.predict_uncertainty(X, "epistemic")
     with pytest.raises(AttributeError, match="no predict_draws"):
         calibrated.predict_draws(X)
