@@ -1,4 +1,4 @@
-"""What a trained network knows about a row before its last layer."""
+"""Features of rows: the inputs of the last layer of a trained network."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ __all__ = ["predict_features"]
 
 
 def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) -> np.ndarray:
-    """Compute what enters the last layer of the network, for each row.
+    """Compute the inputs of the last layer of the network, for each row.
 
-    Dropout is off, so features are those of the trained network itself.
+    Dropout is off, so the trained network itself computes them.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or a scikit-learn Pipeline, search or FrozenEstimator, a
-        calibrator or test-time augmentation around one (whose views are not applied).
+        A fitted skuq estimator; or a Pipeline, search, FrozenEstimator, calibrator or test-time
+        augmentation around one. The views of an augmentation are not applied.
     X : array-like of shape (n_samples, ...)
-        As the outermost object takes it.
+        Rows, as the outermost object takes them.
     layer : str, default=None
-        Name of the layer whose input is returned, as in ``module_.named_modules()``. None takes
-        the last `torch.nn.Linear`, where its output is that of the network.
+        Name of the layer whose inputs to return, as in ``module_.named_modules()``. None takes the
+        last `torch.nn.Linear`, if nothing but a softmax follows it.
 
     Returns
     -------
     ndarray of shape (n_samples, n_features), or (n_networks, n_samples, n_features)
-        The latter of an ensemble. Inputs of more dimensions are flattened.
+        Features of each row; an ensemble has features of each network. Inputs of more dimensions
+        are flattened.
 
     Raises
     ------
     ValueError
-        If the network has no such layer or calls it more than once, or if `layer` is None and
-        there is no last linear layer: its weight is tied to another's, or more than a softmax
-        follows it.
+        If the network has no such layer or calls it more than once. With ``layer=None``, if the
+        network has no linear layer, if the weight of the last one is tied to another layer, or if
+        more than a softmax follows it.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def _stacked(networks: list[_Features]) -> Draws:
 
 
 def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str:
-    """The name of the layer whose input is asked for."""
+    """Return the name of the layer whose inputs are the features."""
     names = [name for name, _ in network.named_modules() if name]
     if layer is not None and layer not in names:
         raise ValueError(
@@ -127,7 +128,7 @@ def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str
         return _last_linear(network, last, calls, output)
     if calls[layer] != 1:
         raise ValueError(
-            f"layer={layer!r} is called {calls[layer]} times in a forward, expected once"
+            f"layer={layer!r} is called {calls[layer]} times in one forward pass, expected once"
         )
     return layer
 
@@ -141,7 +142,7 @@ def _last_linear(
         weight = network.get_submodule(name).weight
         uses = [n for n, p in network.named_parameters(remove_duplicate=False) if p is weight]
         if calls[name] > 1:
-            why = f"its last nn.Linear, {name!r}, is called {calls[name]} times in a forward"
+            why = f"its last nn.Linear, {name!r}, is called {calls[name]} times in one forward pass"
         elif len(uses) > 1:
             why = f"the weight of its last nn.Linear, {name!r}, is tied: it is {' and '.join(uses)}"
         elif not _ends_in(found, output):
@@ -149,13 +150,13 @@ def _last_linear(
         else:
             return name
     raise ValueError(
-        f"{type(network).__name__} has no last linear layer whose input could be the features: "
-        f"{why}. Name the layer: layer=..."
+        f"{type(network).__name__} has no last linear layer whose inputs can be the features: "
+        f"{why}. Name a layer: layer=..."
     )
 
 
 def _ends_in(found: Tensor, output: Tensor) -> bool:
-    """Whether the output is that of a layer, or its softmax."""
+    """Return whether the output is `found` itself, or its softmax."""
     found = found.to(output.dtype)
     if found.ndim == 1:
         found = found[:, None]

@@ -227,7 +227,7 @@ def test_what_cannot_be_seen_through_is_named(blobs):
     pipeline = stock.make_pipeline(StandardScaler(), calibrated).fit(X, y)
     with pytest.raises(TypeError, match=r"CalibratedClassifierCV \(inside of Pipeline\)"):
         skuq.predict_uncertainty(pipeline, X)
-    with pytest.raises(TypeError, match="predict_interval is for regressors"):
+    with pytest.raises(TypeError, match="predict_interval needs a regressor"):
         skuq.predict_interval(classifier().fit(X, y), X)
 
 

@@ -771,7 +771,7 @@ def test_bad_kinds_and_measures(fitted, blobs):
 def test_what_is_for_the_other_task(fitted, blobs, fitted_regressor, diabetes):
     augmented = frozen(fitted, SHIFTED, *blobs)
     assert not hasattr(augmented, "predict_interval")
-    with pytest.raises(TypeError, match="is for regressors"):
+    with pytest.raises(TypeError, match="needs a regressor"):
         skuq.predict_interval(augmented, blobs[0])
     assert not hasattr(frozen(fitted_regressor, SHIFTED, *diabetes), "predict_views")
 
