@@ -17,31 +17,31 @@ def weights_by_class(
     target: np.ndarray,
     weight: np.ndarray | None,
 ) -> np.ndarray:
-    """The weight of each row by its class.
+    """Compute the weight of each row by its class.
 
     Parameters
     ----------
     class_weight : dict or "balanced"
-        "balanced" gives every class that is there the same total.
+        A weight for each label, or "balanced", which gives all present classes the same total.
     classes : ndarray of shape (n_classes,)
-        Labels, sorted.
+        The labels, sorted.
     target : ndarray of shape (n_rows,)
-        Indices of classes.
+        The index of the class of each row.
     weight : ndarray of shape (n_rows,), or None
-        The weights of the rows themselves.
+        Weights of the rows themselves; None weights all equally.
     """
     if isinstance(class_weight, dict):
         given: np.ndarray = _given(class_weight, classes.tolist())[target]
         return given
     share = np.bincount(target, weight, len(classes)).astype(float)
     n_present, total = (share > 0).sum(), share.sum()
-    share[share == 0] = 1  # such rows have no weight anyway
+    share[share == 0] = 1  # the rows of these classes have no weight anyway
     weights: np.ndarray = total / (n_present * share[target])
     return weights
 
 
 def _given(class_weight: dict[Any, float], classes: list[Any]) -> np.ndarray:
-    """A weight for each class; one that is not named has weight 1."""
+    """List the weight of each class; a class without a given weight has weight 1."""
     weights = np.ones(len(classes))
     for label, weight in class_weight.items():
         if label not in classes:
