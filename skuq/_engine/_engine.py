@@ -45,7 +45,7 @@ __all__ = ["Engine"]
 # outputs in float64 that are reduced at a time.
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
-# Draws are evaluated in blocks only if the fewest rows with all draws need more than this.
+# Only where the fewest rows exceed this with all draws, draws are evaluated in blocks.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 
 
@@ -68,9 +68,9 @@ class Engine:
     n_rows : int
         Number of rows of a chunk: constant, but halved if the device has too little memory.
     n_reduced : int
-        Number of rows to reduce at a time.
+        How many of them are reduced at a time.
     n_draws_at_once : int
-        Number of draws to evaluate at a time: all, unless `_MIN_ROWS` rows of them do not fit.
+        All draws, unless `_MIN_ROWS` rows of them would not fit.
     """
 
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
@@ -116,7 +116,7 @@ class Engine:
         self.n_draws_at_once = max(1, min(self.draws.n_draws, int(self.draws.n_draws * share)))
 
     def _bytes_per_row(self) -> float:
-        """Measure the bytes that one more row adds to the largest tensor, for all draws."""
+        """The size of the largest tensor that one row more adds, all draws together."""
         sizes, evaluate = [], self._evaluator(self.vectorized)
         tensors = self.draws.tensors(0, self.draws.n_draws if self.vectorized else 1)
         for n_rows in (2, 3):
@@ -271,7 +271,7 @@ class Engine:
     def _outputs(
         self, function: Callable[[Tensor], Tensor], X: np.ndarray | Tensor, chunks: Chunks
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield the first row of each block, and its outputs in float64, rows last in memory."""
+        """Where a block of rows begins, and the outputs on it in float64, rows last in memory."""
         device, start = self.numerics.device, chunks.done
         reduce_on = torch.device("cpu") if device.type == "mps" else device
         step = min(chunks.n_rows, self.n_reduced)

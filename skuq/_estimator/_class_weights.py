@@ -17,7 +17,7 @@ def weights_by_class(
     target: np.ndarray,
     weight: np.ndarray | None,
 ) -> np.ndarray:
-    """Compute the weight of each row by its class.
+    """The weight of each row by its class.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def weights_by_class(
         return given
     share = np.bincount(target, weight, len(classes)).astype(float)
     n_present, total = (share > 0).sum(), share.sum()
-    share[share == 0] = 1  # the rows of these classes have no weight anyway
+    share[share == 0] = 1  # such rows have no weight anyway
     weights: np.ndarray = total / (n_present * share[target])
     return weights
 

@@ -156,7 +156,7 @@ class Fitting:
         return Engine(draws, problem.sample, schedule.trainer.builder.numerics)
 
     def _stopping_rows(self) -> Split | None:
-        """Return indices of training rows and of the rows that early stopping watches."""
+        """Indices of the rows of training, and of those that early stopping watches."""
         estimator, (_, target, _, groups, _) = self._estimator, self._data
         if not estimator.early_stopping:
             return None
@@ -169,7 +169,7 @@ class Fitting:
     def _rows_for_noise(
         self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
     ) -> Split | None:
-        """Return the final split of the rows, once it is known which rows teach the noise."""
+        """How the rows are split at last, once it is known where noise is learnt."""
         X, _, weight, groups, _ = self._data
         self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
         trains = self._estimator.max_epochs > 0 and not self._incremental
@@ -192,7 +192,7 @@ class Fitting:
         apart: Split | None,
         **saving: Any,
     ) -> tuple[Problem, Schedule]:
-        """Make the problem that the posterior sees, and the schedule that trains its networks."""
+        """What the posterior sees, and what trains the networks behind it."""
         estimator, (X, _, weight, _, _) = self._estimator, self._data
         train, valid = rows_on_device(X, encoded, weight, self._numerics), None
         if apart is not None:

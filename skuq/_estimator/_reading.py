@@ -48,7 +48,7 @@ class Reading:
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        """Compute weights of rows by their class; `weight` holds their own weights."""
+        """Weights of the rows by their class; `weight` is that of the rows themselves."""
         return None
 
     def _read(
