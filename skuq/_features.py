@@ -105,7 +105,7 @@ def _stacked(networks: list[_Features]) -> Draws:
 
 
 def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str:
-    """Return the name of the layer whose inputs are the features."""
+    """The name of the layer whose input is asked for."""
     names = [name for name, _ in network.named_modules() if name]
     if layer is not None and layer not in names:
         raise ValueError(
@@ -128,7 +128,7 @@ def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str
         return _last_linear(network, last, calls, output)
     if calls[layer] != 1:
         raise ValueError(
-            f"layer={layer!r} is called {calls[layer]} times in one forward pass, expected once"
+            f"layer={layer!r} is called {calls[layer]} times in a forward, expected once"
         )
     return layer
 
@@ -142,7 +142,7 @@ def _last_linear(
         weight = network.get_submodule(name).weight
         uses = [n for n, p in network.named_parameters(remove_duplicate=False) if p is weight]
         if calls[name] > 1:
-            why = f"its last nn.Linear, {name!r}, is called {calls[name]} times in one forward pass"
+            why = f"its last nn.Linear, {name!r}, is called {calls[name]} times in a forward"
         elif len(uses) > 1:
             why = f"the weight of its last nn.Linear, {name!r}, is tied: it is {' and '.join(uses)}"
         elif not _ends_in(found, output):
@@ -150,13 +150,13 @@ def _last_linear(
         else:
             return name
     raise ValueError(
-        f"{type(network).__name__} has no last linear layer whose inputs can be the features: "
-        f"{why}. Name a layer: layer=..."
+        f"{type(network).__name__} has no last linear layer whose input could be the features: "
+        f"{why}. Name the layer: layer=..."
     )
 
 
 def _ends_in(found: Tensor, output: Tensor) -> bool:
-    """Return whether the output is `found` itself, or its softmax."""
+    """Whether the output is that of a layer, or its softmax."""
     found = found.to(output.dtype)
     if found.ndim == 1:
         found = found[:, None]

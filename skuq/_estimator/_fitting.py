@@ -150,7 +150,7 @@ class Fitting:
         return likelihood.relabel(partial(engine.map, data.X), encoded)
 
     def _other(self, encoded: np.ndarray, apart: Split | None, **saving: Any) -> Engine:
-        """Fit another posterior than the final one, without progress or attributes."""
+        """Another posterior than the one that the estimator will have, of which nobody is told."""
         problem, schedule = self._problem(encoded, Task("fit"), apart, **saving)
         draws = clone(self._posterior).fit(problem)
         return Engine(draws, problem.sample, schedule.trainer.builder.numerics)

@@ -74,9 +74,7 @@ class Finish:
     Attributes
     ----------
     X : ndarray or Streamed of shape (n_samples, ...)
-        The rows.
-    target, weight : ndarray of shape (n_samples, ...)
-        Encoded targets, and weights of the rows or None.
+    target, weight : ndarray of shape (n_samples, ...); weight may be None
     noise : {"unseen", "given", "own"}
         As in `Posterior`.
     apart : tuple of ndarray, or None
@@ -104,7 +102,7 @@ class Finish:
             self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
 
     def lacks_rows(self, likelihood: Likelihood) -> bool:
-        """Return whether unseen rows are wanted, and none were set apart."""
+        """Whether unseen rows are wanted, and none were set apart."""
         return likelihood.wants_unseen_rows and self.noise == "unseen" and self.apart is None
 
     def find_rows(
