@@ -32,8 +32,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
         name = type(estimator.module).__name__
         raise TypeError(
             f"module must be a class or a factory, got an instance of {name}: pass "
-            f"module={name} and its arguments as module__*, or a function that returns a new "
-            "copy of the instance in each call"
+            f"module={name} and its arguments as module__*, or a function that returns a "
+            "copy of the instance each time"
         )
     check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
     if hasattr(estimator, "_engine"):  # training goes on
