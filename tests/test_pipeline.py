@@ -284,7 +284,7 @@ class Shifting(stock.Pipeline):
 def test_subclasses_with_a_predict_of_their_own_are_not_seen_through(diabetes):
     X, y = diabetes
     for around in (Doubling(regressor()), Shifting([("network", regressor())])):
-        with pytest.raises(TypeError, match="subclasses only where predict"):
+        with pytest.raises(TypeError, match="subclasses only if they inherit"):
             skuq.predict_interval(around.fit(X, y), X)
 
 

@@ -334,7 +334,10 @@ def test_noise_that_is_seen(module, noise):
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
-        (WeightedRandomSampler(WEIGHTS, 240), "has weights of 240 rows, but 160 rows are trained"),
+        (
+            WeightedRandomSampler(WEIGHTS, 240),
+            "has weights of 240 rows, but training uses 160 rows",
+        ),
         (RandomSampler(range(240)), "is for 240 rows, but training uses 160 rows"),
         (OwnOrder(240), r"asks for row \d+, but training uses 160 rows"),
     ],

@@ -246,7 +246,7 @@ def test_errors(labels):
         model.fit(X, y + 1)
     with pytest.raises(ValueError, match="Only binary classification is supported"):
         model.fit(X, y.sum(1))
-    with pytest.raises(ValueError, match="class_weight is for one label"):
+    with pytest.raises(ValueError, match="class_weight needs one label"):
         TorchClassifier(likelihood=Bernoulli(), class_weight="balanced", max_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="every label in y is NaN"):
         TorchClassifier(likelihood=Bernoulli("zeros"), max_epochs=1).fit(
