@@ -1,12 +1,12 @@
-"""The methods that predict, built on one: how to reduce the predictive distributions of the draws.
+"""The methods that predict, all built on one method, which reduces distributions of the draws.
 
-A class that mixes one of these in gives ``_reduce(X, reduction, *aligned)``: `reduction` maps the
+A class with one of these mixins gives ``_reduce(X, reduction, *aligned)``. `reduction` maps the
 predictive distribution of all draws, of batch shape (n_draws, n_rows, ...), and the same rows of
-the arrays in `aligned`, to tensors of n_rows rows. A change of every draw's distribution (a
-temperature, for example) changes every answer at once.
+the arrays in `aligned`, to tensors of n_rows rows. So a change of the distribution of every draw (a
+temperature, for example) changes all predictions at once.
 
-A classifier of several labels at once (multilabel) is a distribution over {0, 1} for each label,
-of batch shape (n_draws, n_rows, n_labels).
+With several labels at once (multilabel), a classifier has a distribution over {0, 1} for each
+label, of batch shape (n_draws, n_rows, n_labels).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _as_uncertainty(result: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray |
 
 
 class Predictions:
-    """Base of both kinds of predictions: stacks those of the draws."""
+    """Base of both kinds of predictions; it stacks the predictions of the draws."""
 
     _reduce: Callable[..., Any]  # see above
 
@@ -55,7 +55,7 @@ class Predictions:
                 warned = True
                 warnings.warn(
                     f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
-                    "time, or use predict_uncertainty, which keeps none.",
+                    "time, or use predict_uncertainty, which keeps no draws.",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -69,7 +69,7 @@ class Predictions:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float:
-        """Accuracy of a classifier, R² of a regressor.
+        """Compute the accuracy of a classifier, or R² of a regressor.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Predictions:
         Raises
         ------
         ValueError
-            Without targets.
+            If there are no targets.
         """
         X, y = with_targets(X, y)
         if y is None:
@@ -106,7 +106,7 @@ class ClassifierPredictions(Predictions):
     _multilabel = False
 
     def _log_proba(self, X: Any) -> np.ndarray:
-        """The log of the mean over draws of the probabilities, the classes last."""
+        """Compute the log of the mean over draws of the probabilities, classes last."""
         log_proba: np.ndarray = self._reduce(X, log_mean)
         return log_proba
 
@@ -128,7 +128,7 @@ class ClassifierPredictions(Predictions):
         Raises
         ------
         NotFittedError
-            Before `fit`.
+            If the estimator is not fitted.
         ValueError
             If X has NaN, infinity, or another shape than in `fit`.
         """
@@ -182,7 +182,7 @@ class ClassifierPredictions(Predictions):
         return (proba, Uncertainty(*parts)) if parts else proba
 
     def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
-        """Predict the logarithm of each mean probability, finite even if the latter underflows.
+        """Predict the logarithm of each mean probability, finite even if probabilities underflow.
 
         Parameters
         ----------
@@ -286,7 +286,7 @@ class RegressorPredictions(Predictions):
     _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
 
     def _like_target(self, values: np.ndarray) -> np.ndarray:
-        """Drops the axis of targets, the second, where y had none."""
+        """Drop the axis of targets, the second, if y had none."""
         return values if self._target_shape else values[:, 0]
 
     @overload

@@ -1,6 +1,6 @@
 """Reductions of the predictive distributions of all draws to uncertainties.
 
-`skuq._predict` says what a reduction is.
+`skuq._predict` explains reductions.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _mean(predictive: Softmax) -> Tensor:
     return predictive.mean_probs.movedim(-1, 1)
 
 
-# What `predict_uncertainty(measure=...)` of a classifier offers: measures whose mean over the draws
-# is the aleatoric part of that of their mean, and measures that have no parts.
+# The measures of `predict_uncertainty` of a classifier: measures with parts, whose mean over the
+# draws is the aleatoric part, and measures without parts.
 DECOMPOSED: dict[str, Callable[[Softmax], Uncertainty]] = {
     "entropy": lambda predictive: _decompose_entropy(predictive.entropy(), _mean(predictive)),
     "variance": lambda predictive: _decompose_variance(_draws(predictive), _mean(predictive)),

@@ -1,4 +1,4 @@
-"""The estimators: what scikit-learn sees."""
+"""The estimators: `TorchClassifier` and `TorchRegressor`."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         y : array-like of shape (n_samples,)
             Labels of the rows, as in `fit`; None if X is a Dataset, which has them.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; needed if the first y lacks some.
+            All labels of this and later calls; needed if the first y lacks some.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, normalised to mean 1; None weights all rows equally.
 
@@ -261,7 +261,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         return 2 if self._multilabel else len(self.classes_)
 
     def __sklearn_tags__(self) -> Any:
-        return self._tell_of_targets(super().__sklearn_tags__())
+        return self._with_target_tags(super().__sklearn_tags__())
 
 
 class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
@@ -413,7 +413,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         target = np.asarray(y, dtype=np.float64)
-        if np.isnan(target).any():  # None, among numbers as objects
+        if np.isnan(target).any():  # None in an array of objects
             raise ValueError("y contains NaN or None; remove these rows")
         if reset:
             self._target_shape = target.shape[1:]
@@ -427,4 +427,4 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        return self._tell_of_targets(tags)
+        return self._with_target_tags(tags)

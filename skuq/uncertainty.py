@@ -113,11 +113,11 @@ def _like_input(result: Tensor, given: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------
-# Of mean probabilities
+# Measures of mean probabilities
 
 
 def _log(proba: Tensor) -> Tensor:
-    """Finite at zero, where it is multiplied by zero (`torch.special.xlogy` is far slower)."""
+    """Compute a logarithm that is finite at zero (`torch.special.xlogy` is far slower)."""
     return proba.clamp(min=_SMALLEST).log()
 
 
@@ -200,7 +200,7 @@ def _margin(proba: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------
-# Of draws
+# Measures of draws
 
 
 @_of_draws
@@ -280,7 +280,7 @@ def entropy_decomposition(draws: Tensor) -> Uncertainty:
 
 def _decompose_entropy(entropies: Tensor, mean: Tensor) -> Uncertainty:
     aleatoric = mean_of_draws(entropies)
-    if len(entropies) == 1:  # no rounding: a ranking must see that all are equal
+    if len(entropies) == 1:  # exactly zero: rounding must not rank the rows
         return Uncertainty(aleatoric, aleatoric, torch.zeros_like(aleatoric))
     epistemic = (_entropy(mean, _log(mean), 1) - aleatoric).clamp(min=0)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
@@ -308,7 +308,7 @@ def variance_decomposition(draws: Tensor) -> Uncertainty:
 
 
 def _label_variance(draws: Tensor) -> Tensor:
-    """Variance of the one-hot label, for each draw."""
+    """Compute the variance of the one-hot label, for each draw."""
     return (1 - draws.square().sum(2)).clamp(min=0)
 
 
@@ -319,7 +319,7 @@ def _decompose_variance(draws: Tensor, mean: Tensor) -> Uncertainty:
 
 
 def _variance(draws: Tensor, mean: Tensor) -> Tensor:
-    """Variance over the draws, in two passes (torch's own takes one, and several times as long)."""
+    """Compute the variance over the draws in two passes, faster than torch's own single pass."""
     return mean_of_draws((draws - mean).square())
 
 
@@ -344,7 +344,7 @@ def variation_ratio(draws: Tensor) -> Tensor:
 def _variation_ratio(draws: Tensor) -> Tensor:
     draws = draws.detach()
     votes = torch.eq(draws, draws.amax(2, keepdim=True), out=torch.empty_like(draws))
-    # Indices take several times as long, but a GPU would have to wait to hear of a tie.
+    # Indices take several times as long, but checking for ties would make a GPU wait.
     if draws.is_cuda or float(votes.sum()) > votes[:, :, 0].numel():
         first = draws.max(2, keepdim=True).indices
         votes = torch.zeros_like(draws).scatter_(2, first, 1.0)

@@ -26,6 +26,7 @@ STOREYS = [
     ["augmentation", "calibration", "metrics"],
     ["_meta"],
     ["pipeline"],
+    ["_composition"],
     ["estimators", "_sklearn_estimators"],
     ["_estimator", "_predict"],
     ["posteriors"],

@@ -73,8 +73,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     classes_: np.ndarray
     histories_: list[list[dict[str, Any]]]
     interrupted_: bool
-    _root: int  # the seed of the fit
-    _built: Built  # what the networks were made by
+    _root: int  # the seed of `fit`
+    _built: Built  # the parameters that built the networks
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
@@ -125,12 +125,12 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         self.on_interrupt = on_interrupt
         self._store_prefixed(kwargs)
 
-    # -- what a subclass gives, beside the hooks of `Reading` -------------------------------------
+    # -- given by a subclass, beside the hooks of `Reading` --------------------------------------
 
-    _n_classes: int | None = None  # of a classification
+    _n_classes: int | None = None  # only of a classification
 
     def _check_targets(self, target: np.ndarray) -> None:
-        """Refuse targets from which nothing can be learnt, after rows without weight are gone."""
+        """Refuse targets that teach nothing, once rows without weight are left out."""
 
     # -- fit -------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         Raises
         ------
         ValueError
-            If data or parameters cannot be used; each message says how to mend it.
+            If data or parameters cannot be used; each message says how to fix it.
         DivergedError
             If a loss or weight becomes NaN or infinite.
         """
@@ -192,7 +192,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
-            self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
+            self.__dict__.pop("_engine", None)  # after an error, the estimator is not fitted
         posterior, likelihood = self._check_parameters(incremental)
         devices = named_devices(self.device)
         numerics = Numerics(devices[0], self.precision)
@@ -237,8 +237,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             repeatable=self.random_state is not None,
         )
 
-    def _tell_of_targets(self, tags: Any) -> Any:
-        """Adds to scikit-learn's tags what the likelihood takes."""
+    def _with_target_tags(self, tags: Any) -> Any:
+        """Add the targets that the likelihood takes to scikit-learn's tags."""
         tags.input_tags.sparse = True
         likelihood = self._default_likelihood() if self.likelihood is None else self.likelihood
         if isinstance(likelihood, Likelihood) and likelihood.task == self._task:
@@ -256,5 +256,5 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         )
 
     def _share_seen(self, X: Any) -> float:
-        """The share of rows that training has seen."""
+        """Compute the share of rows that training has seen."""
         return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())

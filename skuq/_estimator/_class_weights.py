@@ -22,13 +22,13 @@ def weights_of_classes(
     Parameters
     ----------
     class_weight : dict or "balanced"
-        "balanced" gives every class that is there the same total.
+        A weight for each label, or "balanced", which gives all present classes the same total.
     classes : ndarray of shape (n_classes,)
-        Labels, sorted.
+        The labels, sorted.
     target : ndarray of shape (n_rows,)
-        Indices of classes.
+        The index of the class of each row.
     weight : ndarray of shape (n_rows,), or None
-        The weights of the rows themselves.
+        Weights of the rows themselves; None weights all equally.
     """
     if isinstance(class_weight, dict):
         given: np.ndarray = _given(class_weight, classes.tolist())
@@ -41,7 +41,7 @@ def weights_of_classes(
 
 
 def _given(class_weight: dict[Any, float], classes: list[Any]) -> np.ndarray:
-    """A weight for each class; one that is not named has weight 1."""
+    """List the weight of each class; a class without a given weight has weight 1."""
     weights = np.ones(len(classes))
     for label, weight in class_weight.items():
         if label not in classes:

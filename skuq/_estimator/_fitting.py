@@ -1,4 +1,4 @@
-"""One call of fit, from checked data to the attributes of the fitted estimator."""
+"""One call of `fit`, from checked data to the attributes of the fitted estimator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from skuq.posteriors import Posterior
 
 __all__ = ["Fitting"]
 
-_KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
+_KEPT_EPOCHS = 100  # of the history, for any number of calls of partial_fit
 
 
 class Fitting:
@@ -44,19 +44,21 @@ class Fitting:
     Parameters
     ----------
     estimator : TorchEstimator
-        Changed once, when everything is fitted.
+        The estimator; it changes only once, when everything is fitted.
     posterior : Posterior
+        The posterior to fit.
     likelihood : Likelihood
-        Not fitted.
+        The likelihood, not yet fitted.
     data : TrainingData
+        The checked rows.
     devices : list of torch.device
-        The first is where predictions are evaluated.
+        The devices of training; the first also evaluates predictions.
     goes_on : bool
-        Whether the training of before goes on.
+        Whether training goes on from fitted networks.
     incremental : bool
         Whether this is `partial_fit`.
     root : int
-        The seed of the fit.
+        The seed of `fit`.
     """
 
     def __init__(
@@ -118,19 +120,19 @@ class Fitting:
     # -- before training -------------------------------------------------------------------------
 
     def _networks(self) -> list[Trained]:
-        """The networks that training goes on from; `partial_fit` also keeps their optimizers."""
+        """List the networks from which training goes on; `partial_fit` also keeps optimizers."""
         estimator = self._estimator
         networks = estimator._engine.draws.networks(len(estimator.histories_))
         if not self._incremental:
             return [Trained(network, [], {}) for network in networks]
         states = estimator._states or [{} for _ in networks]
-        # Callbacks may read what the history says of long ago; nobody else does.
-        kept = 0 if estimator.callbacks else 1 - _KEPT_EPOCHS
-        histories = [history[kept:] for history in estimator.histories_]
+        # Only callbacks may read early epochs of the history.
+        first = 0 if estimator.callbacks else 1 - _KEPT_EPOCHS
+        histories = [history[first:] for history in estimator.histories_]
         return [Trained(*parts) for parts in zip(networks, histories, states)]
 
     def _begun_checkpoints(self) -> Checkpoints | None:
-        """New ones, or those of a fit that was killed, which know its seed."""
+        """Begin new checkpoints, or go on from the checkpoints of a killed fit, with its seed."""
         estimator = self._estimator
         if estimator.checkpoint_dir is None or self._incremental:
             return None
@@ -142,7 +144,7 @@ class Fitting:
         return checkpoints
 
     def _encoded_targets(self, checkpoints: Checkpoints | None, apart: Split | None) -> np.ndarray:
-        """Targets in the units of training; for some likelihoods, a first training makes them."""
+        """Encode targets; some likelihoods need a first training for that."""
         likelihood, data, engine = self._likelihood, self._data, self._before
         if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
@@ -239,7 +241,7 @@ class Fitting:
     def _attributes(
         self, draws: Draws, networks: list[Trained], schedule: Schedule
     ) -> dict[str, Any]:
-        """The attributes of the estimator with these draws."""
+        """Make the attributes of the estimator with these draws."""
         builder = schedule.trainer.builder
         engine = Engine(draws, builder.sample, builder.numerics)
         learnt = copy.deepcopy(self._likelihood)

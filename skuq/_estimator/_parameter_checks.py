@@ -1,4 +1,4 @@
-"""Parameters of an estimator, checked before anything is fitted."""
+"""Checks of an estimator's parameters, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["checked_parameters"]
 
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
-    """The posterior and the likelihood to fit, once the parameters are known to be good."""
+    """Check the parameters, and return copies of the posterior and the likelihood to fit."""
     for name, value in estimator.get_params(deep=False).items():
         if isinstance(value, NotSaved):
             raise ValueError(
-                f"{name} was not saved with this estimator; it was {value.text}. Give it again, "
-                f"set_params({name}=...), before fitting."
+                f"{name} was not saved with this estimator; it was {value.text}. Set it with "
+                f"set_params({name}=...) before fitting."
             )
     if estimator.early_stopping:
         _check_early_stopping(estimator, incremental)
@@ -99,18 +99,17 @@ def _check_weights_are_known(estimator: Any) -> None:
 
 
 def _check_checkpointable(estimator: Any) -> None:
-    """Refuse what has a state that no checkpoint holds."""
+    """Refuse samplers, generators and callbacks whose state no checkpoint holds."""
     for prefix in ("iterator_train", "iterator_valid"):
         for name in ("sampler", "batch_sampler", "generator"):
             if estimator._with_prefix(prefix).get(name) is not None:
                 raise ValueError(
-                    f"checkpoint_dir cannot be used with {prefix}__{name}: where it is in its "
+                    f"checkpoint_dir cannot be used with {prefix}__{name}, whose position in its "
                     "sequence cannot be stored. Leave it out, or set checkpoint_dir=None"
                 )
     for callback in getattr(estimator, "_skl_callbacks", None) or []:
         if type(callback).__name__ != "ProgressBar":
             raise ValueError(
-                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}: what "
-                "it remembers cannot be stored. Remove it with set_callbacks, or set "
-                "checkpoint_dir=None"
+                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}, whose "
+                "state cannot be stored. Remove it with set_callbacks, or set checkpoint_dir=None"
             )

@@ -137,7 +137,7 @@ class Problem:
         return self._schedule.explore(network, n_epochs, optimizer, hook, options)
 
     def batches(self) -> Iterator[Batch]:
-        """The training rows in order, on the device.
+        """Yield batches of the training rows in order, on the device.
 
         Yields
         ------

@@ -1,4 +1,4 @@
-"""The one place that imports what scikit-learn does not promise to keep."""
+"""The only place that imports private parts of scikit-learn."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ try:
 except ImportError:  # before scikit-learn 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing to support."""
+        """A mixin without callbacks to support."""
 
     def _with_callbacks(method: Any) -> Any:
         return method
@@ -40,8 +40,11 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[_Method], _Method]:
 
 
 def is_transformed_target_regressor(estimator: Any) -> bool:
-    """Without importing sklearn.compose, and with it every linear model: where there is such an
-    estimator, it is imported."""
+    """Return whether an estimator is a TransformedTargetRegressor.
+
+    This does not import sklearn.compose, which would import every linear model: if there is such an
+    estimator, it is imported already.
+    """
     compose = sys.modules.get("sklearn.compose")
     return compose is not None and is_stock(estimator, compose.TransformedTargetRegressor)
 

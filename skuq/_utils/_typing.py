@@ -15,7 +15,7 @@ __all__ = ["ArrayLike", "MatrixLike", "RandomState", "StrPath"]
 # Rows: arrays, tensors, data frames, sparse matrices, and torch Datasets.
 MatrixLike: TypeAlias = ArrayLike | sparray | spmatrix | Dataset[Any]
 
-# What seeds: an integer, a generator of scikit-learn's kind, or None for fresh entropy.
+# Seeds: an integer, a generator as in scikit-learn, or None for fresh entropy.
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 StrPath: TypeAlias = str | PathLike[str]

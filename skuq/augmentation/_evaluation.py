@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from skuq._composition import predictions
 from skuq._data._checks import CheckedRows, dense
 from skuq._distributions._softmax import Softmax
 from skuq._meta import innermost
@@ -18,7 +19,6 @@ from skuq._predict import ClassifierPredictions
 from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.augmentation._fixed import FixedView, fix
-from skuq.pipeline import predictions
 
 __all__ = ["Evaluation", "as_rows"]
 
@@ -33,7 +33,7 @@ class Evaluation:
     Parameters
     ----------
     estimator : fitted classifier or regressor
-        Anything that `skuq.pipeline.predictions` sees through.
+        Anything that `skuq._composition.predictions` sees through.
     views : list of (callable, seed)
         Views besides the identity.
     X : array-like of shape (n_samples, ...)

@@ -18,6 +18,7 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
 from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
 from skuq._predict import Predictions
@@ -30,7 +31,6 @@ from skuq._utils._sklearn_compat import (
     with_callbacks,
 )
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
-from skuq.pipeline import predictions
 
 __all__ = ["Calibrator"]
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 from torch.distributions import Categorical
 
+from skuq._composition import predictions
 from skuq._data._checks import refuse_no_labels
 from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions, Predictions
@@ -23,7 +24,6 @@ from skuq.calibration._base import Calibrator
 from skuq.calibration._logits import Logits, check_logits, label_columns
 from skuq.calibration._temperature import loss_at, search_temperature
 from skuq.calibration._vector import search_scales
-from skuq.pipeline import predictions
 
 __all__ = ["TemperatureScaler", "VectorScaler"]
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
 from skuq._distributions._derived import affine, recalibrated
 from skuq._distributions._mixture import is_discrete, mixture_cdf
@@ -21,7 +22,6 @@ from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import _check_sample_weight
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.calibration._base import Calibrator
-from skuq.pipeline import predictions
 
 __all__ = ["QuantileRecalibrator", "VarianceScaler", "fit_variance_scale"]
 

@@ -6,11 +6,11 @@ from typing import Any, Self
 
 from sklearn.pipeline import Pipeline
 
+from skuq._composition import predictions
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
 from skuq._utils._typing import ArrayLike, MatrixLike
-from skuq.pipeline import predictions
 
 __all__ = [
     "COLOURS",

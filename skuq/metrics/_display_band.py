@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._distributions._mixture import mixture_quantile
 from skuq._predict import RegressorPredictions
 from skuq._reductions import target_uncertainty
@@ -16,7 +17,6 @@ from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, column_name, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
-from skuq.pipeline import predictions
 
 __all__ = ["PredictionBandDisplay"]
 

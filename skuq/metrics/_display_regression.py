@@ -7,13 +7,13 @@ from typing import Any, Self
 import numpy as np
 from scipy import stats
 
+from skuq._composition import predictions
 from skuq._distributions._mixture import mixture_cdf
 from skuq._predict import RegressorPredictions
 from skuq._reductions import of_targets
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
-from skuq.pipeline import predictions
 
 __all__ = ["PITDisplay", "RegressionCalibrationDisplay"]
 

@@ -21,6 +21,7 @@ from sklearn.metrics import get_scorer
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
@@ -28,7 +29,6 @@ from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._checks import check_option
 from skuq.metrics._targets import encoded_targets, is_multilabel, label_values
-from skuq.pipeline import predictions
 
 __all__ = [
     "UncertaintyScorer",

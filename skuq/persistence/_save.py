@@ -44,8 +44,8 @@ def save(estimator: Any, path: StrPath) -> None:
         Fitted. Of a fitted search the best estimator is saved. Of scikit-learn's transformers
         scalers, encoders, imputers and a few more are known.
     path : str or path-like
-        Where to; by convention it ends in ``.skuq``. An existing file is replaced at once or, if
-        something fails, left alone. It keeps its permissions, and a symbolic link is followed.
+        Where to; by convention it ends in ``.skuq``. An existing file is replaced at once, or
+        stays if something fails. It keeps its permissions, and a symbolic link is followed.
 
     Raises
     ------

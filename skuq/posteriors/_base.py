@@ -23,7 +23,7 @@ class Posterior(BaseEstimator):
     `noise` says how a likelihood that has one noise level for all rows learns it:
 
     * "unseen": on rows that training has not seen, as the noise of the highest likelihood of the
-      mixture of all draws. For draws that come from training alone, such as ensembles.
+      mixture of all draws. For draws that come only from training, such as ensembles.
     * "given": draws are samples of the posterior given the noise, as those of MCMC or a Laplace
       approximation. It is the mean squared residual over all draws on the training rows, which
       is unbiased there.

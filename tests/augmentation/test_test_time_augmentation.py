@@ -473,7 +473,7 @@ def test_certainty_of_what_says_nothing_of_noise_is_refused(fitted, blobs, rule)
     scaled = TemperatureScaler(FrozenEstimator(network)).fit
     with pytest.warns(UserWarning, match="was trained on"):
         scaled = scaled(X, y)
-    with pytest.raises(ValueError, match="no calibrator around it"):
+    with pytest.raises(ValueError, match="without a calibrator"):
         frozen(scaled, SHIFTED, X, y, vote=rule)
 
 
@@ -655,9 +655,9 @@ def test_several_labels_at_once(blobs):
     assert augmented.predict_proba(X).shape == indicators.shape
     parts = augmented.predict_uncertainty(X, "nested")
     assert parts.between_views.shape == indicators.shape and (parts.between_views >= 0).all()
-    with pytest.raises(ValueError, match="one label for each row"):
+    with pytest.raises(ValueError, match="one label per row"):
         augmented.predict_views(X)
-    with pytest.raises(ValueError, match="one label for each row"):
+    with pytest.raises(ValueError, match="one label per row"):
         clone(augmented).set_params(vote="mode").fit(X, indicators)
 
 
@@ -771,7 +771,7 @@ def test_bad_kinds_and_measures(fitted, blobs):
 def test_what_is_for_the_other_task(fitted, blobs, fitted_regressor, diabetes):
     augmented = frozen(fitted, SHIFTED, *blobs)
     assert not hasattr(augmented, "predict_interval")
-    with pytest.raises(TypeError, match="is for regressors"):
+    with pytest.raises(TypeError, match="needs a regressor"):
         skuq.predict_interval(augmented, blobs[0])
     assert not hasattr(frozen(fitted_regressor, SHIFTED, *diabetes), "predict_views")
 

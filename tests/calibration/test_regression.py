@@ -220,7 +220,7 @@ def test_what_cannot_be_calibrated(calibrator):
     X, y = data(30)
     with pytest.raises(TypeError, match="needs a regressor, got TorchClassifier"):
         calibrator(TorchClassifier()).fit(X, y)
-    with pytest.raises(TypeError, match="LinearRegression gives no predictive distribution"):
+    with pytest.raises(TypeError, match="LinearRegression has no predictive distribution"):
         calibrator(LinearRegression()).fit(X, y)
     with pytest.raises(ValueError, match="NaN"):
         calibrator(BayesianRidge()).fit(X, y * np.nan)
