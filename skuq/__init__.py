@@ -11,6 +11,7 @@ from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, pr
 if TYPE_CHECKING:
     from skuq._differentiable import uncertainty_function
     from skuq._features import predict_features
+    from skuq._from_trained import from_trained
     from skuq._onnx import export_onnx
     from skuq._report import report
     from skuq.persistence import inspect, load, save
@@ -22,6 +23,7 @@ __all__ = [
     "TorchRegressor",
     "__version__",
     "export_onnx",
+    "from_trained",
     "inspect",
     "load",
     "predict_draws",
@@ -37,6 +39,7 @@ __all__ = [
 # Imported at the first use, so that training a network does not import the rest.
 _LAZY = {
     "export_onnx": "skuq._onnx",
+    "from_trained": "skuq._from_trained",
     "predict_features": "skuq._features",
     "report": "skuq._report",
     "uncertainty_function": "skuq._differentiable",

@@ -126,6 +126,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
+    network_ : NetworkSummary
+        A summary of `module_`: number of outputs, last layer, dropout. Printing it gives a line.
     likelihood_ : Likelihood
         The fitted copy of `likelihood`.
     posterior_ : Posterior
@@ -151,6 +153,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
 
     See Also
     --------
+    skuq.from_trained : Takes an instance that something else has trained.
     skuq.predict_uncertainty : The same through a Pipeline or a search.
     skuq.calibration.TemperatureScaler : Calibrates the probabilities.
 
@@ -359,6 +362,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
+    network_ : NetworkSummary
+        A summary of `module_`: number of outputs, last layer, dropout. Printing it gives a line.
     likelihood_ : Likelihood
         The fitted copy of `likelihood`.
     posterior_ : Posterior

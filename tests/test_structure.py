@@ -19,6 +19,7 @@ STOREYS = [
         "_onnx",
         "_differentiable",
         "_features",
+        "_from_trained",
         "datasets",
         "distributed",
         "persistence",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skuq._engine._engine import Engine
 from skuq._networks._module import Numerics
+from skuq._networks._summary import NetworkSummary, summarise
 
 __all__ = ["Fitted"]
 
@@ -49,6 +50,13 @@ class Fitted(BaseEstimator):
         """The trained module (of the first network); predictions never call it."""
         check_is_fitted(self)
         return self._engine.draws.module
+
+    @property
+    def network_(self) -> NetworkSummary:
+        """A summary of the network: outputs, last layer, dropout; ``print`` shows it in a line."""
+        check_is_fitted(self)
+        engine = self._engine
+        return summarise(engine.draws.module, engine._sample, engine.numerics)
 
     # -- pickling --------------------------------------------------------------------------------
 

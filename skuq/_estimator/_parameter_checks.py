@@ -33,7 +33,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
         raise TypeError(
             f"module must be a class or a factory, got an instance of {name}: pass "
             f"module={name} and its arguments as module__*, or a function that returns a "
-            "copy of the instance each time"
+            "copy of the instance each time. If it is trained, skuq.from_trained takes it as it is"
         )
     check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
     if hasattr(estimator, "_engine"):  # training goes on

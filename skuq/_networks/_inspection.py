@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
+from skuq._networks._inserted import inserted_dropout
+from skuq._networks._linear_calls import watch_linear_layers
 from skuq._networks._module import (
     Numerics,
     call,
@@ -40,6 +42,8 @@ class Inspection:
     dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
     idle_dropout_layers: tuple[str, ...]  # those with p = 0
     other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
+    linear_calls: tuple[str, ...]  # nn.Linear layers, in the order in which a forward calls them
+    inserted_dropout: dict[str, float]  # rates of the dropout that skuq put before layers, by name
 
 
 def inspect_network(
@@ -64,15 +68,16 @@ def inspect_network(
     name = type(module).__name__
     rows = first_rows(x, 3)
     with torch.no_grad():
-        with PrivateGlobals(0), explained(module, rows), Tracer() as tracer:
-            output = call(module.eval(), rows, numerics)
-            _check_shape(output, name, likelihood)
+        with PrivateGlobals(0), explained(module, rows), watch_linear_layers(module) as linear:
+            with Tracer() as tracer:
+                output = call(module.eval(), rows, numerics)
+                _check_shape(output, name, likelihood)
         if bool(output.isnan().any()):
             raise ValueError(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
                 "weights, and for logarithms, roots and divisions in its forward"
             )
-        check_endings(output, tracer, name, likelihood)
+        check_endings(output, tracer, module, likelihood)
         shell = private_copy(module)
         with PrivateGlobals(1):
             again = call(shell, rows, numerics)
@@ -91,7 +96,14 @@ def inspect_network(
     layers = dropout_layers(module)
     dropout = tuple(name for name, layer in layers.items() if layer.p > 0)
     idle = tuple(name for name in layers if name not in dropout)
-    return Inspection(name, dropout, idle, _noise_of_batches(module, x, numerics, batch_size))
+    return Inspection(
+        name=name,
+        dropout_layers=dropout,
+        idle_dropout_layers=idle,
+        other_noise=_noise_of_batches(module, x, numerics, batch_size),
+        linear_calls=tuple(linear.names),
+        inserted_dropout=inserted_dropout(module),
+    )
 
 
 def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
@@ -188,4 +200,5 @@ def _draws(
         unseen = private.drawn() if runs_foreign_forward(module) else ()
     for source in unseen if not ops.found else set(unseen) - {"torch"}:
         ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
-    return ops.found
+    found: dict[tuple[str, str], None] = ops.found
+    return found

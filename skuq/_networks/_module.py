@@ -105,8 +105,9 @@ def call(
             "torch.view_as_real(outputs).flatten(1)"
         )
     if isinstance(output, Tensor) and output.dtype is not numerics.dtype:
-        return output.to(numerics.dtype)
-    return output
+        output = output.to(numerics.dtype)
+    found: Tensor = output
+    return found
 
 
 def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numerics:

@@ -44,6 +44,11 @@ class Gaussian(Standardised, Likelihood):
     min_variance : float, default=1e-6
         Added to σ² (if homoscedastic: least σ²), in units of the variance of y. Without it the
         likelihood has no bound where residuals vanish.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_variance` is in the same units.
 
     Notes
     -----
@@ -72,14 +77,20 @@ class Gaussian(Standardised, Likelihood):
         "heteroscedastic": ["boolean"],
         "beta": [Interval(Real, 0, 1, closed="both")],
         "min_variance": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
     def __init__(
-        self, heteroscedastic: bool = True, beta: float = 0.5, min_variance: float = 1e-6
+        self,
+        heteroscedastic: bool = True,
+        beta: float = 0.5,
+        min_variance: float = 1e-6,
+        standardise: Any = True,
     ) -> None:
         self.heteroscedastic = heteroscedastic
         self.beta = beta
         self.min_variance = min_variance
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:

@@ -38,6 +38,11 @@ class Laplace(Standardised, Likelihood):
         level holds for all x (1 output per target).
     min_scale : float, default=1e-3
         Added to b (if homoscedastic: least b), in units of the standard deviation of y.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_scale` is in the same units.
 
     Notes
     -----
@@ -62,11 +67,15 @@ class Laplace(Standardised, Likelihood):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "heteroscedastic": ["boolean"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
-    def __init__(self, heteroscedastic: bool = True, min_scale: float = 1e-3) -> None:
+    def __init__(
+        self, heteroscedastic: bool = True, min_scale: float = 1e-3, standardise: Any = True
+    ) -> None:
         self.heteroscedastic = heteroscedastic
         self.min_scale = min_scale
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:

@@ -38,6 +38,11 @@ class MixtureOfGaussians(Standardised, Likelihood):
     min_variance : float, default=1e-4
         Added to σ_k², in units of the variance of y. Without it the likelihood has no bound, since
         a component can shrink onto a single row.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_variance` is in the same units.
 
     Notes
     -----
@@ -63,11 +68,15 @@ class MixtureOfGaussians(Standardised, Likelihood):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "min_variance": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
-    def __init__(self, n_components: int = 3, min_variance: float = 1e-4) -> None:
+    def __init__(
+        self, n_components: int = 3, min_variance: float = 1e-4, standardise: Any = True
+    ) -> None:
         self.n_components = n_components
         self.min_variance = min_variance
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:
@@ -82,7 +91,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
     def links(self) -> list[str]:
         n = self.n_targets_ * self.n_components
         weights = "softmax" if self.n_components > 1 else "free"  # a single one is 1 in any case
-        return [weights] * n + ["location"] * n + ["exp"] * n
+        return [weights] * n + [self._location_link] * n + ["exp"] * n
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0

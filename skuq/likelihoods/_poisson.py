@@ -35,6 +35,9 @@ class Poisson(Likelihood):
     ----------
     min_rate : float, default=1e-6
         Smallest rate λ, in units of c.
+    standardise : bool, default=True
+        Whether c is the mean of the target. False sets it to 1: the outputs are logarithms of the
+        rates of y itself, for networks that were trained elsewhere.
 
     Notes
     -----
@@ -63,11 +66,13 @@ class Poisson(Likelihood):
     task = "regression"
     _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "min_rate": [Interval(Real, 0, 1, closed="neither")]
+        "min_rate": [Interval(Real, 0, 1, closed="neither")],
+        "standardise": ["boolean"],
     }
 
-    def __init__(self, min_rate: float = 1e-6) -> None:
+    def __init__(self, min_rate: float = 1e-6, standardise: bool = True) -> None:
         self.min_rate = min_rate
+        self.standardise = standardise
 
     def update_tags(self, tags: Any) -> None:
         tags.target_tags.positive_only = True
@@ -79,11 +84,11 @@ class Poisson(Likelihood):
         n_classes: int | None = None,
         seed: int = 0,
     ) -> Self:
-        self._linear_from = LINEAR_FROM
+        self._linear_from = LINEAR_FROM if self.standardise else None
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         mean = np.average(self._checked(y), axis=0, weights=sample_weight)
-        self.scale_ = np.where(mean > 0, mean, 1.0)
+        self.scale_ = np.where((mean > 0) & self.standardise, mean, 1.0)
         return self
 
     def _checked(self, y: np.ndarray) -> np.ndarray:

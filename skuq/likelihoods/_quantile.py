@@ -41,6 +41,11 @@ class Quantile(Standardised, Likelihood):
     min_scale : float, default=1e-3
         Limits the density to 1/`min_scale`, in units of the standard deviation of y: quantiles are
         at least `min_scale` times the difference of their levels apart.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_scale` is in the same units.
 
     Notes
     -----
@@ -68,13 +73,18 @@ class Quantile(Standardised, Likelihood):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "q": ["array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
     def __init__(
-        self, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95), min_scale: float = 1e-3
+        self,
+        q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        min_scale: float = 1e-3,
+        standardise: Any = True,
     ) -> None:
         self.q = q
         self.min_scale = min_scale
+        self.standardise = standardise
 
     def validate(self) -> None:
         super().validate()
@@ -94,7 +104,7 @@ class Quantile(Standardised, Likelihood):
         return f"{len(self.q)} quantiles of each of {self.n_targets_} targets"
 
     def links(self) -> list[str]:
-        return ["location"] * self.n_outputs_
+        return [self._location_link] * self.n_outputs_
 
     def _quantiles(self, output: Tensor) -> Tensor:
         quantiles: Tensor = output.unflatten(-1, (self.n_targets_, len(self.q)))

@@ -39,6 +39,11 @@ class StudentT(Standardised, Likelihood):
         ν = 2.1 + softplus(r), at most 1000.
     min_scale : float, default=1e-3
         Added to σ, in units of the standard deviation of y.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_scale` is in the same units.
 
     Notes
     -----
@@ -66,11 +71,15 @@ class StudentT(Standardised, Likelihood):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "df": [Interval(Real, 2, None, closed="neither"), StrOptions({"free"})],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
-    def __init__(self, df: float | str = 4.0, min_scale: float = 1e-3) -> None:
+    def __init__(
+        self, df: float | str = 4.0, min_scale: float = 1e-3, standardise: Any = True
+    ) -> None:
         self.df = df
         self.min_scale = min_scale
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:

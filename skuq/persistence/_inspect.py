@@ -99,7 +99,7 @@ def inspect(path: StrPath) -> Contents:
     for place, kind, node in _walk(manifest["object"], ""):
         if "class" in node:
             objects[place] = str(node["class"]), _parameters(node)
-        elif kind == "module":
+        elif kind in ("module", "trained"):
             modules[str(node.get("name"))] = str(node.get("defined_in"))
         elif str(node.get("tensor")) in header:
             dtype, stored = header[str(node["tensor"])]
@@ -117,7 +117,7 @@ def inspect(path: StrPath) -> Contents:
 
 # What stands between an object and its parts in the manifest, but not in Python.
 _SILENT = {"state", "items", "module", "engine", "draws"}
-_RENAMED = {"tensors": "module_"}
+_RENAMED = {"tensors": "module_", "weights": "module"}
 
 
 def _walk(node: Any, place: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

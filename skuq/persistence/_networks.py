@@ -25,26 +25,21 @@ from skuq._estimator._base import TorchEstimator
 from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
 from skuq._networks._precision import float_dtype, moved
+from skuq._networks._trained import TrainedNetwork
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq._utils._tensors import agree, tensors_of
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
-from skuq.persistence._classes import class_name, classes, value_name
+from skuq.persistence._classes import class_name, classes
 from skuq.persistence._decoder import Decoder, defaults_of
 from skuq.persistence._encoder import Encoder, attribute_names_checked
+from skuq.persistence._modules import module_node, qualified_name
 from skuq.posteriors import Posterior
 
-__all__ = ["Modules", "decode_estimator", "encode_estimator", "qualified_name"]
+__all__ = ["decode_estimator", "encode_estimator"]
 
 _MOST_ROWS = 2**20  # in a chunk; whoever declares more wants memory
-
-
-def qualified_name(factory: Any) -> str:
-    """Of a class or function, as users read it."""
-    if hasattr(factory, "func") and hasattr(factory, "keywords"):  # functools.partial
-        return f"partial({qualified_name(factory.func)})"
-    return getattr(factory, "__qualname__", type(factory).__qualname__)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -62,7 +57,8 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
     built = state.pop("_built", None)
     changed = built is not None and bool(built.changes(estimator))
     fitted = engine is not None and not changed
-    made_by = _module_node(encoder, module, factories, fitted)
+    known = tensors_of(engine.draws.module) if fitted else {}
+    made_by = module_node(encoder, module, factories, fitted, known)
     node = {"$": "estimator", "class": name, "module": made_by}
     with encoder.at("._states"):
         goes_on = encoder.attempt(state.pop("_states", []))
@@ -73,24 +69,10 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
         if built is not None and changed:
             parameters = {f"module__{name}": value for name, value in built.parameters.items()}
             node["engine"]["built"] = {
-                "module": _module_node(encoder, built.factory, factories, fitted=True),
+                "module": module_node(encoder, built.factory, factories, fitted=True),
                 "parameters": encoder.state(parameters),
             }
     return node
-
-
-def _module_node(encoder: Encoder, module: Any, factories: dict[str, Any], fitted: bool) -> Any:
-    if module is None or value_name(module) is not None:
-        return encoder(module)
-    if isinstance(module, nn.Module) or not callable(module):  # set after fit, which refuses it
-        with encoder.at(".module"):
-            return encoder.attempt(module)
-    defined_in = getattr(module, "__module__", type(module).__module__)
-    name = qualified_name(module)
-    if fitted:  # what built a network, rather than a namesake that none was built with
-        factories[name] = module
-    factories.setdefault(name, module)
-    return {"$": "module", "name": name, "defined_in": str(defined_in)}
 
 
 def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
@@ -124,67 +106,6 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
 # Loading
 
 
-class Modules:
-    """The classes that the caller of `load` gives.
-
-    Parameters
-    ----------
-    given : callable, mapping of str to callable, or None
-        A class or factory; or several, by the names that the file has for them.
-    device : str or torch.device
-        Where networks are to be; "auto" leaves that to each estimator.
-    """
-
-    def __init__(self, given: Any, device: Any) -> None:
-        for factory in given.values() if isinstance(given, dict) else [given]:
-            if isinstance(factory, nn.Module) or not (callable(factory) or factory is None):
-                raise TypeError(
-                    "module must be a class or a factory, or a dictionary of them by name, got "
-                    f"{factory!r}"
-                )
-        if isinstance(device, list | tuple):
-            raise TypeError(f"networks are loaded to one device, got device={device!r}")
-        if device != "auto":
-            Numerics.on(device, "float32")  # refuses what is not here
-        self._given = given
-        self._needed: dict[str, Any] = {}
-        self.device = device
-
-    def __call__(self, decoder: Decoder, node: dict[str, Any]) -> Any:
-        """Of a node that stands for a class of the user."""
-        name, defined_in = node["name"], node["defined_in"]
-        if not isinstance(name, str) or not isinstance(defined_in, str):
-            raise PersistenceError("the name of a module is no text")
-        by_name = isinstance(self._given, dict)
-        found = self._given.get(name) if by_name else self._given
-        if found is None:
-            raise PersistenceError(
-                f"the file holds a network that {name[:200]!r} (from {defined_in[:200]!r}) built. "
-                f"Files name no code to import: give it, load(path, module=...)"
-            )
-        self._needed[name] = found
-        if len(self._needed) > 1 and not by_name:
-            raise PersistenceError(
-                f"the file holds networks of several classes, {sorted(self._needed)}: give them as "
-                "module={name: class, ...}"
-            )
-        return found
-
-    def check(self) -> None:
-        """Tell of classes that have another name, or are not needed."""
-        if self._given is not None and not self._needed:
-            raise PersistenceError("module was given, but no network in the file needs it")
-        for name, found in self._needed.items():
-            if qualified_name(found).rpartition(".")[2] != name.rpartition(".")[2]:
-                warnings.warn(
-                    f"the network was saved with {name[:200]}, and is loaded with "
-                    f"{qualified_name(found)}; both have the same tensors and give the same "
-                    "outputs on a few rows",
-                    UserWarning,
-                    stacklevel=4,
-                )
-
-
 def decode_estimator(decoder: Decoder, node: dict[str, Any], device: Any) -> Any:
     """The estimator of a node that `encode_estimator` made."""
     cls = classes().get(node["class"]) if isinstance(node["class"], str) else None
@@ -212,9 +133,10 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     _check_engine(engine)
     draws = object.__new__(_draws_class(record["draws"]["kind"]))
     draws.__dict__.update(attribute_names_checked(decoder.mapping(record["draws"]["state"])))
-    draws.module = _rebuilt(
-        estimator, engine, decoder.mapping(record["tensors"]), set(record["frozen"])
-    )
+    tensors = decoder.mapping(record["tensors"])
+    if isinstance(estimator.module, TrainedNetwork):
+        estimator.module.complete(tensors)
+    draws.module = _rebuilt(estimator, engine, tensors, set(record["frozen"]))
     expected = decoder(record["outputs"])
     if not isinstance(expected, Tensor) or expected.shape[:2] != (draws.n_draws, 3):
         raise PersistenceError("the recorded outputs are not those of all draws on three rows")
@@ -222,6 +144,12 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     engine.draws = draws
     _check_outputs(engine, expected)
     estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
+    if (
+        isinstance(estimator.module, TrainedNetwork)
+        and estimator.module is estimator._built.factory
+    ):
+        with PrivateGlobals(0):
+            estimator.module.settle(*_sizes(estimator))
     estimator._engine = engine
 
 
@@ -276,18 +204,23 @@ def _check_engine(engine: Any) -> None:
         raise PersistenceError("the engine is incomplete")
 
 
+def _sizes(estimator: Any) -> tuple[int, int]:
+    return math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
+
+
 def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """The module, built as in `fit`, with the tensors of the file."""
     factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
-    sizes = math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
+    estimator.posterior_.validate()
+
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
-            return build(factory, parameters, *sizes)
+            return build(factory, parameters, *_sizes(estimator))
 
     name = qualified_name(factory)
     if factory is MLP:
@@ -297,7 +230,7 @@ def _rebuilt(
     try:
         with PrivateGlobals(0):
             module = transform(own_copy(built(), engine._sample, engine.numerics))
-            module = moved(module, engine.numerics.device, engine.numerics.dtype)
+            module = moved(module.eval(), engine.numerics.device, engine.numerics.dtype)
     except Exception as error:
         raise PersistenceError(
             f"{name} cannot be built or called as it was when it was saved, with parameters "

@@ -25,7 +25,8 @@ from skuq.exceptions import PersistenceError
 from skuq.persistence import _container, _json
 from skuq.persistence._decoder import Decoder
 from skuq.persistence._encoder import Encoder
-from skuq.persistence._networks import Modules, decode_estimator, encode_estimator
+from skuq.persistence._modules import Modules
+from skuq.persistence._networks import decode_estimator, encode_estimator
 from skuq.persistence._tensors import TensorReader, TensorWriter
 
 __all__ = ["FORMAT", "load", "manifest_of", "parts_of", "save"]
@@ -168,7 +169,9 @@ def load(
     module : class or callable returning a torch.nn.Module, or dict of str to those, default=None
         What built the network: files name no code. Not needed where the estimator had
         ``module=None``. It is called with the parameters ``module__*`` that are in the file. For
-        networks of several classes, a dictionary by the names that the file has for them.
+        networks of several classes, a dictionary by the names that the file has for them. For what
+        `skuq.from_trained` made of an instance, any class, function or instance that has the same
+        layers; its weights are not used.
     device : str or torch.device, default="auto"
         Where networks are to be. "auto" is where the estimator's own parameter `device` says, or
         the CPU where there is no such device.
@@ -209,7 +212,7 @@ def load(
     parts = _container.read(path)
     manifest = manifest_of(parts)
     tensors = TensorReader(parts.tensors)
-    special: dict[str, Any] = {"module": modules}
+    special: dict[str, Any] = {"module": modules, "trained": modules.trained}
     special["estimator"] = partial(decode_estimator, device=device)
     estimator = Decoder(tensors, special)(manifest["object"])
     tensors.check_all_used()
