@@ -221,7 +221,7 @@ class LastLayerLaplace(Posterior):
         outputs = head.outputs_of_draws(rows.x, self._deviations(curvature, precision, tried))
         target = rows.target.expand(len(outputs), *rows.target.shape).flatten(0, 1)
         each = problem.likelihood.negative_log_likelihood(outputs.flatten(0, 1), target)
-        mixture = -(-each.unflatten(0, outputs.shape[:2])).logsumexp(0)
+        mixture = np.log(len(outputs)) - (-each.unflatten(0, outputs.shape[:2])).logsumexp(0)
         return float((rows.weight * mixture).sum() / rows.weight.sum())
 
     def _deviations(self, curvature: Curvature, precision: float, noise: Tensor) -> Tensor:
