@@ -10,7 +10,9 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._labels import Labels
+from skuq._estimator._parameter_checks import why_no_partial_fit
 from skuq._predict import ClassifierPredictions, RegressorPredictions
+from skuq._utils._available import available_unless
 from skuq._utils._sklearn_compat import StrOptions
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import Posterior
@@ -215,6 +217,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         )
         self.class_weight = class_weight
 
+    @available_unless(why_no_partial_fit)
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> TorchClassifier:
@@ -367,6 +370,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     _default_likelihood = Gaussian
     _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
 
+    @available_unless(why_no_partial_fit)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TorchRegressor:
         """Train for one more epoch on these rows.
 

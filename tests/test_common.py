@@ -115,10 +115,6 @@ def augmented_estimators():
 
 
 def expected_failures(estimator):
-    posterior = getattr(estimator, "posterior", None)
-    if posterior is not None and not posterior.goes_on:
-        why = "partial_fit is refused, which the check does not know"
-        return {**EXPECTED_FAILURES, "check_estimators_partial_fit_n_features": why}
     if get_tags(estimator).target_tags.positive_only:
         why = "the check gives negative targets, whatever the tags say"
         return {**EXPECTED_FAILURES, "check_regressor_multioutput": why}

@@ -33,7 +33,7 @@ class Posterior(BaseEstimator):
     * "own": `fit` sets it, as an attribute of `problem.likelihood`.
     """
 
-    #: Whether `partial_fit` can go on with it; False refuses with a message.
+    #: Whether `partial_fit` can go on with it; False: estimators have none, and say why.
     goes_on: ClassVar[bool] = True
     #: Parameters that make a fit quick, for tests of what all posteriors have in common.
     quick: ClassVar[dict[str, Any]] = {}

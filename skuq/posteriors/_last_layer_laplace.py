@@ -184,7 +184,8 @@ class LastLayerLaplace(Posterior):
 
     def _curvature(self, head: _Head, problem: Problem, rows: Iterable[_Rows]) -> Curvature:
         """The information of the training rows, each as often as its weight says."""
-        curvature = STRUCTURES[self.structure_](*head.weight.shape, head.device)
+        n_outputs, n_inputs = head.weight.shape
+        curvature = STRUCTURES[self.structure_](n_outputs, n_inputs, head.device)
         for x, target, weight in rows:
             curvature.add(x, problem.likelihood.information(head.outputs(x), target), weight)
         curvature.scale(problem.n_rows / curvature.weight)
@@ -233,7 +234,7 @@ class LastLayerLaplace(Posterior):
         """Learn one noise level and the prior in turns with the draws, on the training rows."""
         rows, likelihood = _together(head.rows(problem.batches())), problem.likelihood
         tried, few = head.tried(problem), rows.every(-(-len(rows.x) // _TRIED_ROWS))
-        known = np.nan
+        known: Any = np.nan
         for _ in range(_MOST_ROUNDS):
             curvature = self._curvature(head, problem, [rows])
             self.prior_precision_ = self._precision(head, curvature, problem)

@@ -39,6 +39,7 @@ def test_decomposition_bounds(posterior, blobs):
 def test_partial_fit_goes_on_or_says_that_it_does_not(posterior, blobs):
     X, y = blobs
     classifier = TorchClassifier(posterior=posterior, random_state=0)
+    assert hasattr(classifier, "partial_fit") == posterior.goes_on
     if posterior.goes_on:
         assert classifier.partial_fit(X, y).n_iter_ == 1
         return

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from sklearn.base import clone
 from torch import nn
@@ -9,6 +10,7 @@ from torch.func import functional_call, jacrev
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
+from skuq._training._checkpoints import Checkpoints
 from skuq.likelihoods import (
     Bernoulli,
     Categorical,
@@ -68,8 +70,6 @@ class Known(Gaussian):
 
     def finish(self, *args, **kwargs):
         pass
-
-
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_conjugate_regression_is_exact(structure, weighted, unit_noise):
     ).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(covariance(fitted), expected, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(stacked(fitted).mean(0)[0], ridge, rtol=1e-10)
-    mean, std = fitted.predict(X, return_std=True)
+    mean = fitted.predict(X)
     scale = likelihood.scale_[0]
     np.testing.assert_allclose(mean, likelihood.location_[0] + scale * phi @ ridge, rtol=1e-10)
     spread = fitted.predict_uncertainty(X, kind="epistemic") / scale**2
@@ -537,7 +537,11 @@ class Ending(nn.Module):
         if self.ending == "beside":
             return self.last(h) + 1e-3 * h.sum(-1, keepdim=True)
         out = self.last(h)
-        endings = {"relu": torch.relu, "softplus": nn.functional.softplus, "scaled": lambda t: 2 * t}
+        endings = {
+            "relu": torch.relu,
+            "softplus": nn.functional.softplus,
+            "scaled": lambda t: 2 * t,
+        }
         return endings.get(self.ending, lambda t: t)(out)
 
 
@@ -639,6 +643,58 @@ def test_a_warm_start_goes_on_from_the_trained_network(blobs):
     fitted.set_params(lr=1e-12, max_epochs=1).fit(X, y)
     torch.testing.assert_close(fitted.module_[2].weight.detach(), before)
     torch.testing.assert_close(stacked(fitted), draws)
+
+
+class Killed(BaseException):
+    """What ends a process in the middle of a fit."""
+
+
+@pytest.mark.parametrize("at", [1, 3, "the posterior"])
+def test_a_fit_that_was_killed_goes_on(at, blobs, tmp_path, monkeypatch):
+    X, y = blobs
+    options = {"max_epochs": 4, "random_state": 0}
+    make = TorchClassifier(posterior=LastLayerLaplace(n_draws=6), **options)
+    expected = clone(make).fit(X, y)
+    resumed, saved = clone(make).set_params(checkpoint_dir=tmp_path), []
+
+    def save_or_die(self, name, state, save=Checkpoints.save):
+        save(self, name, state)
+        saved.append(name)
+        if len(saved) == at:
+            raise Killed
+
+    def die(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_or_die)
+        if at == "the posterior":
+            patch.setattr(LastLayerLaplace, "_curvature", die)
+        with pytest.raises(Killed):
+            resumed.fit(X, y)
+    resumed.fit(X, y)
+    assert np.array_equal(resumed.predict_draws(X), expected.predict_draws(X))
+    assert resumed.posterior_.prior_precision_ == expected.posterior_.prior_precision_
+
+
+class Interrupting(skorch.callbacks.Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_the_posterior_of_what_was_trained(blobs):
+    X, y = blobs
+    options = {"posterior": LastLayerLaplace(n_draws=6), "random_state": 0}
+    interrupted = TorchClassifier(
+        callbacks=[Interrupting()], on_interrupt="keep", max_epochs=9, **options
+    )
+    with pytest.warns(UserWarning, match="fit was interrupted"):
+        interrupted.fit(X, y)
+    n_epochs = len(interrupted.history_)
+    assert interrupted.interrupted_ and 0 < n_epochs < 9
+    short = TorchClassifier(max_epochs=n_epochs, **options).fit(X, y)
+    assert np.array_equal(interrupted.predict_draws(X), short.predict_draws(X))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
