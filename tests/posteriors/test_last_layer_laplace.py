@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import skorch
 import torch
 from sklearn.base import clone
 from torch import nn
@@ -675,26 +674,6 @@ def test_a_fit_that_was_killed_goes_on(at, blobs, tmp_path, monkeypatch):
     resumed.fit(X, y)
     assert np.array_equal(resumed.predict_draws(X), expected.predict_draws(X))
     assert resumed.posterior_.prior_precision_ == expected.posterior_.prior_precision_
-
-
-class Interrupting(skorch.callbacks.Callback):
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == 3:
-            raise KeyboardInterrupt
-
-
-def test_ctrl_c_keeps_the_posterior_of_what_was_trained(blobs):
-    X, y = blobs
-    options = {"posterior": LastLayerLaplace(n_draws=6), "random_state": 0}
-    interrupted = TorchClassifier(
-        callbacks=[Interrupting()], on_interrupt="keep", max_epochs=9, **options
-    )
-    with pytest.warns(UserWarning, match="fit was interrupted"):
-        interrupted.fit(X, y)
-    n_epochs = len(interrupted.history_)
-    assert interrupted.interrupted_ and 0 < n_epochs < 9
-    short = TorchClassifier(max_epochs=n_epochs, **options).fit(X, y)
-    assert np.array_equal(interrupted.predict_draws(X), short.predict_draws(X))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
