@@ -43,21 +43,26 @@ class InputOf(nn.Module):
 
 
 def calls_of(
-    network: nn.Module, names: list[str], x: Tensor, numerics: Numerics
+    shell: nn.Module, names: list[str], x: Tensor, numerics: Numerics
 ) -> tuple[Counter[str], str, Tensor | None, Tensor]:
-    """How often each of these layers is called, the last of them and its output, and the output."""
-    shell, calls = private_copy(network), Counter[str]()
+    """How often a private copy of a network calls each of these layers, the last of them and its
+    output, and the output of the network."""
+    calls = Counter[str]()
     last: list[Any] = ["", None]
 
     def called(name: str, output: Any) -> None:
         calls[name] += 1
         last[:] = name, output
 
+    hooks = []
     for name in names:
         layer = shell.get_submodule(name)
-        layer.register_forward_hook(lambda m, args, out, name=name: called(name, out))
+        hook = layer.register_forward_hook(lambda m, args, out, name=name: called(name, out))
+        hooks.append(hook)
     with torch.no_grad():
         output = call(shell, x, numerics)
+    for hook in hooks:
+        hook.remove()
     return calls, *last, output
 
 
@@ -80,7 +85,8 @@ def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: b
         another's, or more follows it.
     """
     names = [name for name, module in network.named_modules() if _is_plain(module)]
-    calls, name, found, output = calls_of(network, names, x, numerics)
+    shell = private_copy(network)
+    calls, name, found, output = calls_of(shell, names, x, numerics)
     if found is None:
         raise ValueError("it has no nn.Linear layer" + (" that it calls" if names else ""))
     if calls[name] > 1:
@@ -94,7 +100,7 @@ def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: b
             f"the weight of its last nn.Linear, {name!r}, is tied: it is {' and '.join(uses)}"
         )
     follows = "something" if exactly else "more than a softmax"
-    is_end = _is_linear_in(network, name, x, numerics, output) if exactly else True
+    is_end = _is_linear_in(shell, name, x, numerics, output) if exactly else True
     if not _ends_in(found, output, softmax=not exactly) or not is_end:
         raise ValueError(f"{follows} follows its last nn.Linear, {name!r}")
     return name
@@ -120,10 +126,9 @@ def _ends_in(found: Tensor, output: Tensor, softmax: bool) -> bool:
 
 
 def _is_linear_in(
-    network: nn.Module, name: str, x: Tensor, numerics: Numerics, output: Tensor
+    shell: nn.Module, name: str, x: Tensor, numerics: Numerics, output: Tensor
 ) -> bool:
     """Whether outputs change sign with the parameters of a layer: a ReLU may not show in them."""
-    shell = private_copy(network)
     prefix = f"{name}." if name else ""
     layer = shell.get_submodule(name)
     negative = {f"{prefix}{n}": -p for n, p in layer.named_parameters(recurse=False)}

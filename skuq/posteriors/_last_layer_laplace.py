@@ -148,9 +148,8 @@ class LastLayerLaplace(Posterior):
         self.temperature = temperature
 
     def fit(self, problem: Problem) -> Draws:
-        self._refuse_early(problem)
+        self.layer_ = self._checked_layer(problem)
         (network,) = problem.train()
-        self.layer_ = _layer_of(network, problem)
         head = _Head(network, self.layer_, problem)
         self.structure_ = self._chosen_structure(head)
         if problem.learn_noise(network):
@@ -163,10 +162,10 @@ class LastLayerLaplace(Posterior):
         blocks = [scale * root(noise) for noise in head.noise(pairs, problem.seed())]
         return Draws(network, head.draws(torch.cat(blocks)[:pairs], self.n_draws))
 
-    def _refuse_early(self, problem: Problem) -> None:
-        """Raise, before hours of training, what the network and the likelihood cannot do."""
+    def _checked_layer(self, problem: Problem) -> str:
+        """The name of the last layer; raises what cannot be done before hours of training."""
         untrained, likelihood = problem.untrained(), problem.likelihood
-        _layer_of(untrained, problem)
+        layer = _layer_of(untrained, problem)
         try:
             likelihood.fisher(call(private_copy(untrained), problem.sample, problem.numerics))
         except TypeError as error:
@@ -176,6 +175,7 @@ class LastLayerLaplace(Posterior):
             ) from error
         if self.prior_precision == "validation":
             problem.batches(validation=True)
+        return layer
 
     def _chosen_structure(self, head: _Head) -> str:
         if self.structure != "auto":
