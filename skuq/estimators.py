@@ -12,7 +12,9 @@ from torch import nn
 
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._labels import Labels
+from skuq._estimator._parameter_checks import why_no_partial_fit
 from skuq._predict import ClassifierPredictions, RegressorPredictions
+from skuq._utils._available import available_unless
 from skuq._utils._sklearn_compat import StrOptions
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
@@ -230,6 +232,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         self.class_weight = class_weight
         self.prior_correction = prior_correction
 
+    @available_unless(why_no_partial_fit)
     def partial_fit(
         self,
         X: MatrixLike,
@@ -388,6 +391,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     _default_likelihood = Gaussian
     _target_options: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
+    @available_unless(why_no_partial_fit)
     def partial_fit(
         self,
         X: MatrixLike,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from torch import nn
 
 from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
 from skuq._engine._draws import Draws
@@ -31,7 +32,7 @@ from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
-from skuq.posteriors import Posterior
+from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["Fitting"]
 
@@ -157,13 +158,15 @@ class Fitting:
             return encoded
         if engine is None:
             stage = checkpoints and checkpoints.stage("first")
-            engine = self._other(encoded, apart, checkpoints=stage)
+            engine = self._other(encoded, apart, clone(self._posterior), checkpoints=stage)
         return likelihood.relabel(partial(engine.map, data.X), encoded)
 
-    def _other(self, encoded: np.ndarray, apart: Split | None, **saving: Any) -> Engine:
+    def _other(
+        self, encoded: np.ndarray, apart: Split | None, posterior: Posterior, **saving: Any
+    ) -> Engine:
         """Another posterior than the one that the estimator will have, of which nobody is told."""
         problem, schedule = self._problem(encoded, Task("fit"), apart, **saving)
-        draws = clone(self._posterior).fit(problem)
+        draws = posterior.fit(problem)
         return Engine(draws, problem.sample, schedule.trainer.builder.numerics)
 
     def _stopping_rows(self) -> Split | None:
@@ -189,7 +192,9 @@ class Fitting:
 
         def trained_on(number: int, split: Split) -> Engine:
             stage = checkpoints and checkpoints.stage(f"noise-{number}")
-            return self._other(encoded, split, checkpoints=stage, verbose=0)
+            before = self._posterior.noise == "before"
+            posterior = PointEstimate() if before else clone(self._posterior)
+            return self._other(encoded, split, posterior, checkpoints=stage, verbose=0)
 
         seed = derive_seed(self._root, Purpose.SPLIT)
         return finish.find_rows(self._likelihood, groups, seed, trained_on)
@@ -234,7 +239,12 @@ class Fitting:
         share = float(len(train) if train.weight is None else train.weight.sum())
         n_rows = self._data.amount * share / len(encoded)
         before = None if self._before is None else self._before.draws
-        return Problem(schedule, n_rows, before), schedule
+
+        def learns_noise(network: nn.Module) -> bool:
+            engine = Engine(Draws(network), builder.sample, builder.numerics)
+            return self._finish.before(self._likelihood, engine)
+
+        return Problem(schedule, n_rows, before, learns_noise), schedule
 
     # -- after training --------------------------------------------------------------------------
 

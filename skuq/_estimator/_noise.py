@@ -75,7 +75,7 @@ class Finish:
     ----------
     X : ndarray or Streamed of shape (n_samples, ...)
     target, weight : ndarray of shape (n_samples, ...); weight may be None
-    noise : {"unseen", "given", "own"}
+    noise : {"unseen", "before", "given", "own"}
         As in `Posterior`.
     apart : tuple of ndarray, or None
         Indices of training rows, and of the rows that were set apart, if any.
@@ -97,13 +97,22 @@ class Finish:
         elif self.noise == "given":
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
             self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
-        elif self.noise == "unseen" and not self.done:
+        elif self.noise in ("unseen", "before") and not self.done:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
             self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
 
+    def before(self, likelihood: Likelihood, engine: Engine) -> bool:
+        """Learn for good from a trained network; False: on no rows that it has not seen."""
+        known = self.done or self.apart is not None
+        if known:
+            self(likelihood, engine)
+        self.done = True
+        return known
+
     def lacks_rows(self, likelihood: Likelihood) -> bool:
         """Whether unseen rows are wanted, and none were set apart."""
-        return likelihood.wants_unseen_rows and self.noise == "unseen" and self.apart is None
+        wants = likelihood.wants_unseen_rows and self.noise in ("unseen", "before")
+        return wants and self.apart is None
 
     def find_rows(
         self,

@@ -15,7 +15,7 @@ from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import MCDropout, Posterior
 
-__all__ = ["checked_parameters"]
+__all__ = ["checked_parameters", "why_no_partial_fit"]
 
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -57,12 +57,18 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
     posterior.validate()
-    if incremental and not posterior.goes_on:
-        raise ValueError(
-            f"partial_fit does not support posterior={posterior}: call fit with all rows, or "
-            "choose another posterior"
-        )
     return posterior, _checked_likelihood(estimator, incremental)
+
+
+def why_no_partial_fit(estimator: Any) -> str | None:
+    """The reason why an estimator has no `partial_fit`, if there is one."""
+    posterior = estimator.posterior
+    if not isinstance(posterior, Posterior) or posterior.goes_on:
+        return None
+    return (
+        f"partial_fit does not support posterior={posterior}: call fit with all rows, or choose "
+        "another posterior"
+    )
 
 
 def _check_early_stopping(estimator: Any, incremental: bool) -> None:

@@ -313,6 +313,23 @@ class Likelihood(BaseEstimator):
             information += proba[:, label, None, None] * g[:, :, None] * g[:, None, :]
         return information
 
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """The Fisher information that rows with these targets bring: none of what is missing.
+
+        Parameters
+        ----------
+        output : Tensor of shape (n_rows, n_outputs_)
+            Raw network outputs.
+        target : Tensor of shape (n_rows, ...)
+            Encoded targets. Only where they are NaN do they count: see `takes_missing`.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_outputs_, n_outputs_)
+            By default that of `fisher`.
+        """
+        return self.fisher(output)
+
     def finish(
         self,
         evaluate: Callable[..., Any],

@@ -132,6 +132,10 @@ class Bernoulli(Likelihood):
     def fisher(self, output: Tensor) -> Tensor:
         return torch.diag_embed(output.sigmoid() * (-output).sigmoid())
 
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        known = ~target.reshape(output.shape).isnan()
+        return self.fisher(output) * known[:, :, None]
+
     def predictive(self, output: Tensor) -> Softmax:
         z = output if self._several else output.squeeze(-1)
         return Softmax(self._corrected(torch.stack([torch.zeros_like(z), z], dim=-1)))
