@@ -61,12 +61,9 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
         "balanced" weights classes inversely to their frequency; None weights all classes equally.
-        Weights tilt the probabilities towards the heavier classes, see `prior_correction`.
+        Weights tilt the probabilities towards the heavier classes.
     prior_correction : bool, default=False
-        Whether probabilities are those of the classes as frequent as they are in the training data.
-        With `class_weight`, the network learns the probabilities of other frequencies; this divides
-        them by the weights, for calibrated probabilities and uncertainties. `predict` then chooses
-        the heavier classes no more often.
+        Whether to undo that tilt: divide the probabilities by the weights of the classes.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. y must have the same labels.
     device : str, torch.device or list of them, default="auto"
@@ -145,13 +142,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     Rows of X keep their number of dimensions between fit and predict. Other differences (the length
     of sequences, for example) are up to the module.
 
-    Checkpoints hold weights, the optimizer, generators, history, finished networks, and the state
-    of skorch's callbacks (schedulers, early stopping) and of yours. That state may be numbers,
-    text, arrays and tensors in lists and dicts, or anything that the callback returns from
-    ``state_dict()`` and takes back in ``load_state_dict(state)``. A callback with any other state
-    is refused. Checkpoints are arrays and JSON: reading one executes nothing. A checkpoint
-    identifies a module by its name and its parameters, not by its code. One folder serves one fit
-    at a time, so do not use it in searches.
+    Checkpoints are arrays and JSON: reading one executes nothing. ``docs/training.md`` says what
+    they hold. One folder serves one fit at a time, so do not use it in searches.
 
     See Also
     --------

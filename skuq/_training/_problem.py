@@ -84,7 +84,7 @@ class Problem:
         return derive_seed(self._trainer.root, purpose, network)
 
     def untrained(self) -> nn.Module:
-        """A copy of the first network before it is trained, to refuse early what cannot be used."""
+        """Return a copy of the first network before it is trained, to refuse misfits early."""
         return copied(self._trainer.builder.first).eval()
 
     def train(

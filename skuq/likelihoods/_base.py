@@ -314,7 +314,9 @@ class Likelihood(BaseEstimator):
         return information
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
-        """The Fisher information that rows with these targets bring: none of what is missing.
+        """Compute the Fisher information that rows with these targets bring.
+
+        Missing targets bring none.
 
         Parameters
         ----------

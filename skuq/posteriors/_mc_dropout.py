@@ -65,8 +65,8 @@ class MCDropout(Posterior):
     is what `p` makes of it. Before a last linear layer with weights w and inputs h, the variance of
     an output is p / (1 − p) Σ w² h². Read it as a ranking, and choose `p` by the negative
     log-likelihood on rows that are apart. In ``module_`` a layer called ``head`` becomes
-    ``head.layer``, behind ``head.inserted_dropout``; whatever else is asked of ``head`` is that of
-    the layer.
+    ``head.layer``, behind ``head.inserted_dropout``; other attributes of ``head`` are those of the
+    layer.
 
     References
     ----------
