@@ -42,7 +42,7 @@ class Line(NamedTuple):
     table: str
     contender: str
     amount: float
-    unit: str  # "s" or "MiB"
+    unit: str  # "s", "MiB" or "value"
     ratio: Spread | None  # to the first contender
 
 

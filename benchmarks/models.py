@@ -19,6 +19,7 @@ from skuq.posteriors import PointEstimate
 LR = 1e-3
 BATCH = 200  # of training the MLP
 IMAGE_BATCH = 128  # of training the conv net
+DIGITS_BATCH = 64  # of training an MLP on digits
 SLICE = 1024  # rows of the MLP in one prediction
 IMAGE_SLICE = 128  # images in one prediction
 N_CLASSES = 10

@@ -64,7 +64,7 @@ def table_markdown(report: Report, table: str) -> str:
         rows = [f"**{table}**"]
     for line in lines:
         relative = span(line.ratio) if line.ratio else "–"
-        amount = f"{line.amount:.4f}" if line.unit == "s" else f"{line.amount:.0f}"
+        amount = f"{line.amount:.0f}" if line.unit == "MiB" else f"{line.amount:.4f}"
         rows.append(f"| {line.contender} | {amount} | {relative} |")
     rows.append("")
     for v in report.verdicts:

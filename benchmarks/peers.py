@@ -7,18 +7,21 @@ scikit-learn and skorch are always there, since skuq needs them.
 * `ENSEMBLES`: the same for K members, fit(X, y, epochs, n_members).
 * `DROPOUTS`: predict(module, rows, n_draws), mean probabilities of one slice under fresh dropout.
 * `TEMPERATURES`: fit(logits, y), the temperature.
+* `LAPLACES`: fit(network, X, y, structure, n_steps) of the last layer of a trained network, with
+  the prior precision of the highest evidence; it has `prior_precision`, `covariance`, `proba`.
 * `ERRORS`: error(y, proba), the expected calibration error in 15 bins.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import sys
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +32,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.harness import Report
-from benchmarks.models import BATCH, LR, N_CLASSES, SLICE, loop_proba, plain_mlp, tensors
+from benchmarks.models import (
+    BATCH,
+    DIGITS_BATCH,
+    LR,
+    N_CLASSES,
+    SLICE,
+    loop_proba,
+    plain_mlp,
+    tensors,
+)
 
 Adapters = dict[str, Callable[..., Any]]
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -39,6 +51,7 @@ PACKAGES = {
     "Lightning": "lightning",
     "lightning-uq-box": "lightning_uq_box.uq_methods",
     "baal": "baal.modelwrapper",
+    "laplace-torch": "laplace",
     "netcal": "netcal",
     "torchmetrics": "torchmetrics",
 }
@@ -233,6 +246,57 @@ DROPOUTS: Adapters = {
     "lightning-uq-box": dropout_lightning_uq_box,
     "baal": dropout_baal,
 }
+
+
+# ---------------------------------------------------------------------------------------------
+# Laplace
+
+
+class LaplaceTorch:
+    """Its last-layer Laplace; draws are of its sampling of weights, as skuq's are."""
+
+    STRUCTURES: ClassVar[dict[str, str]] = {
+        "full": "full",
+        "kronecker": "kron",
+        "diagonal": "diag",
+    }
+
+    def __init__(
+        self, network: nn.Module, X: np.ndarray, y: np.ndarray, structure: str, n_steps: int = 100
+    ) -> None:
+        from laplace import Laplace
+
+        self._laplace = Laplace(
+            copy.deepcopy(network),
+            "classification",
+            subset_of_weights="last_layer",
+            hessian_structure=self.STRUCTURES[structure],
+        )
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            self._laplace.fit(DataLoader(TensorDataset(*tensors(X, y)), batch_size=DIGITS_BATCH))
+            self._laplace.optimize_prior_precision(
+                pred_type="nn", method="marglik", n_steps=n_steps
+            )
+
+    @property
+    def prior_precision(self) -> float:
+        return float(self._laplace.prior_precision)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        if hasattr(self._laplace, "posterior_covariance"):
+            return self._laplace.posterior_covariance.numpy()
+        return np.diag(self._laplace.posterior_variance.numpy())
+
+    def proba(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return self._laplace(
+                *tensors(X), pred_type="nn", link_approx="mc", n_samples=n_draws
+            ).numpy()
+
+
+LAPLACES: Adapters = {"laplace-torch": LaplaceTorch}
 
 
 # ---------------------------------------------------------------------------------------------

@@ -36,8 +36,8 @@ __all__ = [
     "uncertainty_function",
 ]
 
-# Imported when they are first asked for: who trains a network does not wait for the rest.
-_LATER = {
+# Imported at the first use, so that training a network does not import the rest.
+_LAZY = {
     "export_onnx": "skuq._onnx",
     "from_trained": "skuq._from_trained",
     "predict_features": "skuq._features",
@@ -51,9 +51,9 @@ _ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"skuq.{name}")
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module 'skuq' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
     return value
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-import skuq.posteriors as posteriors
 from skuq._estimator._elsewhere import (
     all_labels,
     chosen_likelihood,
@@ -26,7 +25,7 @@ from skuq._utils._sklearn_compat import (
 from skuq._utils._tensors import tensors_of
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.likelihoods import Likelihood
-from skuq.posteriors import Posterior
+from skuq.posteriors import LastLayerLaplace, Posterior
 
 __all__ = ["from_trained"]
 
@@ -167,7 +166,7 @@ def from_trained(
     _check_module(module)
     _check_parameters(module, parameters)
     posterior = _default_posterior() if posterior is None else posterior
-    estimator: Any = _ESTIMATORS[task](
+    estimator: TorchClassifier | TorchRegressor = _ESTIMATORS[task](
         module, posterior=posterior, likelihood=likelihood, max_epochs=0, **parameters
     )
     numerics = Numerics.on(estimator.device, estimator.precision)
@@ -194,7 +193,7 @@ def from_trained(
 
 def _default_posterior() -> Posterior:
     """What stands for None: nearly free, and made for networks that are trained."""
-    return vars(posteriors)["LastLayerLaplace"]()
+    return LastLayerLaplace()
 
 
 def _check_module(module: Any) -> None:

@@ -297,7 +297,7 @@ def test_bad_input_of_noise_scores(noisy_data):
         scores.auroc([True] * 4)
     with pytest.raises(ValueError, match="inconsistent numbers"):
         scores.auroc([True, False])
-    with pytest.raises(ValueError, match="True and False alone"):
+    with pytest.raises(ValueError, match="only True and False"):
         scores.auroc([0, 1, 2, 3])
 
 

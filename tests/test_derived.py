@@ -6,7 +6,12 @@ import torch
 from scipy import special, stats
 
 from skuq._distributions._derived import Affine, Recalibrated, affine, recalibrated
-from skuq._distributions._families import MixtureOfNormals, Poisson, QuantileKnots, StudentT
+from skuq._distributions._families import (
+    MixtureOfNormals,
+    PoissonCounts,
+    QuantileKnots,
+    StudentTQuantiles,
+)
 from skuq._distributions._mixture import (
     mixture_cdf,
     mixture_crps,
@@ -23,7 +28,7 @@ def draws_of(kind):
         return torch.randn(3, 2, 1, *shape, dtype=torch.float64, generator=random)
 
     if kind == "t":
-        return StudentT(3 + normal().exp(), 3 * normal(), normal().exp())
+        return StudentTQuantiles(3 + normal().exp(), 3 * normal(), normal().exp())
     if kind == "laplace":
         return torch.distributions.Laplace(3 * normal(), normal().exp())
     if kind == "mixture":
@@ -31,7 +36,7 @@ def draws_of(kind):
     if kind == "knots":
         levels = torch.tensor([0.1, 0.4, 0.7, 0.95], dtype=torch.float64)
         return QuantileKnots(levels, (3 * normal(4)).sort(-1).values)
-    return Poisson((1 + normal()).exp() * 3)
+    return PoissonCounts((1 + normal()).exp() * 3)
 
 
 KINDS = ["t", "laplace", "mixture", "knots", "poisson"]
@@ -91,7 +96,7 @@ def test_crps_of_counts(rates, where):
     k = np.arange(int(5 * rates.max()) + 60)
     below = stats.poisson(rates[:, None]).cdf(k).mean(0)
     expected = ((below - (y <= k)) ** 2).sum()
-    components = Poisson(torch.tensor(rates)[:, None, None])
+    components = PoissonCounts(torch.tensor(rates)[:, None, None])
     found = mixture_crps(components, torch.tensor([[y]], dtype=torch.float64))
     assert float(found) == pytest.approx(expected, rel=1e-6)
     # Between integers it is linear in y.
@@ -101,7 +106,7 @@ def test_crps_of_counts(rates, where):
 
 def test_poisson_is_scipys():
     rate = np.array([1e-6, 0.5, 7.3, 1e4])
-    ours, theirs = Poisson(torch.tensor(rate)), stats.poisson(rate)
+    ours, theirs = PoissonCounts(torch.tensor(rate)), stats.poisson(rate)
     for k in (-1.0, 0.0, 3.0, 1e4):
         found = ours.cdf(torch.full((4,), k, dtype=torch.float64))
         np.testing.assert_allclose(found.numpy(), theirs.cdf(k), rtol=1e-9, atol=1e-15)
@@ -114,7 +119,9 @@ def test_poisson_is_scipys():
 
 def test_recalibrated_counts():
     """R(F(y)) over the integers: probabilities sum to one, moments are theirs."""
-    components = Poisson(torch.tensor([[[2.0], [30.0]], [[3.0], [33.0]]], dtype=torch.float64))
+    components = PoissonCounts(
+        torch.tensor([[[2.0], [30.0]], [[3.0], [33.0]]], dtype=torch.float64)
+    )
     knots = [np.array([0.0, 0.3, 0.8, 1.0])], [np.array([0.0, 0.2, 0.9, 1.0])]
     one = recalibrated(components, *knots)
     assert isinstance(one, Recalibrated) and one.is_discrete
@@ -155,4 +162,6 @@ def test_crps_of_students_t(df, y):
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     for n_draws in (1, 20):  # alike, so the mixture is the same
         parts = (part.expand(n_draws, 1, 1) for part in (df * one, 0 * one, one))
-        assert float(mixture_crps(StudentT(*parts), at)) == pytest.approx(expected, rel=1e-4)
+        assert float(mixture_crps(StudentTQuantiles(*parts), at)) == pytest.approx(
+            expected, rel=1e-4
+        )

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skuq import TorchClassifier, TorchRegressor
 from skuq.likelihoods import Bernoulli
-from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, PointEstimate
 from tests import networks
 
 
@@ -69,7 +69,11 @@ def assert_same(a, b, X):
     assert a.n_iter_ == b.n_iter_
 
 
-@pytest.mark.parametrize("posterior", [PointEstimate(), MCDropout(5), DeepEnsemble(3)], ids=str)
+@pytest.mark.parametrize(
+    "posterior",
+    [PointEstimate(), MCDropout(5), DeepEnsemble(3), LastLayerLaplace(n_draws=5)],
+    ids=str,
+)
 def test_whole_epochs_are_kept(posterior, blobs, untouched_globals):
     """Of a network that is alone, and of a stack, in which none is finished before the others."""
     X, y = blobs

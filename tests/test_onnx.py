@@ -12,7 +12,7 @@ import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq.calibration import QuantileRecalibrator, TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.likelihoods import Bernoulli, Gaussian, Laplace
-from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, PointEstimate
 from tests.networks import ConvNet, Plain
 
 pytest.importorskip("onnxscript")
@@ -20,6 +20,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 OPTIONS = {"max_epochs": 3, "lr": 0.01, "random_state": 0}
+POSTERIORS = [MCDropout(4), DeepEnsemble(2), LastLayerLaplace(n_draws=4)]
 
 
 def run(model, path, X):
@@ -34,7 +35,7 @@ def images(n=50):
     return random.normal(size=(n, 1, 8, 8)).astype(np.float32), np.arange(n) % 3
 
 
-@pytest.mark.parametrize("posterior", [MCDropout(4), DeepEnsemble(2)], ids=str)
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
 @pytest.mark.parametrize("network", ["MLP", "CNN"])
 def test_classifiers(network, posterior, blobs, tmp_path):
     X, y = blobs if network == "MLP" else images()
@@ -48,7 +49,7 @@ def test_classifiers(network, posterior, blobs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
-@pytest.mark.parametrize("posterior", [MCDropout(4), DeepEnsemble(2)], ids=str)
+@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
 def test_regressors(posterior, diabetes, tmp_path):
     X, y = (part.astype(np.float32)[:100] for part in diabetes)
     model = TorchRegressor(posterior=posterior, **OPTIONS).fit(X, y)

@@ -334,9 +334,12 @@ def test_noise_that_is_seen(module, noise):
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
-        (WeightedRandomSampler(WEIGHTS, 240), "has weights of 240 rows, but 160 rows are trained"),
-        (RandomSampler(range(240)), "is for 240 rows, but 160 rows are trained on"),
-        (OwnOrder(240), r"asks for row \d+, but 160 rows are trained on"),
+        (
+            WeightedRandomSampler(WEIGHTS, 240),
+            "has weights of 240 rows, but training uses 160 rows",
+        ),
+        (RandomSampler(range(240)), "is for 240 rows, but training uses 160 rows"),
+        (OwnOrder(240), r"asks for row \d+, but training uses 160 rows"),
     ],
     ids=["weights", "source", "own"],
 )

@@ -1,17 +1,16 @@
 """The engine: evaluates a stack of function draws on any number of rows.
 
-`Engine` computes f(x; θ_m, b_m) for all draws m, by `torch.func.vmap` where that gives the numbers
-of a plain loop, by the loop otherwise. vmap carries the draw axis only where a value depends on a
-draw, so whatever comes before the first stacked tensor is computed once per row.
+`Engine` computes f(x; θ_m, b_m) for all draws m: by `torch.func.vmap` if it gives the same numbers
+as a plain loop, otherwise by the loop. vmap has the axis of draws only where a value depends on a
+draw, so layers before the first stacked tensor are computed once per row.
 
-Rows are evaluated in chunks of one constant size, the last one padded, so that a kernel never
-changes with the number of rows: the result of a row is then bit-equal whatever its neighbours are,
-where the rows of each layer's input begin at multiples of 16 bytes (widths divisible by 4 in
-float32). At other widths MKL's small matrix products depend on the alignment of a row, hence on
-its position, and results are equal to rounding (1e-7); the environment variable
-MKL_CBWR=COMPATIBLE, set before Python starts, makes those bit-equal, too. Where the device has no
-memory for a chunk, chunks are halved from there on, and for good: that, too, is another kernel, so
-results before and after are equal to rounding.
+Rows are evaluated in chunks of constant size, and the last chunk is padded, so that kernels do not
+change with the number of rows. The result of a row is then bit-equal for any neighbours, if the
+rows of each layer's input begin at multiples of 16 bytes (widths divisible by 4 in float32). At
+other widths, small matrix products of MKL depend on the alignment of a row, hence on its position,
+and results are equal up to rounding (1e-7). The environment variable MKL_CBWR=COMPATIBLE, set
+before Python starts, makes these bit-equal, too. If the device has no memory for a chunk, all later
+chunks are half as large. That changes kernels, so results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from skuq._utils._tensors import agree
 
 __all__ = ["Engine"]
 
-# The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy; so should that of the
+# The largest tensor of a chunk should fit the cache of a CPU, or keep a GPU busy; so should the
 # outputs in float64 that are reduced at a time.
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
@@ -56,21 +55,23 @@ _PROBED_DRAWS = 3  # from so many, the size of any number of draws is known
 
 
 class Engine:
-    """Evaluates `draws`; how, is decided here once, on a few rows.
+    """Evaluates `draws`; the constructor decides how, on a few rows.
 
     Parameters
     ----------
     draws : Draws
+        The draws to evaluate.
     x : Tensor of shape (n_rows, ...)
-        Rows of the training data: the first three are tried.
+        Rows of the training data; the first three are used for the decisions.
     numerics : Numerics
+        Device and precision.
 
     Attributes
     ----------
     vectorized : bool
-        Whether vmap is used (else a loop over the draws).
+        Whether vmap evaluates the draws; otherwise a loop does.
     n_rows : int
-        The constant number of rows of a chunk, less once the device had no memory for it.
+        Number of rows of a chunk: constant, but halved if the device has too little memory.
     n_reduced : int
         How many rows, or places of rows, are reduced at a time.
     n_draws_at_once : int
@@ -87,7 +88,7 @@ class Engine:
     # -- how to evaluate ----------------------------------------------------------------------
 
     def _can_vectorize(self) -> bool:
-        """Whether vmap gives what the loop gives. An error of the loop is the module's own."""
+        """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
         if self.draws.n_draws == 1:
             return False
         tensors = self.draws.tensors(0, 2)
@@ -103,7 +104,7 @@ class Engine:
                     evaluate(thrice, self._sample)
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # vmap fails with plain RuntimeErrors: the type does not tell
+            except Exception:  # vmap fails with plain RuntimeErrors, so the type cannot be narrower
                 return False
         if len(two.sizes) != len(three.sizes):  # an operation without a rule: vmap loops inside
             return False
@@ -157,7 +158,7 @@ class Engine:
     # -- evaluating -----------------------------------------------------------------------------
 
     def _evaluator(self, vectorized: bool) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
-        """A function of stacked tensors and rows, on a private copy of the module.
+        """Make a function of stacked tensors and rows, on a private copy of the module.
 
         It returns outputs of shape (n_draws, n_rows, n_outputs, *places), differentiable in the
         rows.
@@ -179,7 +180,7 @@ class Engine:
 
         def evaluate(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
             if not tensors:
-                # What functional_call does takes as long as a small network, for nothing.
+                # functional_call would take as long as a small network, and change nothing.
                 return (one({}, x) if state else call(shell, x, self.numerics))[None]
             if vectorized:
                 return vmap(one, in_dims=(0, None), randomness="error")(tensors, x)
@@ -190,7 +191,7 @@ class Engine:
         return evaluate
 
     def _function(self) -> Callable[[Tensor], Tensor]:
-        """The outputs of all draws as a function of rows, on one private copy of the module."""
+        """Make the function from rows to outputs of all draws, on a private copy of the module."""
         one_thread_if_forked()
         evaluate = self._evaluator(self.vectorized)
         n_draws, step = self.draws.n_draws, self.n_draws_at_once
@@ -203,7 +204,7 @@ class Engine:
         return outputs
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Raw outputs of all draws, differentiable in x.
+        """Compute the raw outputs of all draws, differentiable in x.
 
         Parameters
         ----------
@@ -258,7 +259,7 @@ class Engine:
     def _reduced(
         self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
     ) -> Iterator[Reduced]:
-        """Blocks of rows, of smaller chunks once the device has no memory left."""
+        """Yield blocks of rows; use smaller chunks once the device has no memory left."""
         function, chunks = self._function(), Chunks(len(X), self.n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
@@ -279,13 +280,13 @@ class Engine:
                     )
                     raise
                 chunks.halve()
-            if chunks.halved:  # the error has let go of the tensors in its frames only here
+            if chunks.halved:  # only here the error has released the tensors in its frames
                 give_back(self.numerics.device)
         if chunks.n_rows < chunks.before:
             self.n_rows = min(self.n_rows, chunks.n_rows)
             warnings.warn(
                 f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
-                f"this prediction went on with {chunks.n_rows}, and later ones begin so",
+                f"this prediction went on with {chunks.n_rows}, and later ones use as many",
                 UserWarning,
                 stacklevel=2,
             )
@@ -322,7 +323,7 @@ class Engine:
             yield start * size + first, wide.copy_(block).mT, places
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickles hold tensors of the CPU alone, so that they load where there is no GPU."""
+        """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
         if self.numerics.device.type == "cpu":
             return self.__dict__
         moved = object.__new__(Engine)
@@ -345,7 +346,7 @@ class _OutputSizes(TorchDispatchMode):
     """Records the size in bytes of every tensor that an operation returns."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.sizes: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Parameters of an estimator, checked before anything is fitted."""
+"""Checks of an estimator's parameters, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
 from skuq.posteriors import MCDropout, Posterior
 
-__all__ = ["checked_parameters"]
+__all__ = ["checked_parameters", "why_no_partial_fit"]
 
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
-    """The posterior and the likelihood to fit, once the parameters are known to be good."""
+    """Check the parameters, and return copies of the posterior and the likelihood to fit."""
     for name, value in estimator.get_params(deep=False).items():
         if isinstance(value, NotSaved):
             raise ValueError(
-                f"{name} was not saved with this estimator; it was {value.text}. Give it again, "
-                f"set_params({name}=...), before fitting."
+                f"{name} was not saved with this estimator; it was {value.text}. Set it with "
+                f"set_params({name}=...) before fitting."
             )
     if estimator.early_stopping:
         _check_early_stopping(estimator, incremental)
@@ -57,12 +57,18 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
     posterior.validate()
-    if incremental and not posterior.goes_on:
-        raise ValueError(
-            f"partial_fit does not support posterior={posterior}: call fit with all rows, or "
-            "choose another posterior"
-        )
-    return posterior, _checked_likelihood(estimator)
+    return posterior, _checked_likelihood(estimator, incremental)
+
+
+def why_no_partial_fit(estimator: Any) -> str | None:
+    """The reason why an estimator has no `partial_fit`, if there is one."""
+    posterior = estimator.posterior
+    if not isinstance(posterior, Posterior) or posterior.goes_on:
+        return None
+    return (
+        f"partial_fit does not support posterior={posterior}: call fit with all rows, or choose "
+        "another posterior"
+    )
 
 
 def _check_early_stopping(estimator: Any, incremental: bool) -> None:
@@ -74,10 +80,14 @@ def _check_early_stopping(estimator: Any, incremental: bool) -> None:
         raise ValueError("early_stopping=True needs epochs to stop, got max_epochs=0")
 
 
-def _checked_likelihood(estimator: Any) -> Likelihood:
+def _checked_likelihood(estimator: Any, incremental: bool) -> Likelihood:
     default = estimator._default_likelihood()
-    likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
+    likelihood: Likelihood = (
+        default if estimator.likelihood is None else clone(estimator.likelihood)
+    )
     likelihood.validate()
+    if incremental and getattr(estimator, "prior_correction", False):
+        _check_weights_are_known(estimator)
     if likelihood.task != estimator._task:
         raise ValueError(
             f"{type(estimator).__name__} needs a likelihood for {estimator._task}, got "
@@ -86,19 +96,26 @@ def _checked_likelihood(estimator: Any) -> Likelihood:
     return likelihood
 
 
+def _check_weights_are_known(estimator: Any) -> None:
+    if estimator.class_weight == "balanced":
+        raise ValueError(
+            "partial_fit does not support prior_correction=True with class_weight='balanced', "
+            "whose weights differ from call to call: give class_weight as a dictionary"
+        )
+
+
 def _check_checkpointable(estimator: Any) -> None:
-    """Refuse what has a state that no checkpoint holds."""
+    """Refuse samplers, generators and callbacks whose state no checkpoint holds."""
     for prefix in ("iterator_train", "iterator_valid"):
         for name in ("sampler", "batch_sampler", "generator"):
             if estimator._with_prefix(prefix).get(name) is not None:
                 raise ValueError(
-                    f"checkpoint_dir cannot be used with {prefix}__{name}: where it is in its "
+                    f"checkpoint_dir cannot be used with {prefix}__{name}, whose position in its "
                     "sequence cannot be stored. Leave it out, or set checkpoint_dir=None"
                 )
     for callback in getattr(estimator, "_skl_callbacks", None) or []:
         if type(callback).__name__ != "ProgressBar":
             raise ValueError(
-                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}: what "
-                "it remembers cannot be stored. Remove it with set_callbacks, or set "
-                "checkpoint_dir=None"
+                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}, whose "
+                "state cannot be stored. Remove it with set_callbacks, or set checkpoint_dir=None"
             )

@@ -67,8 +67,9 @@ class Tracer(TorchDispatchMode):
     """Remembers which operation made a tensor, and from what."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._made: dict[int, tuple[str, tuple, Tensor]] = {}  # holding a tensor keeps its id
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        # Holding a tensor keeps its id.
+        self._made: dict[int, tuple[str, tuple[Any, ...], Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -103,7 +104,7 @@ def _same(endings: list[str | None], width: int) -> list[str | None]:
     return [endings[0] if len(set(endings)) == 1 else None] * width
 
 
-def _limits(name: str, args: tuple) -> bool:
+def _limits(name: str, args: tuple[Any, ...]) -> bool:
     """A clamp to a wide range guards against overflow, and limits nothing."""
     if name in ("clamp", "clamp_min", "hardtanh"):
         low, high = (*args[1:3], None, None)[:2]

@@ -125,7 +125,7 @@ class _SeededOps(TorchDispatchMode):
     """Collects which layers call operations that draw from a generator."""
 
     def __init__(self, path: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._path = path
         self.found: dict[tuple[str, str], None] = {}
 
@@ -182,15 +182,23 @@ def try_training(module: nn.Module, training: bool) -> nn.Module:
 
 def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
     """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
-    found: list[dict[tuple[str, str], None]] = []
-    for training in (True, False):
-        shell = try_training(module, training)
-        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
-            with torch.no_grad():
-                call(shell, x.clone(), numerics)
-            unseen = private.drawn() if runs_foreign_forward(module) else ()
-        for source in unseen if not ops.found else set(unseen) - {"torch"}:
-            ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
-        found.append(ops.found)
-    in_training, in_eval = found
+    in_training = _draws(module, x, numerics, training=True)
+    if not in_training:
+        return ()
+    in_eval = _draws(module, x, numerics, training=False)
     return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))
+
+
+def _draws(
+    module: nn.Module, x: Tensor, numerics: Numerics, training: bool
+) -> dict[tuple[str, str], None]:
+    """The places and operations that draw random numbers in one forward, in order."""
+    shell = try_training(module, training)
+    with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
+        with torch.no_grad():
+            call(shell, x, numerics)
+        unseen = private.drawn() if runs_foreign_forward(module) else ()
+    for source in unseen if not ops.found else set(unseen) - {"torch"}:
+        ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
+    found: dict[tuple[str, str], None] = ops.found
+    return found

@@ -1,4 +1,4 @@
-"""What skorch's net is made of, in terms of torch alone: the criterion, and options by default."""
+"""What skorch's net is made of, in terms of torch only: the criterion, and default options."""
 
 from __future__ import annotations
 

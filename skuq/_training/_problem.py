@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skuq._data._batches import Batch, SlicedBatches
 from skuq._networks._batch_norm import batch_statistics
 from skuq._networks._inspection import Inspection
-from skuq._networks._module import Numerics, call
+from skuq._networks._module import Numerics, call, copied
 from skuq._training._hooks import TrainingHook
 from skuq._training._schedule import Schedule
 from skuq._utils._random import Purpose, derive_seed
@@ -30,6 +30,12 @@ class Problem:
     ----------
     schedule : Schedule
         Trains the networks; the estimator makes it.
+    n_rows : float
+        See the attribute.
+    before : Draws, default=None
+        See the attribute.
+    learns_noise : callable, default=None
+        What `learn_noise` does; None: there are no unseen rows.
 
     Attributes
     ----------
@@ -48,7 +54,13 @@ class Problem:
         The draws of the fit that a warm start or ``partial_fit`` goes on from.
     """
 
-    def __init__(self, schedule: Schedule, n_rows: float, before: Draws | None = None) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        n_rows: float,
+        before: Draws | None = None,
+        learns_noise: Callable[[nn.Module], bool] | None = None,
+    ) -> None:
         self._schedule = schedule
         self._trainer = trainer = schedule.trainer
         self.likelihood: Likelihood = trainer.likelihood
@@ -57,6 +69,7 @@ class Problem:
         self.report: Inspection = trainer.builder.report
         self.n_rows = n_rows
         self.before = before
+        self._learns_noise = learns_noise
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
         """Derive an independent seed for each purpose and network.
@@ -69,6 +82,10 @@ class Problem:
             The number of the network.
         """
         return derive_seed(self._trainer.root, purpose, network)
+
+    def untrained(self) -> nn.Module:
+        """Return a copy of the first network before it is trained, to refuse misfits early."""
+        return copied(self._trainer.builder.first).eval()
 
     def train(
         self,
@@ -136,18 +153,53 @@ class Problem:
         """
         return self._schedule.explore(network, n_epochs, optimizer, hook, options)
 
-    def batches(self) -> Iterator[Batch]:
-        """The training rows in order, on the device.
+    def batches(self, *, validation: bool = False) -> Iterator[Batch]:
+        """Return batches of the training rows in order, on the device.
 
-        Yields
-        ------
-        Batch
-            A pair (x, target) of encoded targets; ``batch.weight`` of shape (n_rows,), with mean 1
+        Parameters
+        ----------
+        validation : bool, default=False
+            Give the rows that early stopping watches instead.
+
+        Returns
+        -------
+        iterator of Batch
+            Pairs (x, target) of encoded targets; ``batch.weight`` of shape (n_rows,), with mean 1
             over the data set, or None where all are equal.
+
+        Raises
+        ------
+        ValueError
+            If there are no validation rows.
         """
-        rows, size = self._trainer.train_rows, self._trainer.settings.batch_size
-        device = self.numerics.device
-        yield from SlicedBatches(rows, size, shuffle=False, generator=None, device=device)
+        rows = self._trainer.valid_rows if validation else self._trainer.train_rows
+        if rows is None:
+            raise ValueError(
+                "there are no validation rows: set early_stopping=True, which sets "
+                "validation_fraction of the rows apart"
+            )
+        size, device = self._trainer.settings.batch_size, self.numerics.device
+        return iter(SlicedBatches(rows, size, shuffle=False, generator=None, device=device))
+
+    def learn_noise(self, network: nn.Module) -> bool:
+        """Let the likelihood learn one noise level for all rows, if it has one, from a network.
+
+        For posteriors whose draws depend on the noise, those whose `noise` is "before".
+
+        Parameters
+        ----------
+        network : nn.Module
+            The trained network.
+
+        Returns
+        -------
+        bool
+            Whether the noise is known now; False: there are no rows that training has not seen,
+            and `fit` has to set it, as an attribute of `likelihood`.
+        """
+        if not self.likelihood.wants_unseen_rows:
+            return True
+        return self._learns_noise is not None and self._learns_noise(network)
 
     @torch.no_grad()
     def estimate_batch_statistics(self, network: nn.Module) -> nn.Module:

@@ -1,19 +1,20 @@
-"""What likelihoods of real targets have in common: they are trained in standardised units."""
+"""The base of likelihoods of real targets, which are trained in standardised units."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor, distributions
 
 from skuq.likelihoods._base import refuse_extremes
+from skuq.likelihoods._links import LINEAR_FROM, positive, positive_slope
 
 __all__ = ["Standardised"]
 
 
 class Standardised:
-    """Mixin: targets become (y − location_) / scale_, their weighted mean and deviation.
+    """Mixin: targets become (y − location_) / scale_, by their weighted mean and deviation.
 
     A likelihood with a parameter `standardise` of False keeps targets as they are; of a pair, it
     takes location and scale from there.
@@ -25,6 +26,8 @@ class Standardised:
 
     standardise: Any = True
     n_outputs_: int
+    # From where the link of the noise is linear; likelihoods fitted before there was one lack it.
+    _linear_from: float | None = None
 
     def validate(self) -> None:
         super().validate()  # type: ignore[misc]
@@ -50,7 +53,8 @@ class Standardised:
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Any:
+    ) -> Self:
+        self._linear_from = LINEAR_FROM if self.standardise is True else None  # given units: exp
         self.n_targets_ = y.shape[1]
         self.n_outputs_ = self.n_targets_ * self._outputs_per_target
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
@@ -87,18 +91,31 @@ class Standardised:
         return "location" if self._is_pair or self.standardise else "free"
 
     def links(self) -> list[str]:
-        """A location of each target; all else is a logarithm."""
+        """Name a location for each target; all other outputs are logarithms."""
         others = self.n_outputs_ - self.n_targets_
         return [self._location_link] * self.n_targets_ + ["exp"] * others
 
+    def _scale_of(self, raw: Tensor) -> Tensor:
+        """The scale of a log-scale s, the root of the variance that belongs to 2 s."""
+        if self._linear_from is None:
+            return positive(raw, None)
+        return positive(2 * raw, self._linear_from).sqrt()
+
+    def _slope_of_scale(self, raw: Tensor) -> Tensor:
+        if self._linear_from is None:
+            return positive_slope(raw, None)
+        return positive_slope(2 * raw, self._linear_from) / self._scale_of(raw)
+
     def encode(self, y: np.ndarray) -> np.ndarray:
-        return (y - self.location_) / self.scale_
+        encoded: np.ndarray = (y - self.location_) / self.scale_
+        return encoded
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        return self.location_ + self.scale_ * y
+        decoded: np.ndarray = self.location_ + self.scale_ * y
+        return decoded
 
     def _log_density(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of the standardised targets, together."""
+        """Return the joint log density of the standardised targets."""
         return self._distribution(output).log_prob(target).sum(-1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

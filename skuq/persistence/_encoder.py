@@ -96,7 +96,7 @@ class Encoder:
                 found.append(self(value))
         return found
 
-    def _dict(self, value: dict) -> Any:
+    def _dict(self, value: dict[Any, Any]) -> Any:
         found = []
         for key, item in value.items():
             with self.at(f"[{key!r}]"):
@@ -116,7 +116,7 @@ class Encoder:
             return {"$": "objects", "shape": shape, "items": self._items(array.ravel().tolist())}
         raise self._refused(array, f"an array of dtype {array.dtype}")
 
-    def _stored(self, add: Callable[[Any], dict], value: Any) -> dict:
+    def _stored(self, add: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
         try:
             return add(value)
         except PersistenceError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from skuq._utils._typing import StrPath
 from skuq.persistence import _container
 from skuq.persistence._save import manifest_of
 from skuq.persistence._tensors import header_of, usual_order
@@ -59,7 +60,7 @@ class Contents:
         return "\n".join(line.encode("unicode_escape").decode() for line in lines)
 
 
-def inspect(path: Any) -> Contents:
+def inspect(path: StrPath) -> Contents:
     """Show the content of a file of `save`: builds nothing and does not need safetensors.
 
     Parameters

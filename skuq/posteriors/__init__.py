@@ -9,12 +9,14 @@ from skuq._training._hooks import TrainingHook
 from skuq._training._problem import Problem
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._deep_ensemble import DeepEnsemble
+from skuq.posteriors._last_layer_laplace import LastLayerLaplace
 from skuq.posteriors._mc_dropout import MCDropout
 from skuq.posteriors._point_estimate import PointEstimate
 
 __all__ = [
     "DeepEnsemble",
     "Draws",
+    "LastLayerLaplace",
     "MCDropout",
     "PointEstimate",
     "Posterior",

@@ -23,21 +23,24 @@ class Posterior(BaseEstimator):
     `noise` says how a likelihood that has one noise level for all rows learns it:
 
     * "unseen": on rows that training has not seen, as the noise of the highest likelihood of the
-      mixture of all draws. For draws that come from training alone, such as ensembles.
+      mixture of all draws. For draws that come only from training, such as ensembles.
+    * "before": on rows that training has not seen, from the trained network without the posterior,
+      which depends on the noise. `fit` calls `Problem.learn_noise` once it has a network; where
+      there are no unseen rows, it has to set the noise as under "own".
     * "given": draws are samples of the posterior given the noise, as those of MCMC or a Laplace
       approximation. It is the mean squared residual over all draws on the training rows, which
       is unbiased there.
     * "own": `fit` sets it, as an attribute of `problem.likelihood`.
     """
 
-    #: Whether `partial_fit` can go on with it; False refuses with a message.
+    #: Whether `partial_fit` can go on with it; False: estimators have none, and say why.
     goes_on: ClassVar[bool] = True
     #: Parameters that make a fit quick, for tests of what all posteriors have in common.
     quick: ClassVar[dict[str, Any]] = {}
     #: Where one noise level for all rows is learnt, see above.
     noise: ClassVar[str] = "unseen"
 
-    _parameter_constraints: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""

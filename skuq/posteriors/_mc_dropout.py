@@ -65,8 +65,8 @@ class MCDropout(Posterior):
     is what `p` makes of it. Before a last linear layer with weights w and inputs h, the variance of
     an output is p / (1 − p) Σ w² h². Read it as a ranking, and choose `p` by the negative
     log-likelihood on rows that are apart. In ``module_`` a layer called ``head`` becomes
-    ``head.layer``, behind ``head.inserted_dropout``; whatever else is asked of ``head`` is that of
-    the layer.
+    ``head.layer``, behind ``head.inserted_dropout``; other attributes of ``head`` are those of the
+    layer.
 
     References
     ----------
@@ -86,9 +86,9 @@ class MCDropout(Posterior):
     ... )
     """
 
-    quick: ClassVar[dict] = {"n_draws": 5}
+    quick: ClassVar[dict[str, Any]] = {"n_draws": 5}
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "p": [Interval(Real, 0, 1, closed="neither"), None],
         "where": [StrOptions({"last", "linear"}), list, tuple, None],

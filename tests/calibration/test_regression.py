@@ -191,7 +191,7 @@ def test_moments_of_the_recalibrated_distribution_are_those_of_its_quantiles():
 def test_what_recalibration_does_not_have():
     X, y = data(60)
     calibrated = QuantileRecalibrator(BayesianRidge(), cv=2).fit(X, y)
-    with pytest.raises(ValueError, match="kind='total' alone"):
+    with pytest.raises(ValueError, match="only kind='total'"):
         calibrated.predict_uncertainty(X, "epistemic")
     with pytest.raises(AttributeError, match="no predict_draws"):
         calibrated.predict_draws(X)
@@ -220,7 +220,7 @@ def test_what_cannot_be_calibrated(calibrator):
     X, y = data(30)
     with pytest.raises(TypeError, match="needs a regressor, got TorchClassifier"):
         calibrator(TorchClassifier()).fit(X, y)
-    with pytest.raises(TypeError, match="LinearRegression gives no predictive distribution"):
+    with pytest.raises(TypeError, match="LinearRegression has no predictive distribution"):
         calibrator(LinearRegression()).fit(X, y)
     with pytest.raises(ValueError, match="NaN"):
         calibrator(BayesianRidge()).fit(X, y * np.nan)

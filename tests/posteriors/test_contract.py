@@ -35,6 +35,18 @@ def test_decomposition_bounds(posterior, blobs):
     )
 
 
+@pytest.mark.parametrize("posterior", all_posteriors(), ids=str)
+def test_partial_fit_goes_on_or_says_that_it_does_not(posterior, blobs):
+    X, y = blobs
+    classifier = TorchClassifier(posterior=posterior, random_state=0)
+    assert hasattr(classifier, "partial_fit") == posterior.goes_on
+    if posterior.goes_on:
+        assert classifier.partial_fit(X, y).n_iter_ == 1
+        return
+    with pytest.raises(ValueError, match="partial_fit does not support posterior="):
+        classifier.partial_fit(X, y)
+
+
 class Jittered(Posterior):
     """A posterior of a third party: normal noise on the last bias."""
 

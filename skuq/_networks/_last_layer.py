@@ -1,0 +1,137 @@
+"""The last linear layer of a network, and what enters it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from skuq._networks._module import Numerics, call, private_copy
+from skuq._utils._tensors import agree
+
+__all__ = ["InputOf", "calls_of", "last_linear"]
+
+
+class InputOf(nn.Module):
+    """A network up to a layer, whose input it returns, flattened.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Gets a hook.
+    layer : str
+        Its name; a forward calls it once.
+    """
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network = network
+        self._seen: list[Tensor] = []
+        network.get_submodule(layer).register_forward_pre_hook(self._see)
+
+    def _see(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
+        self._seen.append(args[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._seen.clear()
+        self.network(x)
+        seen = self._seen.pop()
+        return seen.flatten(1)
+
+
+def calls_of(
+    shell: nn.Module, names: list[str], x: Tensor, numerics: Numerics
+) -> tuple[Counter[str], str, Tensor | None, Tensor]:
+    """How often a private copy of a network calls each of these layers, the last of them and its
+    output, and the output of the network."""
+    calls = Counter[str]()
+    last: list[Any] = ["", None]
+
+    def called(name: str, output: Any) -> None:
+        calls[name] += 1
+        last[:] = name, output
+
+    hooks = []
+    for name in names:
+        layer = shell.get_submodule(name)
+        hook = layer.register_forward_hook(lambda m, args, out, name=name: called(name, out))
+        hooks.append(hook)
+    with torch.no_grad():
+        output = call(shell, x, numerics)
+    for hook in hooks:
+        hook.remove()
+    return calls, *last, output
+
+
+def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: bool = False) -> str:
+    """The name of the last ``nn.Linear`` of a network.
+
+    Parameters
+    ----------
+    network : nn.Module
+    x : Tensor of shape (n_rows, ...)
+    numerics : Numerics
+    exactly : bool, default=False
+        Whether nothing may follow it, so that outputs are linear in its parameters; else a softmax
+        may.
+
+    Raises
+    ------
+    ValueError
+        With the reason, if there is none, it is called more than once, its weight is tied to
+        another's, or more follows it.
+    """
+    names = [name for name, module in network.named_modules() if _is_plain(module)]
+    shell = private_copy(network)
+    calls, name, found, output = calls_of(shell, names, x, numerics)
+    if found is None:
+        raise ValueError("it has no nn.Linear layer" + (" that it calls" if names else ""))
+    if calls[name] > 1:
+        raise ValueError(
+            f"its last nn.Linear, {name!r}, is called {calls[name]} times in a forward"
+        )
+    weight = network.get_submodule(name).weight
+    uses = [n for n, p in network.named_parameters(remove_duplicate=False) if p is weight]
+    if len(uses) > 1:
+        raise ValueError(
+            f"the weight of its last nn.Linear, {name!r}, is tied: it is {' and '.join(uses)}"
+        )
+    follows = "something" if exactly else "more than a softmax"
+    is_end = _is_linear_in(shell, name, x, numerics, output) if exactly else True
+    if not _ends_in(found, output, softmax=not exactly) or not is_end:
+        raise ValueError(f"{follows} follows its last nn.Linear, {name!r}")
+    return name
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether it is a linear layer that computes W x + b from parameters that are W and b."""
+    linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    return linear and module._parameters.get("weight") is not None
+
+
+def _ends_in(found: Tensor, output: Tensor, softmax: bool) -> bool:
+    """Whether the output is that of a layer, or its softmax."""
+    found = found.to(output.dtype)
+    if found.ndim == 1:
+        found = found[:, None]
+    if found.shape != output.shape:
+        return False
+    candidates = [found]
+    if softmax:
+        candidates += [found.softmax(-1), found.log_softmax(-1)]
+    return any(torch.allclose(output, one, rtol=1e-5, atol=1e-6) for one in candidates)
+
+
+def _is_linear_in(
+    shell: nn.Module, name: str, x: Tensor, numerics: Numerics, output: Tensor
+) -> bool:
+    """Whether outputs change sign with the parameters of a layer: a ReLU may not show in them."""
+    prefix = f"{name}." if name else ""
+    layer = shell.get_submodule(name)
+    negative = {f"{prefix}{n}": -p for n, p in layer.named_parameters(recurse=False)}
+    with torch.no_grad():
+        turned = call(lambda x: functional_call(shell, negative, (x,)), x, numerics)
+    return agree(turned, -output, numerics.tolerance)
