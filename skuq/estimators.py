@@ -147,7 +147,6 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
 
     See Also
     --------
-    skuq.from_trained : Takes an instance that something else has trained.
     skuq.predict_uncertainty : The same through a Pipeline or a search.
     skuq.calibration.TemperatureScaler : Calibrates the probabilities.
 

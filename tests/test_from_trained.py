@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from skuq import TorchClassifier, TorchRegressor, from_trained
 from skuq.likelihoods import Bernoulli, Categorical, Gaussian, Poisson, Quantile, StudentT
-from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, PointEstimate
 from tests import networks
 
 POINT = PointEstimate()
@@ -276,9 +276,6 @@ def test_pickles(network, blobs):
     assert copy.deepcopy(model).module is model.module
 
 
-# -- other things to give --------------------------------------------------------------------------
-
-
 def test_functions_and_ensembles(network, blobs):
     X, _ = blobs
     by_function = classifier(lambda: network, blobs)
@@ -410,3 +407,23 @@ def test_outputs_that_mean_something_else(network, diabetes, blobs):
         from_trained(regressor, X, y, **options)
     model = from_trained(regressor, X, y, target_scale=(y.mean(), y.std()), **options)
     assert isinstance(model, TorchRegressor) and model.score(X, y) > 0.3
+
+
+def test_the_default_is_the_laplace_approximation_of_the_last_layer(network, blobs):
+    X, _ = blobs
+    model = classifier(network, blobs, posterior=None)
+    assert isinstance(model.posterior, LastLayerLaplace)
+    assert model.posterior_.layer_ == model.network_.last_layer == "head"
+    assert (model.predict_uncertainty(X, "epistemic") > 0).all()
+    sharp = classifier(network, blobs, LastLayerLaplace(prior_precision=1e12))
+    np.testing.assert_allclose(sharp.predict_proba(X), softmax(outputs(network, X)), atol=1e-5)
+
+
+def test_the_default_knows_the_units_of_a_regression(diabetes):
+    """In units of y, epistemic uncertainty is the size that it is in standardised ones."""
+    X, y = diabetes
+    target = torch.as_tensor(y, dtype=torch.float32)[:, None]
+    network = trained(X, target, nn.functional.mse_loss, 1, n_epochs=600)
+    model = from_trained(network, X, y, task="regression", random_state=0)
+    parts = model.predict_uncertainty(X, kind="all")
+    assert 0.01 < np.mean(parts.epistemic / parts.aleatoric) < 1

@@ -88,7 +88,8 @@ def chosen_likelihood(
         if (
             isinstance(own, bool | np.bool_) and own
         ):  # by the rows of this set, which trained nothing
-            likelihood.set_params(standardise=False if scale is None else tuple(scale))
+            plain = (v.item() if isinstance(v, np.generic) else v for v in scale or ())
+            likelihood.set_params(standardise=False if scale is None else tuple(plain))
         elif scale is not None:
             raise ValueError(
                 f"target_scale and {likelihood} both give the units of the network: leave one out"

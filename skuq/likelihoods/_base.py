@@ -180,6 +180,17 @@ class Likelihood(BaseEstimator):
         """
         return ["softmax" if self.task == "classification" else "free"] * self.n_outputs_
 
+    def output_units(self) -> np.ndarray:
+        """Give the size of a usual difference of each output, for priors of weights.
+
+        Returns
+        -------
+        ndarray of shape (n_outputs_,)
+            1 where outputs have no unit; else the standard deviation of encoded targets, which is 1
+            where these are standardised.
+        """
+        return np.ones(self.n_outputs_)
+
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Convert targets to the units in which the network is trained.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,6 +93,10 @@ class MixtureOfGaussians(Standardised, Likelihood):
         n = self.n_targets_ * self.n_components
         weights = "softmax" if self.n_components > 1 else "free"  # a single one is 1 in any case
         return [weights] * n + [self._location_link] * n + ["exp"] * n
+
+    def output_units(self) -> np.ndarray:
+        ones = np.ones(self.n_targets_ * self.n_components)
+        return np.concatenate([ones, np.repeat(self.spread_, self.n_components), ones])
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0

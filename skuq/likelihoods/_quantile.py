@@ -106,6 +106,9 @@ class Quantile(Standardised, Likelihood):
     def links(self) -> list[str]:
         return [self._location_link] * self.n_outputs_
 
+    def output_units(self) -> np.ndarray:
+        return np.repeat(self.spread_, len(self.q))
+
     def _quantiles(self, output: Tensor) -> Tensor:
         quantiles: Tensor = output.unflatten(-1, (self.n_targets_, len(self.q)))
         return quantiles

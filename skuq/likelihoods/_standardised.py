@@ -58,17 +58,18 @@ class Standardised:
         self.n_targets_ = y.shape[1]
         self.n_outputs_ = self.n_targets_ * self._outputs_per_target
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
+        location, deviation = _moments(y, sample_weight)
         if self._is_pair or not self.standardise:
             self.location_, self.scale_ = self._given_units()
-            return self
-        self.location_ = np.average(y, axis=0, weights=sample_weight)
-        apart = np.abs(y - self.location_)
-        unit = 2.0 ** np.frexp(apart.max(axis=0))[1]  # squares in any other may vanish
-        deviation = unit * np.sqrt(np.average((apart / unit) ** 2, axis=0, weights=sample_weight))
-        constant = deviation <= 10 * np.finfo(float).eps * np.abs(self.location_)
-        size = np.where(self.location_ == 0, 1.0, np.minimum(1.0, np.abs(self.location_)))
-        self.scale_ = refuse_extremes(np.where(constant, size, deviation), "standard deviation")
+            self.spread_ = deviation / self.scale_
+        else:
+            self.location_, self.scale_ = location, deviation
+            self.spread_ = np.ones(self.n_targets_)
         return self
+
+    def output_units(self) -> np.ndarray:
+        others = np.ones(self.n_outputs_ - self.n_targets_)
+        return np.concatenate([self.spread_, others])
 
     def _given_units(self) -> tuple[np.ndarray, np.ndarray]:
         """Location and scale of each target, where they do not come from y."""
@@ -128,6 +129,17 @@ class Standardised:
         return self._distribution(
             output, output.new_tensor(self.location_), output.new_tensor(self.scale_)
         )
+
+
+def _moments(y: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each target; of a constant one, what stands for the latter."""
+    location = np.average(y, axis=0, weights=weight)
+    apart = np.abs(y - location)
+    unit = 2.0 ** np.frexp(apart.max(axis=0))[1]  # squares in any other may vanish
+    deviation = unit * np.sqrt(np.average((apart / unit) ** 2, axis=0, weights=weight))
+    constant = deviation <= 10 * np.finfo(float).eps * np.abs(location)
+    size = np.where(location == 0, 1.0, np.minimum(1.0, np.abs(location)))
+    return location, refuse_extremes(np.where(constant, size, deviation), "standard deviation")
 
 
 def _checked_pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:

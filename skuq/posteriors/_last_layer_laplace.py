@@ -59,7 +59,8 @@ class LastLayerLaplace(Posterior):
         δ, of weights and biases:
 
         * "init": 3 · fan-in, fan-in the number of inputs of the layer: the precision with which
-          ``nn.Linear`` draws its first weights and biases;
+          ``nn.Linear`` draws its first weights and biases. Where the network works in the units of
+          y itself (`standardise` of the likelihood), in units of the standard deviation of y;
         * "evidence": the maximiser of the marginal likelihood [3]_. Good for regressions. **Not
           for classifiers that separate their training rows**: there, F vanishes, δ is too small,
           and draws are much too wide;
@@ -187,7 +188,8 @@ class LastLayerLaplace(Posterior):
         n_outputs, n_inputs = head.weight.shape
         curvature = STRUCTURES[self.structure_](n_outputs, n_inputs, head.device)
         for x, target, weight in rows:
-            curvature.add(x, problem.likelihood.information(head.outputs(x), target), weight)
+            information = problem.likelihood.information(head.outputs(x), target)
+            curvature.add(x, head.units[:, None] * information * head.units, weight)
         curvature.scale(problem.n_rows / curvature.weight)
         return curvature
 
@@ -281,7 +283,11 @@ def _layer_of(network: nn.Module, problem: Problem) -> str:
 
 
 class _Head:
-    """The last layer of a network, as a matrix in float64, its biases as the last column."""
+    """The last layer of a network, as a matrix in float64, its biases as the last column.
+
+    Each row is in the unit of its output (`Likelihood.output_units`), so that one prior precision
+    does for all, whatever the units of y.
+    """
 
     def __init__(self, network: nn.Module, name: str, problem: Problem) -> None:
         layer: Any = network.get_submodule(name)
@@ -293,7 +299,9 @@ class _Head:
         self.fan_in = layer.in_features
         self._has_bias = layer.bias is not None
         columns = [layer.weight, *([layer.bias[:, None]] if self._has_bias else [])]
-        self.weight = torch.cat([c.detach().to(self.device).double() for c in columns], dim=1)
+        self.units = torch.as_tensor(problem.likelihood.output_units(), device=self.device)
+        weight = torch.cat([c.detach().to(self.device).double() for c in columns], dim=1)
+        self.weight = weight / self.units[:, None]
 
     @torch.no_grad()
     def rows(self, batches: Iterator[Batch]) -> Iterator[_Rows]:
@@ -305,11 +313,11 @@ class _Head:
             yield _Rows(x, batch[1].to(self.device), weight)
 
     def outputs(self, x: Tensor) -> Tensor:
-        return x @ self.weight.mT
+        return x @ self.weight.mT * self.units
 
     def outputs_of_draws(self, x: Tensor, deviations: Tensor) -> Tensor:
         """Of draws on both sides, of shape (2 · n_pairs, n_rows, n_outputs)."""
-        middle, apart = self.outputs(x), x @ deviations.mT
+        middle, apart = self.outputs(x), x @ deviations.mT * self.units
         return torch.cat([middle + apart, middle - apart])
 
     def noise(self, n_pairs: int, seed: int) -> Iterator[Tensor]:
@@ -328,7 +336,8 @@ class _Head:
     def draws(self, deviations: Tensor, n_draws: int) -> dict[str, Tensor]:
         """The parameters of the layer in each draw, in pairs."""
         both = torch.stack([self.weight + deviations, self.weight - deviations], dim=1)
-        drawn = both.flatten(0, 1)[:n_draws].to(self._numerics.device, self._dtype)
+        drawn = both.flatten(0, 1)[:n_draws] * self.units[:, None]
+        drawn = drawn.to(self._numerics.device, self._dtype)
         found = {f"{self._prefix}weight": drawn[..., : self.fan_in].contiguous()}
         if self._has_bias:
             found[f"{self._prefix}bias"] = drawn[..., -1].contiguous()

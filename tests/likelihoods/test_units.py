@@ -115,3 +115,22 @@ def test_units_of_other_targets():
         Gaussian(standardise="no").validate()
     with pytest.raises(ValueError, match="'standardise' parameter of Poisson"):
         Poisson(standardise=(0, 1)).validate()
+
+
+def test_how_large_outputs_are():
+    """The spread of targets where the network is to give them; else 1."""
+    spread = Y.std(0)
+    assert (Gaussian().fit(Y).output_units() == 1).all()
+    own = {"standardise": False}
+    np.testing.assert_allclose(Gaussian(**own).fit(Y).output_units(), [*spread, 1, 1])
+    half = Laplace(heteroscedastic=False, standardise=(0.0, 2.0)).fit(Y)
+    np.testing.assert_allclose(half.output_units(), spread / 2)
+    found = Quantile(q=(0.1, 0.9), **own).fit(Y).output_units()
+    np.testing.assert_allclose(found, np.repeat(spread, 2))
+    found = MixtureOfGaussians(2, **own).fit(Y).output_units()
+    np.testing.assert_allclose(found, [1, 1, 1, 1, *np.repeat(spread, 2), 1, 1, 1, 1])
+    assert Poisson(**own).fit(Y).output_units().tolist() == [1, 1]
+    weighted = StudentT(**own).fit(Y, sample_weight=np.arange(30.0)).output_units()[0]
+    mean = np.average(Y[:, 0], weights=np.arange(30))
+    variance = np.average((Y[:, 0] - mean) ** 2, weights=np.arange(30))
+    assert weighted == pytest.approx(variance**0.5)
