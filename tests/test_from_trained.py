@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from skuq import TorchClassifier, TorchRegressor, from_trained
 from skuq.likelihoods import Bernoulli, Categorical, Gaussian, Poisson, Quantile, StudentT
@@ -298,6 +298,13 @@ def test_datasets_and_weights(network, blobs):
     dataset = TensorDataset(x, torch.as_tensor(y[1::2]))
     model = from_trained(network, dataset, task="classification", posterior=POINT)
     plain = classifier(network, blobs)
+    np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(X))
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(dataset)
+
+    model = from_trained(network, Stream(), task="classification", posterior=POINT)
     np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(X))
     weight = np.zeros(len(y))
     weight[::3] = 1

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_array
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 from skuq._data._checks import checks_of_rows, dense
 from skuq._data._streams import is_dataset
@@ -26,7 +27,7 @@ __all__ = ["all_labels", "chosen_likelihood", "copy_of", "first_of", "refuse_ran
 def first_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
     """Three rows of X as the network gets them, and the first target, None if there is no y."""
     if is_dataset(X):
-        x, target = (X[0] if hasattr(X, "__getitem__") else next(iter(X)))[:2]
+        x, target = (next(iter(X)) if isinstance(X, IterableDataset) else X[0])[:2]
         part, target = np.asarray(x)[None], np.asarray(target)
     else:
         part = _safe_indexing(X, slice(0, 3)) if hasattr(X, "__len__") or hasattr(X, "shape") else X
