@@ -47,15 +47,35 @@ TESTS = {
     "tests/likelihoods/test_contract.py tests/likelihoods/test_consumers.py -k test{name}|{Class}",
     "skuq/_distributions/_softmax.py": "tests/test_softmax.py tests/test_uncertainty.py "
     "tests/likelihoods/test_categorical.py",
+    "skuq/_distributions/_transformed.py": "tests/test_pipeline.py tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_monotone.py": "tests/test_pipeline.py tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_derived.py": "tests/test_derived.py tests/calibration/test_regression.py "
+    "tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_families.py": "tests/test_derived.py tests/likelihoods/test_quantile.py "
+    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_student_t.py "
+    "tests/likelihoods/test_poisson.py tests/test_mixture.py tests/likelihoods/test_scale.py",
     "skuq/_distributions/*": "tests/test_mixture.py tests/test_derived.py "
     "tests/metrics/test_regression.py tests/test_pipeline.py tests/likelihoods/test_quantile.py "
-    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_scale.py "
-    "tests/likelihoods/test_contract.py",
+    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_scale.py",
     "skuq/calibration/_temperature.py": "tests/calibration/test_temperature.py "
-    "tests/calibration/test_more_classification.py tests/calibration/test_weights.py",
+    "tests/calibration/test_more_classification.py",
+    "skuq/calibration/_logits.py": "tests/calibration/test_temperature.py "
+    "tests/calibration/test_vector.py tests/calibration/test_more_classification.py",
+    "skuq/calibration/_vector.py": "tests/calibration/test_vector.py "
+    "tests/calibration/test_weights.py tests/calibration/test_classification.py",
+    "skuq/calibration/_regression.py": "tests/calibration/test_regression.py "
+    "tests/calibration/test_weights.py tests/calibration/test_folds.py",
+    "skuq/calibration/_classification.py": "tests/calibration/test_classification.py "
+    "tests/calibration/test_more_classification.py tests/calibration/test_folds.py",
     "skuq/calibration/*": "tests/calibration",
     "skuq/metrics/_display*": "tests/metrics/test_displays.py",
-    "skuq/metrics/*": "tests/metrics",
+    "skuq/metrics/_axes.py": "tests/metrics/test_displays.py",
+    "skuq/metrics/*scorers.py": "tests/metrics/test_scorers.py",
+    "skuq/metrics/_targets.py": "tests/metrics/test_scorers.py tests/metrics/test_displays.py",
+    "skuq/metrics/_regression.py": "tests/metrics/test_regression.py tests/metrics/test_oracles.py",
+    "skuq/metrics/_intervals.py": "tests/metrics/test_regression.py tests/metrics/test_oracles.py",
+    "skuq/metrics/*": "tests/metrics/test_calibration.py tests/metrics/test_more_calibration.py "
+    "tests/metrics/test_selective.py tests/metrics/test_oracles.py",
     "skuq/_predict.py": "tests/test_outputs.py tests/test_pipeline.py tests/test_estimators.py",
     "skuq/pipeline.py": "tests/test_pipeline.py tests/test_derived.py",
     "skuq/augmentation/*": "tests/augmentation",

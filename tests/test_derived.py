@@ -34,6 +34,27 @@ def draws_of(kind):
     return Poisson((1 + normal()).exp() * 3)
 
 
+def mixture_of(weights, means, stds):
+    """One element, and its density and distribution function by hand."""
+    parts = stats.norm(np.array(means), np.array(stds))
+    logits, mean, std = (torch.tensor(v, dtype=torch.float64) for v in (weights, means, stds))
+    ours = MixtureOfNormals(logits.log(), mean, std)
+    share = np.array(weights) / np.sum(weights)
+    return ours, lambda x: share @ parts.pdf(x), lambda x: share @ parts.cdf(x)
+
+
+def test_mixture_of_normals_is_scipys():
+    ours, density, below = mixture_of([1.0, 2.0, 5.0], [-1.0, 0.0, 4.0], [0.5, 0.1, 3.0])
+    for x in (-3.0, -0.9, 0.05, 2.0, 9.0):
+        at = torch.tensor(x, dtype=torch.float64)
+        assert float(ours.density(at)) == pytest.approx(density(x), rel=1e-12)
+        assert float(ours.log_prob(at).exp()) == pytest.approx(density(x), rel=1e-12)
+        assert float(ours.cdf(at)) == pytest.approx(below(x), rel=1e-12)
+    for level in (1e-6, 0.2, 0.7, 1 - 1e-6):
+        x = float(ours.icdf(torch.tensor(level, dtype=torch.float64)))
+        assert below(x) == pytest.approx(level, rel=1e-9)
+
+
 KINDS = ["t", "laplace", "mixture", "knots", "poisson"]
 CONTINUOUS = KINDS[:-1]
 

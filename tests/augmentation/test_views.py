@@ -88,6 +88,15 @@ def test_tables_have_nothing_to_flip(view):
         view(torch.zeros(3, 4), seeded())
 
 
+@pytest.mark.parametrize("view", [Flip(-3), Shift(axes=(-1, -3))], ids=str)
+def test_rows_are_not_mixed(view):
+    """Axis −3 of a batch of sequences counts the rows; of images, the channels."""
+    with pytest.raises(ValueError, match="needs an axis -3 in each row"):
+        view(torch.zeros(3, 4, 5), seeded())
+    assert view(torch.zeros(3, 4, 5, 6), seeded()).shape == (3, 4, 5, 6)
+    assert Flip(-2)(torch.arange(4).reshape(1, 2, 2), seeded()).tolist() == [[[2, 3], [0, 1]]]
+
+
 @pytest.mark.parametrize(
     ("view", "message"),
     [
@@ -108,6 +117,7 @@ def test_bad_parameters(view, message):
 def test_a_shift_out_of_the_image_is_refused():
     with pytest.raises(ValueError, match="all of the 4 pixels"):
         Shift(4)(IMAGES, seeded())
+    assert Shift(3)(IMAGES, seeded()).shape == IMAGES.shape
 
 
 # ---------------------------------------------------------------------------------------------
