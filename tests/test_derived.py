@@ -99,6 +99,9 @@ def test_affine(kind):
     z = (y - location) / scale
     torch.testing.assert_close(mixture_cdf(scaled, y), mixture_cdf(base, z))
     torch.testing.assert_close(mixture_crps(scaled, y), scale * mixture_crps(base, z))
+    assert torch.equal(scaled.cdf(y), base.cdf(z))
+    level = torch.tensor(0.3).double().expand(base.batch_shape)
+    torch.testing.assert_close(scaled.icdf(level), location + scale * base.icdf(level))
     jacobian = 0 if kind == "poisson" else scale.log().sum(-1)
     torch.testing.assert_close(mixture_log_prob(scaled, y), mixture_log_prob(base, z) - jacobian)
 
@@ -146,6 +149,12 @@ def test_recalibrated_counts():
     torch.testing.assert_close(one.mean[0, :, 0], mean, rtol=5e-3, atol=0)
     std = ((k[:, None] - mean).square() * p).sum(0).sqrt()
     torch.testing.assert_close(one.stddev[0, :, 0], std, rtol=2e-2, atol=0)
+    level = torch.tensor([0.1, 0.55, 0.97])[:, None, None, None].double()
+    level = level.expand(3, 1, 2, 1)  # of one distribution in place of the draws
+    least, before = one.icdf(level), one.icdf(level) - 1
+    for at in range(3):
+        assert (one.cdf(least[at, 0]) >= level[at]).all() and least.shape == (3, 1, 2, 1)
+        assert (one.cdf(before[at, 0]) < level[at]).all()
     scaled = recalibrated(affine(components, torch.zeros(1), torch.ones(1) * 2), *knots)
     torch.testing.assert_close(scaled.mean, 2 * one.mean)
     assert torch.equal(mixture_quantile(scaled, 0.7), 2 * mixture_quantile(one, 0.7))
