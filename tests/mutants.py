@@ -68,7 +68,7 @@ TESTS = {
     "skuq/calibration/_classification.py": "tests/calibration/test_classification.py "
     "tests/calibration/test_more_classification.py tests/calibration/test_folds.py",
     "skuq/calibration/*": "tests/calibration",
-    "skuq/metrics/_display*": "tests/metrics/test_displays.py",
+    "skuq/metrics/_display*": "tests/metrics/test_drawings.py tests/metrics/test_displays.py",
     "skuq/metrics/_axes.py": "tests/metrics/test_displays.py",
     "skuq/metrics/*scorers.py": "tests/metrics/test_scorers.py",
     "skuq/metrics/_targets.py": "tests/metrics/test_scorers.py tests/metrics/test_displays.py",

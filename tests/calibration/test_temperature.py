@@ -168,7 +168,14 @@ def test_kinds_of_weights(multilabel):
     weight = np.random.default_rng(0).integers(1, 4, 300)
     expected = fit_temperature(logits, y, weight.astype(float), multilabel=multilabel)
     backwards = weight[::-1].copy()[::-1]
-    given = [weight, backwards, weight.tolist(), torch.tensor(weight), pd.Series(weight), 7 * weight]
+    given = [
+        weight,
+        backwards,
+        weight.tolist(),
+        torch.tensor(weight),
+        pd.Series(weight),
+        7 * weight,
+    ]
     for kind in given:
         found = fit_temperature(logits, y, kind, multilabel=multilabel)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
