@@ -291,8 +291,8 @@ class _Net(CallbackView, NeuralNet):
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         numerics = self.settings.numerics
         batch = batch.to(numerics.device)
-        output = call(self.module_, batch[0], numerics, shielded=True)
-        loss = self.criterion_(output, batch[1], batch.weight)
+        output = call(self.module_, batch[0], numerics, autocast_is_off=True)
+        loss = self.criterion_.forward(output, batch[1], batch.weight)  # no hooks: ours
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
             loss = loss + term
         loss.backward()
