@@ -150,7 +150,7 @@ def test_coverage_and_pit(regressed):
     assert len(m.PITDisplay.from_estimator(both, X, np.stack([y, y], axis=1)).pit) == 2 * len(y)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         m.PITDisplay.from_predictions([0.1, 1.2])
-    with pytest.raises(TypeError, match="of regressors"):
+    with pytest.raises(TypeError, match="needs a regressor"):
         m.PITDisplay.from_estimator(LogisticRegression().fit(X, y > 10), X, y > 10)
     with pytest.raises(TypeError, match="return_std"):
         m.PITDisplay.from_estimator(LinearRegression().fit(X, y), X, y)
