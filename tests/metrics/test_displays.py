@@ -152,7 +152,7 @@ def test_coverage_and_pit(regressed):
     for bad in ([0.1, 1.2], [-0.1, 0.5], [], [[0.1, 0.2]], 0.5):
         with pytest.raises(ValueError, match=r"\[0, 1\]"):
             m.PITDisplay.from_predictions(bad)
-    with pytest.raises(TypeError, match="of regressors"):
+    with pytest.raises(TypeError, match="needs a regressor"):
         m.PITDisplay.from_estimator(LogisticRegression().fit(X, y > 10), X, y > 10)
     with pytest.raises(TypeError, match="return_std"):
         m.PITDisplay.from_estimator(LinearRegression().fit(X, y), X, y)
