@@ -61,9 +61,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
         "balanced" weights classes inversely to their frequency; None weights all classes equally.
-        Weights tilt the probabilities towards the heavier classes.
     prior_correction : bool, default=False
-        Whether to undo that tilt: divide the probabilities by the weights of the classes.
+        Whether to divide predicted probabilities by the class weights, which tilt them.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. y must have the same labels.
     device : str, torch.device or list of them, default="auto"

@@ -39,6 +39,27 @@ def draws_of(kind):
     return PoissonCounts((1 + normal()).exp() * 3)
 
 
+def mixture_of(weights, means, stds):
+    """One element, and its density and distribution function by hand."""
+    parts = stats.norm(np.array(means), np.array(stds))
+    logits, mean, std = (torch.tensor(v, dtype=torch.float64) for v in (weights, means, stds))
+    ours = MixtureOfNormals(logits.log(), mean, std)
+    share = np.array(weights) / np.sum(weights)
+    return ours, lambda x: share @ parts.pdf(x), lambda x: share @ parts.cdf(x)
+
+
+def test_mixture_of_normals_is_scipys():
+    ours, density, below = mixture_of([1.0, 2.0, 5.0], [-1.0, 0.0, 4.0], [0.5, 0.1, 3.0])
+    for x in (-3.0, -0.9, 0.05, 2.0, 9.0):
+        at = torch.tensor(x, dtype=torch.float64)
+        assert float(ours.density(at)) == pytest.approx(density(x), rel=1e-12)
+        assert float(ours.log_prob(at).exp()) == pytest.approx(density(x), rel=1e-12)
+        assert float(ours.cdf(at)) == pytest.approx(below(x), rel=1e-12)
+    for level in (1e-6, 0.2, 0.7, 1 - 1e-6):
+        x = float(ours.icdf(torch.tensor(level, dtype=torch.float64)))
+        assert below(x) == pytest.approx(level, rel=1e-9)
+
+
 KINDS = ["t", "laplace", "mixture", "knots", "poisson"]
 CONTINUOUS = KINDS[:-1]
 
@@ -83,6 +104,9 @@ def test_affine(kind):
     z = (y - location) / scale
     torch.testing.assert_close(mixture_cdf(scaled, y), mixture_cdf(base, z))
     torch.testing.assert_close(mixture_crps(scaled, y), scale * mixture_crps(base, z))
+    assert torch.equal(scaled.cdf(y), base.cdf(z))
+    level = torch.tensor(0.3).double().expand(base.batch_shape)
+    torch.testing.assert_close(scaled.icdf(level), location + scale * base.icdf(level))
     jacobian = 0 if kind == "poisson" else scale.log().sum(-1)
     torch.testing.assert_close(mixture_log_prob(scaled, y), mixture_log_prob(base, z) - jacobian)
 
@@ -132,6 +156,12 @@ def test_recalibrated_counts():
     torch.testing.assert_close(one.mean[0, :, 0], mean, rtol=5e-3, atol=0)
     std = ((k[:, None] - mean).square() * p).sum(0).sqrt()
     torch.testing.assert_close(one.stddev[0, :, 0], std, rtol=2e-2, atol=0)
+    level = torch.tensor([0.1, 0.55, 0.97])[:, None, None, None].double()
+    level = level.expand(3, 1, 2, 1)  # of one distribution in place of the draws
+    least, before = one.icdf(level), one.icdf(level) - 1
+    for at in range(3):
+        assert (one.cdf(least[at, 0]) >= level[at]).all() and least.shape == (3, 1, 2, 1)
+        assert (one.cdf(before[at, 0]) < level[at]).all()
     scaled = recalibrated(affine(components, torch.zeros(1), torch.ones(1) * 2), *knots)
     torch.testing.assert_close(scaled.mean, 2 * one.mean)
     assert torch.equal(mixture_quantile(scaled, 0.7), 2 * mixture_quantile(one, 0.7))

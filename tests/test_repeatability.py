@@ -357,5 +357,5 @@ def test_one_sampler_across_folds(sampler, message, blobs):
 
 def test_rows_before_the_first_are_refused(blobs):
     network = classifier(iterator_train__sampler=[0, -241])
-    with pytest.raises(ValueError, match="asks for row -241, but 240 rows"):
+    with pytest.raises(ValueError, match="asks for row -241, but training uses 240 rows"):
         network.fit(*blobs)

@@ -105,9 +105,7 @@ class Draws:
         """
         own = tensors_of(self.module)
         if not all(type(name) is str for name in self._tensors):
-            raise ValueError(
-                "the draws are not of tensors by name: expected a dict of str to Tensor"
-            )
+            raise ValueError("the draws are not of tensors by name; expected a dict of tensors")
         for name, tensor in self._tensors.items():
             expected = (self.n_draws, *own[name].shape) if name in own else None
             if expected is None or tuple(tensor.shape) != expected:

@@ -198,7 +198,7 @@ def _draws(
         with torch.no_grad():
             call(shell, x, numerics)
         unseen = private.drawn() if runs_foreign_forward(module) else ()
-    for source in unseen if not ops.found else set(unseen) - {"torch"}:
-        ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
     found: dict[tuple[str, str], None] = ops.found
+    for source in unseen if not found else set(unseen) - {"torch"}:
+        found[f"{type(module).__name__}.forward (from {source})", source] = None
     return found

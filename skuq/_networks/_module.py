@@ -80,17 +80,17 @@ class Numerics:
 
 
 def call(
-    module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics, shielded: bool = False
+    module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics, autocast_is_off: bool = False
 ) -> Tensor:
     """The outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
     Of a tuple the first entry counts; outputs of shape (n_rows,) become one column. The module
-    gets a copy of x: it may work in place. `shielded` says that the caller is inside of
-    `Numerics.without_autocast`, which takes long to find out in each step of a training.
+    gets a copy of x: it may work in place. `autocast_is_off` says that the caller is inside of
+    `Numerics.without_autocast`: to ask for it in each step of a training takes long.
     """
     last = numerics.channels_last and x.ndim == 4
     x = x.clone(memory_format=torch.channels_last) if last else x.clone()
-    if shielded and numerics.precision != "bfloat16":
+    if autocast_is_off and numerics.precision != "bfloat16":
         output = module(x)
     else:
         with numerics.autocast():
@@ -106,8 +106,8 @@ def call(
         )
     if isinstance(output, Tensor) and output.dtype is not numerics.dtype:
         output = output.to(numerics.dtype)
-    found: Tensor = output
-    return found
+    outputs: Tensor = output
+    return outputs
 
 
 def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numerics:

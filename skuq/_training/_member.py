@@ -54,8 +54,11 @@ class Member:
         """The best weights that early stopping has seen, or those of now; copies."""
         return self._best or self._stack.state(self.index)
 
-    def look(self) -> None:
-        """After an epoch. A network that stops goes on stepping, but its best is kept."""
+    def stop_early(self) -> None:
+        """Ask early stopping after an epoch.
+
+        A network that it stops goes on stepping; its best weights stay.
+        """
         if self._stopping is None:
             return
         try:

@@ -158,19 +158,19 @@ class _Net(CallbackView, NeuralNet):
         with nullcontext() if private is None else private.lent():
             getattr(self, method_name)(self, **shown)
             for _, callback in self.callbacks_:
-                self._call(getattr(callback, method_name), shown)
+                self._call(callback, method_name, shown)
         if method_name == "on_epoch_end" and self.hook:
             self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
         if method_name == "on_epoch_end" and self.saving:
             self.saving.epoch_is_over()
 
-    def _call(self, event: Any, shown: dict[str, Any]) -> None:
+    def _call(self, callback: Any, method_name: str, shown: dict[str, Any]) -> None:
         """A callback that raises KeyboardInterrupt asks for the end of training, if Ctrl-C did not
         raise it. The watchers of epochs pass on what ends other threads."""
         try:
-            event(self, **shown)
+            getattr(callback, method_name)(self, **shown)
         except KeyboardInterrupt as error:
-            if self._ctrl_c.raised(error) or isinstance(event.__self__, _Epochs):
+            if self._ctrl_c.raised(error) or isinstance(callback, _Epochs):
                 raise
             raise StopTraining from None
 
@@ -291,8 +291,8 @@ class _Net(CallbackView, NeuralNet):
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         numerics = self.settings.numerics
         batch = batch.to(numerics.device)
-        output = call(self.module_, batch[0], numerics, shielded=True)
-        loss = self.criterion_(output, batch[1], batch.weight)
+        output = call(self.module_, batch[0], numerics, autocast_is_off=True)
+        loss = self.criterion_.forward(output, batch[1], batch.weight)  # no hooks: ours
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
             loss = loss + term
         loss.backward()

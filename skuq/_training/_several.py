@@ -187,7 +187,7 @@ class _StackLoop:
                 for kind, (means, each) in losses.items():
                     member.record.add(kind, means[member.index], each[:, member.index])
             row["dur"] = duration
-            member.look()
+            member.stop_early()
             with nullcontext() if self._private is None else self._private.lent():
                 own = partial(self._stack.weights, member.index)
                 member.stopped |= member.record.end_epoch(own)

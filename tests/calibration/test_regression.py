@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq.calibration import QuantileRecalibrator, VarianceScaler, fit_variance_scale
+from skuq.likelihoods import Gaussian, Poisson
 from skuq.metrics import crps, gaussian_nll, nll_scorer, prediction_interval_coverage
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 
@@ -224,3 +225,15 @@ def test_what_cannot_be_calibrated(calibrator):
         calibrator(LinearRegression()).fit(X, y)
     with pytest.raises(ValueError, match="NaN"):
         calibrator(BayesianRidge()).fit(X, y * np.nan)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool, np.float32, object])
+@pytest.mark.parametrize("likelihood", [Gaussian(), Poisson()], ids=str)
+def test_targets_of_any_kind_of_number(likelihood, dtype):
+    X, y = data(60)
+    y = np.abs(y).round().clip(max=1 if dtype is bool else 100)
+    fitted = network(PointEstimate(), likelihood=likelihood, max_epochs=2).fit(X + 1e-3, y)
+    of_kind, of_floats = (
+        QuantileRecalibrator(FrozenEstimator(fitted)).fit(X, t) for t in (y.astype(dtype), y)
+    )
+    assert np.array_equal(of_kind.levels_[0], of_floats.levels_[0])

@@ -266,6 +266,14 @@ def test_own_metrics_and_options(classifier, regressor, blobs, diabetes):
     width = m.make_uncertainty_scorer(
         lambda y, interval: m.mean_interval_width(interval), needs="interval", confidence_level=0.5
     )
+    known = m.make_uncertainty_scorer(
+        lambda y, prediction, uncertainty, kind: float(kind == "epistemic"),
+        needs="uncertainty",
+        kind="epistemic",
+    )
+    assert known(classifier, X, y) == 1
+    with pytest.raises(TypeError, match="n_bin"):
+        m.make_uncertainty_scorer(m.expected_calibration_error, n_bin=5)(classifier, X, y)
     X, y = diabetes
     interval = skuq.predict_interval(regressor, X, 0.5)
     assert width(regressor, X, y) == pytest.approx(m.mean_interval_width(interval))
