@@ -39,7 +39,7 @@ HIDDEN = 32  # features of the digits
 # Of prior precision and covariance, relative. Their Kronecker product treats biases apart.
 TOLERANCES = {"full": (1e-3, 2e-5), "diagonal": (1e-3, 2e-5)}
 N_DRAWS = 100
-N_IMAGES, N_SEEDS, EPOCHS = 1000, 5, 30
+N_IMAGES, N_SEEDS, EPOCHS, WIDTH = 1000, 5, 30, 64
 
 
 class Trained:
@@ -214,7 +214,8 @@ def forward(network: nn.Module, inputs: torch.Tensor) -> None:
 def images(report: Report) -> None:
     """Fashion-MNIST against MNIST, by the same weights with and without Laplace."""
     n_seeds, epochs = report.sized(N_SEEDS, 1), report.sized(EPOCHS, 2)
-    table = f"conv net on {N_IMAGES:,} images of Fashion-MNIST; MNIST apart; {n_seeds} seeds"
+    network = f"conv net of {WIDTH} features"
+    table = f"{network} on {N_IMAGES:,} images of Fashion-MNIST, MNIST apart, {n_seeds} seeds"
     folder = data_folder()
     if not folder.is_dir():
         report.remark(table, f"skipped: there is no {folder}; set SKUQ_DATA")
@@ -243,7 +244,8 @@ def one_network(folder: Path, seed: int, epochs: int, n_test: int) -> dict[str, 
     is_other = np.repeat([0, 1], n_test)
     both = np.concatenate([X_test, other])
     options = {"batch_size": 64, "random_state": seed}
-    point = skuq_classifier(ConvNet, max_epochs=epochs, **options).fit(X, y)
+    network = {"module__width": WIDTH, "module__dropout": 0.0}
+    point = skuq_classifier(ConvNet, max_epochs=epochs, **network, **options).fit(X, y)
     measured = {
         "NLL, point estimate": log_loss(y_test, point.predict_proba(X_test)),
         "AUROC by total, point estimate": roc_auc_score(is_other, point.predict_uncertainty(both)),

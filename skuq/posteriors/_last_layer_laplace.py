@@ -26,6 +26,7 @@ _MOST_FULL = 1000  # parameters of a last layer whose covariance "auto" keeps wh
 _PAIRS = 8  # pairs of draws that are made at a time, always as many
 _TRIED_PAIRS = 50  # of the draws that a prior precision or a noise is judged by
 _TRIED_ROWS = 10_000
+_AT_ONCE = 512  # rows of which the outputs of these draws are held
 _MOST_ROUNDS = 100  # of learning the noise
 
 
@@ -219,14 +220,15 @@ class LastLayerLaplace(Posterior):
         precision: float,
     ) -> float:
         """The mean negative log-likelihood of the mixture of draws."""
-        outputs = head.outputs_of_draws(rows.x, self._deviations(curvature, precision, tried))
-        target = rows.target.expand(len(outputs), *rows.target.shape).flatten(0, 1)
-        each = problem.likelihood.negative_log_likelihood(outputs.flatten(0, 1), target)
-        mixture = np.log(len(outputs)) - (-each.unflatten(0, outputs.shape[:2])).logsumexp(0)
-        return float((rows.weight * mixture).sum() / rows.weight.sum())
-
-    def _deviations(self, curvature: Curvature, precision: float, noise: Tensor) -> Tensor:
-        return self.temperature**0.5 * curvature.root(precision)(noise)
+        deviations = self.temperature**0.5 * curvature.root(precision)(tried)
+        total = 0.0
+        for x, target, weight in rows.parts(_AT_ONCE):
+            outputs = head.outputs_of_draws(x, deviations)
+            targets = target.expand(len(outputs), *target.shape).flatten(0, 1)
+            each = problem.likelihood.negative_log_likelihood(outputs.flatten(0, 1), targets)
+            mixture = np.log(len(outputs)) - (-each.unflatten(0, outputs.shape[:2])).logsumexp(0)
+            total += float((weight * mixture).sum())
+        return total / float(rows.weight.sum())
 
     # -- the noise -------------------------------------------------------------------------------
 
@@ -262,6 +264,9 @@ class _Rows(NamedTuple):
 
     def every(self, step: int) -> _Rows:
         return _Rows(*(tensor[::step] for tensor in self))
+
+    def parts(self, size: int) -> Iterator[_Rows]:
+        return map(_Rows, *(tensor.split(size) for tensor in self))
 
 
 def _together(rows: Iterable[_Rows]) -> _Rows:

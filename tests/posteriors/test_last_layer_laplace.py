@@ -695,6 +695,13 @@ def test_under_calibration_views_and_other_precisions(precision, blobs, tmp_path
     assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
 
 
+def test_the_first_of_several_devices_has_it(blobs):
+    X, y = blobs
+    options = {"posterior": LastLayerLaplace(n_draws=4), "max_epochs": 2, "random_state": 0}
+    one, two = (TorchClassifier(device=d, **options).fit(X, y) for d in ("cpu", ["cpu:0", "cpu:1"]))
+    np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X), atol=1e-6)
+
+
 def test_a_dataset_that_is_read_on_demand(blobs):
     X, y = blobs
     options = {"posterior": LastLayerLaplace(n_draws=4), "max_epochs": 2, "random_state": 0}
