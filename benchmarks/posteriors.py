@@ -181,11 +181,13 @@ def exact_covariance(estimator: TorchClassifier, X: np.ndarray, y: np.ndarray) -
 def conv(report: Report) -> None:
     n_rows = report.sized(10_000, 500)
     X, y = image_data(n_rows, seed=1)
-    network = skuq_classifier(ConvNet, batch_size=IMAGE_BATCH).fit(X[:1000], y[:1000]).module_
+    untrained = skuq_classifier(ConvNet, batch_size=IMAGE_BATCH, module__width=WIDTH)
+    network = untrained.fit(X[:1000], y[:1000]).module_
     point = skuq_classifier(Trained(network), max_epochs=0, batch_size=IMAGE_BATCH).fit(X, y)
     (inputs,) = tensors(X)
     for structure in STRUCTURES:
-        table = f"last-layer Laplace after training, conv net, {structure}, {n_rows:,} images"
+        network_is = f"conv net of {WIDTH} features, {n_rows:,} images"
+        table = f"last-layer Laplace after training, {structure}, {network_is}"
         ours = after_training(
             network, LastLayerLaplace(structure, n_draws=N_DRAWS), batch_size=IMAGE_BATCH
         )

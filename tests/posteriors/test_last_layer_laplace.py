@@ -457,6 +457,21 @@ def test_the_best_draws_of_validation_do_not_depend_on_their_number(blobs):
     assert found[0] == found[1]
 
 
+def test_on_digits_the_default_helps_and_the_evidence_harms(digits):
+    X, y = digits
+    options = {"max_epochs": 100, "lr": 3e-3, "random_state": 0}
+    options |= {"module__hidden_layer_sizes": (100, 100), "module__dropout": 0.1}
+
+    def loss(posterior):
+        fitted = TorchClassifier(posterior=posterior, **options).fit(X[:300], y[:300])
+        proba = fitted.predict_proba(X[300:])
+        return -np.log(proba[np.arange(300), y[300:]]).mean()
+
+    point, default = loss(PointEstimate()), loss(LastLayerLaplace())
+    assert default < 0.98 * point
+    assert loss(LastLayerLaplace(prior_precision="evidence")) > 1.2 * point
+
+
 # -- one noise level -------------------------------------------------------------------------------
 
 
