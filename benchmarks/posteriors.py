@@ -230,11 +230,10 @@ def images(report: Report) -> None:
         report.remark(table, f"{name}: " + ", ".join(f"{value:.3f}" for value in values))
     for structure in ("full", "kronecker"):
         loss = np.divide(measured[f"NLL, {structure}"], measured["NLL, point estimate"])
-        unseen = 1 - np.array(measured[f"AUROC by epistemic, {structure}"])
         what = f"NLL, {structure}, over that of the point estimate"
         report.goal(table, what, mean_and_range(loss), 1.0)
-        what = f"1 − AUROC by epistemic, {structure}, mean"
-        report.goal(table, what, mean_and_range(unseen), 0.12)
+    unseen = 1 - np.array(measured["AUROC by epistemic, full"])  # full is the default here
+    report.goal(table, "1 − AUROC by epistemic, full, mean", mean_and_range(unseen), 0.12)
 
 
 def one_network(folder: Path, seed: int, epochs: int, n_test: int) -> dict[str, float]:
