@@ -83,7 +83,7 @@ def dropout_mlp() -> nn.Module:
 class ConvNet(nn.Module):
     """Two convolutions with pooling, and a head with dropout before its last layer."""
 
-    def __init__(self, n_outputs: int = N_CLASSES, dropout: float = 0.5) -> None:
+    def __init__(self, n_outputs: int = N_CLASSES, dropout: float = 0.5, width: int = 128) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1),
@@ -95,7 +95,10 @@ class ConvNet(nn.Module):
             nn.Flatten(),
         )
         self.head = nn.Sequential(
-            nn.Linear(32 * 7 * 7, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, n_outputs)
+            nn.Linear(32 * 7 * 7, width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, n_outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ HIDDEN = 32  # features of the digits
 # Of prior precision and covariance, relative. Their Kronecker product treats biases apart.
 TOLERANCES = {"full": (1e-3, 2e-5), "diagonal": (1e-3, 2e-5)}
 N_DRAWS = 100
-N_IMAGES, N_SEEDS, EPOCHS = 1000, 5, 30
+N_IMAGES, N_SEEDS, EPOCHS, WIDTH = 1000, 5, 30, 64
 
 
 class Trained:
@@ -181,11 +181,13 @@ def exact_covariance(estimator: TorchClassifier, X: np.ndarray, y: np.ndarray) -
 def conv(report: Report) -> None:
     n_rows = report.sized(10_000, 500)
     X, y = image_data(n_rows, seed=1)
-    network = skuq_classifier(ConvNet, batch_size=IMAGE_BATCH).fit(X[:1000], y[:1000]).module_
+    untrained = skuq_classifier(ConvNet, batch_size=IMAGE_BATCH, module__width=WIDTH)
+    network = untrained.fit(X[:1000], y[:1000]).module_
     point = skuq_classifier(Trained(network), max_epochs=0, batch_size=IMAGE_BATCH).fit(X, y)
     (inputs,) = tensors(X)
     for structure in STRUCTURES:
-        table = f"last-layer Laplace after training, conv net, {structure}, {n_rows:,} images"
+        network_is = f"conv net of {WIDTH} features, {n_rows:,} images"
+        table = f"last-layer Laplace after training, {structure}, {network_is}"
         ours = after_training(
             network, LastLayerLaplace(structure, n_draws=N_DRAWS), batch_size=IMAGE_BATCH
         )
@@ -214,7 +216,8 @@ def forward(network: nn.Module, inputs: torch.Tensor) -> None:
 def images(report: Report) -> None:
     """Fashion-MNIST against MNIST, by the same weights with and without Laplace."""
     n_seeds, epochs = report.sized(N_SEEDS, 1), report.sized(EPOCHS, 2)
-    table = f"conv net on {N_IMAGES:,} images of Fashion-MNIST; MNIST apart; {n_seeds} seeds"
+    network = f"conv net of {WIDTH} features"
+    table = f"{network} on {N_IMAGES:,} images of Fashion-MNIST, MNIST apart, {n_seeds} seeds"
     folder = data_folder()
     if not folder.is_dir():
         report.remark(table, f"skipped: there is no {folder}; set SKUQ_DATA")
@@ -227,11 +230,10 @@ def images(report: Report) -> None:
         report.remark(table, f"{name}: " + ", ".join(f"{value:.3f}" for value in values))
     for structure in ("full", "kronecker"):
         loss = np.divide(measured[f"NLL, {structure}"], measured["NLL, point estimate"])
-        unseen = 1 - np.array(measured[f"AUROC by epistemic, {structure}"])
         what = f"NLL, {structure}, over that of the point estimate"
         report.goal(table, what, mean_and_range(loss), 1.0)
-        what = f"1 − AUROC by epistemic, {structure}, mean"
-        report.goal(table, what, mean_and_range(unseen), 0.12)
+    unseen = 1 - np.array(measured["AUROC by epistemic, full"])  # full is the default here
+    report.goal(table, "1 − AUROC by epistemic, full, mean", mean_and_range(unseen), 0.12)
 
 
 def one_network(folder: Path, seed: int, epochs: int, n_test: int) -> dict[str, float]:
@@ -243,7 +245,8 @@ def one_network(folder: Path, seed: int, epochs: int, n_test: int) -> dict[str, 
     is_other = np.repeat([0, 1], n_test)
     both = np.concatenate([X_test, other])
     options = {"batch_size": 64, "random_state": seed}
-    point = skuq_classifier(ConvNet, max_epochs=epochs, **options).fit(X, y)
+    network = {"module__width": WIDTH, "module__dropout": 0.0}
+    point = skuq_classifier(ConvNet, max_epochs=epochs, **network, **options).fit(X, y)
     measured = {
         "NLL, point estimate": log_loss(y_test, point.predict_proba(X_test)),
         "AUROC by total, point estimate": roc_auc_score(is_other, point.predict_uncertainty(both)),

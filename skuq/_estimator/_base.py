@@ -158,7 +158,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, normalised to mean 1; rows of weight zero do not take part. None
-            weights all rows equally.
+            weights all rows equally. `LastLayerLaplace` takes their sum as the amount of data:
+            `docs/posteriors.md`.
         groups : array-like of shape (n_samples,), default=None
             The group of each row: early stopping does not separate rows of one group.
 

@@ -26,6 +26,8 @@ _MOST_FULL = 1000  # parameters of a last layer whose covariance "auto" keeps wh
 _PAIRS = 8  # pairs of draws that are made at a time, always as many
 _TRIED_PAIRS = 50  # of the draws that a prior precision or a noise is judged by
 _TRIED_ROWS = 10_000
+_MOST_NUMBERS = 2**24  # of the information of rows that are added at a time
+_AT_ONCE = 512  # rows of which the outputs of these draws are held
 _MOST_ROUNDS = 100  # of learning the noise
 
 
@@ -160,8 +162,9 @@ class LastLayerLaplace(Posterior):
             curvature = self._learn_noise(head, problem)
         root, scale = curvature.root(self.prior_precision_), self.temperature**0.5
         pairs = -(-self.n_draws // 2)
-        blocks = [scale * root(noise) for noise in head.noise(pairs, problem.seed())]
-        return Draws(network, head.draws(torch.cat(blocks)[:pairs], self.n_draws))
+        noise = head.noise(pairs, problem.seed())
+        blocks = [head.drawn(scale * root(block)) for block in noise]
+        return Draws(network, head.parameters(torch.cat(blocks)[: self.n_draws]))
 
     def _checked_layer(self, problem: Problem) -> str:
         """The name of the last layer; raises what cannot be done before hours of training."""
@@ -187,7 +190,8 @@ class LastLayerLaplace(Posterior):
         """The information of the training rows, each as often as its weight says."""
         n_outputs, n_inputs = head.weight.shape
         curvature = STRUCTURES[self.structure_](n_outputs, n_inputs, head.device)
-        for x, target, weight in rows:
+        size = max(1, _MOST_NUMBERS // n_outputs**2)
+        for x, target, weight in (part for batch in rows for part in batch.parts(size)):
             information = problem.likelihood.information(head.outputs(x), target)
             curvature.add(x, head.units[:, None] * information * head.units, weight)
         curvature.scale(problem.n_rows / curvature.weight)
@@ -221,15 +225,15 @@ class LastLayerLaplace(Posterior):
         precision: float,
     ) -> float:
         """The mean negative log-likelihood of the mixture of draws."""
-        outputs = head.outputs_of_draws(rows.x, self._deviations(curvature, precision, tried))
-        target = rows.target.expand(len(outputs), *rows.target.shape).flatten(0, 1)
-        each = problem.likelihood.negative_log_likelihood(outputs.flatten(0, 1), target)
-        mixture = np.log(len(outputs)) - (-each.unflatten(0, outputs.shape[:2])).logsumexp(0)
-        return float((rows.weight * mixture).sum() / rows.weight.sum())
-
-    def _deviations(self, curvature: Curvature, precision: float, noise: Tensor) -> Tensor:
-        deviations: Tensor = self.temperature**0.5 * curvature.root(precision)(noise)
-        return deviations
+        deviations: Tensor = self.temperature**0.5 * curvature.root(precision)(tried)
+        total = 0.0
+        for x, target, weight in rows.parts(_AT_ONCE):
+            outputs = head.outputs_of_draws(x, deviations)
+            targets = target.expand(len(outputs), *target.shape).flatten(0, 1)
+            each = problem.likelihood.negative_log_likelihood(outputs.flatten(0, 1), targets)
+            mixture = np.log(len(outputs)) - (-each.unflatten(0, outputs.shape[:2])).logsumexp(0)
+            total += float((weight * mixture).sum())
+        return total / float(rows.weight.sum())
 
     # -- the noise -------------------------------------------------------------------------------
 
@@ -265,6 +269,9 @@ class _Rows(NamedTuple):
 
     def every(self, step: int) -> _Rows:
         return _Rows(*(tensor[::step] for tensor in self))
+
+    def parts(self, size: int) -> Iterator[_Rows]:
+        return map(_Rows, *(tensor.split(size) for tensor in self))
 
 
 def _together(rows: Iterable[_Rows]) -> _Rows:
@@ -333,11 +340,14 @@ class _Head:
         seed = derive_seed(problem.seed(), Purpose.POSTERIOR)
         return torch.cat(list(self.noise(_TRIED_PAIRS, seed)))[:_TRIED_PAIRS]
 
-    def draws(self, deviations: Tensor, n_draws: int) -> dict[str, Tensor]:
-        """The parameters of the layer in each draw, in pairs."""
+    def drawn(self, deviations: Tensor) -> Tensor:
+        """W in pairs of draws, of shape (2 · n_pairs, n_outputs, n_inputs)."""
         both = torch.stack([self.weight + deviations, self.weight - deviations], dim=1)
-        drawn = both.flatten(0, 1)[:n_draws] * self.units[:, None]
-        drawn = drawn.to(self._numerics.device, self._dtype)
+        drawn = both.flatten(0, 1) * self.units[:, None]
+        return drawn.to(self._numerics.device, self._dtype)
+
+    def parameters(self, drawn: Tensor) -> dict[str, Tensor]:
+        """Of the layer, by their names in the network."""
         found = {f"{self._prefix}weight": drawn[..., : self.fan_in].contiguous()}
         if self._has_bias:
             found[f"{self._prefix}bias"] = drawn[..., -1].contiguous()

@@ -73,6 +73,19 @@ def test_of_labels(n_labels):
     torch.testing.assert_close(likelihood.fisher(output), expected)
 
 
+def test_missing_labels_bring_none():
+    likelihood = Bernoulli("ignore").fit(np.zeros((4, 2)), n_classes=2)
+    output = outputs(likelihood)
+    target = torch.tensor([[0.0, np.nan], [1.0, 1.0], [np.nan, np.nan]])
+    known = torch.diag_embed((~target.isnan()).double())
+    expected = likelihood.fisher(output) * known
+    torch.testing.assert_close(likelihood.information(output, target), expected)
+    classes = Categorical().fit(np.arange(3), n_classes=3)
+    output = outputs(classes)
+    found = classes.information(output, torch.arange(3))
+    assert torch.equal(found, classes.fisher(output))
+
+
 LOCATION_SCALE = [
     Gaussian(),
     Gaussian(beta=0.0, min_variance=0.3),

@@ -457,6 +457,21 @@ def test_the_best_draws_of_validation_do_not_depend_on_their_number(blobs):
     assert found[0] == found[1]
 
 
+def test_on_digits_the_default_helps_and_the_evidence_harms(digits):
+    X, y = digits
+    options = {"max_epochs": 100, "lr": 3e-3, "random_state": 0}
+    options |= {"module__hidden_layer_sizes": (100, 100), "module__dropout": 0.1}
+
+    def loss(posterior):
+        fitted = TorchClassifier(posterior=posterior, **options).fit(X[:300], y[:300])
+        proba = fitted.predict_proba(X[300:])
+        return -np.log(proba[np.arange(300), y[300:]]).mean()
+
+    point, default = loss(PointEstimate()), loss(LastLayerLaplace())
+    assert default < 0.98 * point
+    assert loss(LastLayerLaplace(prior_precision="evidence")) > 1.2 * point
+
+
 # -- one noise level -------------------------------------------------------------------------------
 
 
@@ -693,6 +708,13 @@ def test_under_calibration_views_and_other_precisions(precision, blobs, tmp_path
     assert skuq.predict_uncertainty(views.fit(X, y), X).shape == (len(X),)
     again = clone(inner).fit(X, y)
     assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_the_first_of_several_devices_has_it(blobs):
+    X, y = blobs
+    options = {"posterior": LastLayerLaplace(n_draws=4), "max_epochs": 2, "random_state": 0}
+    one, two = (TorchClassifier(device=d, **options).fit(X, y) for d in ("cpu", ["cpu:0", "cpu:1"]))
+    np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X), atol=1e-6)
 
 
 def test_a_dataset_that_is_read_on_demand(blobs):

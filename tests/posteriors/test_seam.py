@@ -11,7 +11,8 @@ from torch import nn
 import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq._training._checkpoints import Checkpoints
-from skuq.posteriors import Draws, Posterior, TrainingHook
+from skuq.likelihoods import Gaussian
+from skuq.posteriors import Draws, PointEstimate, Posterior, TrainingHook
 
 
 class Recorder(TrainingHook):
@@ -292,6 +293,60 @@ def test_a_second_training_is_of_other_networks(checkpointed, blobs, tmp_path):
     assert_same_weights(second, expected)
     first = weights_of(fitted.module_)
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+class Looking(Posterior):
+    """Tells what it saw before training, and of the rows of early stopping."""
+
+    noise = "before"
+
+    def fit(self, problem):
+        before = problem.untrained()
+        try:
+            batches = list(problem.batches(validation=True))
+        except ValueError as error:
+            batches = str(error)
+        (network,) = problem.train()
+        known = problem.learn_noise(network)
+        noise = getattr(problem.likelihood, "noise_variance_", None)
+        Looking.found = {"before": before, "batches": batches, "known": known, "noise": noise}
+        return Draws(network)
+
+
+def test_what_a_problem_says_before_training(blobs):
+    X, y = blobs
+    classifier(Looking()).fit(X, y)
+    begun = classifier(Looking(), max_epochs=0).fit(X, y)
+    untrained = weights_of(Looking.found["before"])
+    assert_same_weights(untrained, weights_of(begun.module_))
+    assert "set early_stopping=True" in Looking.found["batches"]
+    stopped = classifier(Looking(), early_stopping=True, validation_fraction=0.25)
+    stopped.fit(X, y, sample_weight=np.linspace(1, 3, len(X)))
+    batches = Looking.found["batches"]
+    assert sum(len(x) for (x, _) in batches) == len(X) // 4
+    assert all(batch.weight.shape == batch[1].shape for batch in batches)
+    assert not Looking.found["before"].training
+
+
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [({}, True), ({"early_stopping": True}, True), ({"max_epochs": 0}, False)],
+    ids=str,
+)
+def test_noise_before_the_posterior(options, known, diabetes):
+    X, y = diabetes
+    options = {"likelihood": Gaussian(False), **OPTIONS, **options}
+    fitted = TorchRegressor(posterior=Looking(), **options).fit(X, y)
+    assert Looking.found["known"] == known
+    point = TorchRegressor(posterior=PointEstimate(), **options).fit(X, y)
+    noise = fitted.likelihood_.noise_variance_
+    if known:
+        np.testing.assert_array_equal(noise, point.likelihood_.noise_variance_)
+        np.testing.assert_array_equal(noise, Looking.found["noise"])
+    else:
+        assert noise == 1  # it was for the posterior to set it
+    TorchRegressor(posterior=Looking(), max_epochs=0).fit(X, y)
+    assert Looking.found["known"]  # each row has its own
 
 
 class Normalised(nn.Sequential):
