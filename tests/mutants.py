@@ -48,7 +48,8 @@ TESTS = {
     "skuq/_distributions/_softmax.py": "tests/test_softmax.py tests/test_uncertainty.py "
     "tests/likelihoods/test_categorical.py",
     "skuq/_distributions/_transformed.py": "tests/test_pipeline.py tests/likelihoods/test_scale.py",
-    "skuq/_distributions/_monotone.py": "tests/test_pipeline.py tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_monotone.py": "tests/test_monotone.py tests/test_pipeline.py "
+    "tests/likelihoods/test_scale.py",
     "skuq/_distributions/_derived.py": "tests/test_derived.py tests/calibration/test_regression.py "
     "tests/likelihoods/test_scale.py",
     "skuq/_distributions/_families.py": "tests/test_derived.py tests/likelihoods/test_quantile.py "
@@ -128,7 +129,7 @@ def changed(node: ast.AST) -> ast.AST | None:
     elif isinstance(node, ast.Constant) and type(node.value) is bool:
         node.value = not node.value
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        node.value = node.value + 1 if type(node.value) is int else node.value * 2
+        node.value = node.value + 1 if type(node.value) is int else node.value * 2 or 1.0
     elif isinstance(node, ast.IfExp):
         node.body, node.orelse = node.orelse, node.body
     elif isinstance(node, ast.Call) and (names := _left_out(node)):

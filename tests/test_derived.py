@@ -60,6 +60,45 @@ def test_mixture_of_normals_is_scipys():
         assert below(x) == pytest.approx(level, rel=1e-9)
 
 
+def test_quantile_knots_by_hand():
+    """Uniform between the quantiles; tails that go on as those of a Laplace distribution."""
+    laplace = stats.laplace(2.0, 1.5)
+    levels = np.array([0.02, 0.2, 0.5, 0.7, 0.95])
+    q = laplace.ppf(levels)
+    ours = QuantileKnots(torch.tensor(levels), torch.tensor(q))
+    x = np.linspace(-6, 12, 1801)
+    inside = (x >= q[0]) & (x <= q[-1])
+    below = np.where(inside, np.interp(x, q, levels), laplace.cdf(x))
+    np.testing.assert_allclose(ours.cdf(torch.tensor(x)).numpy(), below, rtol=1e-9)
+    density = np.where(inside, 0.0, laplace.pdf(x))
+    for a, b, mass in zip(q, q[1:], np.diff(levels)):
+        density[(x >= a) & (x < b)] = mass / (b - a)
+    np.testing.assert_allclose(ours.log_prob(torch.tensor(x)).exp().numpy(), density, rtol=1e-9)
+    p = np.array([1e-6, 0.01, 0.02, 0.1, 0.5, 0.9, 0.95, 0.99, 1 - 1e-6])
+    found = ours.icdf(torch.tensor(p)).numpy()
+    np.testing.assert_allclose(ours.cdf(torch.tensor(found)).numpy(), p, rtol=1e-9)
+    np.testing.assert_allclose(found[[0, 1, 2, 4, 6, 7, 8]], laplace.ppf(p)[[0, 1, 2, 4, 6, 7, 8]])
+    fine = np.linspace(-40, 44, 840_001)
+    weight = ours.log_prob(torch.tensor(fine)).exp().numpy()
+    mean = np.trapezoid(fine * weight, fine)
+    assert float(ours.mean) == pytest.approx(mean, abs=1e-4)
+    variance = np.trapezoid((fine - mean) ** 2 * weight, fine)
+    assert float(ours.variance) == pytest.approx(variance, rel=1e-4)
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.3), (0.6, 0.9), (0.2, 0.8)])
+def test_quantile_knots_on_one_side_or_two(levels):
+    """The tails go through the knot nearest to the median, or the next."""
+    ours = QuantileKnots(torch.tensor(levels).double(), torch.tensor([-1.0, 2.0]).double())
+    lower = 3 / np.log(levels[1] / levels[0])
+    upper = 3 / np.log((1 - levels[0]) / (1 - levels[1]))
+    assert (float(ours.lower), float(ours.upper)) == pytest.approx((lower, upper), rel=1e-6)
+    alike = QuantileKnots(torch.tensor(levels).double(), torch.tensor([5.0, 5.0]).double())
+    assert float(alike.lower) == float(alike.upper) == 5 * np.finfo(float).eps
+    at = alike.icdf(torch.tensor([0.01, 0.5, 0.99]).double())
+    np.testing.assert_allclose(at.numpy(), 5, rtol=1e-14)
+
+
 KINDS = ["t", "laplace", "mixture", "knots", "poisson"]
 CONTINUOUS = KINDS[:-1]
 

@@ -120,7 +120,7 @@ class MonotoneMap:
         y = self._raw(z)
         back = self.inverse(y)
         there, between = self._raw(back), self._raw(z + (back - z) / 2)
-        size = torch.maximum(torch.maximum(y.abs(), there.abs()), between.abs())
+        size = torch.maximum(y.abs(), there.abs())  # between may be infinite, at a pole
         least, most = torch.minimum(y, there), torch.maximum(y, there)
         turned = (between < least - 8 * _EPS * size) | (between > most + 8 * _EPS * size)
         return y.isnan() | turned
