@@ -55,7 +55,10 @@ class Member:
         return self._best or self._stack.state(self.index)
 
     def stop_early(self) -> None:
-        """Ask early stopping after an epoch. A network that it stops goes on stepping; its best weights stay."""
+        """Ask early stopping after an epoch.
+
+        A network that it stops goes on stepping in the stack, but its best weights stay.
+        """
         if self._stopping is None:
             return
         try:
