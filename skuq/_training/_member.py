@@ -57,7 +57,7 @@ class Member:
     def stop_early(self) -> None:
         """Ask early stopping after an epoch.
 
-        A network that it stops goes on stepping; its best weights stay.
+        A network that it stops goes on stepping in the stack, but its best weights stay.
         """
         if self._stopping is None:
             return

@@ -109,6 +109,7 @@ class _Net(CallbackView, NeuralNet):
         self._batch_events = False
         self._shown: dict[int, _RowsInUnitsOfY] = {}  # by the identity of the rows
         self._gradients = Gradients()
+        self._shares = torch.empty(0)
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -292,17 +293,27 @@ class _Net(CallbackView, NeuralNet):
         numerics = self.settings.numerics
         batch = batch.to(numerics.device)
         output = call(self.module_, batch[0], numerics, autocast_is_off=True)
-        loss = self.criterion_.forward(output, batch[1], batch.weight)  # no hooks: ours
+        losses = self.criterion_.forward(output, batch[1], batch.weight)  # no hooks: ours
+        loss = losses.detach().mean()
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
-            loss = loss + term
-        loss.backward()
+            loss = losses.mean() + term
+            loss.backward()
+        else:
+            losses.backward(self._shares_of_mean(losses))
         return {"loss": loss, "y_pred": output}
+
+    def _shares_of_mean(self, losses: Tensor) -> Tensor:
+        """The gradient of the mean: to begin there costs less than the mean and its backward."""
+        if self._shares.shape != losses.shape:
+            self._shares = torch.ones_like(losses) / losses.numel()
+        return self._shares
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         batch = batch.to(self.settings.numerics.device)
         output = self.infer(batch[0])
-        return {"loss": self.criterion_(output, batch[1], batch.weight), "y_pred": output}
+        losses = self.criterion_(output, batch[1], batch.weight)
+        return {"loss": losses.mean(), "y_pred": output}
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         numerics = self.settings.numerics
