@@ -15,7 +15,7 @@ from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
 from skuq._networks._inserted import inserted_dropout
-from skuq._networks._linear_calls import watch_linear_layers
+from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import (
     Numerics,
     call,
@@ -68,7 +68,11 @@ def inspect_network(
     name = type(module).__name__
     rows = first_rows(x, 3)
     with torch.no_grad():
-        with PrivateGlobals(0), explained(module, rows), watch_linear_layers(module) as linear:
+        with (
+            PrivateGlobals(0),
+            explained(module, rows),
+            watch_layers(linear_layers(module)) as linear,
+        ):
             with Tracer() as tracer:
                 output = call(module.eval(), rows, numerics)
                 _check_shape(output, name, likelihood)

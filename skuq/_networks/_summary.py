@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skuq._networks._dropout import dropout_layers
 from skuq._networks._inserted import inserted_dropout
-from skuq._networks._linear_calls import watch_linear_layers
+from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import Numerics, call, private_copy
 
 __all__ = ["NetworkSummary", "summarise"]
@@ -73,7 +73,7 @@ def summarise(module: nn.Module, x: Tensor, numerics: Numerics) -> NetworkSummar
     numerics : Numerics
     """
     shell = private_copy(module)
-    with torch.no_grad(), watch_linear_layers(shell) as linear:
+    with torch.no_grad(), watch_layers(linear_layers(shell)) as linear:
         output = call(shell, x, numerics)
     inserted = inserted_dropout(module)
     put_in = {f"{name}.inserted_dropout".lstrip(".") for name in inserted}
