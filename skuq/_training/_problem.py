@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem"]
 
+_LARGE = 256  # rows: enough that what a batch costs at least does not count
+
 
 class Problem:
     """A supervised problem, as a posterior sees it.
@@ -153,13 +155,16 @@ class Problem:
         """
         return self._schedule.explore(network, n_epochs, optimizer, hook, options)
 
-    def batches(self, *, validation: bool = False) -> Iterator[Batch]:
+    def batches(self, *, validation: bool = False, large: bool = False) -> Iterator[Batch]:
         """Return batches of the training rows in order, on the device.
 
         Parameters
         ----------
         validation : bool, default=False
             Give the rows that early stopping watches instead.
+        large : bool, default=False
+            Make up to four times as many rows a batch as training has, at most 256, for forwards
+            that keep nothing for gradients.
 
         Returns
         -------
@@ -179,6 +184,8 @@ class Problem:
                 "validation_fraction of the rows apart"
             )
         size, device = self._trainer.settings.batch_size, self.numerics.device
+        if large:
+            size = max(size, min(4 * size, _LARGE))
         return iter(SlicedBatches(rows, size, shuffle=False, generator=None, device=device))
 
     def learn_noise(self, network: nn.Module) -> bool:

@@ -124,14 +124,17 @@ class Full(Curvature):
 
     def root(self, precision: float) -> Callable[[Tensor], Tensor]:
         matrix = self.matrix()
-        matrix.diagonal().add_(precision)
-        lower, failed = torch.linalg.cholesky_ex(matrix)
-        if not int(failed):
+        rounding = len(matrix) * torch.finfo(matrix.dtype).eps * float(matrix.trace())
+        if precision > rounding:
+            matrix.diagonal().add_(precision)
+            lower = torch.linalg.cholesky(matrix)
             return lambda noise: torch.linalg.solve_triangular(
                 lower.mT, noise.flatten(1).T, upper=True
             ).T.unflatten(1, self.shape)
-        values, vectors = torch.linalg.eigh(matrix)  # δ is lost in the rounding of H
-        inverse = (vectors * values.clamp(min=precision).rsqrt()) @ vectors.mT
+        # δ would be lost in H. Where H is rounding itself, the prior is all that is known.
+        values, vectors = torch.linalg.eigh(matrix)
+        values = torch.where(values > rounding, values, 0.0) + precision
+        inverse = (vectors * values.rsqrt()) @ vectors.mT
         return lambda noise: (noise.flatten(1) @ inverse).unflatten(1, self.shape)
 
 

@@ -156,7 +156,7 @@ class LastLayerLaplace(Posterior):
         head = _Head(network, self.layer_, problem)
         self.structure_ = self._chosen_structure(head)
         if problem.learn_noise(network):
-            curvature = self._curvature(head, problem, head.rows(problem.batches()))
+            curvature = self._curvature(head, problem, head.rows(problem.batches(large=True)))
             self.prior_precision_ = self._precision(head, curvature, problem)
         else:
             curvature = self._learn_noise(head, problem)
@@ -168,10 +168,9 @@ class LastLayerLaplace(Posterior):
 
     def _checked_layer(self, problem: Problem) -> str:
         """The name of the last layer; raises what cannot be done before hours of training."""
-        untrained, likelihood = problem.untrained(), problem.likelihood
-        layer = _layer_of(untrained, problem)
+        layer, likelihood = _layer_of(problem.untrained(), problem), problem.likelihood
         try:
-            likelihood.fisher(call(private_copy(untrained), problem.sample, problem.numerics))
+            likelihood.fisher(torch.zeros(1, likelihood.n_outputs_, dtype=torch.float64))
         except TypeError as error:
             raise ValueError(
                 f"LastLayerLaplace needs the Fisher information of the outputs, but {error}. "
@@ -206,7 +205,7 @@ class LastLayerLaplace(Posterior):
         if self.prior_precision == "evidence":
             return best_evidence(curvature.eigenvalues(), head.weight)
         if self.prior_precision == "validation":
-            rows = _together(head.rows(problem.batches(validation=True)))
+            rows = _together(head.rows(problem.batches(validation=True, large=True)))
             tried = head.tried(problem)
             return least(
                 lambda precision: self._loss(head, curvature, problem, rows, tried, precision),
@@ -239,7 +238,7 @@ class LastLayerLaplace(Posterior):
 
     def _learn_noise(self, head: _Head, problem: Problem) -> Curvature:
         """Learn one noise level and the prior in turns with the draws, on the training rows."""
-        rows, likelihood = _together(head.rows(problem.batches())), problem.likelihood
+        rows, likelihood = _together(head.rows(problem.batches(large=True))), problem.likelihood
         tried, few = head.tried(problem), rows.every(-(-len(rows.x) // _TRIED_ROWS))
         known: Any = np.nan
         for _ in range(_MOST_ROUNDS):

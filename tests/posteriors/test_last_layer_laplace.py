@@ -634,7 +634,7 @@ def test_auto_is_full_for_few_weights():
 
 
 def test_a_curvature_that_swallows_the_prior(diabetes):
-    """The sum of both has no Cholesky root then; what the data do not fix keeps the prior."""
+    """Rounding says nothing: what the data do not fix keeps the prior."""
     X, y = diabetes
     X = np.column_stack([1e6 * X[:, :1], 1e6 * X[:, :1], X[:, 1:3]])
     posterior = LastLayerLaplace("full", 1e-3, n_draws=200)

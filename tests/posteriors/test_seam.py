@@ -260,6 +260,8 @@ class Counting(Posterior):
             "n_rows": problem.n_rows,
             "before": problem.before is not None,
             "x": torch.cat([x for (x, _) in batches]),
+            "large": [len(x) for (x, _) in problem.batches(large=True)],
+            "sizes": [len(x) for (x, _) in batches],
             "second": problem.train()[0],
         }
         Counting.found = found
@@ -271,6 +273,10 @@ def test_what_a_problem_says(blobs):
     fitted = classifier(Counting(), warm_start=True).fit(X, y)
     assert Counting.found["n_rows"] == len(X) and not Counting.found["before"]
     np.testing.assert_array_equal(Counting.found["x"].numpy(), X)
+    size = Counting.found["sizes"][0]
+    expected = min(max(size, min(4 * size, 256)), len(X))
+    assert Counting.found["large"][0] == expected > size
+    assert sum(Counting.found["large"]) == len(X)
     assert len(fitted.histories_) == 2
     fitted.fit(X, y)
     assert Counting.found["before"]
