@@ -242,7 +242,7 @@ def test_a_pickle_as_a_part(sound, refused):
         (b'{"format": 1}', "by which versions"),
         (b'{"format": 2, "versions": {"skuq": "9.0"}}', "format 2, of skuq 9.0.*upgrade"),
         (b'{"format": 1, "versions": {"skuq": 9}}', "by which versions"),
-        (b'{"format": 1, "versions": {}, "left_out": [1]}', "what was left out"),
+        (b'{"format": 1, "versions": {}, "left_out": [1]}', "the parameters that were left out"),
         (b'{"format": 1, "versions": {}, "left_out": []}', "has the keys"),
         (b'{"format": 1, "versions": {}, "left_out": [], "object": 1, "x": 1}', "has the keys"),
     ],
@@ -404,7 +404,7 @@ def test_numbers_that_no_calibration_gives(make, name, bad, folder, refused, blo
         setattr(forgery, name, np.full(3, value) if name == "bias_" else value)
         parts, *_ = parts_of(forgery)
         refused(parts, f"{name} of a|could not convert|float")
-        with pytest.raises(PersistenceError, match="nothing was saved, since load would refuse"):
+        with pytest.raises(PersistenceError, match="nothing was saved, because load would refuse"):
             skuq.save(forgery, folder / "absurd.skuq")
     assert not (folder / "absurd.skuq").exists()
 
@@ -433,7 +433,7 @@ def test_missing_and_superfluous_tensors(sound, refused):
     refused(forged(parts, superfluous), "not any more")
     refused(forged(parts, swapped), "has shape")
     with_more = dict(_loaded(parts.tensors), evil=torch.zeros(3))
-    refused(parts._replace(tensors=_saved(with_more)), "nothing refers to: .*evil")
+    refused(parts._replace(tensors=_saved(with_more)), "holds unused tensors: .*evil")
     with_double = {name: t.double() if t.is_floating_point() else t
                    for name, t in _loaded(parts.tensors).items()}  # fmt: skip
     refused(parts._replace(tensors=_saved(with_double)), "torch.float64 in the file|malformed")

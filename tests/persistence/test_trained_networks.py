@@ -96,7 +96,7 @@ def test_namesakes_in_one_file(blobs, tmp_path):
 def test_an_instance_is_no_builder_of_other_networks(blobs, tmp_path):
     X, y = blobs
     skuq.save(TorchClassifier(Net, posterior=POINT, max_epochs=1).fit(X, y), tmp_path / "m.skuq")
-    with pytest.raises(TypeError, match=r"an instance will do for what skuq.from_trained made"):
+    with pytest.raises(TypeError, match=r"an instance is only possible if skuq.from_trained got"):
         skuq.load(tmp_path / "m.skuq", module=Net())
 
 
