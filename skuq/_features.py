@@ -86,7 +86,7 @@ def _stacked(networks: list[InputOf]) -> Draws:
 
 
 def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str:
-    """The name of the layer whose input is asked for."""
+    """Return the name of the layer; refuse layers whose input is not unique."""
     if layer is None:
         try:
             return last_linear(network, engine._sample, engine.numerics)

@@ -112,8 +112,8 @@ class Decoder:
         cls = classes().get(name) if isinstance(name, str) else None
         if cls is None:
             raise PersistenceError(
-                f"{str(name)[:80]!r} is no class that skuq knows. If it belongs to another package, "
-                "import that package before you load; if it belongs to skuq, use a newer version"
+                f"{str(name)[:80]!r} is no class that skuq knows. If another package defines it, "
+                "import that package before you load; if skuq does, use a newer version"
             )
         state = attribute_names_checked(self.mapping(node["state"]))
         if issubclass(cls, tuple):

@@ -55,7 +55,7 @@ def _refuse_namesakes(encoder: Encoder, network: TrainedNetwork, other: Any) -> 
     """Refuse two builders with one name, which `load` could not distinguish."""
     if isinstance(other, TrainedNetwork) and _shapes(other) != _shapes(network):
         raise PersistenceError(
-            f"{encoder.place}.module and another network are both named {network.__qualname__}, "
+            f"{encoder.place}.module and another network are both called {network.__qualname__}, "
             "but their layers differ: give each its own class (class Mine(nn.Sequential))"
         )
 
@@ -119,9 +119,9 @@ class Modules:
         frozen, shared = node["frozen"], node["shared"]
         texts = [*frozen, *shared]
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-            raise PersistenceError("a tensor of a module is not a tensor in the file")
+            raise PersistenceError("a value that is no tensor stands for one of a module")
         if not all(isinstance(name, str) for name in texts):
-            raise PersistenceError("the names of tensors of a trained network are not text")
+            raise PersistenceError("the names of tensors of a trained network are no texts")
         self._unnamed.add(node["name"])
         name, defined_in = node["name"], node["defined_in"]
         network = TrainedNetwork.rebuilt(found, tensors, frozenset(frozen), name, defined_in)
@@ -131,13 +131,13 @@ class Modules:
     def _found(self, node: dict[str, Any]) -> Any:
         name, defined_in = node["name"], node["defined_in"]
         if not isinstance(name, str) or not isinstance(defined_in, str):
-            raise PersistenceError("the name of a module is not text")
+            raise PersistenceError("the name of a module is no text")
         by_name = isinstance(self._given, dict)
         found = self._given.get(name) if by_name else self._given
         if found is None:
             raise PersistenceError(
                 f"the file holds a network that {name[:200]!r} (from {defined_in[:200]!r}) built. "
-                f"Files name no code to import: pass that class, load(path, module=...)"
+                f"Files name no code to import: give that class, load(path, module=...)"
             )
         self._needed[name] = found
         if len(self._needed) > 1 and not by_name:

@@ -291,7 +291,7 @@ def _check_same(
     name: str, own: dict[str, Tensor], stored: dict[str, Tensor], with_dtype: bool
 ) -> None:
     if not all(isinstance(tensor, Tensor) for tensor in stored.values()):
-        raise PersistenceError("a tensor of a module is not a tensor in the file")
+        raise PersistenceError("a value that is no tensor stands for one of a module")
     for what, names in (("lacks", set(own) - set(stored)), ("also has", set(stored) - set(own))):
         if names:
             raise PersistenceError(

@@ -236,7 +236,7 @@ def manifest_of(parts: _container.Parts) -> dict[str, Any]:
     versions = manifest.get("versions")
     texts = versions.values() if isinstance(versions, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
-        raise PersistenceError("manifest.json does not state the versions that wrote it")
+        raise PersistenceError("manifest.json does not say by which versions it was written")
     if number > FORMAT:
         raise PersistenceError(
             f"the file has format {number}, of skuq {versions.get('skuq', '?')[:40]}; this is skuq "

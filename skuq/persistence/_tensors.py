@@ -129,7 +129,8 @@ class TensorReader:
         """Refuse tensors that nothing refers to: `save` writes none."""
         if self._tensors:
             raise PersistenceError(
-                f"tensors.safetensors holds unused tensors: {sorted(self._tensors)[:5]}"
+                "tensors.safetensors holds tensors that nothing refers to: "
+                f"{sorted(self._tensors)[:5]}"
             )
 
 

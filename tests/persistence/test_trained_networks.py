@@ -44,7 +44,7 @@ def test_files(posterior, network, blobs, tmp_path):
         refitted = clone(loaded).fit(X[1::2], y[1::2])
         np.testing.assert_array_equal(refitted.predict_draws(X), model.predict_draws(X))
         pickle.dumps(loaded)
-    with pytest.raises(skuq.PersistenceError, match=r"'Net'.*give it, load"):
+    with pytest.raises(skuq.PersistenceError, match=r"'Net'.*give that class, load"):
         skuq.load(path)
     with pytest.raises(skuq.PersistenceError, match="trained Net"):
         skuq.load(path, module=networks.Plain)
