@@ -116,10 +116,10 @@ def _predictive(estimator: Any) -> tuple[Callable[[Tensor], Distribution], Torch
             f"uncertainty_function needs a skuq estimator or a calibrator around one, got "
             f"{type(estimator).__name__}, which has no gradient"
         )
-    return _of_network(estimator), estimator
+    return _network_predictive(estimator), estimator
 
 
-def _of_network(estimator: TorchEstimator) -> Callable[[Tensor], Distribution]:
+def _network_predictive(estimator: TorchEstimator) -> Callable[[Tensor], Distribution]:
     outputs, numerics = estimator._engine._function(), estimator._engine.numerics
     likelihood, shape = estimator.likelihood_, tuple(estimator._row_shape)
 

@@ -69,14 +69,14 @@ def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) ->
     engine = leaf._engine
     networks = engine.draws.networks(len(leaf.histories_))
     name = _checked_layer(networks[0], layer, engine)
-    draws = _stacked([InputOf(network, name) for network in networks])
+    draws = _stack_networks([InputOf(network, name) for network in networks])
     features = Engine(draws, engine._sample, engine.numerics).map(
         leaf._check_rows(inner), lambda outputs: outputs.movedim(0, 1), verbose=leaf.verbose
     )
     return features[:, 0] if len(networks) == 1 else np.moveaxis(features, 1, 0)
 
 
-def _stacked(networks: list[InputOf]) -> Draws:
+def _stack_networks(networks: list[InputOf]) -> Draws:
     if len(networks) == 1:
         return Draws(networks[0])
     states = [tensors_of(network) for network in networks]

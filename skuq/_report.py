@@ -180,7 +180,7 @@ def report(
 
 
 def _about_weights(estimator: Any, X: Any) -> str:
-    """A note where weights of the classes have tilted the probabilities."""
+    """Write a note if weights of classes have changed the probabilities."""
     leaf, _ = innermost(estimator, X)
     if getattr(leaf, "class_weight", None) is None or getattr(leaf, "prior_correction", False):
         return ""

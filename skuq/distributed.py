@@ -97,7 +97,7 @@ def predict_blocks(
     elif kind != "total":
         raise ValueError(f"kind={kind!r} needs method='predict_uncertainty', got {method!r}")
     if hasattr(X, "__dask_graph__"):
-        return _of_dask(estimator, X, method, options)
+        return _predict_dask(estimator, X, method, options)
     blocks: Any = _slices(X, int(size)) if hasattr(X, "shape") else X
     return _in_turn(estimator, blocks, method, options)
 
@@ -123,7 +123,8 @@ def _in_turn(
 # dask
 
 
-def _of_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> Any:
+def _predict_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> Any:
+    """Make a lazy prediction of a dask collection."""
     dask = import_optional("dask", "dask", "a dask collection")
     array = import_optional("dask.array", "dask", "a dask collection")
     first = X.head(1, npartitions=-1) if hasattr(X, "head") else X[:1].compute()
@@ -133,7 +134,7 @@ def _of_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> An
     empty = _side_by_side(parts)[:0]
     # With its own name, the estimator is one object of the graph, which is sent to a worker once.
     sent = dask.delayed(estimator, name=f"estimator-{uuid.uuid4().hex}", traverse=False)
-    ask = dask.delayed(_answer_of_block, pure=True)
+    ask = dask.delayed(_predict_block, pure=True)
     blocks, lengths = X.to_delayed(), None
     if isinstance(X, array.Array):
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
@@ -164,7 +165,7 @@ def _side_by_side(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
-def _answer_of_block(
+def _predict_block(
     estimator: Any, X: Any, method: str, options: dict[str, Any], empty: np.ndarray
 ) -> np.ndarray:
     """Run a dask task; `empty` is the prediction for no rows."""

@@ -83,7 +83,7 @@ class _Decomposition(Protocol):
     def __call__(self, draws: ArrayLike | Tensor) -> Uncertainty: ...
 
 
-def _of_mean(function: Callable[[Tensor], Tensor]) -> _OfMean:
+def _measure_of_mean(function: Callable[[Tensor], Tensor]) -> _OfMean:
     @functools.wraps(function)
     def checked(proba: Any) -> Any:
         return _like_input(function(checked_probabilities(proba, "proba", 2)), proba)
@@ -91,7 +91,7 @@ def _of_mean(function: Callable[[Tensor], Tensor]) -> _OfMean:
     return checked
 
 
-def _of_draws(function: Callable[[Tensor], Tensor]) -> _OfDraws:
+def _measure_of_draws(function: Callable[[Tensor], Tensor]) -> _OfDraws:
     @functools.wraps(function)
     def checked(draws: Any) -> Any:
         return _like_input(function(checked_probabilities(draws, "draws", 3)), draws)
@@ -125,7 +125,7 @@ def _entropy(proba: Tensor, log_proba: Tensor, class_axis: int) -> Tensor:
     return -(proba * log_proba).sum(class_axis)
 
 
-@_of_mean
+@_measure_of_mean
 def entropy(proba: Tensor) -> Tensor:
     """Compute the Shannon entropy, H = −Σ_k p_k log p_k.
 
@@ -147,7 +147,7 @@ def entropy(proba: Tensor) -> Tensor:
     return _entropy(proba, _log(proba), 1)
 
 
-@_of_mean
+@_measure_of_mean
 def least_confidence(proba: Tensor) -> Tensor:
     """Compute one minus the largest probability.
 
@@ -168,7 +168,7 @@ def _least_confidence(proba: Tensor) -> Tensor:
     return 1 - proba.amax(1)
 
 
-@_of_mean
+@_measure_of_mean
 def margin(proba: Tensor) -> Tensor:
     """Compute one minus the difference of the two largest probabilities.
 
@@ -203,7 +203,7 @@ def _margin(proba: Tensor) -> Tensor:
 # Measures of draws
 
 
-@_of_draws
+@_measure_of_draws
 def expected_entropy(draws: Tensor) -> Tensor:
     """Compute the mean entropy of the draws, the aleatoric part of the total entropy.
 
@@ -221,7 +221,7 @@ def expected_entropy(draws: Tensor) -> Tensor:
     return mean_of_draws(_entropy(draws, _log(draws), 2))
 
 
-@_of_draws
+@_measure_of_draws
 def mutual_information(draws: Tensor) -> Tensor:
     """Compute the mutual information of label and draw [1]_.
 
@@ -323,7 +323,7 @@ def _variance(draws: Tensor, mean: Tensor) -> Tensor:
     return mean_of_draws((draws - mean).square())
 
 
-@_of_draws
+@_measure_of_draws
 def variation_ratio(draws: Tensor) -> Tensor:
     """Compute the share of draws that do not vote for the most frequent class.
 

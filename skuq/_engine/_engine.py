@@ -34,7 +34,7 @@ from skuq._data._places import flat_places, places_as_rows, rows_with_places
 from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
 from skuq._engine._draws import Draws
 from skuq._networks._layers import DrawnLinear
-from skuq._networks._module import Numerics, call, explained, first_rows
+from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
@@ -123,7 +123,7 @@ class Engine:
         self.n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
 
     def _bytes_per_row(self) -> tuple[float, Tensor]:
-        """The size of the largest tensor that one row more adds, all draws together; an output.
+        """Measure by how much one more row, with all draws, makes a tensor grow; return an output.
 
         The size of a tensor is linear in the rows and in the draws that it depends on. So it is
         known from two and three of each, however many draws there are.
@@ -143,7 +143,7 @@ class Engine:
         return max(largest, 4 * numbers), output
 
     def _growth(self, n_draws: int) -> tuple[list[float], Tensor]:
-        """What one row more adds to the size of each tensor, and an output."""
+        """Measure the growth of each tensor with one more row; also return an output."""
         evaluate, tensors = self._evaluator(self.vectorized), self.draws.tensors(0, n_draws)
         sizes = []
         for n_rows in (2, 3):
@@ -300,7 +300,7 @@ class Engine:
     def _outputs(
         self, function: Callable[[Tensor], Tensor], X: np.ndarray | Tensor, chunks: Chunks
     ) -> Iterator[tuple[int, Tensor, torch.Size]]:
-        """Where a block begins, the outputs on it in float64, and the places of a row.
+        """Yield the first row of each block, its outputs in float64, and the places of a row.
 
         A place is a row. The rows of a block lie last in memory.
         """
@@ -313,7 +313,7 @@ class Engine:
         else:
             chunk = tensor_of(chunk, self.numerics.dtype, copy=True)
         rows = padded(chunk, chunks.n_rows)
-        with explained(self.draws.module, rows):
+        with noting_input(self.draws.module, rows):
             raw = function(sent(rows, device)).to(reduce_on)
         output, places = places_as_rows(raw).mT, raw.shape[3:]
         size = math.prod(places)

@@ -61,7 +61,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
 
 
 def why_no_partial_fit(estimator: Any) -> str | None:
-    """The reason why an estimator has no `partial_fit`, if there is one."""
+    """Return the reason why an estimator has no `partial_fit`, if there is one."""
     posterior = estimator.posterior
     if not isinstance(posterior, Posterior) or posterior.goes_on:
         return None

@@ -19,8 +19,8 @@ from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import (
     Numerics,
     call,
-    explained,
     first_rows,
+    noting_input,
     private_copy,
     sharing_copy,
 )
@@ -70,7 +70,7 @@ def inspect_network(
     with torch.no_grad():
         with (
             PrivateGlobals(0),
-            explained(module, rows),
+            noting_input(module, rows),
             watch_layers(linear_layers(module)) as linear,
         ):
             with Tracer() as tracer:

@@ -27,7 +27,7 @@ __all__ = [
     "Numerics",
     "build",
     "call",
-    "explained",
+    "noting_input",
     "first_rows",
     "own_copy",
     "private_copy",
@@ -168,7 +168,7 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
 
 
 @contextmanager
-def explained(module: nn.Module, x: Tensor) -> Iterator[None]:
+def noting_input(module: nn.Module, x: Tensor) -> Iterator[None]:
     """Add the shape and dtype of the input to an error of a module."""
     try:
         yield
@@ -255,7 +255,7 @@ def own_copy(
     if like_others and len(given) == len(tensors):
         return moved(own, numerics.device, numerics.dtype)
     rows = x.to(given[0].device if given else x.device, float_dtype(module))
-    with torch.no_grad(), _Touched(given) as touched, explained(module, rows):
+    with torch.no_grad(), _Touched(given) as touched, noting_input(module, rows):
         own(rows.clone())
     if touched.any:
         raise ValueError(
@@ -264,7 +264,7 @@ def own_copy(
             "use the arguments of the hook."
         )
     if dtypes_that_change(own, numerics.dtype):
-        with explained(module, rows):
+        with noting_input(module, rows):
             check_precision(copied(own), rows, numerics, TOLERANCE)
     return moved(own, numerics.device, numerics.dtype)
 

@@ -246,7 +246,7 @@ class Checkpoints:
         if not path.exists():
             self._remove_trainings()
             self._run = secrets.token_hex(16)
-            _write(path, self._labelled("run", {"identity": identity, "root": root}))
+            _write(path, self._with_label("run", {"identity": identity, "root": root}))
             return root
         with _naming_file_in_errors(path):
             content = _read(path)
@@ -258,7 +258,7 @@ class Checkpoints:
             )
         with _naming_file_in_errors(path):
             self._run = checked_type(content["run"], str)
-            begun = self._unlabelled("run", content)
+            begun = self._without_label("run", content)
             differences = _differences(begun["identity"], identity)
             root = checked_type(begun["root"], int)
         if differences:
@@ -281,13 +281,13 @@ class Checkpoints:
         """
         path = self._path(name)
         with _naming_file_in_errors(path):
-            yield self._unlabelled(name, _read(path)) if path.exists() else None
+            yield self._without_label(name, _read(path)) if path.exists() else None
 
-    def _labelled(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
+    def _with_label(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
         label = {"format": _FORMAT, "run": self._run, "name": f"{self._stage}{name}"}
         return {**label, "state": state}
 
-    def _unlabelled(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+    def _without_label(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         """Return the state in a file; ValueError if it belongs to another training or run."""
         expected, found = f"{self._stage}{name}", checked_type(content["name"], str)
         _check(content["format"] == _FORMAT, "it has another format")
@@ -302,7 +302,7 @@ class Checkpoints:
         return time.monotonic() - before >= 60 * self.minutes
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        _write(self._path(name), self._labelled(name, state))
+        _write(self._path(name), self._with_label(name, state))
         self._written[name] = time.monotonic()
 
     def _remove_trainings(self) -> None:

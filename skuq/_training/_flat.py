@@ -27,10 +27,10 @@ def lay_flat(optimizer: torch.optim.Optimizer) -> None:
         used = [p for p in group["params"] if p.grad is not None]
         if len({(p.device, p.dtype) for p in used}) == 1:
             unused = [p for p in group["params"] if p.grad is None]
-            group["params"] = [_flattened(used), *unused]
+            group["params"] = [_flatten(used), *unused]
 
 
-def _flattened(parameters: list[nn.Parameter]) -> nn.Parameter:
+def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
     sizes = [-(-p.numel() // _ALIGNMENT) * _ALIGNMENT for p in parameters]
     flat = nn.Parameter(parameters[0].new_zeros(sum(sizes)))
     flat.grad = torch.zeros_like(flat)

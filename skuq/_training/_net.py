@@ -302,10 +302,10 @@ class _Net(CallbackView, NeuralNet):
             loss = losses.mean() + term
             loss.backward()
         else:
-            losses.backward(self._shares_of_mean(losses))
+            losses.backward(self._gradient_of_mean(losses))
         return {"loss": loss, "y_pred": output}
 
-    def _shares_of_mean(self, losses: Tensor) -> Tensor:
+    def _gradient_of_mean(self, losses: Tensor) -> Tensor:
         """Return the gradient of the mean; backward from there is faster than from the mean."""
         if self._shares.shape != losses.shape:
             self._shares = torch.ones_like(losses) / losses.numel()

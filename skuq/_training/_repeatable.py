@@ -75,7 +75,7 @@ def warn_if_not_repeatable(
         found.append("the Dataset X")
     found += _own_entropy(rows, settings.train_options, "iterator_train")
     if not comes_from(settings.optimizer, "torch.optim."):
-        if _differs(lambda: _stepped(copied(module), make_optimizer)):
+        if _differs(lambda: _parameters_after_step(copied(module), make_optimizer)):
             found.append("the optimizer")
     if found:
         warnings.warn(
@@ -132,7 +132,7 @@ def _first_batch(rows: Rows, options: dict[str, Any], prefix: str) -> Any:
     return next(iter(loader(rows, options, generator(0), prefix, {})), None)
 
 
-def _stepped(module: nn.Module, make_optimizer: Callable[[nn.Module], Any]) -> Any:
+def _parameters_after_step(module: nn.Module, make_optimizer: Callable[[nn.Module], Any]) -> Any:
     """Return the parameters after one step in which all gradients are 1."""
     optimizer = make_optimizer(module)
     closure = inspect.signature(optimizer.step).parameters.get("closure")

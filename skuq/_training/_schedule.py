@@ -153,17 +153,17 @@ class _Run:
         if settings.max_epochs == 0:
             for number in numbers:
                 self.trained.append(
-                    self._announced(self._trainer.builder.trained_elsewhere(number))
+                    self._report_finished(self._trainer.builder.trained_elsewhere(number))
                 )
         elif n_jobs is None and len(settings.devices) > 1:
             self._on_devices(numbers)
         elif n_jobs is None:
             for group in np.array_split(np.array(numbers), -(-len(numbers) // MAX_NETWORKS)):
-                self._here(group.tolist())
+                self._in_this_process(group.tolist())
         else:
             self._by_joblib(numbers, n_jobs)
 
-    def _here(self, numbers: list[int]) -> None:
+    def _in_this_process(self, numbers: list[int]) -> None:
         """Train networks in stacks if possible, else one after another."""
         tasks = [self._subtask() for _ in numbers]
         stacked = self._trainer.stack(numbers, self._bootstrap, tasks, self._hooks)
@@ -185,7 +185,7 @@ class _Run:
             for number, (trained, gathered) in zip(numbers, parallel(n_jobs, jobs, one_by_one)):
                 if gathered is not None:  # a copy, if the job ran in another process
                     vars(self._hooks[number]).update(vars(gathered))
-                self.trained.append(self._announced(trained))
+                self.trained.append(self._report_finished(trained))
 
     def _on_devices(self, numbers: Sequence[int]) -> None:
         """Train network i on device i modulo their number, one after another on each device."""
@@ -200,7 +200,7 @@ class _Run:
 
         def take(numbered: tuple[int, Trained]) -> None:
             k, trained = numbered
-            done[k] = self._announced(trained)
+            done[k] = self._report_finished(trained)
 
         interrupted = on_each(devices, work, take)
         self.trained = [done[k] for k in sorted(done)]
@@ -215,7 +215,7 @@ class _Run:
         moved(trained.module, self._trainer.numerics.device)
         return trained
 
-    def _announced(self, trained: Trained) -> Trained:
+    def _report_finished(self, trained: Trained) -> Trained:
         """Report a network from another process or device to the callbacks."""
         trained = self._on_main_device(trained)
         done = self._subtask().begin()

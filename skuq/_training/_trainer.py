@@ -111,9 +111,9 @@ class Trainer:
         if module is None:
             module, before = self.builder.network(number), self.builder.resumed(number)
         if bootstrap:
-            rows = rows.take(self._bootstrapped(number))
+            rows = rows.take(self._bootstrap_indices(number))
         hooks = {} if hook is None else {number: hook}
-        done = self._finished(f"network-{number}", [module], [task], hooks, number)
+        done = self._load_finished(f"network-{number}", [module], [task], hooks, number)
         if done is not None:
             return done[0]
         try:
@@ -149,11 +149,11 @@ class Trainer:
         stack = Stack.of(networks, self.train_rows, self.numerics)
         if stack is None:
             return None
-        indices = torch.stack([self._bootstrapped(k) for k in numbers]) if bootstrap else None
+        indices = torch.stack([self._bootstrap_indices(k) for k in numbers]) if bootstrap else None
         with ExitStack() as closing:
             for task in tasks:
                 closing.enter_context(task)
-            done = self._finished(f"networks-{numbers[0]}", networks, tasks, hooks, numbers[0])
+            done = self._load_finished(f"networks-{numbers[0]}", networks, tasks, hooks, numbers[0])
             if done is not None:
                 return done
             closing.enter_context(self._memory(len(numbers)))
@@ -195,7 +195,7 @@ class Trainer:
             and may_stack(self.builder.first, self.settings)
         )
 
-    def _finished(
+    def _load_finished(
         self,
         name: str,
         networks: list[nn.Module],
@@ -215,7 +215,7 @@ class Trainer:
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
         return explained_at_fit(n_rows, n_networks, self.numerics.device)
 
-    def _bootstrapped(self, network: int) -> Tensor:
+    def _bootstrap_indices(self, network: int) -> Tensor:
         """Draw indices of rows with replacement."""
         random = np.random.default_rng(derive_seed(self.root, Purpose.BOOTSTRAP, network))
         n_rows = len(self.train_rows)

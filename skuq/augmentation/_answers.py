@@ -131,11 +131,11 @@ class MixedTargets(RegressorPredictions):
         return NestedUncertainty(*map(self._like_target, self._reduce(X, nested_of_targets)))
 
 
-def _of_classifier(self: Any) -> bool:
+def _is_around_classifier(self: Any) -> bool:
     return bool(is_classifier(self.estimator))
 
 
-def _of_regressor(self: Any) -> bool:
+def _is_around_regressor(self: Any) -> bool:
     return bool(is_regressor(self.estimator))
 
 
@@ -198,7 +198,7 @@ class AugmentedPredictions:
         self, X: MatrixLike, return_uncertainty: Literal[True]
     ) -> tuple[np.ndarray, Uncertainty]: ...
 
-    @available_if(_of_classifier)
+    @available_if(_is_around_classifier)
     def predict_proba(
         self, X: MatrixLike, return_uncertainty: bool = False
     ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
@@ -222,7 +222,7 @@ class AugmentedPredictions:
         answer = self._answers().predict_proba(X, return_uncertainty)
         return answer
 
-    @available_if(_of_classifier)
+    @available_if(_is_around_classifier)
     def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
         """Compute logarithms of `predict_proba`.
 
@@ -239,7 +239,7 @@ class AugmentedPredictions:
         log_proba: np.ndarray = self._answers().predict_log_proba(X)
         return log_proba
 
-    @available_if(_of_classifier)
+    @available_if(_is_around_classifier)
     def decision_function(self, X: MatrixLike) -> np.ndarray:
         """Compute logarithms of `predict_proba`, or the log-odds of two classes.
 
@@ -256,7 +256,7 @@ class AugmentedPredictions:
         scores: np.ndarray = self._answers().decision_function(X)
         return scores
 
-    @available_if(_of_classifier)
+    @available_if(_is_around_classifier)
     def predict_views(self, X: MatrixLike) -> ViewPredictions:
         """Predict the label of each view, with its confidence and certainty.
 
@@ -275,7 +275,7 @@ class AugmentedPredictions:
             raise ValueError("predict_views needs one label per row, but y had several in fit")
         return ask_views(self._evaluation, X, self.classes_, self.threshold_)
 
-    @available_if(_of_classifier)
+    @available_if(_is_around_classifier)
     def predict_votes(self, X: MatrixLike) -> MultiViewVote:
         """Let the views vote by the rule `vote`; "mean" counts votes, like "mode".
 
@@ -351,7 +351,7 @@ class AugmentedPredictions:
         draws: np.ndarray = self._averages().predict_draws(X)
         return draws
 
-    @available_if(_of_regressor)
+    @available_if(_is_around_regressor)
     def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
         """Predict quantiles of the mixture over views and draws.
 
@@ -370,7 +370,7 @@ class AugmentedPredictions:
         quantiles: np.ndarray = self._answers().predict_quantiles(X, q)
         return quantiles
 
-    @available_if(_of_regressor)
+    @available_if(_is_around_regressor)
     def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
         """Predict a central interval of the mixture over views and draws.
 
@@ -406,5 +406,5 @@ class AugmentedPredictions:
         float
             At most 1; greater is better.
         """
-        metric: Callable[..., float] = accuracy_score if _of_classifier(self) else r2_score
+        metric: Callable[..., float] = accuracy_score if _is_around_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)

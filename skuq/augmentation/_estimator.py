@@ -227,9 +227,9 @@ class TestTimeAugmentation(
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
-                learnt = self._of_frozen(task, X, y, weight, views)
+                learnt = self._fit_around_frozen(task, X, y, weight, views)
             else:
-                learnt = self._of_unfitted(task, X, y, weight, groups, views)
+                learnt = self._fit_around_unfitted(task, X, y, weight, groups, views)
             fitted, self._evaluation, self.threshold_ = learnt
             if self._evaluation.classifies:
                 self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else fitted.classes_
@@ -238,7 +238,7 @@ class TestTimeAugmentation(
             task.end(dict)  # a copy of self has every attribute
         return self
 
-    def _of_frozen(
+    def _fit_around_frozen(
         self, task: Task, X: Any, y: Any, sample_weight: Any, views: list[Any]
     ) -> tuple[Any, Evaluation, float | None]:
         task.begin()
@@ -252,7 +252,7 @@ class TestTimeAugmentation(
         best = self._best_threshold([seen], y, sample_weight, self.estimator.classes_)
         return self.estimator, evaluation, best
 
-    def _of_unfitted(
+    def _fit_around_unfitted(
         self, task: Task, X: Any, y: Any, sample_weight: Any, groups: Any, views: list[Any]
     ) -> tuple[Any, Evaluation, float | None]:
         splits: list[Any] = []

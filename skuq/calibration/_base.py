@@ -135,7 +135,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
             weight = weights_of_size(checked)
         with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
-                fitted, evidence = self._of_frozen(task, X, target)
+                fitted, evidence = self._evidence_of_frozen(task, X, target)
             else:
                 fitted, evidence = self._cross_fitted(task, X, target, weight, groups)
             known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
@@ -153,7 +153,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
         """Copy the attributes that decode predictions from the fitted estimator."""
 
-    def _of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
+    def _evidence_of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
         """Return the frozen estimator, and its evidence on all rows."""
         check_is_fitted(unfrozen(self.estimator))
         warn_of_rows_seen(self.estimator, X)

@@ -100,7 +100,9 @@ class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
         self._target_shape = target.shape[1:]
         return target
 
-    def _of_rows(self, estimator: Any, X: Any, y: np.ndarray, reduction: Any) -> np.ndarray:
+    def _reduce_with_targets(
+        self, estimator: Any, X: Any, y: np.ndarray, reduction: Any
+    ) -> np.ndarray:
         """Reduce the predictive distributions and the targets (n_rows, n_targets)."""
         asked, inner = predictions(estimator, X)
         evidence: np.ndarray = asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
@@ -196,7 +198,7 @@ class VarianceScaler(_RegressorCalibrator):
             ratio: Tensor = (rows - predictive.mean.mean(0)).square() / total(predictive)
             return ratio
 
-        return self._of_rows(estimator, X, y, reduction)
+        return self._reduce_with_targets(estimator, X, y, reduction)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         scale = np.atleast_1d(_scale_of(evidence, weight))
@@ -262,7 +264,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
     """
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
-        return self._of_rows(estimator, X, y, mixture_cdf)
+        return self._reduce_with_targets(estimator, X, y, mixture_cdf)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         maps = [_frequencies_below(column, weight) for column in evidence.T]

@@ -160,7 +160,7 @@ class Likelihood(BaseEstimator):
         self._log_weights = np.log(weights)
 
     def _corrected(self, logits: Tensor) -> Tensor:
-        """The logits of classes, on the last axis, for the prior that the rows have."""
+        """Correct the logits of classes, on the last axis, to the prior of the rows."""
         if self._log_weights is None:
             return logits
         return logits - logits.new_tensor(self._log_weights)

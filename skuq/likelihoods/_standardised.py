@@ -97,7 +97,7 @@ class Standardised:
         return [self._location_link] * self.n_targets_ + ["exp"] * others
 
     def _scale_of(self, raw: Tensor) -> Tensor:
-        """The scale of a log-scale s, the root of the variance that belongs to 2 s."""
+        """Compute the scale of a log-scale s, the root of the variance that belongs to 2 s."""
         if self._linear_from is None:
             return positive(raw, None)
         return positive(2 * raw, self._linear_from).sqrt()

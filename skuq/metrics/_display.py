@@ -204,7 +204,7 @@ class ReliabilityDisplay(Display):
         legend_above(ax)
 
     def _draw_histogram(self, ax: Any) -> None:
-        """How the samples spread over the bins, in a strip below the diagram."""
+        """Draw the shares of samples in the bins, in a strip below the diagram."""
         most = self.share.max()
         heights, widths = _STRIP * 0.9 * self.share / most, self.edges[:, 1] - self.edges[:, 0]
         ax.bar(

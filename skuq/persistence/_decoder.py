@@ -156,7 +156,7 @@ def _dict(decoder: Decoder, node: dict[str, Any]) -> dict[Any, Any]:
     return dict(pairs)
 
 
-def _shaped(values: list[Any], dtype: Any, shape: Any) -> np.ndarray:
+def _reshaped(values: list[Any], dtype: Any, shape: Any) -> np.ndarray:
     if not isinstance(shape, list) or math.prod(map(_index, shape)) != len(values):
         raise PersistenceError(f"{len(values)} values do not fill shape {str(shape)[:80]}")
     array = np.empty(len(values), dtype)
@@ -171,7 +171,7 @@ def _strings(decoder: Decoder, node: dict[str, Any]) -> np.ndarray:
     dtype = np.dtype(_matching(r"[<>]U\d{1,6}", node["dtype"]))
     if len(values) * dtype.itemsize > MOST_STRING_BYTES:
         raise PersistenceError(f"{len(values)} strings of {dtype} would take too much memory")
-    return _shaped(values, dtype, node["shape"])
+    return _reshaped(values, dtype, node["shape"])
 
 
 def _objects(decoder: Decoder, node: dict[str, Any]) -> np.ndarray:

@@ -83,8 +83,8 @@ class Encoder:
             return self._array(value)
         if isinstance(value, Tensor):
             if kind not in (Tensor, torch.nn.Parameter):
-                raise self._refused(value)
-            return {"$": "tensor", **self._stored(self.tensors.add, value)}
+                raise self._refusal(value)
+            return {"$": "tensor", **self._store_once(self.tensors.add, value)}
         if isinstance(value, np.generic):
             return self._scalar(value)
         return self._other(value)
@@ -108,15 +108,15 @@ class Encoder:
     def _array(self, array: np.ndarray) -> Any:
         shape = list(array.shape)
         if array.dtype.kind in _NUMERIC and array.dtype.itemsize <= 8:
-            return {"$": "array", **self._stored(self.tensors.add_array, array)}
+            return {"$": "array", **self._store_once(self.tensors.add_array, array)}
         if array.dtype.kind == "U" and array.nbytes <= MOST_STRING_BYTES:
             text = array.ravel().tolist()
             return {"$": "strings", "dtype": array.dtype.str, "shape": shape, "items": text}
         if array.dtype == object:
             return {"$": "objects", "shape": shape, "items": self._items(array.ravel().tolist())}
-        raise self._refused(array, f"an array of dtype {array.dtype}")
+        raise self._refusal(array, f"an array of dtype {array.dtype}")
 
-    def _stored(self, add: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
+    def _store_once(self, add: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
         try:
             return add(value)
         except PersistenceError as error:
@@ -128,7 +128,7 @@ class Encoder:
             return {"$": "scalar", "dtype": value.dtype.name, "value": self(value.item())}
         if kind == "U":
             return {"$": "scalar", "dtype": "str", "value": str(value)}
-        raise self._refused(value)
+        raise self._refusal(value)
 
     def _other(self, value: Any) -> Any:
         known = self._known.get(id(value))
@@ -164,7 +164,7 @@ class Encoder:
             return {"$": "Generator", **self.tensors.add(value.get_state())}
         name = class_name(type(value))
         if name is None:
-            raise self._refused(value)
+            raise self._refusal(value)
         state = value._asdict() if hasattr(value, "_asdict") else vars(value)
         return {"$": "object", "class": name, "state": self.state(state)}
 
@@ -192,7 +192,7 @@ class Encoder:
             self.notes.append(f"{self.place} = {value!r}"[:500])
             return self(NotSaved(repr(value)[:500]))
 
-    def _refused(self, value: Any, what: str | None = None) -> PersistenceError:
+    def _refusal(self, value: Any, what: str | None = None) -> PersistenceError:
         kind = type(value)
         if what is None:
             what = f"an object of {kind.__module__}.{kind.__qualname__}"
