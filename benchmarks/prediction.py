@@ -22,7 +22,7 @@ from benchmarks.models import (
     tensors,
 )
 from skuq._engine._engine import _CHUNK_BYTES
-from skuq._predict import class_uncertainty
+from skuq._reductions import class_uncertainty
 from skuq.likelihoods import Categorical
 
 # ---------------------------------------------------------------------------------------------

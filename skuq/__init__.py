@@ -11,6 +11,7 @@ from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, pr
 if TYPE_CHECKING:
     from skuq._differentiable import uncertainty_function
     from skuq._features import predict_features
+    from skuq._from_trained import from_trained
     from skuq._onnx import export_onnx
     from skuq._report import report
     from skuq.persistence import inspect, load, save
@@ -22,6 +23,7 @@ __all__ = [
     "TorchRegressor",
     "__version__",
     "export_onnx",
+    "from_trained",
     "inspect",
     "load",
     "predict_draws",
@@ -34,9 +36,10 @@ __all__ = [
     "uncertainty_function",
 ]
 
-# Imported when they are first asked for: who trains a network does not wait for the rest.
-_LATER = {
+# Imported at the first use, so that training a network does not import the rest.
+_LAZY = {
     "export_onnx": "skuq._onnx",
+    "from_trained": "skuq._from_trained",
     "predict_features": "skuq._features",
     "report": "skuq._report",
     "uncertainty_function": "skuq._differentiable",
@@ -48,9 +51,9 @@ _ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"skuq.{name}")
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module 'skuq' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
     return value
 
 

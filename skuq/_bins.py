@@ -8,11 +8,11 @@ import numpy as np
 
 __all__ = ["BinSums", "Bins", "bin_statistics", "quantile_edges", "uniform_index"]
 
-_BLOCK = 2**15  # rows whose temporaries stay in the cache
+_BLOCK = 2**15  # rows; temporary arrays of this size fit the cache
 
 
 class Bins(NamedTuple):
-    """Of each bin that is not empty: its weight share, mean confidence and frequency of success."""
+    """Weight share, mean confidence and frequency of success of each bin that is not empty."""
 
     share: np.ndarray
     confidence: np.ndarray
@@ -52,16 +52,16 @@ class BinSums:
             self.sums += np.bincount(index, weight * confidence, n_bins)
 
     def bins(self) -> Bins:
-        """The bins that are not empty."""
-        kept = np.flatnonzero(self.counts > 0)
-        counts = self.counts[kept]
+        """Return the bins that are not empty."""
+        filled = np.flatnonzero(self.counts > 0)
+        counts = self.counts[filled]
         edges = np.stack([self.levels[:-1], self.levels[1:]], axis=1)
         return Bins(
             share=counts / counts.sum(),
-            confidence=self.sums[kept] / counts,
-            accuracy=self.hits[kept] / counts,
-            n_effective=counts**2 / self.squares[kept] if self.weighted else counts,
-            edges=edges[kept],
+            confidence=self.sums[filled] / counts,
+            accuracy=self.hits[filled] / counts,
+            n_effective=counts**2 / self.squares[filled] if self.weighted else counts,
+            edges=edges[filled],
         )
 
 
@@ -72,7 +72,7 @@ def bin_statistics(
     n_bins: int,
     strategy: str,
 ) -> Bins:
-    """The bins of all rows."""
+    """Sort all rows into bins."""
     levels = np.linspace(0, 1, n_bins + 1)
     if strategy == "quantile":
         levels = np.append(confidence.min(), quantile_edges(confidence, weight, n_bins))
@@ -84,23 +84,23 @@ def bin_statistics(
 
 
 def quantile_edges(values: np.ndarray, weight: np.ndarray | None, n_bins: int) -> np.ndarray:
-    """Upper ends of bins of equal weight; fewer where values are equal, which share a bin."""
+    """Find upper ends of bins of equal weight; equal values share a bin."""
     levels = np.linspace(0, 1, n_bins + 1)[1:]
     order = np.argsort(values, kind="stable")
     reached = np.arange(1.0, len(values) + 1) if weight is None else weight[order].cumsum()
-    # Only ratios of weights matter, not how levels and sums are rounded.
+    # Only ratios of weights should matter, not the rounding of levels and sums.
     ends = np.searchsorted(reached, levels * reached[-1] * (1 - 1e-12))
     return np.unique(values[order][ends])
 
 
 def uniform_index(confidence: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Bins (levels[i], levels[i + 1]] of equal width, exactly as a search finds them."""
+    """Find the bin (levels[i], levels[i + 1]] of each value; equal to a search, but faster."""
     n_bins = len(levels) - 1
     place = confidence * n_bins
     index = place.astype(np.intp)
     gap = np.rint(place)
     np.abs(np.subtract(place, gap, out=gap), out=gap)
-    if gap.min(initial=1) < 1e-9:  # at an edge rounding decides
+    if gap.min(initial=1) < 1e-9:  # rounding decides at an edge
         near = gap < 1e-9
         index[near] = (np.searchsorted(levels, confidence[near], side="left") - 1).clip(0)
     return index

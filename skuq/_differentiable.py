@@ -1,4 +1,4 @@
-"""Uncertainty as a differentiable function of tensors, through everything around a network."""
+"""Uncertainty as a differentiable function of tensors, through scalers and calibrators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._estimator._base import TorchEstimator
-from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 from skuq.calibration._base import Calibrator
 
@@ -28,36 +28,37 @@ _LINEAR = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA)
 def uncertainty_function(
     estimator: Any, kind: str = "total", measure: str = "entropy"
 ) -> Callable[[Tensor], Tensor]:
-    """Make a differentiable function from rows to one uncertainty a row.
+    """Make a differentiable function that maps rows to one uncertainty for each row.
 
-    The numbers are those of `predict_uncertainty`. Gradients of the result say which features
-    make the network unsure.
+    It gives the same numbers as `predict_uncertainty`. Its gradients show which features make the
+    network uncertain.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator or a calibrator around one, alone or as the last step of a
-        scikit-learn Pipeline whose other steps are linear scalers or PCA, also inside of a search
-        or a FrozenEstimator.
+        A fitted skuq estimator, or a calibrator around one. It may be the last step of a
+        scikit-learn Pipeline whose other steps are linear scalers or PCA, and it may be inside of a
+        search or a FrozenEstimator.
     kind : {"total", "aleatoric", "epistemic"}, default="total"
-        Which part of the uncertainty.
+        The part of the uncertainty to compute.
     measure : {"entropy", "variance", "margin", "least_confidence"}, default="entropy"
-        Of a classifier, as in its `predict_uncertainty`. A regressor's is the variance, whatever
-        stands here.
+        How to measure the uncertainty of a classifier, as in its `predict_uncertainty`. A regressor
+        ignores this and always uses the variance.
 
     Returns
     -------
     callable
-        Maps a tensor of rows, of shape (n_rows, ...), as the estimator takes them, to a tensor of
-        shape (n_rows,) in float64 on the device of the network: nats of a classifier's entropy,
-        squared units of y of a regressor. Several labels or targets are summed.
+        A function from a tensor of rows, of shape (n_rows, ...) as the estimator takes them, to a
+        tensor of shape (n_rows,) in float64 on the device of the network. Units are nats for the
+        entropy of a classifier, and squared units of y for a regressor. With several labels or
+        targets it is their sum.
 
     Raises
     ------
     TypeError
-        If a step or an estimator on the way cannot be differentiated; it is named.
+        If a step or an estimator on the way cannot be differentiated; the message names it.
     ValueError
-        For an unknown `kind` or `measure`, or a kind that the measure does not have.
+        If `kind` or `measure` is unknown, or the measure does not have this kind.
 
     Examples
     --------
@@ -73,7 +74,9 @@ def uncertainty_function(
     torch.Size([3, 4])
     """
     if kind == "all":
-        raise ValueError("kind='all' is three numbers a row; choose total, aleatoric or epistemic")
+        raise ValueError(
+            "kind='all' is three numbers per row; choose total, aleatoric or epistemic"
+        )
     if measure == "variation_ratio":
         raise ValueError("measure='variation_ratio' counts votes, which have no gradient")
     predictive, network = _predictive(estimator)
@@ -81,19 +84,19 @@ def uncertainty_function(
     reduction: Any = class_uncertainty(kind, measure) if classifies else target_uncertainty(kind)
 
     def uncertainty(x: Tensor) -> Tensor:
-        found = reduction(predictive(x))
+        found: Tensor = reduction(predictive(x))
         return found if found.ndim == 1 else found.flatten(1).sum(1)
 
     return uncertainty
 
 
 def _predictive(estimator: Any) -> tuple[Callable[[Tensor], Distribution], TorchEstimator]:
-    """The distributions of all draws as a function of rows, and the estimator of the network."""
+    """Return the distributions of all draws as a function of rows, and the estimator itself."""
     if isinstance(estimator, FrozenEstimator):
         return _predictive(estimator.estimator)
     if is_transformed_target_regressor(estimator):
         raise TypeError(
-            "uncertainty_function does not go through TransformedTargetRegressor: give its "
+            "uncertainty_function does not support TransformedTargetRegressor: give its "
             "regressor_; variances are then in the units of the transformed target"
         )
     check_is_fitted(estimator)
@@ -131,7 +134,7 @@ def _of_network(estimator: TorchEstimator) -> Callable[[Tensor], Distribution]:
 
 
 def _linear(step: Any) -> tuple[Tensor, Tensor]:
-    """The matrix and the offset of a linear step: x → x A + b."""
+    """Return the matrix and the offset of a linear step, x → x A + b."""
     if type(step) not in _LINEAR or getattr(step, "clip", False):
         known = ", ".join(cls.__name__ for cls in _LINEAR)
         raise TypeError(

@@ -1,4 +1,4 @@
-"""What a trained network knows about a row before its last layer."""
+"""Features of rows: the inputs of the last layer of a trained network."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ from skuq._networks._last_layer import InputOf, calls_of, last_linear
 from skuq._networks._module import private_copy
 from skuq._utils._messages import suggest
 from skuq._utils._tensors import tensors_of
+from skuq._utils._typing import MatrixLike
 
 __all__ = ["predict_features"]
 
 
-def predict_features(estimator: Any, X: Any, layer: str | None = None) -> np.ndarray:
-    """Compute what enters the last layer of the network, for each row.
+def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) -> np.ndarray:
+    """Compute the inputs of the last layer of the network, for each row.
 
-    Dropout is off, so features are those of the trained network itself.
+    Dropout is off, so the trained network itself computes them.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or a scikit-learn Pipeline, search or FrozenEstimator, a
-        calibrator or test-time augmentation around one (whose views are not applied).
+        A fitted skuq estimator; or a Pipeline, search, FrozenEstimator, calibrator or test-time
+        augmentation around one. The views of an augmentation are not applied.
     X : array-like of shape (n_samples, ...)
-        As the outermost object takes it.
+        Rows, as the outermost object takes them.
     layer : str, default=None
-        Name of the layer whose input is returned, as in ``module_.named_modules()``. None takes
-        the last `torch.nn.Linear`, where its output is that of the network.
+        Name of the layer whose inputs to return, as in ``module_.named_modules()``. None takes the
+        last `torch.nn.Linear`, if nothing but a softmax follows it.
 
     Returns
     -------
     ndarray of shape (n_samples, n_features), or (n_networks, n_samples, n_features)
-        The latter of an ensemble. Inputs of more dimensions are flattened.
+        Features of each row; an ensemble has features of each network. Inputs of more dimensions
+        are flattened.
 
     Raises
     ------
     ValueError
-        If the network has no such layer or calls it more than once, or if `layer` is None and
-        there is no last linear layer: its weight is tied to another's, or more than a softmax
-        follows it.
+        If the network has no such layer or calls it more than once. With ``layer=None``, if the
+        network has no linear layer, if the weight of the last one is tied to another layer, or if
+        more than a softmax follows it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What estimators around another one have in common: calibrators, test-time augmentation."""
+"""Shared by estimators around another estimator: calibrators, test-time augmentation."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
+from skuq._composition import see_through
 from skuq._data._streams import is_dataset, with_targets
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import validate_parameter_constraints
-from skuq.pipeline import see_through
 
 __all__ = ["Around", "fit_clone", "folds_of", "innermost", "warn_of_rows_seen"]
 
-_MANY_SEEN = 0.1  # a share of rows seen in training above which a warning is due
+_MANY_SEEN = 0.1  # share of rows seen in training; above it, warn
 
 
 class Around:
-    """Mixed in by what has an `estimator` and, once fitted, an `estimator_`."""
+    """Mixin of estimators that have an `estimator` and, once fitted, an `estimator_`."""
 
     estimator: Any
     estimator_: Any
 
     _reads_datasets: ClassVar[bool] = True  # if the estimator is frozen
-    _parameter_constraints: ClassVar[dict]
+    _parameter_constraints: ClassVar[dict[str, Any]]
 
     def _check_call_of_fit(self, X: Any, y: Any) -> tuple[Any, Any]:
-        """X and y, which a Dataset may hold; refuses parameters that cannot be, and no targets."""
+        """Check parameters, and return X and y, which a Dataset may hold; y is needed."""
         name, parameters = type(self).__name__, self.get_params(deep=False)  # type: ignore[attr-defined]
         validate_parameter_constraints(self._parameter_constraints, parameters, name)
         if is_dataset(X) and not self._reads_datasets:
@@ -55,7 +55,7 @@ class Around:
             raise ValueError(
                 f"X is a {type(X).__name__}; expected an array, as {name} fits its estimator on "
                 "parts of the rows. Fit the estimator on one Dataset, and give "
-                f"{name}(FrozenEstimator(estimator)) another, of rows kept apart"
+                f"{name}(FrozenEstimator(estimator)) another Dataset, with other rows"
             )
         X, y = with_targets(X, y)
         if y is None:
@@ -68,12 +68,13 @@ class Around:
     @property
     def n_features_in_(self) -> int:
         """Number of features that the estimator was fitted on."""
-        return self._fitted_estimator("n_features_in_").n_features_in_
+        return int(self._fitted_estimator("n_features_in_").n_features_in_)
 
     @property
     def feature_names_in_(self) -> np.ndarray:
         """Names of the features that the estimator was fitted on."""
-        return self._fitted_estimator("feature_names_in_").feature_names_in_
+        names: np.ndarray = self._fitted_estimator("feature_names_in_").feature_names_in_
+        return names
 
     def _fitted_estimator(self, attribute: str) -> Any:
         if not hasattr(self, "estimator_"):
@@ -93,7 +94,7 @@ class Around:
 
 
 def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """The estimator inside of everything that can be seen through, and X as it gets it."""
+    """Find the estimator inside of all meta-estimators, skuq's own included, and its X."""
     leaf, X, _ = see_through(estimator, X)
     while isinstance(leaf, Around):
         leaf, X, _ = see_through(leaf.estimator_, X)
@@ -101,7 +102,7 @@ def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
 
 
 def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
-    """A fitted copy of the estimator; whoever watches `task` watches that fit."""
+    """Fit a copy of the estimator; watchers of `task` watch this fit."""
     estimator = clone(estimator)
     weights = {} if weight is None else {_weight_argument(estimator): weight}
     with task.of(estimator):
@@ -109,12 +110,12 @@ def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndar
 
 
 def _weight_argument(estimator: Any) -> str:
-    """What the sample weights are called in `fit`."""
+    """Find the name of the sample weights in `fit`."""
     open_ended = any(
         parameter.kind is parameter.VAR_KEYWORD and parameter.name == "fit_params"
         for parameter in inspect.signature(estimator.fit).parameters.values()
     )
-    votes = open_ended and hasattr(estimator, "estimators")  # VotingClassifier and its kin
+    votes = open_ended and hasattr(estimator, "estimators")  # VotingClassifier, VotingRegressor
     if has_fit_parameter(estimator, "sample_weight") or votes:
         return "sample_weight"
     if sklearn.get_config()["enable_metadata_routing"]:
@@ -133,12 +134,12 @@ def _weight_argument(estimator: Any) -> str:
 def folds_of(
     cv: Any, X: Any, y: Any, groups: Any, *, classifies: bool, random_state: Any
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to train on and rows left out, of each fold.
+    """List the rows to train on and the rows left out, for each fold.
 
-    A number of folds means shuffled ones: rows often come in an order that tells of their targets,
-    and an estimator that has not seen a range of them says nothing of how the one that has seen
-    all errs. Folds of classes are stratified, and groups stay together. A splitter, or a list of
-    splits, is taken as it is.
+    A number makes shuffled folds. Rows often come in an order that depends on their targets, and an
+    estimator that missed a whole range of targets errs in another way than one that saw all. Folds
+    of classes are stratified, and rows of one group stay together. A splitter, or a list of splits,
+    is used unchanged.
     """
     splitter = check_cv(cv, y, classifier=classifies)
     if cv is None or isinstance(cv, Integral):
@@ -153,7 +154,7 @@ def folds_of(
 
 
 def warn_of_rows_seen(frozen: Any, X: Any, to: str = "calibrate it") -> None:
-    """Warn if a frozen estimator was trained on many of the rows, which are there for more."""
+    """Warn if a frozen estimator was trained on many of these rows."""
     leaf, inner = innermost(frozen, X)
     if not hasattr(leaf, "_share_seen"):
         return
@@ -161,8 +162,8 @@ def warn_of_rows_seen(frozen: Any, X: Any, to: str = "calibrate it") -> None:
     if share > _MANY_SEEN:
         warnings.warn(
             f"the frozen {type(leaf).__name__} was trained on {share:.0%} of the rows that are to "
-            f"{to}. It is right too often on those, so the result will be too sure of "
-            "itself: give rows kept apart, or the estimator unfrozen with cv.",
+            f"{to}. It is right too often on them, so the result will be overconfident: give "
+            "other rows, or the estimator unfrozen with cv.",
             UserWarning,
             stacklevel=3,
         )

@@ -16,49 +16,51 @@ from torch import Tensor, nn
 
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
-from skuq._predict import class_uncertainty, target_uncertainty
+from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._files import replace_file
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import StrPath
 from skuq._version import __version__
 from skuq.calibration._base import Calibrator
 
 __all__ = ["export_onnx"]
 
-_AGREES = 1e-5
+_TOLERANCE = 1e-5  # relative to the largest number
 
 
-def export_onnx(estimator: Any, path: Any) -> None:
+def export_onnx(estimator: Any, path: StrPath) -> None:
     """Write a fitted network as an ONNX graph, for programs without Python.
 
-    The graph takes ``X`` (n_rows, ...), in the dtype of the network, any number of rows at once,
-    and gives two outputs in float64:
+    The graph takes ``X`` (n_rows, ...) in the dtype of the network, with any number of rows. It has
+    two outputs in float64:
 
-    * of a classifier ``predicted_probabilities`` (n_rows, n_classes), the mean over the draws,
-      columns as in `classes_`, and ``total_uncertainty`` (n_rows,), their entropy in nats; of
-      several labels at once both are of shape (n_rows, n_labels);
-    * of a regressor ``predicted_mean`` and ``total_uncertainty``, the total variance in squared
+    * for a classifier ``predicted_probabilities`` (n_rows, n_classes), the mean over the draws with
+      columns as in `classes_`, and ``total_uncertainty`` (n_rows,), their entropy in nats; with
+      several labels at once both have shape (n_rows, n_labels);
+    * for a regressor ``predicted_mean`` and ``total_uncertainty``, the total variance in squared
       units of y, both of the shape of y.
 
-    Every draw is a branch of the graph: what `MCDropout` fixed in `fit` is fixed in it, so it
-    gives the numbers of `predict_proba` and `predict_uncertainty`. A few rows are run through
-    onnxruntime before anything is written.
+    Every draw is a branch of the graph, with the masks that `MCDropout` fixed in `fit`. So the
+    graph gives the same numbers as `predict_proba` and `predict_uncertainty`. onnxruntime checks
+    them on a few rows before the file is written.
 
     Parameters
     ----------
     estimator : TorchClassifier or TorchRegressor, or a calibrator around one
-        Fitted. Steps of a Pipeline before it are not exported.
+        The fitted estimator to export. Export the last step of a Pipeline; its other steps have no
+        graph.
     path : str or path-like
-        Where to; by convention it ends in ``.onnx``.
+        The file to write; by convention its name ends in ``.onnx``.
 
     Raises
     ------
     TypeError
-        For an object that is no such estimator.
+        If `estimator` is another object.
     ValueError
-        If the module or the likelihood has operations that ONNX lacks, if the graph does not give
-        the numbers of the estimator to 1e-5 (relative to the largest), or of
-        ``precision="bfloat16"``.
+        If the module or the likelihood has operations that ONNX lacks, if the numbers of the graph
+        differ from the estimator by more than 1e-5 (relative to the largest), or if the estimator
+        has ``precision="bfloat16"``.
     NotFittedError
         Before `fit`.
     ImportError
@@ -66,7 +68,7 @@ def export_onnx(estimator: Any, path: Any) -> None:
 
     See Also
     --------
-    save : The whole object, to be loaded by skuq.
+    save : Write the whole object, for `skuq.load`.
     """
     given, calibrators = estimator, []
     while isinstance(estimator := unfrozen(estimator), Calibrator):
@@ -77,8 +79,8 @@ def export_onnx(estimator: Any, path: Any) -> None:
         around = "" if estimator is given else f" in {name_of(given)}"
         raise TypeError(
             "export_onnx takes a TorchClassifier or a TorchRegressor, or a calibrator around one, "
-            f"got {type(estimator).__name__}{around}; of a Pipeline give the last step, and do the "
-            "steps before it where the graph is used"
+            f"got {type(estimator).__name__}{around}; of a Pipeline give the last step, and apply "
+            "the steps before it where you use the graph"
         )
     check_is_fitted(estimator)
     for name in ("onnxscript", "onnxruntime"):
@@ -95,7 +97,7 @@ def export_onnx(estimator: Any, path: Any) -> None:
 
 
 class _Graph(nn.Module):
-    """What is exported, as a function of rows, on the CPU."""
+    """The exported function of rows, on the CPU."""
 
     def __init__(self, estimator: Any, calibrators: list[Calibrator]) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ class _Graph(nn.Module):
         self._flat = not self.classifies and not estimator._target_shape
         around = "".join(f" in {type(one).__name__}" for one in calibrators[::-1])
         self.about = f"{type(estimator.module_).__name__} with {estimator.likelihood_}{around}"
-        # Names that no step inside of the graph has.
+        # Unlike the names of all steps inside of the graph.
         first = "predicted_probabilities" if self.classifies else "predicted_mean"
         self.outputs = [first, "total_uncertainty"]
 
@@ -127,7 +129,7 @@ class _Graph(nn.Module):
 
 
 def _unrolled(engine: Engine) -> Any:
-    """One draw after the other: vmap's way through a network is not one that exports."""
+    """Evaluate one draw after another, since a network under vmap cannot be exported."""
     evaluate, draws = engine._evaluator(False), engine.draws
     tensors = draws.tensors(0, draws.n_draws)
     return lambda x: evaluate(tensors, x)
@@ -146,7 +148,7 @@ def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
                 output_names=graph.outputs,
                 verbose=False,
             )
-        except Exception as error:  # of several exporters, each with types of its own
+        except Exception as error:  # several exporters run, each with its own types of errors
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
@@ -158,11 +160,12 @@ def _exported(graph: _Graph, rows: Tensor, estimator: Any) -> bytes:
     if graph.classifies:
         about["classes"] = json.dumps(estimator.classes_.tolist(), default=str)
     program.model.metadata_props.update(about)
-    return program.model_proto.SerializeToString()
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def _check(content: bytes, graph: _Graph, rows: Tensor) -> None:
-    """Other numbers of rows than that of the export, in another runtime."""
+    """Compare graph and network in onnxruntime, for several numbers of rows."""
     runtime = import_optional("onnxruntime", "onnx", "exporting to ONNX")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for some in (rows, rows[:1], torch.cat([rows, rows.flip(0)])):
@@ -170,9 +173,9 @@ def _check(content: bytes, graph: _Graph, rows: Tensor) -> None:
             expected = [output.numpy() for output in graph(some)]
         got = session.run(None, {"X": some.numpy()})
         for name, one, other in zip(graph.outputs, expected, got):
-            limit = _AGREES * (1 + np.abs(one).max())
+            limit = _TOLERANCE * (1 + np.abs(one).max())
             if one.shape != other.shape or not np.abs(one - other).max() <= limit:
                 raise ValueError(
-                    f"the graph that was exported gives another {name} than the network for "
-                    f"{len(some)} rows; nothing was written"
+                    f"the exported graph gives another {name} than the network for {len(some)} "
+                    "rows, so no file was written"
                 )

@@ -1,19 +1,19 @@
-"""The methods that predict, built on one: how to reduce the predictive distributions of the draws.
+"""The methods that predict, all built on one method, which reduces distributions of the draws.
 
-A class that mixes one of these in gives ``_reduce(X, reduction, *aligned)``: `reduction` maps the
+A class with one of these mixins gives ``_reduce(X, reduction, *aligned)``. `reduction` maps the
 predictive distribution of all draws, of batch shape (n_draws, n_rows, ...), and the same rows of
-the arrays in `aligned`, to tensors of n_rows rows. A change of every draw's distribution (a
-temperature, for example) changes every answer at once.
+the arrays in `aligned`, to tensors of n_rows rows. So a change of the distribution of every draw (a
+temperature, for example) changes all predictions at once.
 
-A classifier of several labels at once (multilabel) is a distribution over {0, 1} for each label,
-of batch shape (n_draws, n_rows, n_labels).
+With several labels at once (multilabel), a classifier has a distribution over {0, 1} for each
+label, of batch shape (n_draws, n_rows, n_labels).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -23,74 +23,23 @@ from torch.distributions import Distribution
 from skuq._data._streams import with_targets
 from skuq._distributions._mixture import mixture_quantile
 from skuq._distributions._softmax import Softmax, log_mean, mean_of_draws
+from skuq._reductions import Part, class_uncertainty, target_uncertainty
 from skuq._utils._messages import checked_level
 from skuq._utils._sklearn_compat import _num_samples
-from skuq.uncertainty import DECOMPOSED, TOTALS, Uncertainty, _moments
+from skuq._utils._typing import ArrayLike, MatrixLike
+from skuq.uncertainty import Uncertainty, _moments
 
-__all__ = [
-    "ClassifierPredictions",
-    "Predictions",
-    "RegressorPredictions",
-    "class_uncertainty",
-    "target_uncertainty",
-]
+__all__ = ["ClassifierPredictions", "Predictions", "RegressorPredictions"]
 
-KINDS = ("total", "aleatoric", "epistemic", "all")
 _MANY_BYTES = 2**30
 
 
-def _check_kind(kind: str) -> None:
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-
-
-def _select(parts: Uncertainty, kind: str) -> Any:
-    return parts if kind == "all" else getattr(parts, kind)
-
-
-def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
-    """A reduction of a regressor's distributions and targets that refuses another number of them;
-    broadcasting would score every target against each."""
-
-    def checked(predictive: Distribution, y: Tensor, *rows: Tensor) -> Any:
-        if y.shape[-1] != predictive.batch_shape[-1]:
-            raise ValueError(
-                f"y has {y.shape[-1]} targets, but the regressor predicts "
-                f"{predictive.batch_shape[-1]}"
-            )
-        return reduction(predictive, y, *rows)
-
-    return checked
-
-
-def class_uncertainty(kind: str = "total", measure: str = "entropy") -> Callable[[Softmax], Any]:
-    """The reduction behind `predict_uncertainty` of a classifier."""
-    _check_kind(kind)
-    if isinstance(measure, str) and measure in DECOMPOSED:
-        return lambda predictive: _select(DECOMPOSED[measure](predictive), kind)
-    if not isinstance(measure, str) or measure not in TOTALS:
-        known = ", ".join(map(repr, (*DECOMPOSED, *TOTALS)))
-        raise ValueError(f"measure must be one of {known}, got {measure!r}")
-    if kind != "total":
-        raise ValueError(
-            f"measure={measure!r} does not decompose: it has kind='total' alone, got "
-            f"kind={kind!r}; use measure='entropy' or 'variance'"
-        )
-    return TOTALS[measure]
-
-
-def target_uncertainty(kind: str = "total") -> Callable[[Distribution], Any]:
-    """The reduction behind `predict_uncertainty` of a regressor."""
-    _check_kind(kind)
-    return lambda predictive: _select(_moments(predictive.mean, predictive.variance), kind)
-
-
-def _as_uncertainty(result: Any) -> Any:
+def _as_uncertainty(result: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray | Uncertainty:
     return Uncertainty(*result) if isinstance(result, tuple) else result
 
 
 class Predictions:
-    """Base of both kinds of predictions: stacks those of the draws."""
+    """Base of both kinds of predictions; it stacks the predictions of the draws."""
 
     _reduce: Callable[..., Any]  # see above
 
@@ -106,7 +55,7 @@ class Predictions:
                 warned = True
                 warnings.warn(
                     f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
-                    "time, or use predict_uncertainty, which keeps none.",
+                    "time, or use predict_uncertainty, which keeps no draws.",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -114,8 +63,13 @@ class Predictions:
 
         return np.moveaxis(self._reduce(X, rows_first), 1, 0)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy of a classifier, R² of a regressor.
+    def score(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Compute the accuracy of a classifier, or R² of a regressor.
 
         Parameters
         ----------
@@ -134,7 +88,7 @@ class Predictions:
         Raises
         ------
         ValueError
-            Without targets.
+            If there are no targets.
         """
         X, y = with_targets(X, y)
         if y is None:
@@ -142,7 +96,7 @@ class Predictions:
                 f"score of {type(self).__name__} needs targets: expected y, or X a torch Dataset "
                 f"of pairs (x, y); got y=None and X of type {type(X).__name__}"
             )
-        return super().score(X, y, sample_weight)  # type: ignore[misc]
+        return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 
 class ClassifierPredictions(Predictions):
@@ -152,11 +106,11 @@ class ClassifierPredictions(Predictions):
     _multilabel = False
 
     def _log_proba(self, X: Any) -> np.ndarray:
-        """L, the log of the mean over draws of the probabilities, the classes last."""
+        """Compute the log of the mean over draws of the probabilities, classes last."""
+        log_proba: np.ndarray = self._reduce(X, log_mean)
+        return log_proba
 
-        return self._reduce(X, log_mean)
-
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: MatrixLike) -> np.ndarray:
         """Predict the most probable class.
 
         Parameters
@@ -174,14 +128,31 @@ class ClassifierPredictions(Predictions):
         Raises
         ------
         NotFittedError
-            Before `fit`.
+            If the estimator is not fitted.
         ValueError
             If X has NaN, infinity, or another shape than in `fit`.
         """
-        chosen = self._reduce(X, lambda predictive: log_mean(predictive).max(-1).indices)
-        return chosen if self._multilabel else self.classes_[chosen]
+        chosen: np.ndarray = self._reduce(X, lambda draws: log_mean(draws).max(-1).indices)
+        return chosen if self._multilabel else np.asarray(self.classes_[chosen])
 
-    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: Literal[False] = ...
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: Literal[True]
+    ) -> tuple[np.ndarray, Uncertainty]: ...
+
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: bool
+    ) -> np.ndarray | tuple[np.ndarray, Uncertainty]: ...
+
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
         """Predict the probability of each class, the mean over the draws.
 
         Parameters
@@ -210,8 +181,8 @@ class ClassifierPredictions(Predictions):
         proba, *parts = self._reduce(X, reduction)
         return (proba, Uncertainty(*parts)) if parts else proba
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Predict the logarithm of each mean probability, finite even if the latter underflows.
+    def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
+        """Predict the logarithm of each mean probability, finite even if probabilities underflow.
 
         Parameters
         ----------
@@ -226,7 +197,7 @@ class ClassifierPredictions(Predictions):
         log_proba = self._log_proba(X)
         return log_proba[..., 1] if self._multilabel else log_proba
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: MatrixLike) -> np.ndarray:
         """Compute logits of the mean prediction: log-probabilities, or log-odds for two classes.
 
         Parameters
@@ -244,7 +215,24 @@ class ClassifierPredictions(Predictions):
         binary = log_proba.shape[-1] == 2
         return log_proba[..., 1] - log_proba[..., 0] if binary else log_proba
 
-    def predict_uncertainty(self, X: Any, kind: str = "total", measure: str = "entropy") -> Any:
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Part = ..., measure: str = ...
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["all"], measure: str = ...
+    ) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str, measure: str = ...
+    ) -> np.ndarray | Uncertainty: ...
+
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str = "total", measure: str = "entropy"
+    ) -> np.ndarray | Uncertainty:
         """Measure how uncertain the prediction of each row is.
 
         Parameters
@@ -274,7 +262,7 @@ class ClassifierPredictions(Predictions):
         """
         return _as_uncertainty(self._reduce(X, class_uncertainty(kind, measure)))
 
-    def predict_draws(self, X: Any) -> np.ndarray:
+    def predict_draws(self, X: MatrixLike) -> np.ndarray:
         """Predict the probabilities of every draw.
 
         Parameters
@@ -298,10 +286,25 @@ class RegressorPredictions(Predictions):
     _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
 
     def _like_target(self, values: np.ndarray) -> np.ndarray:
-        """Drops the axis of targets, the second, where y had none."""
+        """Drop the axis of targets, the second, if y had none."""
         return values if self._target_shape else values[:, 0]
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: MatrixLike, return_std: Literal[False] = ...) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: MatrixLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict the mean of the predictive distribution.
 
         Parameters
@@ -330,7 +333,16 @@ class RegressorPredictions(Predictions):
         mean, std = self._reduce(X, reduction)
         return self._like_target(mean), self._like_target(std)
 
-    def predict_uncertainty(self, X: Any, kind: str = "total") -> Any:
+    @overload
+    def predict_uncertainty(self, X: MatrixLike, kind: Part = ...) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(self, X: MatrixLike, kind: Literal["all"]) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(self, X: MatrixLike, kind: str) -> np.ndarray | Uncertainty: ...
+
+    def predict_uncertainty(self, X: MatrixLike, kind: str = "total") -> np.ndarray | Uncertainty:
         """Measure how uncertain the prediction is, as variances in squared units of y.
 
         Total = mean of the draws' variances (aleatoric) + variance of their means (epistemic).
@@ -354,7 +366,7 @@ class RegressorPredictions(Predictions):
             return Uncertainty(*map(self._like_target, result))
         return self._like_target(result)
 
-    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
+    def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
         """Predict quantiles of the mixture of the draws' predictive distributions.
 
         Parameters
@@ -381,7 +393,7 @@ class RegressorPredictions(Predictions):
 
         return self._like_target(self._reduce(X, reduction))
 
-    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
+    def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
         """Predict a central interval that holds y with the given probability.
 
         Its ends are quantiles of the mixture of the draws' predictive distributions.
@@ -401,7 +413,7 @@ class RegressorPredictions(Predictions):
         tail = (1 - checked_level("confidence_level", confidence_level)) / 2
         return self.predict_quantiles(X, [tail, 1 - tail])
 
-    def predict_draws(self, X: Any) -> np.ndarray:
+    def predict_draws(self, X: MatrixLike) -> np.ndarray:
         """Predict the mean of every draw.
 
         Parameters

@@ -1,4 +1,4 @@
-"""One page that tells how far a fitted model's uncertainty can be trusted."""
+"""One HTML page about the quality of a fitted model's uncertainty."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
+from skuq._composition import predictions
+from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import ArrayLike, MatrixLike, StrPath
 from skuq.metrics import (
     DecompositionDisplay,
     PITDisplay,
@@ -37,7 +40,7 @@ from skuq.metrics import (
 from skuq.metrics._axes import description, uncertainty_unit
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
-from skuq.pipeline import predict_interval, predict_uncertainty, predictions
+from skuq.pipeline import predict_interval, predict_uncertainty
 
 __all__ = ["Report", "report"]
 
@@ -55,14 +58,14 @@ _CSS = """
 
 
 class Report:
-    """What `skuq.report` found.
+    """The result of `skuq.report`.
 
     Attributes
     ----------
     metrics : dict of str to float
         Values of the metrics, by name.
     html : str
-        One document, with nothing outside of it.
+        A complete HTML document without external files.
     """
 
     def __init__(self, metrics: dict[str, float], title: str, body: str) -> None:
@@ -74,7 +77,7 @@ class Report:
             f"<title>{escape(title)}</title></head><body>{self._body}</body></html>"
         )
 
-    def save(self, path: Any) -> Path:
+    def save(self, path: StrPath) -> Path:
         """Write the document to a file.
 
         Parameters
@@ -99,27 +102,32 @@ class Report:
 
 
 def report(
-    estimator: Any, X: Any, y: Any, *, n_most_uncertain: int = 10, title: str | None = None
+    estimator: Any,
+    X: MatrixLike,
+    y: ArrayLike,
+    *,
+    n_most_uncertain: int = 10,
+    title: str | None = None,
 ) -> Report:
     """Judge a fitted model's uncertainty on rows that it has not seen, on one HTML page.
 
     Parameters
     ----------
     estimator : fitted classifier or regressor
-        One that `skuq.predict_uncertainty` can ask for all its parts, of one target.
+        Any estimator of one target for which `skuq.predict_uncertainty` gives all parts.
     X : array-like of shape (n_samples, ...)
         Rows that the model has not seen.
     y : array-like of shape (n_samples,)
         The true labels or targets of these rows.
     n_most_uncertain : int, default=10
-        How many of the most uncertain samples are listed.
+        Number of the most uncertain samples to list.
     title : str, default=None
         Heading of the page; None names the estimator.
 
     Returns
     -------
     Report
-        Shown as it is in notebooks; `save` writes the page, `metrics` holds the numbers.
+        Notebooks show the page, `save` writes it to a file, and `metrics` holds the numbers.
 
     Raises
     ------
@@ -144,8 +152,8 @@ def report(
     asked, inner = predictions(estimator, X)
     check_consistent_length(X, truth)
     classifies = isinstance(asked, ClassifierPredictions)
-    # A regressor's mean is that of its predictive distribution, about which its variance lies:
-    # where targets are transformed, scikit-learn's predict gives another.
+    # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
+    # transformed targets, predict of scikit-learn gives another number.
     predicted = estimator.predict(X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
@@ -154,9 +162,10 @@ def report(
     title = title or f"Uncertainty of {description(estimator)}"
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{len(truth)} samples. Numbers and pictures are worth what these rows are: they must "
-        "have trained, chosen and calibrated nothing.</p>",
+        f"<p>{len(truth)} samples. The numbers hold for new rows only if these rows trained, chose "
+        "and calibrated nothing.</p>",
         f"<pre>{escape(repr(estimator))}</pre>",
+        _about_weights(estimator, X),
         "<h2>In numbers</h2>",
         _table(
             ["", "value", "at best"],
@@ -170,10 +179,24 @@ def report(
     return Report(metrics, title, "".join(body))
 
 
+def _about_weights(estimator: Any, X: Any) -> str:
+    """A note where weights of the classes have tilted the probabilities."""
+    leaf, _ = innermost(estimator, X)
+    if getattr(leaf, "class_weight", None) is None or getattr(leaf, "prior_correction", False):
+        return ""
+    return (
+        f"<p>{type(leaf).__name__} was trained with class_weight: its probabilities are tilted "
+        "towards the heavier classes, and a temperature does not undo that. "
+        "<code>prior_correction=True</code> does.</p>"
+    )
+
+
 def _mean(asked: Any, X: Any) -> np.ndarray:
-    mean = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
+    mean: np.ndarray = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
     if mean.shape[1] != 1:
-        raise ValueError(f"skuq.report is for one target, the regressor predicts {mean.shape[1]}")
+        raise ValueError(
+            f"skuq.report needs one target, but the regressor predicts {mean.shape[1]}"
+        )
     return mean[:, 0]
 
 
@@ -200,13 +223,13 @@ def _judge_classifier(
     }
     if 0 < wrong.sum() < len(y):
         metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
-    kept = "share kept at 5 % errors, 95 % sure"
-    metrics[kept] = coverage_at_risk(*ranks, **_SURE).coverage
+    share_kept = "share kept at 5 % errors, 95 % sure"
+    metrics[share_kept] = coverage_at_risk(*ranks, **_SURE).coverage
     notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
-    notes |= dict.fromkeys(("accuracy", "AUROC of errors", kept), "1")
+    notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
     fewest = _fewest_to_be_sure()
     if len(y) < fewest:
-        notes[kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
+        notes[share_kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
     figures: Figures = [
         (
             "Calibrated predictions lie on the diagonal; bars are 95 % intervals.",
@@ -238,7 +261,7 @@ def _judge_classifier(
 
 
 def _fewest_to_be_sure() -> int:
-    """The fewest samples of which some can be kept with that guarantee, if all are right."""
+    """Find the least number of samples for which the guarantee can hold, if all are right."""
 
     def some_are_kept(n: int) -> bool:
         return coverage_at_risk(np.zeros(n), np.zeros(n), np.arange(n), **_SURE).coverage > 0
@@ -310,7 +333,7 @@ def _image(figure: Any, text: str, dpi: int = 110) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
-    """Cells are escaped, but those that are markup already, the last of each row, if `raw`."""
+    """Make an HTML table. Cells are escaped, except the last of each row if `raw`."""
     lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
     for row in rows:
         cells = [escape(cell) for cell in row]
@@ -343,7 +366,7 @@ def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -
 
 
 def _row_names(X: Any, y: Any) -> tuple[str, Any]:
-    """How a user finds a row again: the index of the frame, or of the targets, or positions."""
+    """Return names by which a user finds rows: an index of X or y, or None for positions."""
     for table in (X, y):
         index = getattr(table, "index", None)
         if index is not None and not callable(index):  # a list has a method of that name
@@ -356,7 +379,7 @@ def _cell(value: Any) -> str:
 
 
 def _shown_features(X: Any, at_most: int = 8) -> Any:
-    """Names and columns of the first features, "image" for rows of pixels, or None."""
+    """Return names and columns of the first features, "image" for rows of pixels, or None."""
     if hasattr(X, "columns"):
         names = list(X.columns)[:at_most]
         return [str(name) for name in names], [np.asarray(X[name]) for name in names]

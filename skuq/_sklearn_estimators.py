@@ -24,38 +24,40 @@ _SMALLEST_STD = 1e-150  # a Gaussian process can be certain
 def predictions_of(
     estimator: Any, *, logits: bool = False, multilabel: bool = False
 ) -> Predictions:
-    """What answers for a fitted estimator: itself, or one draw made of what it predicts.
+    """Return the object that predicts for a fitted estimator: itself, or one draw made of it.
 
     Parameters
     ----------
-    estimator : skuq estimator, classifier with `predict_proba` or `decision_function`, or \
-            regressor whose `predict` takes ``return_std=True``
+    estimator : object
+        A skuq estimator, a classifier with `predict_proba` or `decision_function`, or a regressor
+        whose `predict` takes ``return_std=True``.
     logits : bool, default=False
-        Whether a classifier's `decision_function` is asked before its `predict_proba`.
+        Whether to prefer the `decision_function` of a classifier to its `predict_proba`.
     multilabel : bool, default=False
         Whether the classifier was fitted on indicators of several labels.
     """
     if isinstance(estimator, Predictions):
         return estimator
     if hasattr(estimator, "_answers"):  # skuq's own that is a classifier or a regressor
-        return estimator._answers()
+        own: Predictions = estimator._answers()
+        return own
     if is_classifier(estimator):
         return _Classifier(estimator, logits, multilabel)
     if "return_std" in inspect.signature(getattr(estimator, "predict", len)).parameters:
         return _Regressor(estimator)
     raise TypeError(
-        f"{type(estimator).__name__} gives no predictive distribution: it is no skuq estimator, no "
-        "classifier, and its predict does not take return_std=True"
+        f"{type(estimator).__name__} has no predictive distribution: expected a skuq estimator, a "
+        "classifier, or a regressor whose predict takes return_std=True"
     )
 
 
 def reduced(
     reduction: Callable[..., Any], predictive: Distribution, aligned: tuple[np.ndarray, ...]
 ) -> Any:
-    """The arrays that a reduction makes of distributions of all rows at once."""
+    """Apply a reduction to the distributions of all rows at once."""
     n_rows = predictive.batch_shape[1]
     if any(len(rows) != n_rows for rows in aligned):
-        raise ValueError(f"X has {n_rows} rows, y has {len(aligned[0])}; they must be as many")
+        raise ValueError(f"X has {n_rows} rows and y has {len(aligned[0])}; expected equal numbers")
     result = reduction(predictive, *(tensor_of(a, copy=True) for a in aligned))
     if isinstance(result, Tensor):
         return result.numpy()
@@ -63,10 +65,10 @@ def reduced(
 
 
 def of_probabilities(proba: np.ndarray) -> Softmax:
-    """One draw, of shape (1, n_samples, n_classes)."""
+    """Make the distribution of one draw, of shape (1, n_samples, n_classes)."""
     values = tensor_of(proba, copy=True)[None]
     predictive = Softmax(values.clamp(min=np.finfo(float).eps).log())
-    predictive.probs = values  # to the bit: metrics bin it
+    predictive.probs = values  # exactly the given values, since metrics bin them
     return predictive
 
 
@@ -86,7 +88,7 @@ class _Classifier(ClassifierPredictions):
         return reduced(reduction, predictive, aligned)
 
     def _scores(self, X: Any) -> np.ndarray | None:
-        """Logits (n_samples, n_classes) or (n_samples, n_labels, 2), if they are to be had."""
+        """Return logits (n_samples, n_classes) or (n_samples, n_labels, 2), or None."""
         if not hasattr(self.estimator, "decision_function"):
             return None
         scores = np.asarray(self.estimator.decision_function(X), dtype=float)
@@ -121,7 +123,7 @@ class _Classifier(ClassifierPredictions):
 
 
 class _Regressor(RegressorPredictions):
-    _target_shape: tuple[int, ...] = ()  # learnt with the first prediction
+    _target_shape: tuple[int, ...] = ()  # set by the first prediction
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator

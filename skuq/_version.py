@@ -1,3 +1,3 @@
-"""The version, for what must not import the whole package to know it."""
+"""The version, in a file that imports nothing."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Noisy labels: made on purpose, where the truth is known, and looked for, where it is not."""
+"""Noisy labels: add noise to true labels on purpose, and find labels that look wrong."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor
 
+from skuq._composition import predictions
 from skuq._distributions._softmax import Softmax, log_mean
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of
 from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import _safe_indexing
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.metrics import uncertainty_error_auroc
 from skuq.metrics._checks import check_labels, check_real
 from skuq.metrics._targets import encoded_targets, is_multilabel
-from skuq.pipeline import predictions
 
 __all__ = [
     "CIFAR10_PAIRS",
@@ -34,16 +35,16 @@ __all__ = [
     "noise_scores",
 ]
 
-# Of CIFAR-10, in both directions: airplane and bird, automobile and truck, cat and dog, deer and
-# horse; frog and ship are untouched.
+# For CIFAR-10, in both directions: airplane and bird, automobile and truck, cat and dog, deer and
+# horse. Frog and ship are unchanged.
 CIFAR10_PAIRS = ((0, 2), (1, 9), (3, 5), (4, 7))
 
-# Of CIFAR-10, in one direction but for the last: truck → automobile, bird → airplane,
+# For CIFAR-10, one direction except for the last: truck → automobile, bird → airplane,
 # deer → horse, cat ↔ dog. From G. Patrini et al., CVPR 2017, arXiv:1609.03683.
 PATRINI_MAP = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 
-# Of Fashion-MNIST, in both directions: T-shirt and shirt, pullover and coat, sandal and sneaker,
-# trouser and dress; bag and ankle boot are untouched.
+# For Fashion-MNIST, in both directions: T-shirt and shirt, pullover and coat, sandal and sneaker,
+# trouser and dress. Bag and ankle boot are unchanged.
 FASHION_MNIST_PAIRS = ((0, 6), (2, 4), (5, 7), (1, 3))
 
 # ---------------------------------------------------------------------------------------------
@@ -51,16 +52,16 @@ FASHION_MNIST_PAIRS = ((0, 6), (2, 4), (5, 7), (1, 3))
 
 
 class FlippedLabels(NamedTuple):
-    """Labels with noise, and what was done to them.
+    """Labels with noise, and how they were made.
 
     Attributes
     ----------
     y_noisy : ndarray of shape (n_samples,)
         The labels after flipping.
     flipped : ndarray of bool of shape (n_samples,)
-        Where the label is not what it was.
+        Whether the label has changed.
     transition_matrix : ndarray of shape (n_classes, n_classes)
-        The probability of each noisy label (column) given the true one (row), classes sorted.
+        The probability of each noisy label (column) given the true label (row), classes sorted.
     """
 
     y_noisy: np.ndarray
@@ -69,50 +70,52 @@ class FlippedLabels(NamedTuple):
 
 
 def flip_labels(
-    y: Any,
+    y: ArrayLike,
     pairs: Any = None,
     rate: float | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
     *,
-    transition_matrix: Any = None,
-    classes: Any = None,
+    transition_matrix: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
 ) -> FlippedLabels:
     """Replace labels by others, at random and by class.
 
-    With probability `rate`, each sample by itself, a label is replaced by its partner, or by a
-    draw from its row of a transition matrix. Flip labels of training rows, and measure on clean
-    ones.
+    Each label is replaced with probability `rate`: by its partner, or by a draw from its row of a
+    transition matrix. Flip labels of training rows, and evaluate on rows with clean labels.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         Labels of any type.
     pairs : sequence of pairs of labels, or mapping, default=None
-        ``((0, 6), (2, 4))`` exchanges 0 and 6, and 2 and 4; the mapping ``{9: 1, 2: 0}`` makes 1 of
-        9 and 0 of 2, and nothing of 1 and 0. Other classes are untouched. Ready ones:
-        `CIFAR10_PAIRS` [1]_, `PATRINI_MAP` [2]_ (CIFAR-10, too), `FASHION_MNIST_PAIRS`.
+        ``((0, 6), (2, 4))`` exchanges 0 and 6, and 2 and 4. The mapping ``{9: 1, 2: 0}`` turns 9
+        into 1 and 2 into 0, but not back. Other classes stay. Ready to use: `CIFAR10_PAIRS` [1]_,
+        `PATRINI_MAP` [2]_ (also CIFAR-10), `FASHION_MNIST_PAIRS`.
     rate : float in [0, 1], default=None
-        Needed with `pairs`. With `transition_matrix` it is 1 by default.
+        Probability that a label is replaced. Needed with `pairs`; with `transition_matrix` None
+        means 1.
     random_state : int, RandomState instance or None, default=None
-        With one seed, labels flipped at a rate are also flipped at every higher one (pairs).
+        Seed. With the same seed and pairs, labels that flip at one rate also flip at every higher
+        rate.
     transition_matrix : array-like of shape (n_classes, n_classes), default=None
-        In place of `pairs`: row i holds the probabilities of what becomes of class i.
+        An alternative to `pairs`: row i holds the probabilities of the labels that replace class i.
     classes : array-like of shape (n_classes,), default=None
-        All labels, sorted, where y need not hold each, also of `pairs`; None takes those in y.
+        All labels, sorted, if y may lack some; they must include `pairs`. None takes the labels in
+        y.
 
     Returns
     -------
     FlippedLabels of y_noisy, flipped and transition_matrix
-        The matrix is that of the whole process, (1 − rate) · I + rate · (that of the pairs, or the
-        one given), not the shares that happened to come out. Below a rate of 0.5 by pairs, the best
-        classifier of noisy labels is the best of clean ones.
+        The noisy labels. The matrix describes the whole process: (1 − rate) · I + rate · (matrix of
+        the pairs, or `transition_matrix`); it holds probabilities, not observed shares. With pairs
+        and a rate below 0.5, the best classifier of noisy labels is also the best of clean labels.
 
     Raises
     ------
     ValueError
-        For a rate outside of [0, 1], a class in `pairs` that y lacks, one that is named twice, a
-        matrix whose rows are no probabilities or that does not fit the classes, or labels that
-        are missing or continuous.
+        If `rate` is outside of [0, 1], if `pairs` name a class that y lacks or one class twice, if
+        the matrix does not fit the classes or its rows are no probabilities, or if labels are
+        missing or continuous.
 
     References
     ----------
@@ -143,13 +146,13 @@ def flip_labels(
     else:
         jump = _checked_matrix(transition_matrix, classes)
     rate = 1.0 if rate is None else _checked_rate(rate)
-    check_random_state(random_state)  # refuses what is no random state
+    check_random_state(random_state)  # raises if it is no random state
     generator = np.random.default_rng(root_seed(random_state))
     index = np.searchsorted(classes, labels)
-    # Two numbers for each row, whatever the rate: the flips of one seed are nested.
+    # Always two numbers for each row, so that the flips of one seed are nested.
     jumps, level = generator.random(len(index)) < rate, generator.random(len(index))
     cumulated = jump.cumsum(axis=1)
-    cumulated /= cumulated[:, -1:]  # the last is 1 exactly, and level is below
+    cumulated /= cumulated[:, -1:]  # now the last is exactly 1, above every level
     landed = index.copy()
     for k, row in enumerate(cumulated):
         rows = index == k
@@ -185,7 +188,7 @@ def _checked_rate(rate: Any) -> float:
 
 
 def _matrix_of_pairs(pairs: Any, classes: np.ndarray) -> np.ndarray:
-    """The matrix of what is replaced for certain."""
+    """Make the transition matrix of certain replacements."""
     known = classes.tolist()
     becomes: dict[int, int] = {}
     for source, target in _directed(pairs):
@@ -193,7 +196,7 @@ def _matrix_of_pairs(pairs: Any, classes: np.ndarray) -> np.ndarray:
         if absent:
             raise ValueError(
                 f"pairs name the class {absent[0]!r}, which y does not contain; its classes are "
-                f"{known}. Where y lacks some, give classes"
+                f"{known}. If y lacks some, give classes"
             )
         if source == target:
             raise ValueError(f"pairs map the class {source!r} to itself; leave it out")
@@ -211,7 +214,7 @@ def _matrix_of_pairs(pairs: Any, classes: np.ndarray) -> np.ndarray:
 
 
 def _directed(pairs: Any) -> list[tuple[Any, Any]]:
-    """Source and target of every replacement."""
+    """List source and target of every replacement."""
     if isinstance(pairs, Mapping):
         listed, both_ways = list(pairs.items()), False
     else:
@@ -223,13 +226,13 @@ def _directed(pairs: Any) -> list[tuple[Any, Any]]:
             "pairs must be a sequence of pairs of labels, such as ((0, 6), (2, 4)), or a mapping "
             f"from label to label, such as {{9: 1, 2: 0}}; got {pairs!r}"
         )
-    # Python's own numbers and strings: NumPy's compare oddly with those of another kind.
+    # Python's own numbers and strings, since NumPy compares numbers with strings as it likes.
     forward = [tuple(x.item() if isinstance(x, np.generic) else x for x in p) for p in listed]
     return forward + ([(b, a) for a, b in forward] if both_ways else [])
 
 
 def _checked_matrix(transition_matrix: Any, classes: np.ndarray) -> np.ndarray:
-    frame = hasattr(transition_matrix, "iloc")  # it says which row and column is whose
+    frame = hasattr(transition_matrix, "iloc")  # its index and columns name the classes
     for axis in ("index", "columns") if frame else ():
         names = list(getattr(transition_matrix, axis))
         if names not in (list(classes), list(range(len(classes)))):
@@ -241,7 +244,7 @@ def _checked_matrix(transition_matrix: Any, classes: np.ndarray) -> np.ndarray:
     if matrix.shape != (len(classes),) * 2:
         raise ValueError(
             f"transition_matrix must have a row and a column for each of the {len(classes)} "
-            f"classes {classes}, got shape {matrix.shape}. Where y lacks some, give classes"
+            f"classes {classes}, got shape {matrix.shape}. If y lacks some, give classes"
         )
     worst = np.abs(matrix.sum(axis=1) - 1).max()
     if (matrix < 0).any() or worst > 1e-6:
@@ -249,11 +252,12 @@ def _checked_matrix(transition_matrix: Any, classes: np.ndarray) -> np.ndarray:
             "transition_matrix must hold probabilities, and each row must sum to 1; got values "
             f"from {matrix.min():.3g}, and sums that differ from 1 by up to {worst:.3g}"
         )
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    normalised: np.ndarray = matrix / matrix.sum(axis=1, keepdims=True)
+    return normalised
 
 
 # ---------------------------------------------------------------------------------------------
-# Finding it
+# Finding noise
 
 
 class NoiseScores(NamedTuple):
@@ -264,43 +268,45 @@ class NoiseScores(NamedTuple):
     loss : ndarray of shape (n_samples,)
         −log p(y | x) of the given label, in nats; p is the mean over the draws.
     noise_variance : ndarray of shape (n_samples,), or None
-        σ² = e^s that `UncertaintyAware` learnt for x, the mean over the draws. It is of x, whatever
-        its label. None of every other likelihood, and of calibrators.
+        The noise σ² = e^s that `UncertaintyAware` learnt for x, averaged over the draws. It does
+        not depend on the label. None for every other likelihood, and for calibrators.
     disagreement : ndarray of shape (n_samples,)
-        The share of draws whose most probable class is not the given label: 0 or 1 of one draw.
+        The share of draws whose most probable class is not the given label; with one draw 0 or 1.
     """
 
     loss: np.ndarray
     noise_variance: np.ndarray | None
     disagreement: np.ndarray
 
-    def auroc(self, flipped: Any) -> dict[str, float]:
-        """How well each score finds the flipped labels: area under the ROC curve.
+    def auroc(self, flipped: ArrayLike) -> dict[str, float]:
+        """Compute how well each score finds the flipped labels: area under the ROC curve.
 
         Parameters
         ----------
         flipped : array-like of bool of shape (n_samples,)
-            Whether each label is known to be flipped.
+            Whether each label was flipped.
 
         Returns
         -------
         dict of float in [0, 1], by the name of the score
-            The probability that a flipped label has a higher score than another, ties counting
-            half; 0.5 is chance.
+            The probability that a flipped label has a higher score than another label; ties count
+            half. 0.5 is chance.
 
         Raises
         ------
         ValueError
-            If all labels are flipped, or none, or there are more or fewer than scores.
+            If all labels are flipped, or none, or their number differs from the number of scores.
         """
-        flipped = column_or_1d(flipped)
-        check_consistent_length(flipped, self.loss)
-        if not np.isin(flipped, (0, 1)).all():
-            raise ValueError(f"flipped must hold True and False alone, got {flipped[:5]}")
-        if flipped.all() or not flipped.any():
-            which = "all" if flipped.all() else "none"
-            raise ValueError(f"{which} of the labels are flipped: there is nothing to tell apart")
-        truth, nothing = flipped.astype(int), np.zeros(len(flipped), dtype=int)
+        truth: np.ndarray = column_or_1d(flipped)
+        check_consistent_length(truth, self.loss)
+        if not np.isin(truth, (0, 1)).all():
+            raise ValueError(f"flipped must hold only True and False, got {truth[:5]}")
+        if truth.all() or not truth.any():
+            which = "all" if truth.all() else "none"
+            raise ValueError(
+                f"{which} of the labels are flipped; expected some flipped labels and some others"
+            )
+        truth, nothing = truth.astype(int), np.zeros(len(truth), dtype=int)
         return {
             name: uncertainty_error_auroc(truth, nothing, score)
             for name, score in self._asdict().items()
@@ -309,36 +315,36 @@ class NoiseScores(NamedTuple):
 
 
 def noise_scores(
-    estimator: Any, X: Any, y: Any, cv: Any = None, n_jobs: int | None = None
+    estimator: Any, X: MatrixLike, y: ArrayLike, cv: Any = None, n_jobs: int | None = None
 ) -> NoiseScores:
-    """Which labels look wrong: their loss, the noise at x, and the draws that disagree.
+    """Score how wrong each label looks: by its loss, the noise at x, and disagreeing draws.
 
     Parameters
     ----------
     estimator : classifier
-        Of skuq, or a Pipeline, search, FrozenEstimator or calibrator around one, or scikit-learn's
-        own with probabilities. Fitted, if `cv` is None.
+        A skuq classifier; a Pipeline, search, FrozenEstimator or calibrator around one; or a
+        scikit-learn classifier with probabilities. It must be fitted if `cv` is None.
     X : array-like of shape (n_samples, ...)
         Rows whose labels are in doubt.
     y : array-like of shape (n_samples,)
         The labels in doubt.
     cv : int, splitter or iterable, default=None
-        None asks the fitted estimator. Else copies of it are fitted, and each row is judged by
-        one that has not seen it, as in `sklearn.model_selection.cross_val_predict`. A network that
-        has learnt wrong labels by heart no longer doubts them, so prefer this [1]_ wherever the
-        accuracy on the rows of training is much above that on others.
+        None uses the fitted estimator. Otherwise copies of it are fitted, and a copy that has not
+        seen a row scores it, as in `sklearn.model_selection.cross_val_predict`. A network that has
+        memorised wrong labels no longer doubts them. So use `cv` [1]_ if the accuracy on training
+        rows is much higher than on other rows.
     n_jobs : int, default=None
-        Copies that are fitted at the same time.
+        Number of copies to fit at the same time.
 
     Returns
     -------
     NoiseScores
-        `auroc` of them tells how well they find labels that are known to be flipped.
+        The scores; their method `auroc` measures how well they find known flips.
 
     Raises
     ------
     TypeError
-        If it is no classifier, or predicts several labels at once.
+        If the estimator is no classifier, or predicts several labels at once.
     ValueError
         If y holds labels that the estimator was not fitted on, or `cv` does not leave each row
         out once.
@@ -367,14 +373,17 @@ def noise_scores(
     if cv is None:
         return _scores_of(estimator, X, labels)
     if isinstance(estimator, FrozenEstimator):
-        raise ValueError("a FrozenEstimator is not fitted again: leave cv out, or give it unfrozen")
+        raise ValueError(
+            "cv needs an estimator that can be fitted, got a FrozenEstimator: leave cv out, or "
+            "give the estimator inside"
+        )
     fits = cross_validate(
         estimator,
         X,
         labels,
         cv=cv,
         n_jobs=n_jobs,
-        scoring=lambda *_: 0.0,  # it insists on one; what it costs is nothing
+        scoring=lambda *_: 0.0,  # cross_validate needs a scorer; this one costs nothing
         return_estimator=True,
         return_indices=True,
         error_score="raise",
@@ -399,10 +408,10 @@ def _scores_of(fitted: Any, X: Any, y: np.ndarray) -> NoiseScores:
     asked, inner = predictions(fitted, X)
     name = name_of(fitted)
     if not isinstance(asked, ClassifierPredictions):
-        raise TypeError(f"noise_scores is for classifiers, got {name}, which is a regressor")
+        raise TypeError(f"noise_scores needs a classifier, got {name}, which is a regressor")
     if is_multilabel(asked):
         raise TypeError(
-            f"noise_scores is for one label per row, but {name} was fitted on several at once"
+            f"noise_scores needs one label per row, but {name} was fitted on several at once"
         )
 
     def reduction(predictive: Softmax, label: Tensor) -> tuple[Tensor, ...]:

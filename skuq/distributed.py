@@ -13,65 +13,66 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from skuq._utils._optional import import_optional
+from skuq._utils._typing import MatrixLike
 from skuq.pipeline import predict_interval, predict_quantiles, predict_uncertainty
 
 __all__ = ["predict_blocks"]
 
-# What scikit-learn's objects forward, and what skuq asks through them.
+# Methods that scikit-learn's objects forward, and functions of skuq that see through these objects.
 _FORWARDED = ("predict", "predict_proba")
-_ASKED = {f.__name__: f for f in (predict_uncertainty, predict_interval, predict_quantiles)}
+_FUNCTIONS = {f.__name__: f for f in (predict_uncertainty, predict_interval, predict_quantiles)}
 
 
 def predict_blocks(
     estimator: Any,
-    X: Any,
+    X: MatrixLike | Iterable[Any],
     kind: str = "total",
     *,
     method: str = "predict_uncertainty",
-    block_size: Any = 65_536,
+    block_size: int = 65_536,
     **options: Any,
 ) -> Any:
-    """What a fitted estimator says of X, one block of rows at a time.
+    """Predict for one block of rows at a time.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or what `skuq.predict_uncertainty` sees through.
+        A fitted skuq estimator, or any object around one that `skuq.predict_uncertainty` takes.
     X : dask array or DataFrame, array or data frame of shape (n_samples, ...), or iterable of such
-        A dask collection is answered by one, lazily: the estimator travels to each worker once,
-        and a worker needs memory for one block and its answers for each of its threads. An array
-        (also a memory map, of which one block is read at a time) and an iterable of blocks, such as
-        a list of arrays, are answered by an iterator. Blocks without rows have no answer; of a
-        dask collection they have one without rows.
+        Rows. For a dask collection the result is a lazy dask array: the estimator travels to each
+        worker once, and each thread of a worker needs memory for one block and its predictions. For
+        an array, or an iterable of blocks such as a list of arrays, the result is an iterator; a
+        memory map is read block by block. Blocks without rows are skipped; in a dask collection
+        they give predictions without rows.
     kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
-        Of ``method="predict_uncertainty"``.
+        The part of the uncertainty; only for ``method="predict_uncertainty"``.
     method : {"predict_uncertainty", "predict", "predict_proba", "predict_interval", \
             "predict_quantiles"}, default="predict_uncertainty"
-        The method that answers for each block.
+        The method that predicts for each block.
     block_size : int, default=65536
-        Rows of a block where X is an array; a dask collection and an iterable have blocks.
+        Number of rows of a block, if X is an array. Other X come in blocks.
     **options
         Further arguments of the method, such as ``measure``, ``confidence_level`` or ``q``.
 
     Returns
     -------
     dask array of shape (n_samples, ...), or iterator of ndarrays of shape (n_rows, ...)
-        Where the method answers with a tuple (``kind="all"``, ``return_std=True``), a tuple of the
-        same kind of dask arrays, or an iterator of tuples.
+        The predictions. If the method returns a tuple (``kind="all"``, ``return_std=True``): a
+        tuple of dask arrays of the same class, or an iterator of tuples.
 
     Raises
     ------
     ValueError
-        For another method or block size, or rows that are parted along another axis than the first
-        and cannot be joined.
+        If `method` or `block_size` is not valid, or rows are split along another axis than the
+        first and cannot be joined.
     ImportError
         If X is a dask collection and dask is not installed (extra ``dask``).
 
     Notes
     -----
-    For a dask collection, the first row is answered at once, which says of what shape answers are.
-    In a process that dask has started as a worker, torch is set to one thread for good: dask runs
-    as many tasks at a time as the worker has threads.
+    For a dask collection, the first row is predicted at once, to learn the shape of predictions.
+    In a process that dask started as a worker, torch keeps to one thread from then on, since dask
+    runs as many tasks at a time as the worker has threads.
 
     Examples
     --------
@@ -85,24 +86,25 @@ def predict_blocks(
     >>> [len(block) for block in blocks]
     [64, 64, 22]
     """
-    known = [*_ASKED, *_FORWARDED]
+    known = [*_FUNCTIONS, *_FORWARDED]
     if method not in known:
         raise ValueError(f"method must be one of {', '.join(known)}, got {method!r}")
-    if not isinstance(block_size, Integral) or block_size < 1:
+    size: Any = block_size  # may be of any type
+    if not isinstance(size, Integral) or int(size) < 1:
         raise ValueError(f"block_size must be an integer of at least 1, got {block_size!r}")
     if method == "predict_uncertainty":
         options["kind"] = kind
     elif kind != "total":
-        raise ValueError(f"kind={kind!r} is for method='predict_uncertainty', got {method!r}")
+        raise ValueError(f"kind={kind!r} needs method='predict_uncertainty', got {method!r}")
     if hasattr(X, "__dask_graph__"):
         return _of_dask(estimator, X, method, options)
-    blocks = _slices(X, int(block_size)) if hasattr(X, "shape") else X
+    blocks: Any = _slices(X, int(size)) if hasattr(X, "shape") else X
     return _in_turn(estimator, blocks, method, options)
 
 
 def _answer(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> Any:
-    if method in _ASKED:
-        return _ASKED[method](estimator, X, **options)
+    if method in _FUNCTIONS:
+        return _FUNCTIONS[method](estimator, X, **options)
     return getattr(estimator, method)(X, **options)
 
 
@@ -129,7 +131,7 @@ def _of_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> An
         raise ValueError("X has no rows: there is nothing to predict")
     parts, structure = tree_flatten(_answer(estimator, first, method, options))
     empty = _side_by_side(parts)[:0]
-    # A name of its own: the estimator is one object of the graph, sent to a worker once.
+    # With its own name, the estimator is one object of the graph, which is sent to a worker once.
     sent = dask.delayed(estimator, name=f"estimator-{uuid.uuid4().hex}", traverse=False)
     ask = dask.delayed(_answer_of_block, pure=True)
     blocks, lengths = X.to_delayed(), None
@@ -158,14 +160,14 @@ def _of_dask(estimator: Any, X: Any, method: str, options: dict[str, Any]) -> An
 
 
 def _side_by_side(parts: list[np.ndarray]) -> np.ndarray:
-    """The arrays of an answer, which may be a tuple, as columns of one: a block is one array."""
+    """Join arrays of one prediction as columns, since a block of dask is one array."""
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _answer_of_block(
     estimator: Any, X: Any, method: str, options: dict[str, Any], empty: np.ndarray
 ) -> np.ndarray:
-    """A dask task; `empty` is the answer to no rows."""
+    """Run a dask task; `empty` is the prediction for no rows."""
     _leave_threads_to_dask()
     if not len(X):
         return empty
@@ -173,7 +175,7 @@ def _answer_of_block(
 
 
 def _leave_threads_to_dask() -> None:
-    """In a process that is nothing but a worker, one thread for torch."""
+    """Use one thread of torch in a process that dask started as a worker."""
     distributed = sys.modules.get("distributed")  # where it is not imported, this is no worker
     if distributed is None or torch.get_num_threads() == 1:
         return

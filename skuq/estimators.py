@@ -1,12 +1,14 @@
-"""The estimators: what scikit-learn sees."""
+"""The estimators: `TorchClassifier` and `TorchRegressor`."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
+from torch import nn
 
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._labels import Labels
@@ -14,6 +16,7 @@ from skuq._estimator._parameter_checks import why_no_partial_fit
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._utils._available import available_unless
 from skuq._utils._sklearn_compat import StrOptions
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import Posterior
 
@@ -58,6 +61,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
         "balanced" weights classes inversely to their frequency; None weights all classes equally.
+    prior_correction : bool, default=False
+        Whether to divide predicted probabilities by the class weights, which tilt them.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. y must have the same labels.
     device : str, torch.device or list of them, default="auto"
@@ -119,6 +124,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
+    network_ : NetworkSummary
+        A summary of `module_`: number of outputs, last layer, dropout. Printing it gives a line.
     likelihood_ : Likelihood
         The fitted copy of `likelihood`.
     posterior_ : Posterior
@@ -134,13 +141,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     Rows of X keep their number of dimensions between fit and predict. Other differences (the length
     of sequences, for example) are up to the module.
 
-    Checkpoints hold weights, the optimizer, generators, history, finished networks, and the state
-    of skorch's callbacks (schedulers, early stopping) and of yours. That state may be numbers,
-    text, arrays and tensors in lists and dicts, or anything that the callback returns from
-    ``state_dict()`` and takes back in ``load_state_dict(state)``. A callback with any other state
-    is refused. Checkpoints are arrays and JSON: reading one executes nothing. A checkpoint
-    identifies a module by its name and its parameters, not by its code. One folder serves one fit
-    at a time, so do not use it in searches.
+    Checkpoints are arrays and JSON: reading one executes nothing. ``docs/training.md`` says what
+    they hold. One folder serves one fit at a time, so do not use it in searches.
 
     See Also
     --------
@@ -160,34 +162,36 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
 
     _task = "classification"
     _default_likelihood = Categorical
-    _target_options: ClassVar[dict] = {}
-    _parameter_constraints: ClassVar[dict] = {
+    _target_options: ClassVar[dict[str, Any]] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "prior_correction": ["boolean"],
     }
 
     def __init__(
         self,
-        module: Any = None,
+        module: Callable[..., nn.Module] | None = None,
         *,
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
-        optimizer: Any = torch.optim.Adam,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
         lr: float = 1e-3,
         max_epochs: int = 100,
         batch_size: int = 128,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        class_weight: Any = None,
+        class_weight: dict[Any, float] | str | None = None,
+        prior_correction: bool = False,
         warm_start: bool = False,
-        device: Any = "auto",
+        device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
-        compile: Any = False,
-        callbacks: Any = None,
+        compile: bool | str = False,
+        callbacks: list[Any] | str | None = None,
         verbose: int = 0,
-        random_state: Any = None,
-        checkpoint_dir: Any = None,
+        random_state: RandomState = None,
+        checkpoint_dir: StrPath | None = None,
         checkpoint_minutes: float = 0,
         on_interrupt: str = "raise",
         **kwargs: Any,
@@ -216,11 +220,16 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
             **kwargs,
         )
         self.class_weight = class_weight
+        self.prior_correction = prior_correction
 
     @available_unless(why_no_partial_fit)
     def partial_fit(
-        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> TorchClassifier:
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one more epoch on these rows.
 
         The optimizer and the random generators keep their state between calls.
@@ -232,7 +241,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         y : array-like of shape (n_samples,)
             Labels of the rows, as in `fit`; None if X is a Dataset, which has them.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; needed if the first y lacks some.
+            All labels of this and later calls; needed if the first y lacks some.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, normalised to mean 1; None weights all rows equally.
 
@@ -248,7 +257,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         return 2 if self._multilabel else len(self.classes_)
 
     def __sklearn_tags__(self) -> Any:
-        return self._tell_of_targets(super().__sklearn_tags__())
+        return self._with_target_tags(super().__sklearn_tags__())
 
 
 class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
@@ -346,6 +355,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         The same history for every network.
     module_ : torch.nn.Module
         The trained module (of the first network).
+    network_ : NetworkSummary
+        A summary of `module_`: number of outputs, last layer, dropout. Printing it gives a line.
     likelihood_ : Likelihood
         The fitted copy of `likelihood`.
     posterior_ : Posterior
@@ -368,10 +379,15 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     _task = "regression"
     _default_likelihood = Gaussian
-    _target_options: ClassVar[dict] = {"multi_output": True, "y_numeric": True}
+    _target_options: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
     @available_unless(why_no_partial_fit)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TorchRegressor:
+    def partial_fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one more epoch on these rows.
 
         The optimizer and the random generators keep their state between calls.
@@ -396,7 +412,7 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
         target = np.asarray(y, dtype=np.float64)
-        if np.isnan(target).any():  # None, among numbers as objects
+        if np.isnan(target).any():  # None in an array of objects
             raise ValueError("y contains NaN or None; remove these rows")
         if reset:
             self._target_shape = target.shape[1:]
@@ -410,4 +426,4 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        return self._tell_of_targets(tags)
+        return self._with_target_tags(tags)

@@ -19,11 +19,11 @@ class DivergedError(ValueError):
     Attributes
     ----------
     epoch, batch : int or None
-        Where the loss was not finite first, both counted from 1; of weights that are not finite
-        after training, the last.
+        The first place where the loss was not finite, both counted from 1. If weights are not
+        finite after training, the last place.
     gradient_norm : float or None
-        The last finite Euclidean norm of the gradient that is known. It is taken once per epoch,
-        in its first step; where no finite one is known, it is NaN or infinite.
+        The last known finite Euclidean norm of the gradient, which is computed in the first step of
+        each epoch. NaN or infinite if no finite norm is known.
     network : int or None
         The number of the network, from 0.
     """
@@ -48,4 +48,4 @@ class DivergedError(ValueError):
 
 
 class PersistenceError(ValueError):
-    """An object cannot be saved, or a file cannot be loaded; the message names what and why."""
+    """An object cannot be saved, or a file cannot be loaded; the message gives the reason."""

@@ -1,4 +1,4 @@
-"""Small networks: the one that estimators build when none is given."""
+"""Small networks: the default network of the estimators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.Si
 
 
 class MLP(nn.Sequential):
-    """A multilayer perceptron: linear, activation, dropout, as often as asked, then linear.
+    """A multilayer perceptron: blocks of linear layer, activation and dropout, then a linear layer.
 
     Parameters
     ----------

@@ -11,14 +11,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._distributions._softmax import Softmax, mean_of_draws
-from skuq._utils._arrays import tensor_of
+from skuq._distributions._probabilities import checked_probabilities, checked_tensor
+from skuq._distributions._softmax import mean_of_draws
+from skuq._utils._typing import ArrayLike
 
 __all__ = [
     "Uncertainty",
@@ -58,66 +59,65 @@ class Uncertainty(NamedTuple):
 # Input
 
 
-def _as_tensor(values: Any, name: str, ndim: int) -> Tensor:
-    if not isinstance(values, Tensor):
-        values = tensor_of(np.asarray(values, dtype=float))
-    values = values.double()
-    if values.ndim < ndim or values.numel() == 0:
-        raise ValueError(
-            f"{name} must be a non-empty array of at least {ndim} dimensions, got shape "
-            f"{tuple(values.shape)}"
-        )
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError(f"{name} contains NaN or infinity")
-    return values
+class _OfMean(Protocol):
+    """A measure of mean probabilities."""
+
+    @overload
+    def __call__(self, proba: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, proba: ArrayLike) -> np.ndarray: ...
 
 
-def _check_probabilities(values: Tensor, name: str, class_axis: int) -> None:
-    if bool((values < -1e-6).any()) or bool((values > 1 + 1e-6).any()):
-        raise ValueError(f"{name} must lie in [0, 1], got values outside")
-    total = values.sum(class_axis)
-    worst = float((total.detach() - 1).abs().max())
-    if worst > 1e-4:
-        raise ValueError(
-            f"{name} must sum to 1 over the classes (axis {class_axis}), got sums that differ from "
-            f"1 by up to {worst:.3g}"
-        )
+class _OfDraws(Protocol):
+    """A measure of the probabilities of draws."""
+
+    @overload
+    def __call__(self, draws: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, draws: ArrayLike) -> np.ndarray: ...
 
 
-def _returns_like_input(result: Any, given: Any) -> Any:
-    if isinstance(given, Tensor):
-        return result
-    if isinstance(result, Uncertainty):
-        return Uncertainty(*(part.numpy() for part in result))
-    return result.numpy()
+class _Decomposition(Protocol):
+    def __call__(self, draws: ArrayLike | Tensor) -> Uncertainty: ...
 
 
-def _of_probabilities(ndim: int, name: str) -> Callable[[Callable], Callable]:
-    """Checks and converts probabilities; `_bare` undoes it."""
+def _of_mean(function: Callable[[Tensor], Tensor]) -> _OfMean:
+    @functools.wraps(function)
+    def checked(proba: Any) -> Any:
+        return _like_input(function(checked_probabilities(proba, "proba", 2)), proba)
 
-    def decorate(function: Callable[[Tensor], Any]) -> Callable[[Any], Any]:
-        @functools.wraps(function)
-        def checked(proba: Any) -> Any:
-            tensor = _as_tensor(proba, name, ndim)
-            _check_probabilities(tensor, name, ndim - 1)
-            return _returns_like_input(function(tensor.clamp(0, 1)), proba)
-
-        return checked
-
-    return decorate
+    return checked
 
 
-def _bare(function: Any) -> Any:
-    """The function of an unchecked tensor behind a public one."""
-    return function.__wrapped__
+def _of_draws(function: Callable[[Tensor], Tensor]) -> _OfDraws:
+    @functools.wraps(function)
+    def checked(draws: Any) -> Any:
+        return _like_input(function(checked_probabilities(draws, "draws", 3)), draws)
+
+    return checked
+
+
+def _decomposition(function: Callable[[Tensor], Uncertainty]) -> _Decomposition:
+    @functools.wraps(function)
+    def checked(draws: Any) -> Any:
+        parts = function(checked_probabilities(draws, "draws", 3))
+        return Uncertainty(*(_like_input(part, draws) for part in parts))
+
+    return checked
+
+
+def _like_input(result: Tensor, given: Any) -> Any:
+    return result if isinstance(given, Tensor) else result.numpy()
 
 
 # ---------------------------------------------------------------------------------------------
-# Of mean probabilities
+# Measures of mean probabilities
 
 
 def _log(proba: Tensor) -> Tensor:
-    """Finite at zero, where it is multiplied by zero (`torch.special.xlogy` is far slower)."""
+    """Compute a logarithm that is finite at zero (`torch.special.xlogy` is far slower)."""
     return proba.clamp(min=_SMALLEST).log()
 
 
@@ -125,8 +125,8 @@ def _entropy(proba: Tensor, log_proba: Tensor, class_axis: int) -> Tensor:
     return -(proba * log_proba).sum(class_axis)
 
 
-@_of_probabilities(2, "proba")
-def entropy(proba: Any) -> Any:
+@_of_mean
+def entropy(proba: Tensor) -> Tensor:
     """Compute the Shannon entropy, H = −Σ_k p_k log p_k.
 
     Parameters
@@ -147,8 +147,8 @@ def entropy(proba: Any) -> Any:
     return _entropy(proba, _log(proba), 1)
 
 
-@_of_probabilities(2, "proba")
-def least_confidence(proba: Any) -> Any:
+@_of_mean
+def least_confidence(proba: Tensor) -> Tensor:
     """Compute one minus the largest probability.
 
     Parameters
@@ -161,11 +161,15 @@ def least_confidence(proba: Any) -> Any:
     array or Tensor of shape (n_samples, ...)
         Value of each sample, between 0 (certain) and 1 − 1/n_classes.
     """
+    return _least_confidence(proba)
+
+
+def _least_confidence(proba: Tensor) -> Tensor:
     return 1 - proba.amax(1)
 
 
-@_of_probabilities(2, "proba")
-def margin(proba: Any) -> Any:
+@_of_mean
+def margin(proba: Tensor) -> Tensor:
     """Compute one minus the difference of the two largest probabilities.
 
     Parameters
@@ -183,6 +187,10 @@ def margin(proba: Any) -> Any:
     ValueError
         If there is only one class.
     """
+    return _margin(proba)
+
+
+def _margin(proba: Tensor) -> Tensor:
     if proba.shape[1] < 2:
         raise ValueError(
             f"margin needs at least 2 classes, got proba of shape {tuple(proba.shape)}"
@@ -192,11 +200,11 @@ def margin(proba: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------
-# Of draws
+# Measures of draws
 
 
-@_of_probabilities(3, "draws")
-def expected_entropy(draws: Any) -> Any:
+@_of_draws
+def expected_entropy(draws: Tensor) -> Tensor:
     """Compute the mean entropy of the draws, the aleatoric part of the total entropy.
 
     Parameters
@@ -213,8 +221,8 @@ def expected_entropy(draws: Any) -> Any:
     return mean_of_draws(_entropy(draws, _log(draws), 2))
 
 
-@_of_probabilities(3, "draws")
-def mutual_information(draws: Any) -> Any:
+@_of_draws
+def mutual_information(draws: Tensor) -> Tensor:
     """Compute the mutual information of label and draw [1]_.
 
     It is the epistemic part of the total entropy: the mean over draws of KL(p_m ‖ mean p), between
@@ -236,11 +244,13 @@ def mutual_information(draws: Any) -> Any:
     .. [1] N. Houlsby et al., "Bayesian Active Learning for Classification and Preference
        Learning", 2011, arXiv:1112.5745.
     """
-    return _bare(entropy_decomposition)(draws).epistemic
+    parts = _decompose_entropy(_entropy(draws, _log(draws), 2), mean_of_draws(draws))
+    epistemic: Tensor = parts.epistemic
+    return epistemic
 
 
-@_of_probabilities(3, "draws")
-def entropy_decomposition(draws: Any) -> Any:
+@_decomposition
+def entropy_decomposition(draws: Tensor) -> Uncertainty:
     """Split the entropy of the mean: it is expected entropy + mutual information.
 
     Parameters
@@ -270,14 +280,14 @@ def entropy_decomposition(draws: Any) -> Any:
 
 def _decompose_entropy(entropies: Tensor, mean: Tensor) -> Uncertainty:
     aleatoric = mean_of_draws(entropies)
-    if len(entropies) == 1:  # no rounding: a ranking must see that all are equal
+    if len(entropies) == 1:  # exactly zero: rounding must not rank the rows
         return Uncertainty(aleatoric, aleatoric, torch.zeros_like(aleatoric))
     epistemic = (_entropy(mean, _log(mean), 1) - aleatoric).clamp(min=0)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 
-@_of_probabilities(3, "draws")
-def variance_decomposition(draws: Any) -> Any:
+@_decomposition
+def variance_decomposition(draws: Tensor) -> Uncertainty:
     """Split the total variance of the one-hot label into its two parts.
 
     1 − Σ_k p̄_k² = mean(1 − Σ_k p_k²) + Σ_k Var p_k, total = aleatoric + epistemic.
@@ -298,7 +308,7 @@ def variance_decomposition(draws: Any) -> Any:
 
 
 def _label_variance(draws: Tensor) -> Tensor:
-    """Variance of the one-hot label, for each draw."""
+    """Compute the variance of the one-hot label, for each draw."""
     return (1 - draws.square().sum(2)).clamp(min=0)
 
 
@@ -309,12 +319,12 @@ def _decompose_variance(draws: Tensor, mean: Tensor) -> Uncertainty:
 
 
 def _variance(draws: Tensor, mean: Tensor) -> Tensor:
-    """Variance over the draws, in two passes (torch's own takes one, and several times as long)."""
+    """Compute the variance over the draws in two passes, faster than torch's own single pass."""
     return mean_of_draws((draws - mean).square())
 
 
-@_of_probabilities(3, "draws")
-def variation_ratio(draws: Any) -> Any:
+@_of_draws
+def variation_ratio(draws: Tensor) -> Tensor:
     """Compute the share of draws that do not vote for the most frequent class.
 
     Parameters
@@ -328,16 +338,20 @@ def variation_ratio(draws: Any) -> Any:
     array or Tensor of shape (n_samples, ...)
         Share for each sample, between 0 (all draws agree) and 1 − 1/min(n_draws, n_classes).
     """
+    return _variation_ratio(draws)
+
+
+def _variation_ratio(draws: Tensor) -> Tensor:
     draws = draws.detach()
     votes = torch.eq(draws, draws.amax(2, keepdim=True), out=torch.empty_like(draws))
-    # Indices take several times as long, but a GPU would have to wait to hear of a tie.
+    # Indices take several times as long, but checking for ties would make a GPU wait.
     if draws.is_cuda or float(votes.sum()) > votes[:, :, 0].numel():
         first = draws.max(2, keepdim=True).indices
         votes = torch.zeros_like(draws).scatter_(2, first, 1.0)
     return 1 - mean_of_draws(votes).amax(1)
 
 
-def moment_decomposition(mean: Any, variance: Any) -> Any:
+def moment_decomposition(mean: ArrayLike | Tensor, variance: ArrayLike | Tensor) -> Uncertainty:
     """Split the variance of y by the law of total variance [1]_.
 
     Var y = mean of the variances + variance of the means, total = aleatoric + epistemic.
@@ -369,7 +383,7 @@ def moment_decomposition(mean: Any, variance: Any) -> Any:
     >>> float(parts.aleatoric[0]), round(float(parts.total[0]), 4)
     (2.0, 2.6667)
     """
-    means, variances = _as_tensor(mean, "mean", 2), _as_tensor(variance, "variance", 2)
+    means, variances = checked_tensor(mean, "mean", 2), checked_tensor(variance, "variance", 2)
     if means.shape != variances.shape:
         raise ValueError(
             f"mean and variance must have one shape, got {tuple(means.shape)} and "
@@ -377,7 +391,7 @@ def moment_decomposition(mean: Any, variance: Any) -> Any:
         )
     if bool((variances < 0).any()):
         raise ValueError("variance contains negative values")
-    return _returns_like_input(_moments(means, variances), mean)
+    return Uncertainty(*(_like_input(part, mean) for part in _moments(means, variances)))
 
 
 def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
@@ -385,33 +399,3 @@ def _moments(mean: Tensor, variance: Tensor) -> Uncertainty:
     epistemic = _variance(mean, mean_of_draws(mean))
     epistemic = torch.where(epistemic.isnan(), math.inf, epistemic)  # of infinite means
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
-
-
-# ---------------------------------------------------------------------------------------------
-# By name
-
-
-def _draws(predictive: Softmax) -> Tensor:
-    """Their probabilities, unchecked; the classes are the third axis, also of several labels."""
-    return predictive.probs.movedim(-1, 2)
-
-
-def _mean(predictive: Softmax) -> Tensor:
-    return predictive.mean_probs.movedim(-1, 1)
-
-
-# What `predict_uncertainty(measure=...)` of a classifier offers: measures whose mean over the draws
-# is the aleatoric part of that of their mean, and measures that have no parts.
-DECOMPOSED: dict[str, Callable[[Softmax], Uncertainty]] = {
-    "entropy": lambda predictive: _decompose_entropy(predictive.entropy(), _mean(predictive)),
-    "variance": lambda predictive: _decompose_variance(_draws(predictive), _mean(predictive)),
-}
-OF_EACH_DRAW: dict[str, Callable[[Softmax], Tensor]] = {
-    "entropy": lambda predictive: predictive.entropy(),
-    "variance": lambda predictive: _label_variance(_draws(predictive)),
-}
-TOTALS: dict[str, Callable[[Softmax], Tensor]] = {
-    "variation_ratio": lambda predictive: _bare(variation_ratio)(_draws(predictive)),
-    "margin": lambda predictive: _bare(margin)(_mean(predictive)),
-    "least_confidence": lambda predictive: _bare(least_confidence)(_mean(predictive)),
-}

@@ -1,9 +1,16 @@
 """Do the tests notice a change of the code? Run by hand: ``python -m tests.mutants --help``.
 
 A mutant is a copy of skuq with one small change, chosen by a seed: another comparison, another
-operator, a number moved, a condition turned round, a keyword's value dropped. The tests of its
-module run against it, until the first failure. What survives is printed: write the test that kills
-it, or see why it is equivalent.
+operator, a number moved, a condition turned round, a keyword argument left out. The tests of its
+module run against it, until the first failure. First they run on the code as it is: they must pass.
+
+What survives is printed. Write the test that kills it, and look for its siblings; or delete the
+code, if nothing needs it; or see why it is equivalent: no input gives another answer (``<`` for
+``<=`` where both sides agree at equality), or only speed, memory or the last bits differ. A default
+that every caller overrides is no default: remove it.
+
+A mutant has the number that it has in the sample, which stays the same until skuq changes:
+``--numbers 3,17`` runs these only.
 """
 
 from __future__ import annotations
@@ -12,35 +19,65 @@ import argparse
 import ast
 import copy
 import fnmatch
+import importlib.util
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+MEMORY = 8 * 2**30  # bytes; a mutant may ask for any number
 
-# The tests of a module: those of the first pattern that matches its path.
+# The tests of a module: those of the first pattern that matches its path. What kills most is first.
 TESTS = {
     "skuq/_engine/*": "tests/test_engine.py tests/test_memory.py tests/test_outputs.py",
     "skuq/uncertainty.py": "tests/test_uncertainty.py tests/test_behaviour.py",
-    "skuq/likelihoods/_base.py": "tests/likelihoods/test_contract.py",
-    "skuq/likelihoods/_standardised.py": "tests/likelihoods/test_contract.py "
-    "tests/likelihoods/test_gaussian.py",
-    "skuq/likelihoods/*": "tests/likelihoods/test{name}.py tests/likelihoods/test_contract.py",
+    "skuq/likelihoods/_base.py": "tests/likelihoods/test_contract.py "
+    "tests/likelihoods/test_consumers.py",
+    "skuq/likelihoods/_standardised.py": "tests/likelihoods/test_gaussian.py "
+    "tests/likelihoods/test_contract.py tests/likelihoods/test_consumers.py",
+    "skuq/likelihoods/*": "tests/likelihoods/test{name}.py tests/likelihoods/test_fisher.py "
+    "tests/likelihoods/test_contract.py tests/likelihoods/test_consumers.py -k test{name}|{Class}",
     "skuq/_distributions/_softmax.py": "tests/test_softmax.py tests/test_uncertainty.py "
     "tests/likelihoods/test_categorical.py",
+    "skuq/_distributions/_transformed.py": "tests/test_pipeline.py tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_monotone.py": "tests/test_monotone.py tests/test_pipeline.py "
+    "tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_derived.py": "tests/test_derived.py tests/calibration/test_regression.py "
+    "tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_families.py": "tests/test_derived.py tests/likelihoods/test_quantile.py "
+    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_student_t.py "
+    "tests/likelihoods/test_poisson.py tests/test_mixture.py tests/likelihoods/test_scale.py",
     "skuq/_distributions/*": "tests/test_mixture.py tests/test_derived.py "
-    "tests/likelihoods/test_contract.py tests/metrics/test_regression.py",
-    "skuq/calibration/_temperature.py": "tests/calibration/test_temperature.py",
+    "tests/metrics/test_regression.py tests/test_pipeline.py tests/likelihoods/test_quantile.py "
+    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_scale.py",
+    "skuq/calibration/_temperature.py": "tests/calibration/test_temperature.py "
+    "tests/calibration/test_more_classification.py",
+    "skuq/calibration/_logits.py": "tests/calibration/test_temperature.py "
+    "tests/calibration/test_vector.py tests/calibration/test_more_classification.py",
+    "skuq/calibration/_vector.py": "tests/calibration/test_vector.py "
+    "tests/calibration/test_weights.py tests/calibration/test_classification.py",
+    "skuq/calibration/_regression.py": "tests/calibration/test_regression.py "
+    "tests/calibration/test_weights.py tests/calibration/test_folds.py",
+    "skuq/calibration/_classification.py": "tests/calibration/test_classification.py "
+    "tests/calibration/test_more_classification.py tests/calibration/test_folds.py",
     "skuq/calibration/*": "tests/calibration",
-    "skuq/metrics/_display*": "tests/metrics/test_displays.py",
-    "skuq/metrics/*": "tests/metrics",
-    "skuq/_predict.py": "tests/test_estimators.py tests/test_outputs.py tests/test_pipeline.py",
+    "skuq/metrics/_display*": "tests/metrics/test_drawings.py tests/metrics/test_displays.py",
+    "skuq/metrics/_axes.py": "tests/metrics/test_displays.py",
+    "skuq/metrics/*scorers.py": "tests/metrics/test_scorers.py",
+    "skuq/metrics/_targets.py": "tests/metrics/test_scorers.py tests/metrics/test_displays.py",
+    "skuq/metrics/_regression.py": "tests/metrics/test_regression.py tests/metrics/test_oracles.py",
+    "skuq/metrics/_intervals.py": "tests/metrics/test_regression.py tests/metrics/test_oracles.py",
+    "skuq/metrics/*": "tests/metrics/test_calibration.py tests/metrics/test_more_calibration.py "
+    "tests/metrics/test_selective.py tests/metrics/test_oracles.py",
+    "skuq/_predict.py": "tests/test_outputs.py tests/test_pipeline.py tests/test_estimators.py",
     "skuq/pipeline.py": "tests/test_pipeline.py tests/test_derived.py",
     "skuq/augmentation/*": "tests/augmentation",
 }
@@ -70,6 +107,15 @@ OPERATORS = {
 }
 
 
+def _left_out(call: ast.Call) -> list[str]:
+    """The keyword arguments that may be left out; that of the device says nothing on a CPU."""
+    return [
+        one.arg
+        for one in call.keywords
+        if one.arg not in (None, "device") and not isinstance(one.value, ast.Constant)
+    ]
+
+
 def changed(node: ast.AST) -> ast.AST | None:
     """The node after one small change, in place; None where there is none for it."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
@@ -83,9 +129,11 @@ def changed(node: ast.AST) -> ast.AST | None:
     elif isinstance(node, ast.Constant) and type(node.value) is bool:
         node.value = not node.value
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        node.value = node.value + 1 if type(node.value) is int else node.value * 2
+        node.value = node.value + 1 if type(node.value) is int else node.value * 2 or 1.0
     elif isinstance(node, ast.IfExp):
         node.body, node.orelse = node.orelse, node.body
+    elif isinstance(node, ast.Call) and (names := _left_out(node)):
+        node.keywords = [one for one in node.keywords if one.arg != names[-1]]
     else:
         return None
     return node
@@ -143,92 +191,151 @@ def mutants(n: int, seed: int, only: str) -> list[tuple[str, int]]:
 
 
 def tests_of(path: str) -> list[str]:
-    pattern = next(p for p in TESTS if fnmatch.fnmatch(path, p))
-    name = Path(path).stem
-    found = TESTS[pattern].format(name=name).split()
-    return [one for one in found if (ROOT / one).exists()]
+    """The tests of a module, with the doctests in itself, as arguments of pytest."""
+    pattern, name = next(p for p in TESTS if fnmatch.fnmatch(path, p)), Path(path).stem
+    tests = TESTS[pattern].format(name=name, Class=name.title().replace("_", ""))
+    files, _, words = tests.partition(" -k ")
+    found = [one for one in [path, *files.split()] if (ROOT / one).exists()]
+    return [*found, "-k", words.replace("|", " or ")] if words else found
 
 
-def mutated(path: str, number: int) -> tuple[str, str]:
+def mutated(source: str, number: int) -> tuple[str, str]:
     """The source of a mutant, and the change in words."""
-    tree = ast.parse((ROOT / path).read_text())
+    tree = ast.parse(source)
     node = list(ast.walk(tree))[number]
     before, line = ast.unparse(node), getattr(node, "lineno", 0)
     after = ast.unparse(changed(copy.deepcopy(node)) or node)
-    source = ast.unparse(ast.fix_missing_locations(Change(node).visit(tree)))
-    return source, f"{path}:{line}: {before}  →  {after}"
+    new = ast.unparse(ast.fix_missing_locations(Change(node).visit(tree)))
+    return new, f"{line}: {before}  →  {after}"
 
 
-def survives(folder: Path, path: str, number: int, limit: int) -> tuple[bool, str]:
-    """Run the tests of a mutant in a forked process of this one, which has imported the rest."""
-    source, words = mutated(path, number)
-    original = (ROOT / path).read_text()
-    (folder / path).write_text(source)
+def _test(folder: Path, tests: list[str]) -> int:
+    """The exit status of pytest in a folder; runs in a process of its own."""
+    os.setsid()
+    os.chdir(folder)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    sys.path[:] = [str(folder), *(p for p in sys.path if p not in ("", str(ROOT)))]
+    os.environ["PYTHONPATH"] = str(folder)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "skuq")]:
+        del sys.modules[name]
+    found = importlib.util.find_spec("skuq")
+    assert found is not None and Path(str(found.origin)).is_relative_to(folder)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    import pytest
+
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler"]
+    return int(pytest.main([*options, *tests]))
+
+
+def run(folder: Path, tests: list[str], limit: float) -> int | None:
+    """The exit status of the tests; None where they take longer than `limit` seconds.
+
+    A forked process of this one runs them, which has imported the rest.
+    """
     child = os.fork()
     if child == 0:
-        os.setsid()
-        os.chdir(folder)
-        sys.path[:] = [str(folder), *(p for p in sys.path if p not in ("", str(ROOT)))]
-        os.environ["PYTHONPATH"] = str(folder)
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        import pytest
-
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--doctest-modules"]
-        os._exit(int(pytest.main([*options, *tests_of(path)])))
-    end, status = time.monotonic() + limit, 1
+        status = 70
+        try:
+            status = _test(folder, tests)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    end = time.monotonic() + limit
     while time.monotonic() < end:
         done, code = os.waitpid(child, os.WNOHANG)
         if done:
-            status = os.waitstatus_to_exitcode(code)
-            break
-        time.sleep(0.2)
-    else:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    (folder / path).write_text(original)
-    return status == 0, words
+            return os.waitstatus_to_exitcode(code)
+        time.sleep(0.1)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def check(folder: Path, tests: list[str]) -> dict[str, float]:
+    """The seconds that each file of tests takes on the code as it is, which it must pass."""
+    taken = {}
+    for one in tests:
+        start = time.monotonic()
+        status = run(folder, [one], limit=900)
+        taken[one] = time.monotonic() - start
+        print(f"unchanged {taken[one]:6.1f} s  {one}", flush=True)
+        if status not in (0, 5):  # 5: a module without doctests
+            raise SystemExit(f"{one} does not pass on the code as it is: exit status {status}")
+    return taken
+
+
+def copies(n: int) -> list[Path]:
+    folders = [Path(tempfile.mkdtemp(prefix="skuq-mutant-")) for _ in range(n)]
+    for folder in folders:
+        for name in ("skuq", "tests", "docs", "pyproject.toml", "README.md", "CHANGELOG.md"):
+            copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copied(ROOT / name, folder / name)
+    return folders
+
+
+def numbers_in(words: str) -> set[int]:
+    """Those of "3,17,20-29"."""
+    ends = [[int(end) for end in part.split("-")] for part in words.split(",")]
+    return {number for part in ends for number in range(part[0], part[-1] + 1)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("-n", type=int, default=150, help="number of mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="*", help="pattern of the path, such as 'skuq/metrics/*'")
+    parser.add_argument("--numbers", help="run these of the sample only, such as 3,17,20-29")
+    parser.add_argument("--unchecked", action="store_true", help="trust that unchanged code passes")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=300, help="seconds for each")
     given = parser.parse_args()
 
-    # What every child needs is imported once, here; skuq itself is not.
+    # What every child needs is imported once, here; not skuq, nor what pytest rewrites.
+    os.environ.update(SCIPY_ARRAY_API="1", MPLBACKEND="Agg")
     import matplotlib.pyplot
     import skorch.callbacks
     import torch
-    from hypothesis import given as _hypothesis
     from sklearn.utils import estimator_checks
 
-    del matplotlib, skorch, _hypothesis, estimator_checks
+    del matplotlib, skorch, estimator_checks
     torch.set_num_threads(1)
-    chosen = mutants(given.n, given.seed, given.only)
-    folders = [Path(tempfile.mkdtemp(prefix="skuq-mutant-")) for _ in range(given.jobs)]
+    chosen = list(enumerate(mutants(given.n, given.seed, given.only)))
+    if given.numbers:
+        chosen = [(k, one) for k, one in chosen if k in numbers_in(given.numbers)]
+    folders = copies(given.jobs)
     free = list(folders)
-    for folder in folders:
-        for name in ("skuq", "tests", "docs", "pyproject.toml", "README.md"):
-            copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copied(ROOT / name, folder / name)
+    needed = dict.fromkeys(test for _, (path, _) in chosen for test in tests_of(path))
+    files = [one for one in needed if (ROOT / one).exists()]
+    taken = {} if given.unchecked else check(folders[0], files)
 
-    def one(mutant: tuple[str, int]) -> bool:
-        folder = free.pop()
-        survived, words = survives(folder, *mutant, given.limit)
+    def one(mutant: tuple[int, tuple[str, int]]) -> str:
+        k, (path, number) = mutant
+        folder, start = free.pop(), time.monotonic()
+        original = (folder / path).read_text()
+        source, words = mutated(original, number)
+        (folder / path).write_text(source)
+        tests = tests_of(path)
+        status = run(folder, tests, limit=60 + 4 * sum(taken.get(test, 60) for test in tests))
+        (folder / path).write_text(original)
         free.append(folder)
-        print("SURVIVED" if survived else "killed  ", words, flush=True)
-        return survived
+        outcome = "too slow" if status is None else "killed" if status else "SURVIVED"
+        print(
+            f"{k:4d} {outcome:8} {time.monotonic() - start:6.1f} s  {path}:{words}",
+            flush=True,
+        )
+        return outcome
 
     with ThreadPoolExecutor(given.jobs) as pool:
-        survived = sum(pool.map(one, chosen))
+        outcomes = list(pool.map(one, chosen))
     for folder in folders:
         shutil.rmtree(folder)
-    print(f"{len(chosen) - survived} of {len(chosen)} mutants were killed (seed {given.seed})")
+    slow, survived = outcomes.count("too slow"), outcomes.count("SURVIVED")
+    print(
+        f"{len(chosen) - survived} of {len(chosen)} mutants were killed, {slow} of them by the "
+        f"time limit (seed {given.seed})"
+    )
 
 
 if __name__ == "__main__":

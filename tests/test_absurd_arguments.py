@@ -107,7 +107,7 @@ def test_messages_name_what_is_frozen(fitted, blobs, diabetes):
     ):
         with pytest.raises(TypeError, match=f"{make.__name__} needs a .*, got {name}$"):
             make(frozen).fit(X, y)
-    with pytest.raises(ValueError, match="is for classes, and TorchRegressor has none"):
+    with pytest.raises(ValueError, match="needs a classifier, got TorchRegressor"):
         Augmentation(regressor, vote="mode").fit(*diabetes)
     with pytest.raises(ValueError, match="the TorchClassifier predicts one"):
         TemperatureScaler(classifier).fit(blobs[0] + 1, np.eye(3, dtype=int)[blobs[1]])

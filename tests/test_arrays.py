@@ -9,6 +9,7 @@ from sklearn.linear_model import BayesianRidge, LogisticRegression
 
 import skuq.uncertainty
 from skuq import TorchClassifier, TorchRegressor, metrics
+from skuq._data._checks import row_hashes
 from skuq._utils._arrays import tensor_of
 from skuq.augmentation import TestTimeAugmentation
 from skuq.calibration import fit_temperature
@@ -158,3 +159,16 @@ def test_views_and_foreign_estimators_take_reversed_rows():
     tta = tta.fit(X, np.arange(20) % 2)
     some = X[::-1][3:4]
     np.testing.assert_array_equal(tta.predict_proba(some), tta.predict_proba(some.copy()))
+
+
+def test_hashes_of_rows():
+    """Numbers that saved files hold; they do not depend on how many rows are hashed at a time."""
+    X = np.arange(6, dtype=np.float32).reshape(3, 2) / 4
+    expected = [8584640437707523904, 8351669262091166752, 5774631163710083600]
+    assert row_hashes(X).tolist() == expected
+    wide = [16161155065111904256, 6186191634384814080, 8107854002269454336]
+    assert row_hashes(X.astype(np.float64)).tolist() == wide
+    many = np.random.default_rng(0).normal(size=(30_000, 10)).astype(np.float32)
+    assert np.array_equal(row_hashes(many), [row_hashes(row[None])[0] for row in many])
+    many[0] = -0.0
+    assert row_hashes(many[:1]) == row_hashes(np.zeros((1, 10), np.float32))

@@ -6,7 +6,12 @@ import torch
 from scipy import special, stats
 
 from skuq._distributions._derived import Affine, Recalibrated, affine, recalibrated
-from skuq._distributions._families import MixtureOfNormals, Poisson, QuantileKnots, StudentT
+from skuq._distributions._families import (
+    MixtureOfNormals,
+    PoissonCounts,
+    QuantileKnots,
+    StudentTQuantiles,
+)
 from skuq._distributions._mixture import (
     mixture_cdf,
     mixture_crps,
@@ -23,7 +28,7 @@ def draws_of(kind):
         return torch.randn(3, 2, 1, *shape, dtype=torch.float64, generator=random)
 
     if kind == "t":
-        return StudentT(3 + normal().exp(), 3 * normal(), normal().exp())
+        return StudentTQuantiles(3 + normal().exp(), 3 * normal(), normal().exp())
     if kind == "laplace":
         return torch.distributions.Laplace(3 * normal(), normal().exp())
     if kind == "mixture":
@@ -31,7 +36,67 @@ def draws_of(kind):
     if kind == "knots":
         levels = torch.tensor([0.1, 0.4, 0.7, 0.95], dtype=torch.float64)
         return QuantileKnots(levels, (3 * normal(4)).sort(-1).values)
-    return Poisson((1 + normal()).exp() * 3)
+    return PoissonCounts((1 + normal()).exp() * 3)
+
+
+def mixture_of(weights, means, stds):
+    """One element, and its density and distribution function by hand."""
+    parts = stats.norm(np.array(means), np.array(stds))
+    logits, mean, std = (torch.tensor(v, dtype=torch.float64) for v in (weights, means, stds))
+    ours = MixtureOfNormals(logits.log(), mean, std)
+    share = np.array(weights) / np.sum(weights)
+    return ours, lambda x: share @ parts.pdf(x), lambda x: share @ parts.cdf(x)
+
+
+def test_mixture_of_normals_is_scipys():
+    ours, density, below = mixture_of([1.0, 2.0, 5.0], [-1.0, 0.0, 4.0], [0.5, 0.1, 3.0])
+    for x in (-3.0, -0.9, 0.05, 2.0, 9.0):
+        at = torch.tensor(x, dtype=torch.float64)
+        assert float(ours.density(at)) == pytest.approx(density(x), rel=1e-12)
+        assert float(ours.log_prob(at).exp()) == pytest.approx(density(x), rel=1e-12)
+        assert float(ours.cdf(at)) == pytest.approx(below(x), rel=1e-12)
+    for level in (1e-6, 0.2, 0.7, 1 - 1e-6):
+        x = float(ours.icdf(torch.tensor(level, dtype=torch.float64)))
+        assert below(x) == pytest.approx(level, rel=1e-9)
+
+
+def test_quantile_knots_by_hand():
+    """Uniform between the quantiles; tails that go on as those of a Laplace distribution."""
+    laplace = stats.laplace(2.0, 1.5)
+    levels = np.array([0.02, 0.2, 0.5, 0.7, 0.95])
+    q = laplace.ppf(levels)
+    ours = QuantileKnots(torch.tensor(levels), torch.tensor(q))
+    x = np.linspace(-6, 12, 1801)
+    inside = (x >= q[0]) & (x <= q[-1])
+    below = np.where(inside, np.interp(x, q, levels), laplace.cdf(x))
+    np.testing.assert_allclose(ours.cdf(torch.tensor(x)).numpy(), below, rtol=1e-9)
+    density = np.where(inside, 0.0, laplace.pdf(x))
+    for a, b, mass in zip(q, q[1:], np.diff(levels)):
+        density[(x >= a) & (x < b)] = mass / (b - a)
+    np.testing.assert_allclose(ours.log_prob(torch.tensor(x)).exp().numpy(), density, rtol=1e-9)
+    p = np.array([1e-6, 0.01, 0.02, 0.1, 0.5, 0.9, 0.95, 0.99, 1 - 1e-6])
+    found = ours.icdf(torch.tensor(p)).numpy()
+    np.testing.assert_allclose(ours.cdf(torch.tensor(found)).numpy(), p, rtol=1e-9)
+    np.testing.assert_allclose(found[[0, 1, 2, 4, 6, 7, 8]], laplace.ppf(p)[[0, 1, 2, 4, 6, 7, 8]])
+    fine = np.linspace(-40, 44, 840_001)
+    weight = ours.log_prob(torch.tensor(fine)).exp().numpy()
+    mean = np.trapezoid(fine * weight, fine)
+    assert float(ours.mean) == pytest.approx(mean, abs=1e-4)
+    variance = np.trapezoid((fine - mean) ** 2 * weight, fine)
+    assert float(ours.variance) == pytest.approx(variance, rel=1e-4)
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.3), (0.6, 0.9), (0.2, 0.8)])
+def test_quantile_knots_on_one_side_or_two(levels):
+    """The tails go through the knot nearest to the median, or the next."""
+    ours = QuantileKnots(torch.tensor(levels).double(), torch.tensor([-1.0, 2.0]).double())
+    lower = 3 / np.log(levels[1] / levels[0])
+    upper = 3 / np.log((1 - levels[0]) / (1 - levels[1]))
+    assert (float(ours.lower), float(ours.upper)) == pytest.approx((lower, upper), rel=1e-6)
+    alike = QuantileKnots(torch.tensor(levels).double(), torch.tensor([5.0, 5.0]).double())
+    assert float(alike.lower) == float(alike.upper) == 5 * np.finfo(float).eps
+    at = alike.icdf(torch.tensor([0.01, 0.5, 0.99]).double())
+    np.testing.assert_allclose(at.numpy(), 5, rtol=1e-14)
 
 
 KINDS = ["t", "laplace", "mixture", "knots", "poisson"]
@@ -78,6 +143,9 @@ def test_affine(kind):
     z = (y - location) / scale
     torch.testing.assert_close(mixture_cdf(scaled, y), mixture_cdf(base, z))
     torch.testing.assert_close(mixture_crps(scaled, y), scale * mixture_crps(base, z))
+    assert torch.equal(scaled.cdf(y), base.cdf(z))
+    level = torch.tensor(0.3).double().expand(base.batch_shape)
+    torch.testing.assert_close(scaled.icdf(level), location + scale * base.icdf(level))
     jacobian = 0 if kind == "poisson" else scale.log().sum(-1)
     torch.testing.assert_close(mixture_log_prob(scaled, y), mixture_log_prob(base, z) - jacobian)
 
@@ -91,7 +159,7 @@ def test_crps_of_counts(rates, where):
     k = np.arange(int(5 * rates.max()) + 60)
     below = stats.poisson(rates[:, None]).cdf(k).mean(0)
     expected = ((below - (y <= k)) ** 2).sum()
-    components = Poisson(torch.tensor(rates)[:, None, None])
+    components = PoissonCounts(torch.tensor(rates)[:, None, None])
     found = mixture_crps(components, torch.tensor([[y]], dtype=torch.float64))
     assert float(found) == pytest.approx(expected, rel=1e-6)
     # Between integers it is linear in y.
@@ -101,7 +169,7 @@ def test_crps_of_counts(rates, where):
 
 def test_poisson_is_scipys():
     rate = np.array([1e-6, 0.5, 7.3, 1e4])
-    ours, theirs = Poisson(torch.tensor(rate)), stats.poisson(rate)
+    ours, theirs = PoissonCounts(torch.tensor(rate)), stats.poisson(rate)
     for k in (-1.0, 0.0, 3.0, 1e4):
         found = ours.cdf(torch.full((4,), k, dtype=torch.float64))
         np.testing.assert_allclose(found.numpy(), theirs.cdf(k), rtol=1e-9, atol=1e-15)
@@ -114,7 +182,9 @@ def test_poisson_is_scipys():
 
 def test_recalibrated_counts():
     """R(F(y)) over the integers: probabilities sum to one, moments are theirs."""
-    components = Poisson(torch.tensor([[[2.0], [30.0]], [[3.0], [33.0]]], dtype=torch.float64))
+    components = PoissonCounts(
+        torch.tensor([[[2.0], [30.0]], [[3.0], [33.0]]], dtype=torch.float64)
+    )
     knots = [np.array([0.0, 0.3, 0.8, 1.0])], [np.array([0.0, 0.2, 0.9, 1.0])]
     one = recalibrated(components, *knots)
     assert isinstance(one, Recalibrated) and one.is_discrete
@@ -125,6 +195,12 @@ def test_recalibrated_counts():
     torch.testing.assert_close(one.mean[0, :, 0], mean, rtol=5e-3, atol=0)
     std = ((k[:, None] - mean).square() * p).sum(0).sqrt()
     torch.testing.assert_close(one.stddev[0, :, 0], std, rtol=2e-2, atol=0)
+    level = torch.tensor([0.1, 0.55, 0.97])[:, None, None, None].double()
+    level = level.expand(3, 1, 2, 1)  # of one distribution in place of the draws
+    least, before = one.icdf(level), one.icdf(level) - 1
+    for at in range(3):
+        assert (one.cdf(least[at, 0]) >= level[at]).all() and least.shape == (3, 1, 2, 1)
+        assert (one.cdf(before[at, 0]) < level[at]).all()
     scaled = recalibrated(affine(components, torch.zeros(1), torch.ones(1) * 2), *knots)
     torch.testing.assert_close(scaled.mean, 2 * one.mean)
     assert torch.equal(mixture_quantile(scaled, 0.7), 2 * mixture_quantile(one, 0.7))
@@ -155,4 +231,6 @@ def test_crps_of_students_t(df, y):
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     for n_draws in (1, 20):  # alike, so the mixture is the same
         parts = (part.expand(n_draws, 1, 1) for part in (df * one, 0 * one, one))
-        assert float(mixture_crps(StudentT(*parts), at)) == pytest.approx(expected, rel=1e-4)
+        assert float(mixture_crps(StudentTQuantiles(*parts), at)) == pytest.approx(
+            expected, rel=1e-4
+        )

@@ -95,7 +95,7 @@ def test_of_several_labels_and_of_a_calibrated_regressor(blobs, diabetes):
 def test_refusals(blobs, diabetes):
     X, y = blobs[0].astype(float), blobs[1]
     fitted = TorchClassifier(**OPTIONS).fit(X, y)
-    with pytest.raises(ValueError, match="three numbers a row"):
+    with pytest.raises(ValueError, match="three numbers per row"):
         skuq.uncertainty_function(fitted, "all")
     with pytest.raises(ValueError, match="no gradient"):
         skuq.uncertainty_function(fitted, measure="variation_ratio")

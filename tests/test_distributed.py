@@ -85,7 +85,7 @@ def test_a_data_frame_in_blocks(blobs, fitted):
         ({"method": "score"}, "method must be one of"),
         ({"block_size": 0}, "at least 1"),
         ({"block_size": 2.5}, "an integer"),
-        ({"method": "predict", "kind": "all"}, "is for method='predict_uncertainty'"),
+        ({"method": "predict", "kind": "all"}, "needs method='predict_uncertainty'"),
     ],
 )
 def test_what_cannot_be_asked(blobs, fitted, options, message):

@@ -98,9 +98,53 @@ def is_ours(thing):
     return thing.__module__.startswith("skuq.")
 
 
+# Words that hide who does what. Say "only" for "alone", and name the thing for "whatever".
+UNUSUAL = re.compile(
+    r"\b(alone|told|somebody|nobody|whoever|whatever|kin)\b|^\s*Of the ", re.I | re.M
+)
+
+
+def texts_of(thing):
+    """Titles and docstrings of a function, or of a class and its public methods."""
+    if inspect.isfunction(thing):
+        yield thing.__name__, thing.__doc__, True
+    elif inspect.isclass(thing):
+        for base in filter(is_ours, thing.__mro__):
+            yield base.__name__, base.__doc__, False
+            for name, member in vars(base).items():
+                function = function_of(member)
+                if function is not None and not name.startswith("_"):
+                    yield f"{base.__name__}.{name}", function.__doc__, function is member
+
+
+def wordings():
+    """For each public room, docstrings with unusual words, or functions that no verb explains."""
+    found = {}
+    for room in PUBLIC:
+        module = importlib.import_module(f"skuq{room}")
+        faults = found.setdefault(room, set())
+        for thing in (getattr(module, name) for name in module.__all__):
+            for title, doc, is_function in texts_of(thing):
+                faults.update(
+                    f"{title}: {word[0].strip()!r}" for word in UNUSUAL.finditer(doc or "")
+                )
+                first = (doc or "").strip().partition("\n")[0]
+                if is_function and re.match(
+                    "(The|An?|How|Which|What|Whether|Where|Why|Of) ", first
+                ):
+                    faults.add(f"{title}: begin with a verb, not {first!r}")
+    return {room: sorted(faults) for room, faults in found.items()}
+
+
 GAPS = all_gaps()
+WORDINGS = wordings()
 
 
 @pytest.mark.parametrize("file", sorted(GAPS))
 def test_docstrings_are_complete(file):
     assert not GAPS[file], "\n".join(GAPS[file])
+
+
+@pytest.mark.parametrize("room", PUBLIC)
+def test_docstrings_are_plain(room):
+    assert not WORDINGS[room], "\n".join(WORDINGS[room])

@@ -353,6 +353,20 @@ def test_training_channels_last_gives_the_same_network(monkeypatch):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
+def test_draws_that_do_not_fit_their_module_are_refused():
+    module, x = nn.Linear(2, 1).double(), torch.ones(1, 2).double()
+    good = torch.zeros(3, 1, 2).double()
+    Draws(module, {"weight": good}).check(x, FLOAT64)
+    for tensors, message in [
+        ({"weights": good}, r"'weights' have shape \(3, 1, 2\), expected None"),
+        ({"weight": good[:, 0]}, r"'weight' have shape \(3, 2\), expected \(3, 1, 2\)"),
+        ({"weight": good, "bias": good[:2, 0]}, r"'bias' .* expected \(3, 1\)"),
+        ({0: good}, "not of tensors by name"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Draws(module, tensors).check(x, FLOAT64)
+
+
 # -- one evaluation -------------------------------------------------------------------------------
 
 

@@ -393,7 +393,7 @@ def test_a_label_of_another_type_in_class_weight(label, kind, blobs):
 
 
 def test_parameters_of_a_default_that_is_none():
-    with pytest.raises(ValueError, match="posterior is None; give the object"):
+    with pytest.raises(ValueError, match="posterior is None; give an object"):
         TorchClassifier().set_params(posterior__n_draws=3)
     both = TorchClassifier().set_params(posterior=MCDropout(), posterior__n_draws=3)
     assert both.posterior.n_draws == 3

@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
+from skuq._engine._draws import Draws
+from skuq._engine._engine import Engine
+from skuq._networks._module import Numerics
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests import networks
 
@@ -182,3 +185,30 @@ def test_a_gpu_without_memory():
     with pytest.warns(UserWarning, match="out of memory"):
         found = network.predict_proba(X[:64])
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class RowByRow(nn.Module):
+    """More rows are more operations, not larger ones."""
+
+    def __init__(self, by_row):
+        super().__init__()
+        self.layer = nn.Linear(2, 500).double()
+        self.by_row = by_row
+
+    def forward(self, x):
+        wide = torch.stack([self.layer(row) for row in x]) if self.by_row else self.layer(x)
+        return wide.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_the_size_of_a_row(by_row):
+    """500 numbers of float64, of all draws that are evaluated at once."""
+    numerics = Numerics(torch.device("cpu"), "float64")
+    module = RowByRow(by_row).eval()
+    one = Engine(Draws(module), torch.zeros(5, 2).double(), numerics)
+    assert one._bytes_per_row() == 500 * 8
+    weights = torch.randn(3, 500, 2, dtype=torch.float64)
+    three = Engine(Draws(module, {"layer.weight": weights}), torch.ones(5, 2).double(), numerics)
+    at_once = 3 if three.vectorized else 1
+    assert three._bytes_per_row() == at_once * 500 * 8
+    assert three.vectorized is not by_row

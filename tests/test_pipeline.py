@@ -227,7 +227,7 @@ def test_what_cannot_be_seen_through_is_named(blobs):
     pipeline = stock.make_pipeline(StandardScaler(), calibrated).fit(X, y)
     with pytest.raises(TypeError, match=r"CalibratedClassifierCV \(inside of Pipeline\)"):
         skuq.predict_uncertainty(pipeline, X)
-    with pytest.raises(TypeError, match="predict_interval is for regressors"):
+    with pytest.raises(TypeError, match="predict_interval needs a regressor"):
         skuq.predict_interval(classifier().fit(X, y), X)
 
 
@@ -284,7 +284,7 @@ class Shifting(stock.Pipeline):
 def test_subclasses_with_a_predict_of_their_own_are_not_seen_through(diabetes):
     X, y = diabetes
     for around in (Doubling(regressor()), Shifting([("network", regressor())])):
-        with pytest.raises(TypeError, match="subclasses only where predict"):
+        with pytest.raises(TypeError, match="subclasses only if they inherit"):
             skuq.predict_interval(around.fit(X, y), X)
 
 

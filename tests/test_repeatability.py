@@ -334,9 +334,12 @@ def test_noise_that_is_seen(module, noise):
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
-        (WeightedRandomSampler(WEIGHTS, 240), "has weights of 240 rows, but 160 rows are trained"),
-        (RandomSampler(range(240)), "is for 240 rows, but 160 rows are trained on"),
-        (OwnOrder(240), r"asks for row \d+, but 160 rows are trained on"),
+        (
+            WeightedRandomSampler(WEIGHTS, 240),
+            "has weights of 240 rows, but training uses 160 rows",
+        ),
+        (RandomSampler(range(240)), "is for 240 rows, but training uses 160 rows"),
+        (OwnOrder(240), r"asks for row \d+, but training uses 160 rows"),
     ],
     ids=["weights", "source", "own"],
 )
@@ -354,5 +357,5 @@ def test_one_sampler_across_folds(sampler, message, blobs):
 
 def test_rows_before_the_first_are_refused(blobs):
     network = classifier(iterator_train__sampler=[0, -241])
-    with pytest.raises(ValueError, match="asks for row -241, but 240 rows"):
+    with pytest.raises(ValueError, match="asks for row -241, but training uses 240 rows"):
         network.fit(*blobs)

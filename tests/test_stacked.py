@@ -281,7 +281,7 @@ def test_bits_of_a_member_do_not_depend_on_the_others(blobs, threads):
 
 def test_large_ensembles_are_trained_in_groups(blobs, stacks, monkeypatch):
     whole = fit(*blobs, n_members=5)
-    monkeypatch.setattr("skuq._training._schedule.AT_ONCE", 2)
+    monkeypatch.setattr("skuq._training._schedule.MAX_NETWORKS", 2)
     grouped = fit(*blobs, n_members=5)
     assert [stack.n_networks for stack in stacks] == [5, 2, 2]
     assert_equal_members(whole, grouped)

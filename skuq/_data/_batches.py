@@ -1,4 +1,4 @@
-"""The data of a training: rows, on the device if they fit, and batches that are slices of them."""
+"""The data of a training: rows, on the device if they fit, and batches, which are slices."""
 
 from __future__ import annotations
 
@@ -18,41 +18,43 @@ __all__ = ["Batch", "Rows", "SlicedBatches", "StackedBatches", "StreamedRows", "
 _COPY_BYTES = 512 * 2**20  # a shuffled copy of the data up to this size is made in each epoch
 
 
-class Batch(tuple):
+class Batch(tuple[Any, ...]):
     """The pair (x, target) that skorch expects, and the weights of its rows."""
 
     weight: Tensor | None = None
 
     @classmethod
     def of(cls, x: Tensor, target: Tensor, weight: Tensor | None) -> Batch:
+        """Make a batch of its parts."""
         batch = cls((x, target))
         batch.weight = weight
         return batch
 
     def itself(self) -> Batch:
-        """For a DataLoader, which has nothing to collate."""
+        """Return the batch unchanged, as the `collate_fn` of a DataLoader."""
         return self
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """Move the batch to a device."""
         x, target = self
+        if x.device == device:
+            return self
         weight = None if self.weight is None else sent(self.weight, device)
         return Batch.of(sent(x, device), sent(target, device), weight)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same on a device; to a GPU from pinned memory, so that nobody waits."""
+    """Send a tensor to a device; to a GPU from pinned memory, without waiting."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass
-class Rows(Dataset):
+class Rows(Dataset[Any]):
     """Inputs, encoded targets and weights (mean 1 over the data set), all on one device.
 
-    That is where the network is, or the host: of data too large for a GPU, or of an array whose
-    memory is shared.
+    The device is the network's, or the host if the data do not fit or share memory with an array.
     """
 
     X: Tensor
@@ -66,12 +68,12 @@ class Rows(Dataset):
 
     @property
     def inputs(self) -> Any:
-        """The inputs of the rows alone, something that can be indexed."""
+        """The inputs without targets, as an object that takes indices."""
         return self.X
 
     @property
     def targets(self) -> Tensor:
-        """The targets of the rows alone."""
+        """The targets without inputs."""
         return self.y
 
     @property
@@ -79,10 +81,10 @@ class Rows(Dataset):
         return self.X.device
 
     def on(self, device: torch.device, lock: Any = None) -> Rows:
-        """The same rows on a device; on the host, if they are there or would not fit.
+        """Move the rows to a device; leave them on the host if they are there or do not fit.
 
-        Those that are read on demand hold the lock while they read: a user's Dataset, with a file
-        that it seeks in, need not know of threads.
+        Streamed rows hold the lock while they read, since a user's Dataset may not be safe for
+        threads.
         """
         if self.device.type == "cpu" or same_device(self.device, device):
             return self
@@ -95,8 +97,9 @@ class Rows(Dataset):
         return torch.Size(self.X.shape[1:])
 
     def first(self, n_rows: int) -> Tensor:
-        """The inputs of this many rows, repeated where there are fewer."""
-        return self[torch.arange(n_rows) % len(self)][0]
+        """Return the inputs of the first rows, repeated if there are too few."""
+        inputs: Tensor = self[torch.arange(n_rows) % len(self)][0]
+        return inputs
 
     def __getitem__(self, index: Any) -> Batch:
         weight = None if self.weight is None else self.weight[index]
@@ -105,11 +108,12 @@ class Rows(Dataset):
     __getitems__ = __getitem__
 
     def take(self, index: Any) -> Rows:
-        """The rows at these indices, of shape (n_rows,) or (n_networks, n_rows)."""
+        """Take rows by indices, of shape (n_rows,) or (n_networks, n_rows)."""
         index = torch.as_tensor(index, device=self.X.device)
 
         def taken(tensor: Tensor) -> Tensor:  # several times as fast as tensor[index]
-            return tensor.index_select(0, index.flatten()).unflatten(0, index.shape)
+            rows: Tensor = tensor.index_select(0, index.flatten()).unflatten(0, index.shape)
+            return rows
 
         weight = None if self.weight is None else taken(self.weight)
         return Rows(taken(self.X), taken(self.y), weight)
@@ -117,10 +121,10 @@ class Rows(Dataset):
 
 @dataclass
 class StreamedRows(Rows):
-    """Rows that do not lie in memory, on the host; what is taken of them is not read, either."""
+    """Rows outside of memory; taking some of them reads nothing."""
 
     X: Any  # Streamed
-    index: Tensor = None  # type: ignore[assignment]  # of the rows that are meant
+    index: Tensor = None  # type: ignore[assignment]  # the rows to use
 
     may_be_copied = False
 
@@ -157,8 +161,8 @@ class StreamedRows(Rows):
 class SlicedBatches:
     """Batches as slices of the rows, shuffled by a private generator in training.
 
-    They lie on `device`, if one is given, else where the rows do. A last batch of a single row is
-    joined to the one before: BatchNorm needs two.
+    They are on `device` if it is given, otherwise on the device of the rows. A single last row
+    joins the batch before, since BatchNorm needs two rows.
     """
 
     OPTIONS: ClassVar[set[str]] = {"batch_size", "shuffle", "drop_last"}
@@ -215,14 +219,14 @@ class SlicedBatches:
                 yield shuffled[(*axes_before, slice(start, stop))]
 
     def _order(self) -> Tensor | None:
-        """The indices of the rows in this epoch; None: as they are."""
+        """Draw the order of the rows in this epoch; None keeps their order."""
         if not self._shuffle:
             return None
         return torch.randperm(len(self._rows), generator=self._generator)
 
 
 def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches on another device; to a GPU, each is on its way while the one before is worked on."""
+    """Move batches to another device; to a GPU, the next one while the network uses the last."""
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
@@ -236,20 +240,21 @@ def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
         working.wait_stream(copying)
         for tensor in (*after, after.weight):
             if tensor is not None:
-                tensor.record_stream(working)  # its memory is not given away before it is read
+                tensor.record_stream(working)  # keeps its memory until it is read
         before = after
     if before is not None:
         yield before
 
 
 class StackedBatches(SlicedBatches):
-    """Batches of several networks at once, each with its own order: tensors of shape
-    (n_networks, n_rows, ...).
+    """Batches of several networks at once, each with its own order of the rows.
+
+    Tensors have shape (n_networks, n_rows, ...).
 
     Attributes
     ----------
     indices : Tensor of shape (n_networks, n_rows), or None
-        The rows of each network, if not all.
+        The rows of each network; None for all rows.
     """
 
     indices: Tensor | None = None

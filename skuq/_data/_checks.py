@@ -1,4 +1,4 @@
-"""From arrays to rows on the device: checks, weights, and what early stopping watches."""
+"""From arrays to rows on the device: checks, weights, and the rows of early stopping."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = [
 
 
 class CheckedRows:
-    """Rows for a prediction that were checked before: a tensor of the network's device and dtype.
+    """Rows for a prediction that are already a tensor of the network's device and dtype.
 
-    Who makes them answers for their shape and for finite values.
+    Their maker must ensure the right shape and finite values.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -50,28 +50,30 @@ class CheckedRows:
 
 
 def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
-    """How scikit-learn checks X, in fit and in predict."""
+    """Return the options of scikit-learn's check of X, for fit and predict."""
     dtype = np.float64 if numerics.precision == "float64" else np.float32
     return {"dtype": dtype, "accept_sparse": "csr", "allow_nd": True}
 
 
 def dense(X: Any) -> np.ndarray:
-    return X.toarray() if hasattr(X, "toarray") else X
+    """Return a sparse matrix as an array, and anything else unchanged."""
+    array: np.ndarray = X.toarray() if hasattr(X, "toarray") else X
+    return array
 
 
 def refuse_no_labels(name: str, labels: Any) -> None:
-    """Labels must have an order: none of them missing, not text beside numbers."""
+    """Refuse labels that cannot be sorted: missing labels, or text beside other labels."""
     try:
         if np.asarray(dense(labels)).dtype.kind not in "OUST":
-            return  # numbers, of which NaN is somebody else's to judge
+            return  # numbers; other checks refuse NaN
         values = np.asarray(labels, dtype=object)
-    except ValueError:  # rows of different lengths, which are refused elsewhere
+    except ValueError:  # rows of different lengths, refused elsewhere
         return
     missing = [index for index, label in enumerate(values.flat) if _is_missing(label)]
     if missing:
         raise ValueError(
-            f"{name} contains {len(missing)} missing label(s), the first of them "
-            f"{values.flat[missing[0]]!r} at place {missing[0]}; leave these out"
+            f"{name} contains {len(missing)} missing label(s), the first one "
+            f"{values.flat[missing[0]]!r} at place {missing[0]}; leave these rows out"
         )
     kinds = {isinstance(label, str): label for label in values.flat}
     if len(kinds) > 1:
@@ -82,7 +84,7 @@ def refuse_no_labels(name: str, labels: Any) -> None:
 
 
 def _is_missing(label: Any) -> bool:
-    """None, NaN, and pandas.NA, which has no truth value."""
+    """Return whether a label is None, NaN, or pandas.NA, which has no truth value."""
     try:
         return label is None or bool(label != label)
     except TypeError:
@@ -92,7 +94,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def split_missing(y: Any) -> tuple[Any, np.ndarray | None]:
-    """Targets with a known value in the place of NaN, and where that was; None if nowhere."""
+    """Replace NaN in targets by a known value, and return where it was (None if nowhere)."""
     values = np.asarray(dense(y))
     try:
         numbers = values.astype(float)
@@ -107,20 +109,24 @@ def split_missing(y: Any) -> tuple[Any, np.ndarray | None]:
 
 
 def row_hashes(X: np.ndarray) -> np.ndarray:
-    """A number for each row, by which equal rows are known again."""
+    """Compute a number for each row; equal rows have equal numbers."""
     size = int(np.prod(X.shape[1:]))
     factors = np.random.default_rng(0).integers(2**63, size=size, dtype=np.uint64) * 2 + 1
     hashes = np.empty(len(X), dtype=np.uint64)
-    step = max(1, 2**18 // max(1, size))
-    for start in range(0, len(X), step):
-        block = np.ascontiguousarray(X[start : start + step]).reshape(-1, size) + 0.0  # no -0
-        words = block.view(f"u{block.itemsize}").astype(np.uint64)
-        hashes[start : start + step] = (words ^ (words >> 17)) @ factors
+    n_read = max(1, 2**18 // max(1, size))
+    n_hashed = max(1, 2**15 // max(1, size))  # what a cache holds
+    for start in range(0, len(X), n_read):
+        rows = np.ascontiguousarray(X[start : start + n_read]).reshape(-1, size)
+        for first in range(0, len(rows), n_hashed):
+            block = rows[first : first + n_hashed] + 0.0  # no -0
+            words = block.view(f"u{block.itemsize}").astype(np.uint64)
+            words ^= words >> 17
+            hashes[start + first : start + first + len(words)] = words @ factors
     return hashes
 
 
 def given_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
-    """Checked `sample_weight`: finite, not negative, not all zero."""
+    """Check `sample_weight`: finite, not negative, not all zero."""
     if sample_weight is None:
         return None
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -130,17 +136,18 @@ def given_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
 
 
 def weights_of_size(weight: np.ndarray) -> np.ndarray:
-    """The same weights but for a power of two, where their sums would overflow or vanish."""
+    """Scale weights by a power of two if their sums could overflow or vanish."""
     most = weight.max(initial=0)
     if most == 0 or 1e-100 < most < 1e100:
         return weight
-    return np.ldexp(weight, -np.frexp(most)[1])
+    scaled: np.ndarray = np.ldexp(weight, -np.frexp(most)[1])
+    return scaled
 
 
 def rows_that_count(
     X: Any, target: np.ndarray, weight: np.ndarray | None, groups: Any
 ) -> tuple[Any, np.ndarray, np.ndarray | None, Any]:
-    """Rows of positive weight, and their weights with mean 1."""
+    """Select rows of positive weight, and scale their weights to mean 1."""
     if weight is None:
         return X, target, None, groups
     counts = weight > 0
@@ -160,10 +167,9 @@ def rows_that_count(
 def rows_on_device(
     X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
 ) -> Rows:
-    """Rows on the device; on the host, where they would fill more than half of what is free there.
+    """Put rows on the device, or on the host if they would fill over half of its free memory.
 
-    On the host, X is not copied: nothing writes to the memory that it shares. What is streamed is
-    read when it is needed.
+    On the host, X is not copied, since nothing writes to it. Streamed rows are read on demand.
     """
     if isinstance(X, Streamed):
         return _streamed_rows(X, target, weight, numerics)
@@ -191,10 +197,10 @@ def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Ten
 def train_valid_indices(
     y: np.ndarray, groups: Any, fraction: float, seed: int, stratify: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shuffled indices of training and validation rows.
+    """Choose shuffled indices of training and validation rows.
 
-    Classes are stratified, as far as they are large enough; each keeps a row in training. Rows of
-    one group stay together.
+    Classes are stratified if they are large enough; each keeps a row in training. Rows of one group
+    stay together.
 
     Raises
     ------
@@ -217,14 +223,15 @@ def train_valid_indices(
             splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
         else:
             splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
-        return next(splitter.split(rows, y, groups))
+        train, valid = next(splitter.split(rows, y, groups))
+        return train, valid
     if not stratify:
         return tuple(train_test_split(rows, test_size=n_valid, random_state=seed))
-    # One row of each class stays in training, whatever its size.
+    # One row of each class always stays in training.
     shuffled = np.random.default_rng(seed).permutation(n_rows)
     _, first = np.unique(y[shuffled], return_index=True)
-    kept = shuffled[first]
-    rest = np.setdiff1d(rows, kept)
+    one_of_each = shuffled[first]
+    rest = np.setdiff1d(rows, one_of_each)
     n_valid = min(n_valid, len(rest))
     if n_valid == 0:
         raise ValueError(
@@ -232,18 +239,18 @@ def train_valid_indices(
             "more rows or set early_stopping=False"
         )
     if n_valid == len(rest):
-        return kept, rest
+        return one_of_each, rest
     counts = np.unique(y[rest], return_counts=True)[1]
     can_stratify = counts.min() >= 2 and len(counts) <= n_valid <= len(rest) - len(counts)
     train, valid = train_test_split(
         rest, test_size=n_valid, random_state=seed, stratify=y[rest] if can_stratify else None
     )
-    return np.concatenate([train, kept]), valid
+    return np.concatenate([train, one_of_each]), valid
 
 
 def shape_of(y: Any) -> tuple[int, ...]:
-    """Of any array-like; () where it has none."""
+    """Return the shape of any array-like; () if it has none."""
     try:
         return tuple(y.shape) if hasattr(y, "shape") else np.asarray(y).shape
-    except ValueError:  # rows of different lengths, which are refused elsewhere
+    except ValueError:  # rows of different lengths, refused elsewhere
         return ()

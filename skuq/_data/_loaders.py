@@ -1,4 +1,4 @@
-"""Batches from torch's DataLoader, where an option of the user needs one."""
+"""Batches from torch's DataLoader, for options that need one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def loader(
     generator: torch.Generator,
     prefix: str,
     copies: dict[str, tuple[Any, Any]],
-) -> DataLoader:
-    """A DataLoader of rows with the options of the user, which stay as they are.
+) -> DataLoader[Any]:
+    """Make a DataLoader of rows with the user's options, which do not change.
 
     Parameters
     ----------
     rows : Rows
+        The rows to load.
     options : dict
-        Of a DataLoader.
+        Options of the DataLoader.
     generator : Generator
-        Of the order and of the seeds of workers, where `options` have none.
+        Generator of the order and of the seeds of workers, unless `options` have one.
     prefix : str
-        What a message calls the options.
+        Name of the options in messages.
     copies : dict
-        Takes, by name, options that may hold generators of their own, and the copies of them that
-        are used. Whoever gives it again goes on where these are.
+        Collects, by name, options that may hold generators, and their copies, which the loader
+        uses. Give the same dict again to go on with the same copies.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def loader(
 def _private_options(
     options: dict[str, Any], copies: dict[str, tuple[Any, Any]] | None = None
 ) -> dict[str, Any]:
-    """The same with copies of what may have a state, as far as it can be copied."""
+    """Copy the options that may have a state, if they can be copied."""
     own, copies = dict(options), {} if copies is None else copies
     for name in _WITH_STATE:
         if own.get(name) is not None:
@@ -63,9 +64,9 @@ def _private_options(
 
 
 def _copied(value: Any) -> Any:
-    """A copy that shares the data sets that it refers to."""
+    """Copy a value, but share the data sets that it refers to."""
     memo: dict[int, Any] = {}
-    holders = [value, getattr(value, "__self__", None)]  # of a method, its object
+    holders = [value, getattr(value, "__self__", None)]  # the object of a method
     for holder in holders:
         for held in (holder, *getattr(holder, "__dict__", {}).values()):
             if isinstance(held, Dataset):
@@ -74,12 +75,12 @@ def _copied(value: Any) -> Any:
                 holders.append(held)
     try:
         return copy.deepcopy(value, memo)
-    except TypeError:  # an iterator, a file: the user's own has to serve
+    except TypeError:  # iterators and files cannot be copied, so use the given one
         return value
 
 
-class _Sampled(Dataset):
-    """Rows as a sampler asks for them; one that is not there is explained."""
+class _Sampled(Dataset[Any]):
+    """Rows at the indices of a sampler; an index out of range has an error of its own."""
 
     def __init__(self, rows: Rows, asked_by: str) -> None:
         self._rows = rows
@@ -100,7 +101,7 @@ class _Sampled(Dataset):
 
 
 def _check_length(sampler: Any, name: str, n_rows: int) -> None:
-    """Refuse what torch's samplers tell of another number of rows."""
+    """Refuse samplers of torch that were made for another number of rows."""
     inner = getattr(sampler, "sampler", sampler)
     weights, source = getattr(inner, "weights", None), getattr(inner, "data_source", None)
     if weights is not None and len(weights) != n_rows:
@@ -109,10 +110,10 @@ def _check_length(sampler: Any, name: str, n_rows: int) -> None:
         raise ValueError(_other_length(name, f"is for {len(source)} rows", n_rows))
 
 
-def _other_length(name: str, what: str, n_rows: int) -> str:
+def _other_length(name: str, fault: str, n_rows: int) -> str:
     return (
-        f"{name} {what}, but {n_rows} rows are trained on. A sampler is made for one number of "
+        f"{name} {fault}, but training uses {n_rows} rows. A sampler fits only one number of "
         "rows: cross-validation and searches fit on a part of them, and early stopping sets some "
-        "apart. Give fit a sample_weight, or TorchClassifier a class_weight, in place of a "
-        "sampler, or make one for as many rows as are trained on"
+        "apart. Instead of a sampler, give fit a sample_weight, or TorchClassifier a "
+        "class_weight; or make a sampler for as many rows as training uses"
     )

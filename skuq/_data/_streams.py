@@ -1,8 +1,8 @@
-"""Rows that do not lie in memory: of a large memory map, or of a torch Dataset.
+"""Rows outside of memory: in a large memory map, or in a torch Dataset.
 
-They are read where they are needed, a batch or a chunk at a time. What has no order of its own, an
-IterableDataset, is written to a temporary file first: from there rows can be shuffled, set apart
-and read once more in each epoch.
+They are read when they are needed, a batch or a chunk at a time. An IterableDataset has no order of
+its own, so it is written to a temporary file first; from there rows can be shuffled, set apart and
+read again in each epoch.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from skuq._utils._random import PrivateGlobals
 
 __all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped", "with_targets"]
 
-_MAPPED_BYTES = 32 * 2**20  # memory maps below are read at once
+_MAPPED_BYTES = 32 * 2**20  # smaller memory maps are read at once
 _BLOCK_BYTES = 4 * 2**20
 
 
 class Streamed:
-    """Rows that are read on demand; what is asked of it is what is asked of an array.
+    """Rows that are read on demand, with the attributes of an array that training needs.
 
     Parameters
     ----------
     read : callable
         Maps indices of shape (n,) to an array of n rows.
     shape : tuple of int
+        Shape of all rows that can be read.
     dtype : dtype
+        Type of the numbers.
     index : ndarray of shape (n_samples,), default=None
-        Which of the rows that can be read are meant; None: all.
+        The rows to use, in order; None uses all.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Streamed:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return int(np.prod(self.shape)) * int(self.dtype.itemsize)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -64,21 +66,22 @@ class Streamed:
         return self._read(self._index[key])
 
     def locked(self, lock: Any) -> Streamed:
-        """The same, for several threads that read one after another."""
+        """Return the same rows for several threads, which then read one after another."""
 
         def read(index: np.ndarray) -> np.ndarray:
-            # In this order: who has its turn with the global generators may wait for the lock.
+            # In this order: a thread with its turn at the global generators may wait for the lock.
             with _private(0), lock:
                 return self._read(index)
 
         return Streamed(read, self.shape, self.dtype, self._index)
 
     def subset(self, key: Any) -> Streamed:
+        """Return some of the rows, without reading them."""
         return Streamed(self._read, self.shape, self.dtype, self._index[key])
 
 
 def streamed_if_mapped(X: Any) -> Any:
-    """X, or the same as a stream if it lies in a memory map that is not small."""
+    """Return X, or a stream of it if it lies in a memory map that is not small."""
     base = X
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
@@ -88,10 +91,10 @@ def streamed_if_mapped(X: Any) -> Any:
 
 
 def is_dataset(X: Any) -> bool:
-    """Whether X is a torch Dataset. TypeError for a DataLoader, which has one."""
+    """Return whether X is a torch Dataset; raise a TypeError for a DataLoader."""
     if isinstance(X, DataLoader):
         raise TypeError(
-            "X is a DataLoader; expected an array or a torch Dataset, as the estimator makes the "
+            "X is a DataLoader; expected an array or a torch Dataset, since the estimator makes "
             "batches itself. Give loader.dataset, and its options as parameters of the estimator: "
             "batch_size=, iterator_train__num_workers=, iterator_train__sampler= and the like"
         )
@@ -99,25 +102,25 @@ def is_dataset(X: Any) -> bool:
 
 
 def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
-    """X and y; where y is None and X a Dataset, its targets, and rows that belong to them.
+    """Return X and y; if y is None and X a Dataset, read both from it.
 
-    An IterableDataset may give other rows, or none, the second time: it is gone through once.
+    An IterableDataset is read only once, since it may give other rows, or none, the next time.
     """
     if y is not None or not is_dataset(X):
         return X, y
-    # float64 holds what any row holds; whoever is asked checks the rows once more.
+    # float64 holds numbers of any type; the estimator checks the rows again.
     checks = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
     rows, y = read_dataset(X, checks, with_targets=True)
     if y is not None and y.dtype == object and (unknown := [v is None for v in y.flat]).count(True):
         raise ValueError(
             f"{type(X).__name__} has {sum(unknown)} item(s) whose target is None; expected a "
-            "target in each. Leave these out, as with torch.utils.data.Subset"
+            "target in each. Leave these out, for example with torch.utils.data.Subset"
         )
-    return (_Rows(rows) if isinstance(X, IterableDataset) else X), y
+    return (_StreamedDataset(rows) if isinstance(X, IterableDataset) else X), y
 
 
-class _Rows(Dataset):
-    """Rows of a stream that are kept in a file, as a Dataset."""
+class _StreamedDataset(Dataset[Any]):
+    """Streamed rows as a Dataset."""
 
     def __init__(self, rows: Streamed) -> None:
         self._rows = rows
@@ -132,18 +135,18 @@ class _Rows(Dataset):
 def read_dataset(
     dataset: Any, checks: dict[str, Any], with_targets: bool, seed: int = 0
 ) -> tuple[Streamed, np.ndarray | None]:
-    """The rows of a Dataset, and its targets, which are few numbers for each.
+    """Return the rows of a Dataset, to be read on demand, and its targets, if asked for.
 
     Parameters
     ----------
     dataset : torch Dataset or IterableDataset
-        Of pairs (x, y); for a prediction of x alone, too.
+        Its items are pairs (x, y); for a prediction they may be x.
     checks : dict
-        How scikit-learn checks X.
+        Options of scikit-learn's check of X.
     with_targets : bool
-        Whether there must be targets; they are read in one pass.
+        Whether items must have targets, which are then read in one pass.
     seed : int, default=0
-        Of what it draws from global generators, where no network trains.
+        Seed of the global generators while rows are read outside of a training.
     """
     if isinstance(dataset, IterableDataset):
         with PrivateGlobals(seed):
@@ -170,16 +173,16 @@ def read_dataset(
         stop = min(start + step, len(dataset))
         with _private(seed + start):
             pairs = [_pair(dataset, dataset[i], with_targets) for i in range(start, stop)]
-        _block([x for x, _ in pairs], first.shape, checks)  # refused here, not in some epoch
+        _block([x for x, _ in pairs], first.shape, checks)  # raises errors now, not in some epoch
         targets += [y for _, y in pairs]
     return rows, np.asarray(targets)
 
 
-def _private(seed: int) -> AbstractContextManager:
-    """Private global generators for reading: a Dataset may augment.
+def _private(seed: int) -> AbstractContextManager[Any]:
+    """Make global generators private while rows are read, since a Dataset may augment them.
 
-    While a network trains, they are private already, and go on from batch to batch; a worker of a
-    DataLoader has a process of its own.
+    In a training they are private already, and go on from batch to batch; a worker of a DataLoader
+    is another process.
     """
     in_training = PrivateGlobals.in_training() or get_worker_info() is not None
     return nullcontext() if in_training else PrivateGlobals(seed)
@@ -188,7 +191,7 @@ def _private(seed: int) -> AbstractContextManager:
 def _spooled(
     dataset: Any, checks: dict[str, Any], with_targets: bool
 ) -> tuple[Streamed, np.ndarray | None]:
-    """The same of a stream, which is gone through once and kept in a temporary file."""
+    """Read an IterableDataset once, into a temporary file."""
     pairs: Iterator[Any] = (_pair(dataset, item, with_targets) for item in dataset)
     targets: list[Any] = []
     first, step = None, 1
@@ -202,7 +205,7 @@ def _spooled(
         if first is None:
             raise ValueError(f"Found array with 0 sample(s): {type(dataset).__name__} is empty")
         file.flush()
-        # The map keeps what is in the file, and lets go of it when it is gone itself.
+        # The map keeps the content of the file as long as the map itself exists.
         mapped = np.memmap(file, first.dtype, "r", shape=(len(targets), *first.shape))
     rows = Streamed(mapped.__getitem__, mapped.shape, mapped.dtype)
     return rows, np.asarray(targets) if with_targets else None
@@ -213,14 +216,14 @@ def _rows_at_once(first: np.ndarray) -> int:
 
 
 def _pair(dataset: Any, item: Any, with_targets: bool) -> tuple[Any, Any]:
-    """x and y of an item; y is None where there is none."""
+    """Return x and y of an item; y is None if it has none."""
     if isinstance(item, tuple | list) and len(item) == 2:
         return item[0], _value(item[1])
     if with_targets or isinstance(item, tuple | list | dict):
         expected = "pairs (x, y)" if with_targets else "x, or pairs (x, y)"
         raise ValueError(
             f"{type(dataset).__name__} gives {_kind(item)}; expected {expected}, x an array or a "
-            f"tensor. {_way_out(item)}"
+            f"tensor. {_advice(item)}"
         )
     return item, None
 
@@ -232,7 +235,8 @@ def _kind(item: Any) -> str:
     return f"{kind} and length {len(item)}" if isinstance(item, tuple | list) else kind
 
 
-def _way_out(item: Any) -> str:
+def _advice(item: Any) -> str:
+    """Explain how to make pairs of such items."""
     if isinstance(item, dict):
         keys = [*map(repr, item), "'x'", "'y'"] if len(item) < 2 else [*map(repr, item)]
         pair = f"item[{keys[0]}], item[{keys[1]}]"
@@ -240,7 +244,7 @@ def _way_out(item: Any) -> str:
     if isinstance(item, tuple | list):
         return "Wrap it in a Dataset whose __getitem__ returns the two, or give TensorDataset(X, y)"
     return (
-        "Where the targets lie in an array y, give torch.utils.data.StackDataset(dataset, y), or "
+        "If the targets are in an array y, give torch.utils.data.StackDataset(dataset, y), or "
         "wrap it in a Dataset whose __getitem__ returns both"
     )
 
@@ -257,17 +261,19 @@ def _row(x: Any, checks: dict[str, Any]) -> np.ndarray:
             "numbers. Wrap it in a Dataset whose __getitem__ makes one array of it"
         )
     x = np.atleast_1d(np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x))
-    return _block([x], x.shape, checks)[0]
+    row: np.ndarray = _block([x], x.shape, checks)[0]
+    return row
 
 
 def _block(xs: list[Any], shape: tuple[int, ...], checks: dict[str, Any]) -> np.ndarray:
-    """Checked rows of one shape."""
+    """Check rows of one shape, and join them."""
     rows = [x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in xs]
     rows = [np.atleast_1d(row) for row in rows]
     for row in rows:
         if row.shape != shape:
             raise ValueError(
-                f"a row of the Dataset has shape {row.shape}, but its first one has {shape}; rows "
-                "of one shape are needed"
+                f"a row of the Dataset has shape {row.shape}, but its first row has {shape}; "
+                "expected rows of one shape"
             )
-    return check_array(np.stack(rows), input_name="X", **checks)
+    block: np.ndarray = check_array(np.stack(rows), input_name="X", **checks)
+    return block

@@ -1,1 +1,1 @@
-"""Predictive distributions: families that torch lacks, mixtures of draws, transformed ones."""
+"""Predictive distributions: families that torch lacks, mixtures of draws, transformations."""

@@ -1,12 +1,13 @@
-"""Distributions made from those of draws: scaled, recalibrated.
+"""Distributions made from the distributions of draws: scaled, recalibrated.
 
-Each has the distributions that it is made of, of batch shape (n_draws, n_rows, n_targets), as
-`base`.
+The attribute `base` of each is the distribution of the draws, of batch shape (n_draws, n_rows,
+n_targets).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +30,9 @@ __all__ = ["Affine", "Integrated", "Recalibrated", "affine", "recalibrated"]
 
 
 class Integrated(Distribution):
-    """Mean and variance from an integral that is taken once, for what has no closed form."""
+    """Base of distributions whose mean and variance have no closed form: it integrates once."""
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, batch_shape: torch.Size) -> None:
         super().__init__(batch_shape, validate_args=False)
@@ -60,11 +61,12 @@ class Affine(Distribution):
     Parameters
     ----------
     base : Distribution of batch shape (n_draws, n_rows, n_targets)
-    location, scale : Tensor of shape (n_targets,) or (n_rows, n_targets), scale > 0
-        The same for all draws.
+        The distribution of z.
+    location, scale : Tensor of shape (n_targets,) or (n_rows, n_targets)
+        The map, the same for all draws; scale > 0.
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, base: Distribution, location: Tensor, scale: Tensor) -> None:
         super().__init__(base.batch_shape, validate_args=False)
@@ -101,21 +103,22 @@ class Affine(Distribution):
 
 
 def affine(base: Distribution, location: Tensor, scale: Tensor) -> Distribution:
-    """The distribution of location + scale · z, scale > 0."""
+    """Make the distribution of location + scale · z, with scale > 0."""
     location, scale = location.to(device_of(base)), scale.to(device_of(base))
-    if type(base) is Normal:  # a subclass may have quantiles of its own
+    if type(base) is Normal:  # a subclass may compute its own quantiles
         return Normal(location + scale * base.mean, scale * base.stddev, validate_args=False)
     return Affine(base, location, scale)
 
 
 class Recalibrated(Integrated):
-    """One distribution in place of a mixture, whose distribution function is mapped: R(F(y)).
+    """One distribution that replaces a mixture with distribution function F: R(F(y)).
 
     Parameters
     ----------
     components : Distribution of batch shape (n_draws, n_rows, n_targets)
+        The components of the mixture.
     levels, frequencies : list of ndarray, one per target
-        The knots of R, from (0, 0) to (1, 1), increasing; linear between them.
+        The knots of R, increasing from (0, 0) to (1, 1); R is linear between them.
     """
 
     def __init__(
@@ -128,15 +131,16 @@ class Recalibrated(Integrated):
         self.is_discrete = is_discrete(components)
 
     def _density(self, target: int, below: np.ndarray) -> np.ndarray:
-        """Slope of R, over about √n knots at once: between neighbours it is noise."""
+        """Compute the slope of R over about √n knots; between neighbours it is only noise."""
         knots = np.arange(len(self.levels[target]))
         some = np.append(knots[: -1 : math.isqrt(len(knots))], knots[-1])
         levels, frequencies = self.levels[target][some], self.frequencies[target][some]
         cell = np.searchsorted(levels, below, side="right") - 1
-        return (np.diff(frequencies) / np.diff(levels))[cell.clip(0, len(levels) - 2)]
+        slope: np.ndarray = (np.diff(frequencies) / np.diff(levels))[cell.clip(0, len(levels) - 2)]
+        return slope
 
     def _map(self, values: Tensor, xs: list[np.ndarray], ys: list[np.ndarray]) -> Tensor:
-        """Piecewise linear maps of each target, the last axis."""
+        """Map each target, on the last axis, by its piecewise linear map."""
         columns = [
             torch.from_numpy(np.interp(values[..., d].cpu().numpy(), xs[d], ys[d]))
             for d in range(values.shape[-1])
@@ -153,11 +157,11 @@ class Recalibrated(Integrated):
         return mixture_quantile(self.base, level.clamp(tiny, 1 - tiny)).unsqueeze(-3)
 
     def _integrate(self) -> tuple[Tensor, Tensor]:
-        """E[y] = u − ∫ G and E[y²] = u² − 2 ∫ y G, up to u far above, by the trapezoid rule.
+        """Integrate E[y] = u − ∫ G and E[y²] = u² − 2 ∫ y G up to a high u, by the trapezoid rule.
 
-        The standard deviation is right to 0.1 % where draws are alike, to 3 % where their noise
-        differs tenfold.
-        Over the integers: E[y] = u − Σ G and E[y²] = u² − Σ (2y + 1) G, of the integers below u.
+        The standard deviation is accurate to 0.1 % if the draws are alike, and to 3 % if their
+        noise differs tenfold. Over the integers below u, E[y] = u − Σ G and
+        E[y²] = u² − Σ (2y + 1) G.
         """
         nodes = nodes_of(self.base)
         nodes = nodes.floor() if self.is_discrete else nodes
@@ -192,14 +196,14 @@ class Recalibrated(Integrated):
 
 
 def _lattice_sum(values: Tensor, nodes: Tensor) -> Tensor:
-    """Over the integers from the first node to before the last, linear between the nodes."""
+    """Sum over the integers from the first node to before the last, linear between nodes."""
     return torch.trapezoid(values, nodes, dim=0) - (values[-1] - values[0]) / 2
 
 
 def recalibrated(
     components: Distribution, levels: list[np.ndarray], frequencies: list[np.ndarray]
 ) -> Distribution:
-    """`Recalibrated`, inside of a scaling: the integers stay integers."""
+    """Make a `Recalibrated`, inside of a scaling, if any, so that integers stay integers."""
     if type(components) is Affine:
         inner = recalibrated(components.base, levels, frequencies)
         return Affine(inner, components.location, components.scale)

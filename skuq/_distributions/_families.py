@@ -1,7 +1,8 @@
-"""Distributions that torch lacks, or whose distribution or quantile function it lacks.
+"""Distributions that torch lacks, or for which it lacks the distribution function or quantiles.
 
-Each gives `mean`, `variance`, `stddev`, `log_prob`, `cdf` and `icdf` element by element. Those
-with `is_discrete` are over the integers: `icdf` is the least integer that reaches the level.
+Each gives `mean`, `variance`, `stddev`, `log_prob`, `cdf` and `icdf` element by element. A
+distribution with `is_discrete` is over the integers: its `icdf` is the least integer that reaches
+the level.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from torch import Tensor, distributions
 
 __all__ = [
     "MixtureOfNormals",
-    "Poisson",
+    "PoissonCounts",
     "QuantileKnots",
-    "StudentT",
+    "StudentTQuantiles",
     "invert",
     "least_integer",
 ]
 
 _MAX_STEPS = 200
 _EPS = torch.finfo(torch.float64).eps
-_STIRLING = 16.0  # from here on the series for log k! is right to the last bit
+_STIRLING = 16.0  # from this k on, the series for log k! is exact to the last bit
 
 
 def invert(
@@ -36,15 +37,15 @@ def invert(
     low: Tensor,
     high: Tensor,
 ) -> Tensor:
-    """Where an increasing `cdf` is `level`, between `low` and `high`.
+    """Find where an increasing `cdf` is `level`, between `low` and `high`.
 
-    Newton's steps, or bisection where they leave the bracket or do not shrink by half. Each element
-    stops by itself, so the result for one does not depend on the others: where its level is
-    reached, or where the ends of its bracket are neighbouring numbers. Nothing is measured in the
-    unit of x, which may be any, and far from 0.
+    The search takes Newton's steps, and bisects where a step leaves the bracket or does not shrink
+    by half. Each element stops by itself, when its level is reached or when the ends of its bracket
+    are neighbouring numbers; so it does not depend on the others. No tolerance is in the unit of x,
+    which may be any unit, far from 0.
     """
     tail = torch.minimum(level, 1 - level)
-    enough = torch.maximum(1e-10 * tail, (1e-6 * level).clamp(max=1.2e-16))  # then a step ends it
+    enough = torch.maximum(1e-10 * tail, (1e-6 * level).clamp(max=1.2e-16))  # then one last step
     x, done = torch.minimum(torch.maximum(start, low), high), low >= high
     before = high - low  # the last step
     for _ in range(_MAX_STEPS):
@@ -69,7 +70,7 @@ def invert(
 def least_integer(
     cdf: Callable[[Tensor], Tensor], level: Tensor, low: Tensor, high: Tensor
 ) -> Tensor:
-    """The least integer k with cdf(k) >= level, where cdf(low) < level and `high` reaches it."""
+    """Find the least integer k with cdf(k) >= level, given cdf(low) < level <= cdf(high)."""
     for _ in range(_MAX_STEPS):
         middle = ((low + high) / 2).floor()
         open_ = high - low > 1
@@ -82,17 +83,18 @@ def least_integer(
 
 
 def _by_scipy(function: Any, *arguments: Tensor) -> Tensor:
-    """Evaluated on the CPU, in float64, without a gradient."""
+    """Evaluate a function on the CPU, in float64, without a gradient."""
     arrays = [a.detach().cpu().double().numpy() for a in torch.broadcast_tensors(*arguments)]
     return torch.as_tensor(function(*arrays)).to(arguments[0])
 
 
-class StudentT(distributions.StudentT):
-    """torch's, with distribution and quantile function (without a gradient).
+class StudentTQuantiles(distributions.StudentT):
+    """torch's Student t, with distribution function and quantiles (without a gradient).
 
     Parameters
     ----------
     df, loc, scale : Tensor of the batch shape
+        Degrees of freedom, location and scale.
     """
 
     def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
@@ -109,12 +111,13 @@ class StudentT(distributions.StudentT):
         return (value - self.loc) / self.scale
 
 
-class Poisson(distributions.Poisson):
-    """torch's, with distribution and quantile function.
+class PoissonCounts(distributions.Poisson):
+    """torch's Poisson distribution, with distribution function and quantiles.
 
     Parameters
     ----------
     rate : Tensor of the batch shape
+        The mean count.
     """
 
     is_discrete = True
@@ -123,14 +126,14 @@ class Poisson(distributions.Poisson):
         super().__init__(rate, validate_args=False)
 
     def cdf(self, value: Tensor) -> Tensor:
-        # What was rounded to below an integer is that.
+        # A value that rounding left just below an integer counts as that integer.
         nearest = value.round()
         rounded = (nearest - value).abs() <= 1e-9 + 4 * _EPS * value.abs()
         k = torch.where(rounded, nearest, value.floor())
         return torch.where(k < 0, 0.0, torch.special.gammaincc(k.clamp(min=0) + 1, self.rate))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of large counts by Loader's saddle point, where torch subtracts large numbers.
+        """Compute log p; for large counts by Loader's saddle point, which avoids cancellation.
 
         C. Loader, "Fast and Accurate Computation of Binomial Probabilities", 2000: log p(k) =
         −½ log 2πk − δ(k) − [k log(k/λ) + λ − k], δ the error of Stirling's formula.
@@ -147,16 +150,17 @@ class Poisson(distributions.Poisson):
 
     def icdf(self, value: Tensor) -> Tensor:
         level, rate = torch.broadcast_tensors(value, self.rate)
-        high = (rate + 40 * rate.sqrt() + 80).ceil()  # beyond is less than the last bit of 1
+        high = (rate + 40 * rate.sqrt() + 80).ceil()  # the mass beyond is below the last bit of 1
         return least_integer(self.cdf, level, torch.full_like(rate, -1.0), high)
 
 
 class MixtureOfNormals(distributions.MixtureSameFamily):
-    """torch's mixture of normal distributions, with a quantile function.
+    """torch's mixture of normal distributions, with quantiles.
 
     Parameters
     ----------
     logits, mean, std : Tensor of shape (*batch_shape, n_components)
+        Logits of the weights, means and standard deviations of the components.
     """
 
     def __init__(self, logits: Tensor, mean: Tensor, std: Tensor) -> None:
@@ -167,14 +171,16 @@ class MixtureOfNormals(distributions.MixtureSameFamily):
     def cdf(self, value: Tensor) -> Tensor:
         normal: Any = self.component_distribution
         below = torch.special.ndtr((value.unsqueeze(-1) - normal.loc) / normal.scale)
-        return (self.mixture_distribution.probs * below).sum(-1)
+        cdf: Tensor = (self.mixture_distribution.probs * below).sum(-1)
+        return cdf
 
     def density(self, value: Tensor) -> Tensor:
-        """Quicker than from its logarithm."""
+        """Compute the density, which is faster than its logarithm."""
         normal: Any = self.component_distribution
         z = (value.unsqueeze(-1) - normal.loc) / normal.scale
         weight = self.mixture_distribution.probs / (math.sqrt(2 * math.pi) * normal.scale)
-        return (weight * torch.exp(-0.5 * z.square())).sum(-1)
+        density: Tensor = (weight * torch.exp(-0.5 * z.square())).sum(-1)
+        return density
 
     def icdf(self, value: Tensor) -> Tensor:
         single = self.component_distribution.icdf(value.unsqueeze(-1))
@@ -186,18 +192,18 @@ class MixtureOfNormals(distributions.MixtureSameFamily):
 class QuantileKnots(distributions.Distribution):
     """The distribution with given quantiles: uniform between them, exponential beyond.
 
-    The exponential tail begins at the outermost quantile, and its quantile function goes through
-    that nearest to the median, so that tails of a Laplace distribution come out exactly.
+    An exponential tail begins at the outermost quantile, and goes through the quantile nearest to
+    the median. So the tails of a Laplace distribution are exact.
 
     Parameters
     ----------
     levels : Tensor of shape (n_levels,), n_levels >= 2
-        Increasing, in (0, 1).
+        Increasing levels, in (0, 1).
     quantiles : Tensor of shape (*batch_shape, n_levels)
-        Strictly increasing on the last axis.
+        The quantiles, strictly increasing on the last axis.
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, levels: Tensor, quantiles: Tensor) -> None:
         super().__init__(quantiles.shape[:-1], validate_args=False)
@@ -210,7 +216,7 @@ class QuantileKnots(distributions.Distribution):
         above = 1 - levels
         lower = (q[..., inner] - q[..., 0]) / (levels[inner] / levels[0]).log()
         upper = (q[..., last] - q[..., outer]) / (above[outer] / above[last]).log()
-        # Rounding can make quantiles meet; nothing here depends on their unit.
+        # Rounding can make quantiles equal. The tolerance does not depend on their unit.
         info = torch.finfo(q.dtype)
         least = (info.eps * q.abs().amax(-1)).clamp(min=info.tiny)
         self.lower, self.upper = torch.maximum(lower, least), torch.maximum(upper, least)
@@ -225,7 +231,7 @@ class QuantileKnots(distributions.Distribution):
         return second - first.square()
 
     def _centred_moments(self) -> tuple[Tensor, Tensor]:
-        """Means of x − c and of its square, c the lowest quantile."""
+        """Return the means of x − c and of its square, where c is the lowest quantile."""
         x, p = self.quantiles - self.quantiles[..., :1], self.levels.diff()
         a, b, top = x[..., :-1], x[..., 1:], x[..., -1]
         below, above = self.levels[0], 1 - self.levels[-1]
@@ -235,11 +241,11 @@ class QuantileKnots(distributions.Distribution):
         return first, second + 2 * below * self.lower.square() + above * tail
 
     def _cell(self, knots: Tensor, value: Tensor) -> Tensor:
-        """The number of knots at or below the value, from 0 to n_levels."""
+        """Count the knots at or below the value, from 0 to n_levels."""
         return (value.unsqueeze(-1) >= knots).sum(-1)
 
     def _between(self, cell: Tensor, shape: torch.Size) -> tuple[Tensor, ...]:
-        """The ends of the cells inside, as quantiles and as levels."""
+        """Return the ends of the inner cells, as quantiles and as levels."""
         index = (cell - 1).clamp(0, len(self.levels) - 2).unsqueeze(-1)
         q = self.quantiles.expand(*shape, len(self.levels))
         ends = q.gather(-1, index).squeeze(-1), q.gather(-1, index + 1).squeeze(-1)

@@ -1,8 +1,8 @@
 """Mixtures of distributions, one component per draw.
 
 Components have batch shape (n_draws, ...) and give `mean`, `variance`, `cdf`, `icdf`, `log_prob`.
-Those with `is_discrete` are over the integers. Those of `_derived.py` know themselves how the
-quantiles and scores of their mixtures come from those of what they are made of.
+Components with `is_discrete` are over the integers. The distributions of `_derived.py` compute the
+quantiles and scores of their mixtures themselves, from their `base`.
 """
 
 from __future__ import annotations
@@ -38,29 +38,33 @@ LAST = 8.0
 NODES = torch.linspace(-LAST, LAST, 129, dtype=torch.float64)
 LEVELS = torch.special.ndtr(NODES).clamp(1e-15, 1 - 2e-16)
 SHARES = torch.softmax(-0.5 * NODES.square(), 0)
-_N_NODES = 256  # of all draws together
-_LATTICE = 1024  # integers that a sum visits at most
+_N_NODES = 256  # for all draws together
+_LATTICE = 1024  # most integers of a sum
 
 
 def mixture_quantile(components: Distribution, q: float | Tensor) -> Tensor:
-    """Where the mean of the components' distribution functions is `q`.
+    """Find where the mean of the components' distribution functions is `q`.
 
-    The quantiles of the components bracket that of the mixture. Each element is searched by
-    itself, so the result for a row does not depend on the others. Of discrete components it is
-    the least integer that reaches `q`.
+    The quantiles of the components bracket the quantile of the mixture. Each element is searched by
+    itself, so the result for a row does not depend on other rows. For discrete components it is the
+    least integer that reaches `q`.
 
     Parameters
     ----------
     components : Distribution of batch shape (n_draws, ...)
-    q : float in (0, 1), or Tensor of shape (...) of them, with further axes before
+        One component for each draw.
+    q : float in (0, 1), or Tensor of shape (...)
+        The level, or a level for each element; a tensor may have further axes in front.
 
     Returns
     -------
-    Tensor of shape (...), with the further axes of q before
+    Tensor of shape (...)
+        The quantiles, with the further axes of q in front.
     """
     level = torch.as_tensor(q, dtype=torch.float64, device=device_of(components))
     if hasattr(components, "quantile_of_mixture"):
-        return components.quantile_of_mixture(level)
+        quantile: Tensor = components.quantile_of_mixture(level)
+        return quantile
     n_draws, *shape = components.batch_shape
     axis = -1 - len(shape)  # of the draws
     level = level.expand(*level.shape[: max(0, level.ndim - len(shape))], *shape)
@@ -81,9 +85,9 @@ def mixture_quantile(components: Distribution, q: float | Tensor) -> Tensor:
 
 
 def _quantiles_of_parts(components: Distribution, level: Tensor) -> Tensor:
-    """Between the least and the largest of which a quantile of the mixture lies, for each draw.
+    """Return quantiles of each draw, which bracket the quantile of the mixture.
 
-    Of draws that are mixtures themselves those of their parts will do: no equation is solved.
+    If draws are mixtures themselves, quantiles of their parts do, and no equation is solved.
     """
     parts = getattr(components, "component_distribution", None)
     if parts is None:
@@ -93,41 +97,44 @@ def _quantiles_of_parts(components: Distribution, level: Tensor) -> Tensor:
 
 
 def mixture_cdf(components: Distribution, y: Tensor) -> Tensor:
-    """P(Y ≤ y) under the mixture, for y of shape (...)."""
+    """Compute P(Y ≤ y) under the mixture, for y of shape (...)."""
     return components.cdf(y).mean(0)
 
 
 def mixture_log_prob(components: Distribution, y: Tensor) -> Tensor:
-    """Log density of all targets together: components of batch shape (n_draws, n_rows, n_targets).
+    """Compute the joint log density of all targets.
 
-    Targets are independent given the draw, so their densities multiply inside of the mean.
+    Components have batch shape (n_draws, n_rows, n_targets). Targets are independent given the
+    draw, so their densities multiply before the mean over draws.
     """
     each = components.log_prob(y)
-    # A target that cannot be is decisive, also beside one whose density is infinite.
+    # An impossible target makes the row impossible, even beside an infinite density.
     joint = torch.where((each == -math.inf).any(-1), -math.inf, each.sum(-1))
     return joint.logsumexp(0) - math.log(len(joint))
 
 
 def mixture_crps(components: Distribution, y: Tensor) -> Tensor:
-    """Continuous ranked probability score of the mixture, for y of shape (...)."""
+    """Compute the continuous ranked probability score of the mixture, for y of shape (...)."""
     if type(components) is Normal:
         return normal_mixture_crps(y, components.mean, components.stddev)
     if hasattr(components, "crps_of_mixture"):
-        return components.crps_of_mixture(y)
+        crps: Tensor = components.crps_of_mixture(y)
+        return crps
     if is_discrete(components):
         return discrete_crps(components, y)
     return crps_on(nodes_of(components), lambda x: cdf_at(components, x), y)
 
 
 def nodes_of(components: Distribution) -> Tensor:
-    """Increasing points, of shape (n_nodes, ...), that lie where the components have their mass.
+    """Choose increasing points, of shape (n_nodes, ...), where the components have their mass.
 
-    They are quantiles of the components, of which each gives its share at levels between those of
-    the others: no equation is solved, and where components are alike the points are dense.
+    They are quantiles of the components, each at levels between the levels of the others. No
+    equation is solved, and the points are dense where components agree.
     """
     if hasattr(components, "nodes"):
-        return components.nodes()
-    source = getattr(components, "component_distribution", components)  # of a mixture by itself
+        nodes: Tensor = components.nodes()
+        return nodes
+    source = getattr(components, "component_distribution", components)  # if the draws are mixtures
     n_draws = components.batch_shape[0]
     n_levels = max(6, _N_NODES // n_draws)
     width = 2 * LAST / n_levels
@@ -144,23 +151,24 @@ def nodes_of(components: Distribution) -> Tensor:
 
 
 def cdf_at(components: Distribution, nodes: Tensor) -> Tensor:
-    """The mean distribution function at points of shape (n_nodes, ...)."""
+    """Compute the mean distribution function at points of shape (n_nodes, ...)."""
     return torch.cat([components.cdf(x[:, None]).mean(1) for x in nodes.split(16)])
 
 
 def crps_on(nodes: Tensor, cdf: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    """∫ (F(x) − 1{y ≤ x})² dx by Simpson's rule between nodes, y a node of its own.
+    """Integrate (F(x) − 1{y ≤ x})² over x by Simpson's rule between nodes; y is one more node.
 
-    The rule's weights are positive and F increases, so each part lies between its bounds, however
-    far the nodes are apart.
+    The weights of the rule are positive and F increases, so each part lies between its bounds for
+    any distance of the nodes.
 
     Parameters
     ----------
     nodes : Tensor of shape (n_nodes, ...)
         Increasing x.
     cdf : function of tensors (n, ...)
-        F.
+        The distribution function F.
     y : Tensor of shape (...)
+        The observed values.
     """
     left, right, below = nodes[:-1], nodes[1:], cdf(nodes)
     values = below[:-1], cdf(left + (right - left) / 2), below[1:]
@@ -177,21 +185,21 @@ def crps_on(nodes: Tensor, cdf: Callable[[Tensor], Tensor], y: Tensor) -> Tensor
 
 
 def _simpson(left: Tensor, right: Tensor, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
-    """The integral of the square of what has these three values."""
+    """Integrate the square of a function with these three values."""
     return (right - left) * (low.square() + 4 * middle.square() + high.square()) / 6
 
 
 def discrete_crps(components: Distribution, y: Tensor) -> Tensor:
-    """Σ_k (F(k) − 1{y ≤ k})² over the integers, exactly where they are not too many.
+    """Sum (F(k) − 1{y ≤ k})² over the integers k, exactly unless there are too many.
 
-    Else every h-th of them counts for h, with the ends of the sums on both sides of y halved: the
-    Euler-Maclaurin formula of a smooth F. Between integers the score is linear in y.
+    With too many, every h-th integer counts h times, and the ends of the sums on both sides of y
+    count half: the Euler-Maclaurin formula for a smooth F. Between integers the score is linear.
     """
     ends = LEVELS[[0, -1]].tolist()
     low = mixture_quantile(components, ends[0]) - 1
     high = mixture_quantile(components, ends[1]) + 1
     inside = y.clamp(low, high)
-    score = (y - inside).abs()  # beyond them F is 0 or 1
+    score = (y - inside).abs()  # outside, F is 0 or 1
     floor = inside.floor()
     step = ((high - low) / _LATTICE).ceil()
     for k, share in ((floor, floor + 1 - inside), (floor + 1, inside - floor)):
@@ -203,7 +211,7 @@ def discrete_crps(components: Distribution, y: Tensor) -> Tensor:
 def _sum_about(
     components: Distribution, y: Tensor, low: Tensor, high: Tensor, step: Tensor
 ) -> Tensor:
-    """Of F² below an integer y, and of (1 − F)² from it on."""
+    """Sum F² below an integer y, and (1 − F)² from y on."""
     at = mixture_cdf(components, y)
     total = (step - 1) / 2 * at.square() + (step + 1) / 2 * (1 - at).square()
     for j in range(1, int(torch.maximum((y - low) / step, (high - y) / step).max()) + 1):
@@ -214,16 +222,19 @@ def _sum_about(
 
 
 def normal_mixture_crps(y: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """E|Y − y| − ½ E|Y − Y'| in closed form; a component of std 0 is a point.
+    """Compute E|Y − y| − ½ E|Y − Y'| in closed form; a component of std 0 is a point.
 
     Parameters
     ----------
     y : Tensor of shape (...)
+        The observed values.
     mean, std : Tensor of shape (n_draws, ...)
+        Moments of the normal components.
 
     Returns
     -------
     Tensor of shape (...)
+        The score of each value.
     """
     n_draws = len(mean)
     score = _mean_distance(mean - y, std).mean(0)
@@ -235,7 +246,7 @@ def normal_mixture_crps(y: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _mean_distance(mean: Tensor, std: Tensor) -> Tensor:
-    """E|Z| of a normal Z."""
+    """Compute E|Z| for a normal Z."""
     z = torch.where(std > 0, mean / std, 0.0)
     density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
     spread = 2 * std * density + mean * torch.special.erf(z / math.sqrt(2))
@@ -243,12 +254,12 @@ def _mean_distance(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def is_discrete(distribution: Distribution) -> bool:
-    """Whether it is over the integers."""
+    """Return whether a distribution is over the integers."""
     return getattr(distribution, "is_discrete", False)
 
 
 def device_of(distribution: Distribution) -> torch.device:
-    """Where its parameters lie."""
-    while hasattr(distribution, "base"):  # of `_derived.py`, whose mean is an integral
+    """Return the device of the parameters."""
+    while hasattr(distribution, "base"):  # in `_derived.py`, where a mean costs an integral
         distribution = distribution.base
     return distribution.mean.device

@@ -1,8 +1,8 @@
-"""Monotone maps of targets of which nothing is known but their values.
+"""Monotone maps of targets, known only by their values.
 
-A target transformer is two functions, y = forward(z) and z = inverse(y). Here is found out where
-forward is defined, which value it tends to beyond, and how steep it is. Nothing is measured in the
-unit of y, which may be any: steps are shares of the spread of z, carried over to y by the map.
+A target transformer is two functions, y = forward(z) and z = inverse(y). This file finds where
+forward is defined, its limits at the ends, and its slope. No tolerance is in the unit of y, which
+may be any unit: steps are shares of the spread of z, and the map converts them to y.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ __all__ = ["MonotoneMap"]
 Function = Callable[[Tensor], Tensor]
 
 _EPS = torch.finfo(torch.float64).eps
-_HALVINGS = 80  # of the bracket of an end: to the last bit, or 1e-24 of the bracket about 0
+_HALVINGS = 80  # of the bracket of an end: exact to the last bit, or to 1e-24 of it near 0
 
 
 class MonotoneMap:
-    """y = forward(z) for each target, the last axis, continued by its limits where it ends.
+    """The map y = forward(z) of each target (last axis), continued by its limits beyond its ends.
 
-    The map ends where forward gives NaN, as (λz + 1)^(1/λ) does for λz < −1, or turns around, as
-    z² does at 0 if the inverse is √y. Beyond an end stands the limit of forward there, which may
+    The map ends where forward gives NaN, as (λz + 1)^(1/λ) does for λz < −1, or turns around, as z²
+    does at 0 if the inverse is √y. Beyond an end, y is the limit of forward at the end, which may
     be infinite.
 
     Parameters
     ----------
     forward, inverse : functions of tensors (..., n_targets)
+        The map from z to y, and the map back.
     probes : Tensor of shape (n_probes, n_targets)
-        Values of z where forward is looked at.
+        Values of z to try forward on.
 
     Attributes
     ----------
     low, high : Tensor of shape (n_targets,)
-        The ends, as values of z; infinite where there is none.
+        The ends, as values of z; infinite if there is no end.
     at_low, at_high : Tensor of shape (n_targets,)
-        The limits of y there; NaN where there is no end.
+        The limits of y at the ends; NaN if there is no end.
 
     Raises
     ------
     ValueError
-        If forward is defined nowhere, or not between values where it is.
+        If forward is defined nowhere, or has a gap between values where it is defined.
     """
 
     def __init__(self, forward: Function, inverse: Function, probes: Tensor) -> None:
@@ -53,19 +54,19 @@ class MonotoneMap:
         self._locate(probes)
 
     def forward(self, z: Tensor) -> Tensor:
-        """y, and the limits beyond the ends."""
+        """Compute y; beyond the ends, its limits."""
         y = self._continued(z)
-        if bool(y.isnan().any()):  # further out than where was looked
+        if bool(y.isnan().any()):  # beyond the values tried so far
             self._locate(torch.cat([self._z_inside[None], z.reshape(-1, z.shape[-1])]))
             y = self._continued(z)
         return y
 
     def inverse(self, y: Tensor) -> Tensor:
-        """z, NaN where y is no value of the map that the transformer knows."""
+        """Compute z; NaN if the transformer refuses y."""
         return _called(self._inverse, y)
 
     def outside(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether y, of which z is the inverse, lies below all values of the map, or above."""
+        """Return whether y, with z = inverse(y), lies below all values of the map, or above."""
         ends = torch.stack([self.at_low, self.at_high])
         least = torch.where(ends.isnan(), math.inf, ends).amin(0)
         most = torch.where(ends.isnan(), -math.inf, ends).amax(0)
@@ -76,16 +77,17 @@ class MonotoneMap:
         return below, (y > most) | (z.isnan() & ~below)
 
     def log_slope(self, y: Tensor, z: Tensor, unit: Tensor) -> Tensor:
-        """log |dz/dy| by differences of the inverse, or of forward at its ends.
+        """Compute log |dz/dy| by differences of the inverse, or of forward at its ends.
 
-        Of the fourth order where the map is smooth within a step; beside a kink, or an end, from
-        two points close by.
+        The differences are of fourth order if the map is smooth within a step. Near a kink or an
+        end, two close points are used.
 
         Parameters
         ----------
         y, z : Tensor of shape (..., n_targets)
+            Values of the map and their inverses.
         unit : Tensor of shape (..., n_targets)
-            The spread of z, on which the map is taken to be smooth.
+            The spread of z; the map is assumed to be smooth on this scale.
         """
         unit = torch.maximum(unit, 8 * _EPS * z.abs())
         span = _two_points(self._raw, z, 1e-3 * unit) * unit
@@ -110,15 +112,15 @@ class MonotoneMap:
         return torch.where(z < self.low, self.at_low, torch.where(z > self.high, self.at_high, y))
 
     def _ends_before(self, z: Tensor) -> Tensor:
-        """Whether the map is not defined at z, or has turned around on the way there.
+        """Return whether the map is undefined at z, or turned around before z.
 
-        Where it has, the inverse of forward(z) is another place with the same y, and y between the
-        two is not between.
+        If it turned around, the inverse of forward(z) is another place with the same y, and y
+        leaves the range of these two values between them.
         """
         y = self._raw(z)
         back = self.inverse(y)
         there, between = self._raw(back), self._raw(z + (back - z) / 2)
-        size = torch.maximum(torch.maximum(y.abs(), there.abs()), between.abs())
+        size = torch.maximum(y.abs(), there.abs())  # between may be infinite, at a pole
         least, most = torch.minimum(y, there), torch.maximum(y, there)
         turned = (between < least - 8 * _EPS * size) | (between > most + 8 * _EPS * size)
         return y.isnan() | turned
@@ -131,7 +133,7 @@ class MonotoneMap:
         last = torch.where(beyond, -1, index).amax(0)
         inside = (index >= first) & (index <= last)
         if bool((first > last).any()) or bool((beyond & inside).any()):
-            self._forward(z)  # an error of its own says more
+            self._forward(z)  # an error of the transformer itself explains more
             raise ValueError(
                 "the inverse of the target transformer gives NaN, or is not monotone, where the "
                 "predictions have their mass; clip inside of the inverse, or use a transformer "
@@ -153,13 +155,13 @@ class MonotoneMap:
         self.at_high = torch.where(last == len(z) - 1, math.nan, limits[1])
 
     def _limits(self, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
-        """The last z that is good, between one that is and one that is not; and y's limit there.
+        """Find the last good z between a good and a bad one, and the limit of y there.
 
-        Towards a finite limit, steps of y shrink with those of z; else it is infinite.
+        If the limit is finite, steps of y shrink with steps of z; otherwise it is infinite.
         """
         for halving in range(_HALVINGS):
             middle = good + (bad - good) / 2
-            if halving == 0:  # an end at 0 is found to the bit
+            if halving == 0:  # to find an end at 0 exactly
                 middle = torch.where(good.sign() * bad.sign() < 0, 0.0, middle)
             if bool(((middle == good) | (middle == bad)).all()):
                 break
@@ -174,9 +176,9 @@ class MonotoneMap:
 
 
 def _called(function: Function, values: Tensor) -> Tensor:
-    """The function; NaN where the value is not finite, and in rows that it refuses.
+    """Call a function; return NaN for values that are not finite, and for rows that it refuses.
 
-    scikit-learn's transformers raise for values outside of their domain.
+    scikit-learn's transformers raise an error for values outside of their domain.
     """
     flat = values.reshape(-1, values.shape[-1])
     finite = flat.isfinite()
@@ -188,6 +190,7 @@ def _called(function: Function, values: Tensor) -> Tensor:
 
 
 def _by_halves(function: Function, rows: Tensor) -> Tensor:
+    """Call a function on the halves of the rows that it refuses, down to single rows."""
     try:
         return function(rows)
     except ValueError:
@@ -198,7 +201,7 @@ def _by_halves(function: Function, rows: Tensor) -> Tensor:
 
 
 def _steepness(function: Function, x: Tensor, step: Tensor, noise: Tensor) -> Tensor:
-    """|f'(x)|, by four points unless two of them that are close by contradict."""
+    """Compute |f'(x)| from four points, or from two close points if the results contradict."""
     step = torch.maximum(step, 512 * _EPS * x.abs())
     wide, close = _four_points(function, x, step), _two_points(function, x, step / 128)
     agree = (wide - close).abs() <= noise * close
@@ -211,7 +214,7 @@ def _two_points(function: Function, x: Tensor, step: Tensor) -> Tensor:
 
 
 def _four_points(function: Function, x: Tensor, step: Tensor) -> Tensor:
-    step = (x + step) - x  # as it is after rounding
+    step = (x + step) - x  # the step after rounding
     near = function(x + step) - function(x - step)
     far = function(x + 2 * step) - function(x - 2 * step)
     return (8 * near - far).abs() / (12 * step)

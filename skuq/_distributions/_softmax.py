@@ -1,8 +1,8 @@
-"""Distributions over classes, one for each draw, and what their mean says.
+"""Distributions over classes, one for each draw, and their mean.
 
-Sums over classes and draws are fastest where neighbouring rows lie side by side in memory. The
-engine therefore hands over outputs of shape (..., n_rows, n_classes) whose rows are the last axis
-in memory; nothing here needs that, but everything keeps it.
+Sums over classes and draws are fastest if neighbouring rows are neighbours in memory. So the engine
+gives outputs of shape (..., n_rows, n_classes) whose last axis in memory is the rows. The functions
+keep that layout, but do not need it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from torch.distributions.utils import lazy_property
 
 __all__ = ["TRUSTED", "Softmax", "log_mean", "mean_of_draws"]
 
-TRUSTED = 1e-200  # smaller mean probabilities come from logarithms: a term may have underflowed
+TRUSTED = 1e-200  # below, a term may have underflowed, so logarithms give the mean probability
 
 
 class Softmax(Categorical):
     """The categorical distribution of logits.
 
-    Normalised logits and probabilities come from the same exponentials; torch's own takes them
-    for each of the two, and copies what is not contiguous.
+    Normalised logits and probabilities share the same exponentials. torch's class computes them
+    twice, and copies tensors that are not contiguous.
 
     Parameters
     ----------
     logits : Tensor of shape (..., n_classes)
+        Logits, which need not be normalised.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -47,20 +48,20 @@ class Softmax(Categorical):
         return self._share / self._mass
 
     def entropy(self) -> Tensor:
-        """In nats, from the same exponentials: log Z − Σ_k e_k s_k / Z, both terms positive."""
+        """Compute the entropy in nats, log Z − Σ_k e_k s_k / Z, a sum of two positive terms."""
         inner = (self._share * self._shifted).sum(-1, keepdim=True) / self._mass
         return (self._mass.log() - inner).squeeze(-1)
 
     @lazy_property
     def mean_probs(self) -> Tensor:
-        """The mean over draws, the first axis of the batch."""
+        """The mean over the draws, which are the first axis of the batch."""
         return mean_of_draws(self.probs)
 
 
 def mean_of_draws(values: Tensor) -> Tensor:
-    """The mean over the first axis, laid out as the values are.
+    """Average over the first axis, and keep the layout of the values in memory.
 
-    torch lays out a mean anew, which takes ten times as long where rows are last in memory.
+    torch's mean has a new layout, which takes ten times as long if rows are last in memory.
     """
     if len(values) == 1:
         return values[0]
@@ -70,15 +71,15 @@ def mean_of_draws(values: Tensor) -> Tensor:
 
 
 def log_mean(predictive: Softmax) -> Tensor:
-    """The logarithm of the mean over draws (the first axis) of the probabilities.
+    """Compute the logarithm of the mean over draws (the first axis) of the probabilities.
 
-    Finite also where probabilities underflow.
+    It is finite even where probabilities underflow.
     """
     if predictive.batch_shape[0] == 1:
         return predictive.logits[0]
     mean = predictive.mean_probs
     trusted = mean > TRUSTED
-    if not mean.is_cuda and bool(trusted.all()):  # a GPU would have to wait for the answer
+    if not mean.is_cuda and bool(trusted.all()):  # this check would make a GPU wait
         return mean.log()
     logits = predictive.logits
     exact = logits.logsumexp(0) - math.log(len(logits))

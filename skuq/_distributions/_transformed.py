@@ -1,4 +1,4 @@
-"""Distributions of y = forward(z), for a monotone map of each target."""
+"""The distribution of y = forward(z), for a monotone map of each target."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ from skuq._distributions._monotone import MonotoneMap
 
 __all__ = ["Transformed"]
 
-_LOOKED_AT = (-8.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 8.0)  # levels Φ(t) of z
-_REST = 0.02  # the most that the outermost value may add to a moment, of all
-_LITTLE = 0.00135  # Φ(−3): a mass whose place moments may leave open
+_PROBES = (-8.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 8.0)  # levels Φ(t) of z
+_REST = 0.02  # largest share of a moment that may come from the outermost value
+_LITTLE = 0.00135  # Φ(−3): moments may neglect where so little mass lies
 
 
 class Transformed(Integrated):
-    """y = forward(z), monotone in each target by itself, for components of z.
+    """The distribution of y = forward(z), monotone in each target, for components of z.
 
-    Quantiles are pushed through. Beyond the ends of the map (see `MonotoneMap`) y has the limit of
-    the map there, which may be infinite. Mean and variance are integrals over z: infinite where y
-    is so with a probability of more than Φ(−3), 0.1 %; where it is less, the last finite value
-    stands for what lies beyond.
+    The map transforms quantiles directly. Beyond the ends of the map (see `MonotoneMap`), y is the
+    limit of the map, which may be infinite. Mean and variance are integrals over z. They are
+    infinite if y is infinite with a probability above Φ(−3), 0.1 %; below, the last finite value
+    replaces infinite ones.
 
     Parameters
     ----------
     base : Distribution of batch shape (n_draws, n_rows, n_targets)
+        The distribution of z.
     forward, inverse : functions of tensors (..., n_targets)
-        From z to y and back.
+        The map from z to y, and the map back.
 
     Raises
     ------
@@ -63,7 +64,7 @@ class Transformed(Integrated):
         super().__init__(base.batch_shape)
         self.base = base
         self.is_discrete = is_discrete(base)
-        levels = torch.special.ndtr(torch.tensor(_LOOKED_AT, dtype=torch.float64))
+        levels = torch.special.ndtr(torch.tensor(_PROBES, dtype=torch.float64))
         levels = levels.clamp(1e-15, 1 - 2e-16).to(device_of(base))
         z = torch.stack([base.icdf(level.expand(self.batch_shape)) for level in levels])
         self._check_targets_apart(z[3], z[5], forward)
@@ -72,14 +73,14 @@ class Transformed(Integrated):
         self.decreasing = self._direction(z[1:-1])
 
     def is_bounded(self) -> bool:
-        """Whether y keeps to one side of a bound, as exp(z) does, however far z goes."""
+        """Return whether y stays on one side of a bound for all z, as exp(z) does."""
         far = torch.tensor([-1e3, -1e2, 1e2, 1e3], dtype=torch.float64, device=device_of(self.base))
         low, below, above, high = self._pushed(far[:, None] * self.unit.amax(0))
         span = (above - below).abs()
         return not bool((((below - low).abs() > span) & ((high - above).abs() > span)).all())
 
     def _direction(self, z: Tensor) -> Tensor:
-        """Whether the map decreases, for each element."""
+        """Return whether the map decreases, for each element."""
         y = self._pushed(z)
         up, down = (y[1:] >= y[:-1]).all(0), (y[1:] <= y[:-1]).all(0)
         if not bool((up | down).all()):
@@ -87,7 +88,7 @@ class Transformed(Integrated):
                 "the inverse of the target transformer is not monotone where the prediction has "
                 "much of its mass, so the transformer is not invertible there"
             )
-        falls = down & ~up  # what lies beyond an end altogether goes with the rest of its target
+        falls = down & ~up  # elements beyond an end follow the rest of their target
         return falls | (down & falls.flatten(0, -2).any(0))
 
     def _check_targets_apart(
@@ -102,8 +103,8 @@ class Transformed(Integrated):
             now, before = forward(moved)[..., others], at_lower[..., others]
             if not bool(((now == before) | (now.isnan() & before.isnan())).all()):
                 raise ValueError(
-                    "the target transformer mixes targets, so their uncertainty cannot be carried "
-                    "back one by one; use a transformer that maps each target by itself"
+                    "the target transformer mixes targets, so the uncertainty of each target "
+                    "cannot be transformed; use a transformer that maps each target by itself"
                 )
 
     def _pushed(self, z: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class Transformed(Integrated):
         return torch.where(self.decreasing, 1 - q, q)
 
     def quantile_of_mixture(self, level: Tensor) -> Tensor:
-        """Quantiles move with a monotone map."""
+        """Transform the quantiles of the base."""
         level = torch.where(self.decreasing[0], 1 - level, level)
         return self._pushed(mixture_quantile(self.base, level))
 
@@ -135,7 +136,7 @@ class Transformed(Integrated):
         return torch.where(below, 0.0, torch.where(above, 1.0, share))
 
     def log_prob(self, y: Tensor) -> Tensor:
-        """−inf outside of the values of the map; +inf where it stands still, as z² does at 0."""
+        """Compute log p: −inf outside of the values of the map, +inf where its slope is 0."""
         z = self.map.inverse(y)
         below, above = self.map.outside(y, z)
         nowhere = below | above | ~z.isfinite()
@@ -148,7 +149,7 @@ class Transformed(Integrated):
         return torch.where(nowhere, -math.inf, density)
 
     def nodes(self) -> Tensor:
-        """Where the components have their mass: see `skuq._distributions._mixture.nodes_of`."""
+        """Choose points where the mass lies, for `skuq._distributions._mixture.nodes_of`."""
         y = self._pushed(nodes_of(self.base)).sort(0).values
         finite = y.isfinite()
         least = torch.where(finite, y, math.inf).amin(0)
@@ -168,7 +169,7 @@ class Transformed(Integrated):
         return sum(mass for mass, _ in self._infinite_ends())  # type: ignore[return-value]
 
     def _infinite_ends(self) -> list[tuple[Tensor, Tensor]]:
-        """Of both ends the mass beyond, where y is infinite, and that y."""
+        """Return, for both ends, the mass beyond an end where y is infinite, and that y."""
         found = []
         for end, limit, side in (
             (self.map.low, self.map.at_low, -1),
@@ -184,8 +185,10 @@ class Transformed(Integrated):
     # -- moments ---------------------------------------------------------------------------------
 
     def _parts(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """Quantiles and weights of what z is a mixture of, on a first axis: no equation is solved
-        for those of parts."""
+        """Return quantiles and weights of the components of z, on a first axis.
+
+        Quantiles of components need no equation to be solved.
+        """
         if not hasattr(self.base, "component_distribution"):
             one = torch.ones((1, *self.batch_shape), dtype=torch.float64, device=device_of(self))
             return lambda level: self.base.icdf(level.expand(self.batch_shape))[None], one
@@ -195,7 +198,7 @@ class Transformed(Integrated):
         return lambda level: parts.icdf(level.expand(parts.batch_shape)).movedim(-1, 0), weights
 
     def _integrate(self) -> tuple[Tensor, Tensor]:
-        """Over levels Φ(t) of each part, from its median outwards."""
+        """Integrate over levels Φ(t) of each part, from its median outwards."""
         quantile, weights = self._parts()
         levels, middle = LEVELS.to(device_of(self)), len(NODES) // 2
         start = self._pushed(quantile(levels[middle]))
@@ -214,7 +217,7 @@ class Transformed(Integrated):
                 first, size = first + part, size + part.abs()
                 square = SHARES[index] * (last - start).square()
                 second = second + square
-            # What the outermost value adds is little, or what lies further out would add more.
+            # If the outermost value adds much, values further out would add more.
             diverges |= (part.abs() > _REST * size) | (square > _REST * second)
         mean = (weights * (start + first)).sum(0)
         variance = (second - first.square()).clamp(min=0) + (start + first - mean).square()
@@ -228,16 +231,16 @@ class Transformed(Integrated):
         if bool((diverges & (self.lost <= _LITTLE)).any()):
             raise ValueError(
                 "the mean or the variance of y is too large or does not exist: the inverse of the "
-                "target transformer grows too fast for the tails of the prediction. Ask for "
-                "quantiles or intervals, or take a likelihood with lighter tails."
+                "target transformer grows too fast for the tails of the prediction. Predict "
+                "quantiles or intervals, or use a likelihood with lighter tails."
             )
         if not bool((infinite := self.lost > _LITTLE).any()):
             return mean, variance
         warnings.warn(
             f"the mean and the variance of y are infinite in {int(infinite.any(0).any(-1).sum())} "
-            f"of {self.batch_shape[1]} rows: there the prediction goes beyond the end of the "
-            "inverse of the target transformer, where y is infinite. Quantiles and intervals say "
-            "more, or another transformer is needed.",
+            f"of {self.batch_shape[1]} rows, where the prediction goes beyond the end of the "
+            "inverse of the target transformer, where y is infinite. Predict quantiles or "
+            "intervals, or use another transformer.",
             UserWarning,
             stacklevel=2,
         )

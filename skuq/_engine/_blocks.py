@@ -1,4 +1,4 @@
-"""Blocks of rows on their way through the engine, and what is left of them on the CPU."""
+"""Blocks of rows on their way through the engine, and their results on the CPU."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Chunks", "Reduced", "one_behind", "padded"]
 
 
 class Chunks:
-    """Goes through rows in chunks, whose size may fall on the way; yields where each begins.
+    """Goes through rows in chunks whose size may fall; yields the first row of each.
 
     Attributes
     ----------
     n_rows, before : int
-        Of a chunk, now and at first.
+        Number of rows of a chunk: now, and at the beginning.
     done : int
-        Rows that need not be asked for again; set by who goes through.
+        Number of finished rows; the loop over the chunks sets it.
     halved : bool
         Whether the size has just fallen.
     """
@@ -40,29 +40,38 @@ class Chunks:
             yield self.done
 
     def halve(self) -> None:
+        """Halve the size of the chunks to come."""
         self.n_rows = self.n_rows // 2
         self.halved = True
 
 
 def padded(rows: Tensor, n_rows: int) -> Tensor:
+    """Repeat the first row until there are `n_rows` rows."""
     missing = n_rows - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
 class Reduced:
-    """What is left of a block of rows, on its way to the CPU."""
+    """The reduced outputs of a block of rows, on their way to the CPU."""
 
     def __init__(
-        self, start: int, n_rows: int, output: Tensor, reduction: Any, aligned: Iterator[Tensor]
+        self,
+        start: int,
+        n_rows: int,
+        output: Tensor,
+        reduction: Any,
+        aligned: Iterator[Tensor],
+        places: torch.Size,
     ) -> None:
         self.start = start
+        self.places = places
         self._n_rows = n_rows
         self._output = output
         reduced = reduction(output, *aligned)
         self.single = isinstance(reduced, Tensor)
-        # The sum is finite where every output is; whether it is is asked when it has arrived.
+        # The sum is finite only if all outputs are, which `parts` checks on the CPU.
         parts = [output.sum(), *([reduced] if self.single else reduced)]
-        self._arrived = None
+        self._copied_event = None
         if output.is_cuda:
             parts = [
                 torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(
@@ -70,22 +79,22 @@ class Reduced:
                 )
                 for part in parts
             ]
-            self._arrived = torch.cuda.Event()
-            self._arrived.record(torch.cuda.current_stream(output.device))
+            self._copied_event = torch.cuda.Event()
+            self._copied_event.record(torch.cuda.current_stream(output.device))
         self._parts = parts
 
     def parts(self) -> list[Tensor]:
-        """What the reduction gave. Raises ValueError if an output was not finite."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
+        """Return the results of the reduction; raise a ValueError if an output was not finite."""
+        if self._copied_event is not None:
+            self._copied_event.synchronize()
         total, *parts = self._parts
         if not math.isfinite(total):
-            _check_finite(self._output[:, : self._n_rows], self.start)
+            _check_finite(self._output[:, : self._n_rows], self.start, math.prod(self.places))
         return parts
 
 
 def one_behind(blocks: Iterator[Reduced]) -> Iterator[Reduced]:
-    """While a GPU is busy with a block, the one before is fetched."""
+    """Yield each block only after the next one began, so that a GPU stays busy."""
     before = None
     for block in blocks:
         if before is not None:
@@ -95,11 +104,12 @@ def one_behind(blocks: Iterator[Reduced]) -> Iterator[Reduced]:
         yield before
 
 
-def _check_finite(output: Tensor, start: int) -> None:
+def _check_finite(output: Tensor, start: int, n_places: int) -> None:
     strange = ~torch.isfinite(output).all(-1).all(0)
     if bool(strange.any()):
+        first = start + int(strange.nonzero()[0])
         raise ValueError(
-            f"the network returned NaN or infinity for row {start + int(strange.nonzero()[0])} of "
-            "X; expected finite outputs. Is the row far outside of the data that the network was "
+            f"the network returned NaN or infinity for row {first // n_places} of X; "
+            "expected finite outputs. Is the row far outside of the data that the network was "
             "fitted on?"
         )

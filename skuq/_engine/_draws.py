@@ -1,6 +1,6 @@
-"""Draws: what every posterior ends as.
+"""Draws: the result of every posterior.
 
-One module, and for some of its parameters and buffers a tensor with a leading axis `n_draws`.
+They are one module and, for some of its parameters and buffers, tensors with a first axis of draws.
 """
 
 from __future__ import annotations
@@ -13,29 +13,32 @@ from torch import Tensor, nn
 
 from skuq._networks._module import Numerics, copied, private_copy
 from skuq._networks._precision import moved
+from skuq._utils._saved_names import saved_as
 from skuq._utils._tensors import tensors_of
 
 __all__ = ["Draws"]
 
 
+@saved_as("stack")
 class Draws:
     """A stack of function draws of one module.
 
     Parameters
     ----------
     module : nn.Module
-        The trained module; never changed, never called.
+        The trained module, which is never changed or called.
     tensors : mapping of str to Tensor of shape (n_draws, ...), default={}
-        Parameters and buffers of the module, by name, that differ between the draws.
+        Parameters and buffers of the module that differ between draws, by name.
     n_draws : int, default=None
-        Needed by a subclass that makes its tensors when asked.
+        Number of draws. Needed by a subclass that makes its tensors on demand; None takes the
+        length of the tensors.
     networks : {"module", "draws"} or mapping of str to Tensor of shape (n_networks, ...), \
             default="module"
-        The trained networks that the draws come from, with which a warm start and ``partial_fit``
-        go on: the module; each draw (of an ensemble); or the module with these tensors.
+        The trained networks behind the draws, from which a warm start and ``partial_fit`` go on:
+        the module; each draw (of an ensemble); or the module with these tensors.
     """
 
-    _networks: Any = None  # files of format 1 do not say
+    _networks: Any = None  # files of format 1 have none
 
     def __init__(
         self,
@@ -62,23 +65,23 @@ class Draws:
         return {name: tensor[start:stop] for name, tensor in self._tensors.items()}
 
     def shell(self) -> nn.Module:
-        """A private copy of the module that takes the stacked tensors."""
+        """Make a private copy of the module that takes the stacked tensors."""
         return private_copy(self.module)
 
     def networks(self, n_trained: int) -> list[nn.Module]:
-        """Copies of the trained networks, with which training may go on.
+        """Copy the trained networks, so that training can go on from them.
 
         Parameters
         ----------
         n_trained : int
-            How many networks were trained.
+            Number of networks that were trained.
         """
-        of = self._networks
-        if of is None:
-            of = "draws" if 1 < n_trained == self.n_draws else "module"
-        if of == "module":
+        source = self._networks
+        if source is None:
+            source = "draws" if 1 < n_trained == self.n_draws else "module"
+        if source == "module":
             return [copied(self.module)]
-        tensors = self._tensors if of == "draws" else of
+        tensors = self._tensors if source == "draws" else source
         n_networks = len(next(iter(tensors.values())))
         return [self._with({n: t[k] for n, t in tensors.items()}) for k in range(n_networks)]
 
@@ -102,7 +105,7 @@ class Draws:
         """
         own = tensors_of(self.module)
         if not all(type(name) is str for name in self._tensors):
-            raise ValueError("the draws are not of tensors by name")
+            raise ValueError("the draws are not of tensors by name; expected a dict of tensors")
         for name, tensor in self._tensors.items():
             expected = (self.n_draws, *own[name].shape) if name in own else None
             if expected is None or tuple(tensor.shape) != expected:
@@ -112,7 +115,7 @@ class Draws:
                 )
 
     def to(self, device: torch.device) -> Draws:
-        """Move everything to a device, in place.
+        """Move module and tensors to a device, in place.
 
         Parameters
         ----------

@@ -1,22 +1,22 @@
 """The engine: evaluates a stack of function draws on any number of rows.
 
-`Engine` computes f(x; θ_m, b_m) for all draws m, by `torch.func.vmap` where that gives the numbers
-of a plain loop, by the loop otherwise. vmap carries the draw axis only where a value depends on a
-draw, so whatever comes before the first stacked tensor is computed once per row.
+`Engine` computes f(x; θ_m, b_m) for all draws m: by `torch.func.vmap` if it gives the same numbers
+as a plain loop, otherwise by the loop. vmap has the axis of draws only where a value depends on a
+draw, so layers before the first stacked tensor are computed once per row.
 
-Rows are evaluated in chunks of one constant size, the last one padded, so that a kernel never
-changes with the number of rows: the result of a row is then bit-equal whatever its neighbours are,
-where the rows of each layer's input begin at multiples of 16 bytes (widths divisible by 4 in
-float32). At other widths MKL's small matrix products depend on the alignment of a row, hence on
-its position, and results are equal to rounding (1e-7); the environment variable
-MKL_CBWR=COMPATIBLE, set before Python starts, makes those bit-equal, too. Where the device has no
-memory for a chunk, chunks are halved from there on, and for good: that, too, is another kernel, so
-results before and after are equal to rounding.
+Rows are evaluated in chunks of constant size, and the last chunk is padded, so that kernels do not
+change with the number of rows. The result of a row is then bit-equal for any neighbours, if the
+rows of each layer's input begin at multiples of 16 bytes (widths divisible by 4 in float32). At
+other widths, small matrix products of MKL depend on the alignment of a row, hence on its position,
+and results are equal up to rounding (1e-7). The environment variable MKL_CBWR=COMPATIBLE, set
+before Python starts, makes these bit-equal, too. If the device has no memory for a chunk, all later
+chunks are half as large. That changes kernels, so results are equal up to rounding.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._data._batches import sent
+from skuq._data._places import flat_places, places_as_rows, rows_with_places
 from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
 from skuq._engine._draws import Draws
 from skuq._networks._layers import DrawnLinear
@@ -42,34 +43,39 @@ from skuq._utils._tensors import agree
 
 __all__ = ["Engine"]
 
-# The largest tensor of a chunk should fit a CPU's cache, or keep a GPU busy; so should that of the
+# The largest tensor of a chunk should fit the cache of a CPU, or keep a GPU busy; so should the
 # outputs in float64 that are reduced at a time.
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
-# Only where the fewest rows exceed this with all draws, draws are evaluated in blocks.
+# Only where the fewest rows exceed this with all draws, draws are evaluated in blocks. Rows that
+# have places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
+_BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
+_PROBED_DRAWS = 3  # from so many, the size of any number of draws is known
 
 
 class Engine:
-    """Evaluates `draws`; how, is decided here once, on a few rows.
+    """Evaluates `draws`; the constructor decides how, on a few rows.
 
     Parameters
     ----------
     draws : Draws
+        The draws to evaluate.
     x : Tensor of shape (n_rows, ...)
-        Rows of the training data: the first three are tried.
+        Rows of the training data; the first three are used for the decisions.
     numerics : Numerics
+        Device and precision.
 
     Attributes
     ----------
     vectorized : bool
-        Whether vmap is used (else a loop over the draws).
+        Whether vmap evaluates the draws; otherwise a loop does.
     n_rows : int
-        The constant number of rows of a chunk, less once the device had no memory for it.
+        Number of rows of a chunk: constant, but halved if the device has too little memory.
     n_reduced : int
-        How many of them are reduced at a time.
+        How many rows, or places of rows, are reduced at a time.
     n_draws_at_once : int
-        All draws, unless `_MIN_ROWS` rows of them would not fit.
+        All draws, unless the fewest rows of a chunk would not fit with them.
     """
 
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
@@ -82,7 +88,7 @@ class Engine:
     # -- how to evaluate ----------------------------------------------------------------------
 
     def _can_vectorize(self) -> bool:
-        """Whether vmap gives what the loop gives. An error of the loop is the module's own."""
+        """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
         if self.draws.n_draws == 1:
             return False
         tensors = self.draws.tensors(0, 2)
@@ -98,7 +104,7 @@ class Engine:
                     evaluate(thrice, self._sample)
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # vmap fails with plain RuntimeErrors: the type does not tell
+            except Exception:  # vmap fails with plain RuntimeErrors, so the type cannot be narrower
                 return False
         if len(two.sizes) != len(three.sizes):  # an operation without a rule: vmap loops inside
             return False
@@ -106,36 +112,56 @@ class Engine:
 
     def _size_chunks(self) -> None:
         kind = self.numerics.device.type if self.numerics.device.type in _CHUNK_BYTES else "cpu"
-        per_row = self._bytes_per_row()
+        per_row, output = self._bytes_per_row()
+        n_draws, n_outputs, places = self.draws.n_draws, output.shape[2], output.shape[3:]
+        fewest = 1 if places else _MIN_ROWS
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
-        self.n_rows = min(_MAX_ROWS[kind], max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1)))
-        fitting = max(1, _CHUNK_BYTES[kind] // (8 * self._numbers_per_row))
+        self.n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
+        fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
         self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
-        share = _BLOCK_BYTES[kind] / (_MIN_ROWS * per_row)
-        self.n_draws_at_once = max(1, min(self.draws.n_draws, int(self.draws.n_draws * share)))
+        most = (_BLOCK_BYTES_OF_IMAGES if places else _BLOCK_BYTES)[kind]
+        self.n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
 
-    def _bytes_per_row(self) -> float:
-        """The size of the largest tensor that one row more adds, all draws together."""
-        sizes, evaluate = [], self._evaluator(self.vectorized)
-        tensors = self.draws.tensors(0, self.draws.n_draws if self.vectorized else 1)
+    def _bytes_per_row(self) -> tuple[float, Tensor]:
+        """The size of the largest tensor that one row more adds, all draws together; an output.
+
+        The size of a tensor is linear in the rows and in the draws that it depends on. So it is
+        known from two and three of each, however many draws there are.
+        """
+        n_draws = self.draws.n_draws if self.vectorized else 1
+        most = min(n_draws, _PROBED_DRAWS)
+        by_row, output = self._growth(most)
+        largest = max(by_row, default=0.0)
+        if n_draws > most:
+            fewer, _ = self._growth(most - 1)
+            if len(fewer) == len(by_row):
+                more = (b + (n_draws - most) * (b - a) for a, b in zip(fewer, by_row))
+                largest = max(more, default=0.0)
+            else:
+                largest *= n_draws / most
+        numbers = self.draws.n_draws * output[0, 0].numel()
+        return max(largest, 4 * numbers), output
+
+    def _growth(self, n_draws: int) -> tuple[list[float], Tensor]:
+        """What one row more adds to the size of each tensor, and an output."""
+        evaluate, tensors = self._evaluator(self.vectorized), self.draws.tensors(0, n_draws)
+        sizes = []
         for n_rows in (2, 3):
             with torch.no_grad(), _OutputSizes() as recorded:
                 output = evaluate(tensors, self._sample[:n_rows])
             sizes.append(recorded.sizes)
         two, three = sizes
-        if len(two) == len(three):
-            largest = max((b - a for a, b in zip(two, three)), default=0)
-        else:
-            largest = max(three, default=0) / 3
-        self._numbers_per_row = self.draws.n_draws * output.shape[-1]
-        return max(largest, 4 * self._numbers_per_row)
+        if len(two) != len(three):
+            return [max(three, default=0) / 3], output
+        return [b - a for a, b in zip(two, three)], output
 
     # -- evaluating -----------------------------------------------------------------------------
 
     def _evaluator(self, vectorized: bool) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
-        """A function of stacked tensors and rows, on a private copy of the module.
+        """Make a function of stacked tensors and rows, on a private copy of the module.
 
-        It returns outputs of shape (n_draws, n_rows, n_outputs), differentiable in the rows.
+        It returns outputs of shape (n_draws, n_rows, n_outputs, *places), differentiable in the
+        rows.
         """
         shell = self.draws.shell()
         if vectorized:
@@ -154,7 +180,7 @@ class Engine:
 
         def evaluate(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
             if not tensors:
-                # What functional_call does takes as long as a small network, for nothing.
+                # functional_call would take as long as a small network, and change nothing.
                 return (one({}, x) if state else call(shell, x, self.numerics))[None]
             if vectorized:
                 return vmap(one, in_dims=(0, None), randomness="error")(tensors, x)
@@ -165,7 +191,7 @@ class Engine:
         return evaluate
 
     def _function(self) -> Callable[[Tensor], Tensor]:
-        """The outputs of all draws as a function of rows, on one private copy of the module."""
+        """Make the function from rows to outputs of all draws, on a private copy of the module."""
         one_thread_if_forked()
         evaluate = self._evaluator(self.vectorized)
         n_draws, step = self.draws.n_draws, self.n_draws_at_once
@@ -178,7 +204,7 @@ class Engine:
         return outputs
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Raw outputs of all draws, differentiable in x.
+        """Compute the raw outputs of all draws, differentiable in x.
 
         Parameters
         ----------
@@ -186,7 +212,7 @@ class Engine:
 
         Returns
         -------
-        Tensor of shape (n_draws, n_rows, n_outputs)
+        Tensor of shape (n_draws, n_rows, n_outputs, *places)
         """
         return self._function()(x)
 
@@ -205,41 +231,45 @@ class Engine:
         reduction : callable
             Maps outputs of shape (n_draws, n_rows, n_outputs), in float64, to a tensor or a tuple
             of tensors with n_rows as their first axis. In memory, the rows are the last axis of
-            the outputs.
-        *aligned : ndarray of shape (n_samples, ...)
+            the outputs. Where outputs have places, these are its rows: see `skuq._data._places`.
+        *aligned : ndarray of shape (n_samples, *places, ...)
             Reductions also get the same rows of these, as tensors.
         verbose : int, default=0
             1 shows a bar over the chunks, after a second.
 
         Returns
         -------
-        ndarray, or tuple of ndarrays, of n_samples rows
+        ndarray, or tuple of ndarrays, of shape (n_samples, *places, ...)
         """
         check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
-        single = False
+        single, places = False, torch.Size()
         for block in one_behind(self._reduced(X, reduction, aligned, verbose)):
-            single, parts = block.single, block.parts()
+            single, parts, places = block.single, block.parts(), block.places
             arrays = [part.numpy() for part in parts]  # NumPy transposes twice as fast as torch
             if not results:
-                results = [np.empty((len(X), *part.shape[1:]), part.dtype) for part in arrays]
+                total = len(X) * math.prod(places)
+                results = [np.empty((total, *part.shape[1:]), part.dtype) for part in arrays]
             for result, part in zip(results, arrays):
                 rows = result[block.start : block.start + len(part)]
                 rows[:] = part[: len(rows)]
+        results = [rows_with_places(result, len(X), places) for result in results]
         return results[0] if single else tuple(results)
 
     def _reduced(
         self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
     ) -> Iterator[Reduced]:
-        """Blocks of rows, of smaller chunks once the device has no memory left."""
+        """Yield blocks of rows; use smaller chunks once the device has no memory left."""
         function, chunks = self._function(), Chunks(len(X), self.n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
-                for start, output in self._outputs(function, X, chunks):
-                    rows = (self._rows(values, start, output) for values in aligned)
-                    n_rows = min(len(X) - start, output.shape[1])
-                    yield Reduced(start, n_rows, output, reduction, rows)
-                    chunks.done = start + n_rows
+                for start, output, places in self._outputs(function, X, chunks):
+                    flat = (flat_places(values, places) for values in aligned)
+                    rows = (self._rows(values, start, output) for values in flat)
+                    size = math.prod(places)
+                    n_rows = min(len(X) * size - start, output.shape[1])
+                    yield Reduced(start, n_rows, output, reduction, rows, places)
+                    chunks.done = (start + n_rows) // size
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -250,13 +280,13 @@ class Engine:
                     )
                     raise
                 chunks.halve()
-            if chunks.halved:  # the error has let go of the tensors in its frames only here
+            if chunks.halved:  # only here the error has released the tensors in its frames
                 give_back(self.numerics.device)
         if chunks.n_rows < chunks.before:
             self.n_rows = min(self.n_rows, chunks.n_rows)
             warnings.warn(
                 f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
-                f"this prediction went on with {chunks.n_rows}, and later ones begin so",
+                f"this prediction went on with {chunks.n_rows}, and later ones use as many",
                 UserWarning,
                 stacklevel=2,
             )
@@ -269,11 +299,14 @@ class Engine:
     @torch.no_grad()
     def _outputs(
         self, function: Callable[[Tensor], Tensor], X: np.ndarray | Tensor, chunks: Chunks
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Where a block of rows begins, and the outputs on it in float64, rows last in memory."""
+    ) -> Iterator[tuple[int, Tensor, torch.Size]]:
+        """Where a block begins, the outputs on it in float64, and the places of a row.
+
+        A place is a row. The rows of a block lie last in memory.
+        """
         device, start = self.numerics.device, chunks.done
         reduce_on = torch.device("cpu") if device.type == "mps" else device
-        step = min(chunks.n_rows, self.n_reduced)
+        step = self.n_reduced
         chunk = X[start : start + chunks.n_rows]
         if isinstance(chunk, Tensor):
             chunk = chunk.clone()  # a module may work in place
@@ -281,14 +314,16 @@ class Engine:
             chunk = tensor_of(chunk, self.numerics.dtype, copy=True)
         rows = padded(chunk, chunks.n_rows)
         with explained(self.draws.module, rows):
-            output = function(sent(rows, device)).to(reduce_on).mT
-        for first in range(0, len(chunk), step):
+            raw = function(sent(rows, device)).to(reduce_on)
+        output, places = places_as_rows(raw).mT, raw.shape[3:]
+        size = math.prod(places)
+        for first in range(0, len(chunk) * size, step):
             block = output[..., first : first + step]
             wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
-            yield start + first, wide.copy_(block).mT
+            yield start * size + first, wide.copy_(block).mT, places
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickles hold tensors of the CPU alone, so that they load where there is no GPU."""
+        """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
         if self.numerics.device.type == "cpu":
             return self.__dict__
         moved = object.__new__(Engine)
@@ -311,7 +346,7 @@ class _OutputSizes(TorchDispatchMode):
     """Records the size in bytes of every tensor that an operation returns."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.sizes: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

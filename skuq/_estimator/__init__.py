@@ -1,1 +1,1 @@
-"""What the estimators share: reading X and y, checks of parameters, the order of fit."""
+"""Shared by the estimators: reading X and y, checks of parameters, the order of fit."""

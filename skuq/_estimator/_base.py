@@ -6,23 +6,23 @@ predict: fitted? → data → engine → decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from skuq._data._checks import (
-    row_hashes,
-)
+from skuq._data._checks import row_hashes
 from skuq._estimator._built import Built
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
+from skuq._estimator._signals import warn_of_scales
 from skuq._networks._module import Numerics
 from skuq._training._settings import Settings
 from skuq._utils._devices import named_devices
@@ -31,6 +31,7 @@ from skuq._utils._parameters import DoubleUnderscoreParameters
 from skuq._utils._progress import Task, watchers
 from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Likelihood
 from skuq.posteriors import Posterior
 
@@ -40,7 +41,7 @@ __all__ = ["TorchEstimator"]
 class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscoreParameters):
     """Base of `TorchClassifier` and `TorchRegressor`, which define how targets are read."""
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "module": [callable, None],
         "posterior": [Posterior, None],
         "likelihood": [Likelihood, None],
@@ -70,20 +71,20 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     likelihood_: Likelihood
     posterior_: Posterior
     classes_: np.ndarray
-    histories_: list[list[dict]]
+    histories_: list[list[dict[str, Any]]]
     interrupted_: bool
-    _root: int  # the seed of the fit
-    _built: Built  # what the networks were made by
+    _root: int  # the seed of `fit`
+    _built: Built  # the parameters that built the networks
     _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
     def __init__(
         self,
-        module: Any = None,
+        module: Callable[..., nn.Module] | None = None,
         *,
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
-        optimizer: Any = torch.optim.Adam,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
         lr: float = 1e-3,
         max_epochs: int = 100,
         batch_size: int = 128,
@@ -91,13 +92,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         warm_start: bool = False,
-        device: Any = "auto",
+        device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
-        compile: Any = False,
-        callbacks: Any = None,
+        compile: bool | str = False,
+        callbacks: list[Any] | str | None = None,
         verbose: int = 0,
-        random_state: Any = None,
-        checkpoint_dir: Any = None,
+        random_state: RandomState = None,
+        checkpoint_dir: StrPath | None = None,
         checkpoint_minutes: float = 0,
         on_interrupt: str = "raise",
         **kwargs: Any,
@@ -124,17 +125,23 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         self.on_interrupt = on_interrupt
         self._store_prefixed(kwargs)
 
-    # -- what a subclass gives, beside the hooks of `Reading` -------------------------------------
+    # -- given by a subclass, beside the hooks of `Reading` --------------------------------------
 
-    _n_classes: int | None = None  # of a classification
+    _n_classes: int | None = None  # only of a classification
 
     def _check_targets(self, target: np.ndarray) -> None:
-        """Refuse targets from which nothing can be learnt, after rows without weight are gone."""
+        """Refuse targets that teach nothing, once rows without weight are left out."""
 
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Train the network and fit the posterior.
 
         Parameters
@@ -164,7 +171,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         Raises
         ------
         ValueError
-            If data or parameters cannot be used; each message says how to mend it.
+            If data or parameters cannot be used; each message says how to fix it.
         DivergedError
             If a loss or weight becomes NaN or infinite.
         """
@@ -181,12 +188,12 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         *,
         incremental: bool = False,
         classes: Any = None,
-    ) -> Any:
+    ) -> Self:
         one_thread_if_forked()
         task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
-            self.__dict__.pop("_engine", None)  # a fit that fails leaves no fitted estimator
+            self.__dict__.pop("_engine", None)  # after an error, the estimator is not fitted
         posterior, likelihood = self._check_parameters(incremental)
         devices = named_devices(self.device)
         numerics = Numerics(devices[0], self.precision)
@@ -196,13 +203,20 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         )
         if not incremental:
             self._check_targets(data.target)
+        if not goes_on and self.module is None and isinstance(data.X, np.ndarray):
+            self._warn_of_scales(data.X)
         Fitting(self, posterior, likelihood, data, devices, goes_on, incremental, root).run(task)
         return self
+
+    def _warn_of_scales(self, X: np.ndarray) -> None:
+        names = getattr(self, "feature_names_in_", None)
+        if X.ndim == 2:
+            warn_of_scales(X, names, type(self).__name__)
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
-    def _settings(self, numerics: Numerics, devices: list, incremental: bool) -> Settings:
+    def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
             lr=self.lr,
@@ -224,8 +238,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             repeatable=self.random_state is not None,
         )
 
-    def _tell_of_targets(self, tags: Any) -> Any:
-        """Adds to scikit-learn's tags what the likelihood takes."""
+    def _with_target_tags(self, tags: Any) -> Any:
+        """Add the targets that the likelihood takes to scikit-learn's tags."""
         tags.input_tags.sparse = True
         likelihood = self._default_likelihood() if self.likelihood is None else self.likelihood
         if isinstance(likelihood, Likelihood) and likelihood.task == self._task:
@@ -243,5 +257,5 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         )
 
     def _share_seen(self, X: Any) -> float:
-        """The share of rows that training has seen."""
+        """Compute the share of rows that training has seen."""
         return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())

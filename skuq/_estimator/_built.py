@@ -1,4 +1,4 @@
-"""With what the networks of a fitted estimator were built, whatever its parameters say now."""
+"""The parameters that built the networks of a fitted estimator, and their later changes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["Built", "check_unchanged"]
 
 
 class Built(NamedTuple):
-    """What made the networks: the parameter `module` and those that begin with ``module__``."""
+    """The parameters that built networks: `module` and ``module__*``."""
 
     factory: Any
     parameters: dict[str, Any]
 
     @classmethod
     def by(cls, estimator: Any) -> Built:
-        """As the parameters of an estimator are now."""
-        return cls(estimator.module, _kept(estimator._with_prefix("module")))
+        """Copy the present parameters of an estimator."""
+        return cls(estimator.module, _copied_containers(estimator._with_prefix("module")))
 
     def changes(self, estimator: Any) -> dict[str, tuple[Any, Any]]:
-        """What an estimator's parameters would build otherwise: before and now, by name."""
+        """Return parameters that would build other networks: their values before and now."""
         now = Built.by(estimator)
         pairs = {"module": (self.factory, now.factory)}
         for name in {**self.parameters, **now.parameters}:
@@ -44,11 +44,15 @@ class _NotGiven:
 _NOT_GIVEN = _NotGiven()
 
 
-def _kept(value: Any) -> Any:
-    """The same, in containers that nobody else can change."""
+def _copied_containers(value: Any) -> Any:
+    """Copy lists, tuples and dicts, so that nobody else can change them; keep their items."""
     if type(value) in (list, tuple):
-        return type(value)(map(_kept, value))
-    return {key: _kept(item) for key, item in value.items()} if type(value) is dict else value
+        return type(value)(map(_copied_containers, value))
+    return (
+        {key: _copied_containers(item) for key, item in value.items()}
+        if type(value) is dict
+        else value
+    )
 
 
 def check_unchanged(estimator: Any) -> None:
@@ -66,7 +70,7 @@ def check_unchanged(estimator: Any) -> None:
             for name, (before, now) in changes.items()
         )
         raise ValueError(
-            "training goes on with the networks that are there, but the parameters that build "
-            f"networks were changed after fit ({changed}). Set them back, or begin anew: call fit "
-            "with warm_start=False, or fit a clone of the estimator"
+            "training goes on with the fitted networks, but the parameters that build networks "
+            f"were changed after fit ({changed}). Set them back, or begin anew: call fit with "
+            "warm_start=False, or fit a clone of the estimator"
         )

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from skuq._utils._messages import suggest
 
-__all__ = ["weights_by_class"]
+__all__ = ["weights_of_classes"]
 
 
-def weights_by_class(
-    class_weight: dict | str, classes: np.ndarray, target: np.ndarray, weight: np.ndarray | None
+def weights_of_classes(
+    class_weight: dict[Any, float] | str,
+    classes: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
 ) -> np.ndarray:
-    """The weight of each row by its class.
+    """The weight of each class, of shape (n_classes,).
 
     Parameters
     ----------
     class_weight : dict or "balanced"
-        "balanced" gives every class that is there the same total.
+        A weight for each label, or "balanced", which gives all present classes the same total.
     classes : ndarray of shape (n_classes,)
-        Labels, sorted.
+        The labels, sorted.
     target : ndarray of shape (n_rows,)
-        Indices of classes.
+        The index of the class of each row.
     weight : ndarray of shape (n_rows,), or None
-        The weights of the rows themselves.
+        Weights of the rows themselves; None weights all equally.
     """
     if isinstance(class_weight, dict):
-        return _given(class_weight, classes.tolist())[target]
+        given: np.ndarray = _given(class_weight, classes.tolist())
+        return given
     share = np.bincount(target, weight, len(classes)).astype(float)
     n_present, total = (share > 0).sum(), share.sum()
-    share[share == 0] = 1  # such rows have no weight anyway
-    return total / (n_present * share[target])
+    weights: np.ndarray = np.ones(len(classes))
+    np.divide(total, n_present * share, out=weights, where=share > 0)
+    return weights
 
 
-def _given(class_weight: dict, classes: list) -> np.ndarray:
-    """A weight for each class; one that is not named has weight 1."""
+def _given(class_weight: dict[Any, float], classes: list[Any]) -> np.ndarray:
+    """List the weight of each class; a class without a given weight has weight 1."""
     weights = np.ones(len(classes))
     for label, weight in class_weight.items():
         if label not in classes:

@@ -1,4 +1,4 @@
-"""What a fitted estimator is besides its predictions: draws, a module, something to pickle."""
+"""A fitted estimator apart from its predictions: draws, module and pickling."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skuq._engine._engine import Engine
 from skuq._networks._module import Numerics
+from skuq._networks._summary import NetworkSummary, summarise
 
 __all__ = ["Fitted"]
 
@@ -27,18 +28,18 @@ class Fitted(BaseEstimator):
         return hasattr(self, "_engine")
 
     def draws(self, x: Tensor) -> Tensor:
-        """The fitted function draws on torch tensors, differentiable in x.
+        """Evaluate the fitted draws on torch tensors, differentiable in x.
 
         Parameters
         ----------
         x : Tensor of shape (n_rows, ...)
-            Rows as in `fit`. Moved to the device and the dtype of the networks.
+            Rows as in `fit`; they are moved to the device and the dtype of the networks.
 
         Returns
         -------
         Tensor of shape (n_draws, n_rows, n_outputs)
-            Raw network outputs: logits of a classifier; of a regressor, what its likelihood
-            makes of standardised targets.
+            Raw network outputs: logits of a classifier; for a regressor, parameters of the
+            likelihood in the units of standardised targets.
         """
         check_is_fitted(self)
         numerics = self._engine.numerics
@@ -50,15 +51,24 @@ class Fitted(BaseEstimator):
         check_is_fitted(self)
         return self._engine.draws.module
 
+    @property
+    def network_(self) -> NetworkSummary:
+        """A summary of the network: outputs, last layer, dropout; ``print`` shows it in a line."""
+        check_is_fitted(self)
+        engine = self._engine
+        return summarise(engine.draws.module, engine._sample, engine.numerics)
+
     # -- pickling --------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()
         made_by = getattr(state.get("_built"), "factory", None)
-        if "<" in getattr(made_by, "__qualname__", ""):  # a lambda or inner function has no pickle
+        if "<" in getattr(
+            made_by, "__qualname__", ""
+        ):  # lambdas and inner functions cannot be pickled
             state = {name: value for name, value in state.items() if name != "_built"}
         if "_engine" in state and state["_engine"].numerics.device.type != "cpu":
-            # Optimizers and generators stay where they are: partial_fit begins new ones.
+            # Optimizers and generators are not pickled; partial_fit begins new ones.
             state = {**state, "_states": []}
         return state
 

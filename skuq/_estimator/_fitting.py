@@ -1,4 +1,4 @@
-"""One call of fit, from checked data to the attributes of the fitted estimator."""
+"""One call of `fit`, from checked data to the attributes of the fitted estimator."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
+from skuq._estimator._signals import warn_if_not_converged
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
@@ -35,7 +36,7 @@ from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["Fitting"]
 
-_KEPT_EPOCHS = 100  # of the history, however often partial_fit is called
+_KEPT_EPOCHS = 100  # of the history, for any number of calls of partial_fit
 
 
 class Fitting:
@@ -44,19 +45,21 @@ class Fitting:
     Parameters
     ----------
     estimator : TorchEstimator
-        Changed once, when everything is fitted.
+        The estimator; it changes only once, when everything is fitted.
     posterior : Posterior
+        The posterior to fit.
     likelihood : Likelihood
-        Not fitted.
+        The likelihood, not yet fitted.
     data : TrainingData
+        The checked rows.
     devices : list of torch.device
-        The first is where predictions are evaluated.
+        The devices of training; the first also evaluates predictions.
     goes_on : bool
-        Whether the training of before goes on.
+        Whether training goes on from fitted networks.
     incremental : bool
         Whether this is `partial_fit`.
     root : int
-        The seed of the fit.
+        The seed of `fit`.
     """
 
     def __init__(
@@ -106,40 +109,50 @@ class Fitting:
                 task.end(lambda: attributes)
             if checkpoints and schedule.interrupted:
                 checkpoints.stay()
+            self._warn_if_not_converged(schedule)
+
+    def _warn_if_not_converged(self, schedule: Schedule) -> None:
+        estimator = self._estimator
+        watched = self._incremental or estimator.early_stopping or schedule.interrupted
+        if not watched:
+            histories = [network.history for network in schedule.trained]
+            warn_if_not_converged(histories, estimator.max_epochs)
 
     # -- before training -------------------------------------------------------------------------
 
     def _networks(self) -> list[Trained]:
-        """The networks that training goes on from; `partial_fit` also keeps their optimizers."""
+        """List the networks from which training goes on; `partial_fit` also keeps optimizers."""
         estimator = self._estimator
         networks = estimator._engine.draws.networks(len(estimator.histories_))
         if not self._incremental:
             return [Trained(network, [], {}) for network in networks]
         states = estimator._states or [{} for _ in networks]
-        # Callbacks may read what the history says of long ago; nobody else does.
-        kept = 0 if estimator.callbacks else 1 - _KEPT_EPOCHS
-        histories = [history[kept:] for history in estimator.histories_]
+        # Only callbacks may read early epochs of the history.
+        first = 0 if estimator.callbacks else 1 - _KEPT_EPOCHS
+        histories = [history[first:] for history in estimator.histories_]
         return [Trained(*parts) for parts in zip(networks, histories, states)]
 
     def _begun_checkpoints(self) -> Checkpoints | None:
-        """New ones, or those of a fit that was killed, which know its seed."""
+        """Begin new checkpoints, or go on from the checkpoints of a killed fit, with its seed."""
         estimator = self._estimator
         if estimator.checkpoint_dir is None or self._incremental:
             return None
         checkpoints = Checkpoints(estimator.checkpoint_dir, estimator.checkpoint_minutes)
-        X, target, weight, groups, _ = self._data
+        X, target, weight, groups, *_ = self._data
         arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
         identity = run_identity(estimator, self._devices, self._start, self._root, arrays)
         self._root = checkpoints.begin(identity, self._root)
         return checkpoints
 
     def _encoded_targets(self, checkpoints: Checkpoints | None, apart: Split | None) -> np.ndarray:
-        """Targets in the units of training; for some likelihoods, a first training makes them."""
+        """Encode targets; some likelihoods need a first training for that."""
         likelihood, data, engine = self._likelihood, self._data, self._before
         if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
             likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
+        if data.by_class is not None and self._estimator.prior_correction:
+            likelihood.correct_prior(data.by_class)
         encoded = likelihood.encode(data.target)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
@@ -158,7 +171,7 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Indices of the rows of training, and of those that early stopping watches."""
-        estimator, (_, target, _, groups, _) = self._estimator, self._data
+        estimator, (_, target, _, groups, *_) = self._estimator, self._data
         if not estimator.early_stopping:
             return None
         seed = derive_seed(self._root, Purpose.SPLIT)
@@ -171,7 +184,7 @@ class Fitting:
         self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
     ) -> Split | None:
         """How the rows are split at last, once it is known where noise is learnt."""
-        X, _, weight, groups, _ = self._data
+        X, _, weight, groups, *_ = self._data
         self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
         trains = self._estimator.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
@@ -196,7 +209,7 @@ class Fitting:
         **saving: Any,
     ) -> tuple[Problem, Schedule]:
         """What the posterior sees, and what trains the networks behind it."""
-        estimator, (X, _, weight, _, _) = self._estimator, self._data
+        estimator, (X, _, weight, *_) = self._estimator, self._data
         train, valid = rows_on_device(X, encoded, weight, self._numerics), None
         if apart is not None:
             train, valid = map(train.take, apart)
@@ -238,7 +251,7 @@ class Fitting:
     def _attributes(
         self, draws: Draws, networks: list[Trained], schedule: Schedule
     ) -> dict[str, Any]:
-        """The attributes of the estimator with these draws."""
+        """Make the attributes of the estimator with these draws."""
         builder = schedule.trainer.builder
         engine = Engine(draws, builder.sample, builder.numerics)
         learnt = copy.deepcopy(self._likelihood)

@@ -1,4 +1,4 @@
-"""How a classifier reads labels, and weighs them."""
+"""Labels of a classifier, and their weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skuq._data._checks import refuse_no_labels, shape_of
-from skuq._estimator._class_weights import weights_by_class
+from skuq._estimator._class_weights import weights_of_classes
 from skuq._estimator._reading import Reading
 from skuq.likelihoods import Likelihood
 
@@ -29,7 +29,7 @@ class Labels(Reading):
         if not likelihood.takes_indicators and len(shape := shape_of(y)) == 2 and shape[1] > 1:
             raise ValueError(
                 f"y should be a 1d array of labels, got shape {shape}. For several labels "
-                "at once, each there (1) or not (0), use likelihood=Bernoulli()"
+                "at once, each true (1) or not (0), use likelihood=Bernoulli()"
             )
         if y is not None and not likelihood.takes_missing:
             refuse_no_labels("y", y)
@@ -45,8 +45,8 @@ class Labels(Reading):
             self._multilabel = y.ndim == 2
         elif self._multilabel != (y.ndim == 2):
             raise ValueError(
-                f"y has shape {y.shape}, but this classifier was begun with "
-                f"{'several labels' if self._multilabel else 'one label'} for each row"
+                f"y has shape {y.shape}, but the first fit of this classifier had "
+                f"{'several labels' if self._multilabel else 'one label'} per row"
             )
         if self._multilabel:
             return self._read_indicators(y, reset, classes)
@@ -54,38 +54,38 @@ class Labels(Reading):
             self.classes_ = np.unique(y if classes is None else classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
-                f"classes={classes!r} is not what this classifier was begun with: {self.classes_}"
+                f"classes={classes!r} differs from the classes of the first fit, {self.classes_}"
             )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
                 f"y contains labels {unknown[:5]} that are not in the classes {self.classes_}; "
-                "give every label to come as `classes` in the first call of partial_fit, or, to "
-                "fit anew, set warm_start=False"
+                "give all labels as `classes` in the first call of partial_fit, or set "
+                "warm_start=False to fit anew"
             )
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y contains one class only, {self.classes_}; a classifier needs at least 2 classes"
+                f"y contains only one class, {self.classes_}; a classifier needs at least 2 classes"
             )
         return np.searchsorted(self.classes_, y)
 
     def _read_indicators(self, y: np.ndarray, reset: bool, classes: Any) -> np.ndarray:
-        """0 or 1 for each of several labels."""
+        """Check indicators: 0 or 1 for each of several labels."""
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
-                f"y of shape {y.shape} must hold 0 and 1 alone, got values such as "
-                f"{y[~np.isin(y, (0, 1))][0]!r}; each column says whether its label is there"
+                f"y of shape {y.shape} must hold only 0 and 1, got values such as "
+                f"{y[~np.isin(y, (0, 1))][0]!r}; each column says whether its label is true"
             )
         labels = np.arange(y.shape[1])
         if classes is not None and not np.array_equal(np.unique(classes), labels):
             raise ValueError(
-                f"classes={classes!r} does not count the columns of y, of shape {y.shape}"
+                f"classes={classes!r} must number the columns of y, of shape {y.shape}: 0, 1, …"
             )
         if reset:
             self.classes_ = labels
         elif len(labels) != len(self.classes_):
             raise ValueError(
-                f"y has {len(labels)} labels, but this classifier was begun with "
+                f"y has {len(labels)} labels, but the first fit of this classifier had "
                 f"{len(self.classes_)}"
             )
         return y.astype(np.int64)
@@ -94,9 +94,9 @@ class Labels(Reading):
         absent = np.setdiff1d(np.arange(len(self.classes_)), target)
         if target.ndim == 1 and len(absent):
             raise ValueError(
-                f"warm_start=True goes on with the classes {self.classes_} of the fit before, but "
-                f"y has no row of {self.classes_[absent][:5]}; set warm_start=False to fit anew, "
-                "or go on with partial_fit, whose rows need not hold every class"
+                f"warm_start=True goes on with the classes {self.classes_} of the last fit, but y "
+                f"has no row of {self.classes_[absent][:5]}; set warm_start=False to fit anew, or "
+                "use partial_fit, whose rows need not hold every class"
             )
 
     def _check_targets(self, target: np.ndarray) -> None:
@@ -113,10 +113,9 @@ class Labels(Reading):
             return None
         if target.ndim == 2:
             raise ValueError(
-                "class_weight is for one label per row; of several labels give sample_weight"
+                "class_weight needs one label per row; with several labels give sample_weight"
             )
-        weights, known = np.ones(len(target)), ~np.isnan(target)
+        known = ~np.isnan(target)
         of_known = None if weight is None else weight[known]
         labels = target[known].astype(np.int64)
-        weights[known] = weights_by_class(self.class_weight, self.classes_, labels, of_known)
-        return weights
+        return weights_of_classes(self.class_weight, self.classes_, labels, of_known)

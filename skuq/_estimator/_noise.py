@@ -1,9 +1,9 @@
-"""Where a likelihood learns its noise: on rows that training has not seen, if it can.
+"""The rows on which a likelihood learns its noise: if possible, rows that training has not seen.
 
-Of rows that a network was trained on, residuals are too small, the more so the more parameters it
-has. Stopping rows are unseen. Without them tenths of the rows are set apart in turn, the network
-is trained on the rest, and what it says of the tenth counts, until there are enough such rows;
-then it is trained on all. Of many rows so few are enough that they stay apart.
+On rows that trained a network, residuals are too small, the more so the more parameters it has.
+The rows of early stopping are unseen. Without early stopping, tenths of the rows are set apart in
+turn: the network trains on the rest and predicts the tenth, until there are enough predictions;
+then it trains on all rows. With many rows, a small share is enough, and stays apart.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ from skuq.likelihoods import Likelihood
 __all__ = ["Finish", "splits_for_noise"]
 
 _ENOUGH = 100  # rows: the standard error of a normal variance is then 14 %
-_MANY = 10_000  # rows: of so many, 1 % stays apart
-_MOST = 10_000  # rows that are evaluated: a standard error of 1.4 %
+_MANY = 10_000  # rows: with so many, 1 % stays apart
+_MOST = 10_000  # rows to evaluate: a standard error of 1.4 %
 
 Split = tuple[np.ndarray, np.ndarray]
 
 
 def splits_for_noise(n_rows: int, groups: Any, seed: int) -> tuple[list[Split], bool]:
-    """Which rows to set apart without early stopping, and whether they stay apart.
+    """Choose rows to set apart without early stopping, and whether they stay apart.
 
     Parameters
     ----------
     n_rows : int
+        Number of rows.
     groups : array-like of shape (n_rows,), or None
-        Rows of one group stay together.
+        The group of each row; rows of one group stay together.
     seed : int
+        Seed of the splits.
 
     Returns
     -------
     splits : list of (indices to train on, indices set apart)
-        Empty where there are too few rows, or groups.
+        Empty if there are too few rows, or groups.
     stays : bool
         Whether the rows of the only split take no part in the training at all.
     """
@@ -67,7 +69,7 @@ def splits_for_noise(n_rows: int, groups: Any, seed: int) -> tuple[list[Split], 
 
 @dataclass
 class Finish:
-    """Calls `Likelihood.finish`, on the rows that `noise` of the posterior asks for.
+    """Calls `Likelihood.finish`, on the rows that `Posterior.noise` asks for.
 
     Attributes
     ----------
@@ -75,10 +77,10 @@ class Finish:
     target, weight : ndarray of shape (n_samples, ...); weight may be None
     noise : {"unseen", "before", "given", "own"}
         As in `Posterior`.
-    apart : (indices that are trained on, indices that are not), or None
-        Where rows were set apart.
+    apart : tuple of ndarray, or None
+        Indices of training rows, and of the rows that were set apart, if any.
     done : bool
-        Whether there is nothing left to learn after the posterior.
+        Whether the noise was learnt before the posterior.
     """
 
     X: Any
@@ -124,15 +126,18 @@ class Finish:
         Parameters
         ----------
         likelihood : Likelihood
+            The likelihood that learns.
         groups : array-like of shape (n_samples,), or None
+            The group of each row.
         seed : int
+            Seed of the splits.
         trained_on : callable
             Fits a posterior to the training rows of a split, given its number and the split.
 
         Returns
         -------
         tuple of ndarray, or None
-            The split by which the posterior is to be fitted; None: on all rows.
+            The split for fitting the posterior; None means all rows.
         """
         splits, stays = splits_for_noise(len(self.X), groups, seed)
         if stays:
@@ -150,7 +155,7 @@ class Finish:
         engine_of: Callable[[int], Engine],
         given_noise: bool = False,
     ) -> None:
-        """Learn from each part of the rows by its own engine; one of them lives at a time."""
+        """Learn from each part of the rows by its own engine; only one exists at a time."""
 
         def evaluate(reduction: Any, *aligned: np.ndarray) -> np.ndarray:
             ends = np.cumsum([len(rows) for rows in parts])[:-1]

@@ -1,4 +1,4 @@
-"""Parameters of an estimator, checked before anything is fitted."""
+"""Checks of an estimator's parameters, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["checked_parameters", "why_no_partial_fit"]
 
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
-    """The posterior and the likelihood to fit, once the parameters are known to be good."""
+    """Check the parameters, and return copies of the posterior and the likelihood to fit."""
     for name, value in estimator.get_params(deep=False).items():
         if isinstance(value, NotSaved):
             raise ValueError(
-                f"{name} was not saved with this estimator; it was {value.text}. Give it again, "
-                f"set_params({name}=...), before fitting."
+                f"{name} was not saved with this estimator; it was {value.text}. Set it with "
+                f"set_params({name}=...) before fitting."
             )
     if estimator.early_stopping:
         _check_early_stopping(estimator, incremental)
@@ -33,7 +33,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
         raise TypeError(
             f"module must be a class or a factory, got an instance of {name}: pass "
             f"module={name} and its arguments as module__*, or a function that returns a "
-            "copy of the instance each time"
+            "copy of the instance each time. If it is trained, skuq.from_trained takes it as it is"
         )
     check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
     if hasattr(estimator, "_engine"):  # training goes on
@@ -57,7 +57,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
     posterior.validate()
-    return posterior, _checked_likelihood(estimator)
+    return posterior, _checked_likelihood(estimator, incremental)
 
 
 def why_no_partial_fit(estimator: Any) -> str | None:
@@ -80,10 +80,14 @@ def _check_early_stopping(estimator: Any, incremental: bool) -> None:
         raise ValueError("early_stopping=True needs epochs to stop, got max_epochs=0")
 
 
-def _checked_likelihood(estimator: Any) -> Likelihood:
+def _checked_likelihood(estimator: Any, incremental: bool) -> Likelihood:
     default = estimator._default_likelihood()
-    likelihood = default if estimator.likelihood is None else clone(estimator.likelihood)
+    likelihood: Likelihood = (
+        default if estimator.likelihood is None else clone(estimator.likelihood)
+    )
     likelihood.validate()
+    if incremental and getattr(estimator, "prior_correction", False):
+        _check_weights_are_known(estimator)
     if likelihood.task != estimator._task:
         raise ValueError(
             f"{type(estimator).__name__} needs a likelihood for {estimator._task}, got "
@@ -92,19 +96,26 @@ def _checked_likelihood(estimator: Any) -> Likelihood:
     return likelihood
 
 
+def _check_weights_are_known(estimator: Any) -> None:
+    if estimator.class_weight == "balanced":
+        raise ValueError(
+            "partial_fit does not support prior_correction=True with class_weight='balanced', "
+            "whose weights differ from call to call: give class_weight as a dictionary"
+        )
+
+
 def _check_checkpointable(estimator: Any) -> None:
-    """Refuse what has a state that no checkpoint holds."""
+    """Refuse samplers, generators and callbacks whose state no checkpoint holds."""
     for prefix in ("iterator_train", "iterator_valid"):
         for name in ("sampler", "batch_sampler", "generator"):
             if estimator._with_prefix(prefix).get(name) is not None:
                 raise ValueError(
-                    f"checkpoint_dir cannot be used with {prefix}__{name}: where it is in its "
+                    f"checkpoint_dir cannot be used with {prefix}__{name}, whose position in its "
                     "sequence cannot be stored. Leave it out, or set checkpoint_dir=None"
                 )
     for callback in getattr(estimator, "_skl_callbacks", None) or []:
         if type(callback).__name__ != "ProgressBar":
             raise ValueError(
-                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}: what "
-                "it remembers cannot be stored. Remove it with set_callbacks, or set "
-                "checkpoint_dir=None"
+                f"checkpoint_dir cannot be used with the scikit-learn callback {callback!r}, whose "
+                "state cannot be stored. Remove it with set_callbacks, or set checkpoint_dir=None"
             )

@@ -1,4 +1,4 @@
-"""How an estimator reads rows and targets: scikit-learn's checks, torch Datasets, weights."""
+"""Read rows and targets: scikit-learn's checks, torch Datasets, weights."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ __all__ = ["Reading", "TrainingData"]
 
 
 class TrainingData(NamedTuple):
-    """What a fit learns from: rows that count."""
+    """The rows from which `fit` learns, without rows of weight zero."""
 
     X: Any  # ndarray or Streamed, of shape (n_rows, ...)
     target: np.ndarray
-    weight: np.ndarray | None  # of mean 1; None where all are equal
+    weight: np.ndarray | None  # of mean 1; None if all are equal
     groups: Any
     amount: float  # the sum of the weights as given
+    by_class: np.ndarray | None  # the weight of each class, where there is one
 
 
 class Reading:
-    """Mixin of the steps of fit and predict that look at data."""
+    """Mixin of the steps of fit and predict that read data."""
 
     _engine: Engine
     _row_shape: tuple[int, ...]
-    # What a subclass gives.
+    # Given by a subclass:
     _target_options: ClassVar[dict[str, Any]]  # how scikit-learn checks y
 
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
-        """Targets as the likelihood takes them; sets what decodes predictions."""
+        """Read targets for the likelihood; set the attributes that decode predictions."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        """Weights of the rows by their class; `weight` is that of the rows themselves."""
+        """The weight of each class; `weight` is that of the rows themselves."""
         return None
 
     def _read(
         self, dataset: Any, y: Any, checks: dict[str, Any], root: int
     ) -> tuple[Streamed, Any, Any]:
-        """The rows of a Dataset, what stands for them where scikit-learn checks X, and targets."""
+        """Return rows of a Dataset, a cheap stand-in for scikit-learn's checks, and targets."""
         if y is not None:
             raise ValueError(
                 f"X is a {type(dataset).__name__}, whose items are pairs (x, y): expected y=None, "
-                f"got y of type {type(y).__name__}. If its items are x alone, give "
+                f"got y of type {type(y).__name__}. If its items are only x, give "
                 "torch.utils.data.StackDataset(dataset, y) as X"
             )
         seed = derive_seed(root, Purpose.OTHER)
@@ -68,7 +69,7 @@ class Reading:
     def _check_data(
         self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """X and y, and where y was NaN, if that means something: y holds a known value there."""
+        """Check X and y; return where y was NaN, if the likelihood takes NaN (None otherwise)."""
         missing = None
         if likelihood.takes_missing and y is not None:
             y, missing = split_missing(y)
@@ -78,7 +79,7 @@ class Reading:
         return dense(X), dense(y), missing
 
     def _check_rows(self, X: Any) -> Any:
-        """X for a prediction: an array, a stream, or the tensor that `CheckedRows` are."""
+        """Check X for a prediction; return an array, a stream, or the tensor of `CheckedRows`."""
         if isinstance(X, CheckedRows):
             return X.tensor
         checks, stream = checks_of_rows(self._engine.numerics), None
@@ -100,7 +101,7 @@ class Reading:
             )
 
     def _check_warm_start(self, target: np.ndarray) -> None:
-        """Refuse targets that are not of the kind that the fit before had."""
+        """Refuse targets of another kind than in the last fit."""
 
     def _read_training_data(
         self,
@@ -115,8 +116,8 @@ class Reading:
         incremental: bool,
         root: int,
     ) -> TrainingData:
-        """Checked rows and targets of a fit; sets what decodes predictions."""
-        # Of images and sequences only the number of dimensions stays the same.
+        """Check rows and targets of a fit; set the attributes that decode predictions."""
+        # For images and sequences, only the number of dimensions must stay the same.
         reset = not goes_on or len(self._row_shape) > 1
         checks, stream = checks_of_rows(numerics), None
         if is_dataset(X):
@@ -137,13 +138,16 @@ class Reading:
     def _weighted_rows(
         self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
     ) -> TrainingData:
-        """Rows that count, with weights of mean 1, or None where all are equal."""
+        """Drop rows of weight zero, and scale weights to mean 1 (None if all are equal)."""
         check_consistent_length(X, target, groups)
         if groups is not None:
             refuse_no_labels("groups", groups)
         weight = given_weights(sample_weight, X)
         by_class = self._class_weights(target, weight)
         if by_class is not None:
-            weight = by_class if weight is None else by_class * weight
+            known = ~np.isnan(target)
+            of_class = np.ones(len(target))
+            of_class[known] = by_class[target[known].astype(np.int64)]
+            weight = of_class if weight is None else of_class * weight
         amount = float(len(target) if weight is None else weight.sum())
-        return TrainingData(*rows_that_count(X, target, weight, groups), amount)
+        return TrainingData(*rows_that_count(X, target, weight, groups), amount, by_class)

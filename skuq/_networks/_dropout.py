@@ -64,12 +64,12 @@ def apply_mask(layer: Any, x: Tensor, keep: Tensor) -> Tensor:
     Inverted dropout scales by 1/(1 − p). Alpha dropout keeps zero mean and unit variance by
     y = a(x·m − α′·(1 − m)·(−1)) + b as in Klambauer et al. 2017, arXiv:1706.02515.
     """
-    p = layer.p
+    p: float = layer.p
     if p >= 1:
         return x * torch.zeros_like(keep)
     if not isinstance(layer, _ALPHA):
         return x * (keep / (1 - p))
-    scale = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5
+    scale: float = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5
     return (x * keep + _SELU_FLOOR * (keep - 1)) * scale + _SELU_FLOOR * scale * p
 
 

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skuq.likelihoods import Likelihood
@@ -67,8 +67,9 @@ class Tracer(TorchDispatchMode):
     """Remembers which operation made a tensor, and from what."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._made: dict[int, tuple[str, tuple, Tensor]] = {}  # holding a tensor keeps its id
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        # Holding a tensor keeps its id.
+        self._made: dict[int, tuple[str, tuple[Any, ...], Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -103,7 +104,7 @@ def _same(endings: list[str | None], width: int) -> list[str | None]:
     return [endings[0] if len(set(endings)) == 1 else None] * width
 
 
-def _limits(name: str, args: tuple) -> bool:
+def _limits(name: str, args: tuple[Any, ...]) -> bool:
     """A clamp to a wide range guards against overflow, and limits nothing."""
     if name in ("clamp", "clamp_min", "hardtanh"):
         low, high = (*args[1:3], None, None)[:2]
@@ -114,7 +115,9 @@ def _limits(name: str, args: tuple) -> bool:
     return name in _RANGES
 
 
-def check_endings(output: Tensor, tracer: Tracer, name: str, likelihood: Likelihood) -> None:
+def check_endings(
+    output: Tensor, tracer: Tracer, module: nn.Module, likelihood: Likelihood
+) -> None:
     """Refuse outputs that are probabilities already; warn where others are squashed.
 
     Parameters
@@ -122,13 +125,13 @@ def check_endings(output: Tensor, tracer: Tracer, name: str, likelihood: Likelih
     output : Tensor of shape (n_rows, n_outputs)
     tracer : Tracer
         Under which `output` was made.
-    name : str
-        Of the module's class.
+    module : nn.Module
+        Which made it.
     likelihood : Likelihood
     """
-    links = likelihood.links()
+    links, name = likelihood.links(), type(module).__name__
     if set(links) == {"softmax"}:
-        _check_logits(output, name)
+        _check_logits(output, module)
     found: dict[tuple[str, str], list[int]] = {}
     for column, (ending, link) in enumerate(zip(tracer.endings(output), links)):
         if ending is not None and link != "free":
@@ -139,6 +142,7 @@ def check_endings(output: Tensor, tracer: Tracer, name: str, likelihood: Likelih
         message = (
             f"{name} ends in {ending}: its outputs{some} lie {where}, but {_REASONS[link]}. "
             f"Return what comes before: remove the {ending} from the end of {name}."
+            + _which_layer(module, ending)
         )
         if ending in _REFUSED[link]:
             raise ValueError(message)
@@ -151,8 +155,20 @@ def _numbers(columns: list[int]) -> str:
     return ", ".join(str(column + 1) for column in columns[:5]) + ("…" if columns[5:] else "")
 
 
-def _check_logits(output: Tensor, name: str) -> None:
+def _which_layer(module: nn.Module, ending: str) -> str:
+    """Where that is, if it is a layer: who has a trained network cannot build another."""
+    kind = ending.replace("_", "")
+    found = [n for n, m in module.named_modules() if n and type(m).__name__.lower() == kind]
+    if len(found) != 1:
+        return ""
+    parent, _, child = found[0].rpartition(".")
+    owner = f"module.get_submodule({parent!r})" if parent else "module"
+    return f" It is layer {found[0]!r}: setattr({owner}, {child!r}, torch.nn.Identity())."
+
+
+def _check_logits(output: Tensor, module: nn.Module) -> None:
     """By the numbers, however they were made."""
+    name = type(module).__name__
     p = output.double()
     sums, log_sums = p.sum(1), p.logsumexp(1)
     is_softmax = bool((p >= 0).all()) and _near(sums, 1.0)
@@ -162,7 +178,7 @@ def _check_logits(output: Tensor, name: str) -> None:
         raise ValueError(
             f"{name} ends in {ending}: its outputs are normalised already, and the loss applies "
             f"log_softmax itself, so probabilities would be squashed. Return the logits: remove "
-            f"the {ending} from {name}."
+            f"the {ending} from {name}." + _which_layer(module, ending)
         )
 
 

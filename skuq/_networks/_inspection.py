@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._endings import Tracer, check_endings
 from skuq._networks._foreign import runs_foreign_forward
+from skuq._networks._inserted import inserted_dropout
+from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import (
     Numerics,
     call,
@@ -40,6 +42,8 @@ class Inspection:
     dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
     idle_dropout_layers: tuple[str, ...]  # those with p = 0
     other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
+    linear_calls: tuple[str, ...]  # nn.Linear layers, in the order in which a forward calls them
+    inserted_dropout: dict[str, float]  # rates of the dropout that skuq put before layers, by name
 
 
 def inspect_network(
@@ -64,15 +68,20 @@ def inspect_network(
     name = type(module).__name__
     rows = first_rows(x, 3)
     with torch.no_grad():
-        with PrivateGlobals(0), explained(module, rows), Tracer() as tracer:
-            output = call(module.eval(), rows, numerics)
-            _check_shape(output, name, likelihood)
+        with (
+            PrivateGlobals(0),
+            explained(module, rows),
+            watch_layers(linear_layers(module)) as linear,
+        ):
+            with Tracer() as tracer:
+                output = call(module.eval(), rows, numerics)
+                _check_shape(output, name, likelihood)
         if bool(output.isnan().any()):
             raise ValueError(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
                 "weights, and for logarithms, roots and divisions in its forward"
             )
-        check_endings(output, tracer, name, likelihood)
+        check_endings(output, tracer, module, likelihood)
         shell = private_copy(module)
         with PrivateGlobals(1):
             again = call(shell, rows, numerics)
@@ -91,7 +100,14 @@ def inspect_network(
     layers = dropout_layers(module)
     dropout = tuple(name for name, layer in layers.items() if layer.p > 0)
     idle = tuple(name for name in layers if name not in dropout)
-    return Inspection(name, dropout, idle, _noise_of_batches(module, x, numerics, batch_size))
+    return Inspection(
+        name=name,
+        dropout_layers=dropout,
+        idle_dropout_layers=idle,
+        other_noise=_noise_of_batches(module, x, numerics, batch_size),
+        linear_calls=tuple(linear.names),
+        inserted_dropout=inserted_dropout(module),
+    )
 
 
 def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
@@ -113,7 +129,7 @@ class _SeededOps(TorchDispatchMode):
     """Collects which layers call operations that draw from a generator."""
 
     def __init__(self, path: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._path = path
         self.found: dict[tuple[str, str], None] = {}
 
@@ -170,15 +186,23 @@ def try_training(module: nn.Module, training: bool) -> nn.Module:
 
 def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
     """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
-    found: list[dict[tuple[str, str], None]] = []
-    for training in (True, False):
-        shell = try_training(module, training)
-        with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
-            with torch.no_grad():
-                call(shell, x.clone(), numerics)
-            unseen = private.drawn() if runs_foreign_forward(module) else ()
-        for source in unseen if not ops.found else set(unseen) - {"torch"}:
-            ops.found[f"{type(module).__name__}.forward (from {source})", source] = None
-        found.append(ops.found)
-    in_training, in_eval = found
+    in_training = _draws(module, x, numerics, training=True)
+    if not in_training:
+        return ()
+    in_eval = _draws(module, x, numerics, training=False)
     return tuple(dict.fromkeys(where for where, op in in_training if (where, op) not in in_eval))
+
+
+def _draws(
+    module: nn.Module, x: Tensor, numerics: Numerics, training: bool
+) -> dict[tuple[str, str], None]:
+    """The places and operations that draw random numbers in one forward, in order."""
+    shell = try_training(module, training)
+    with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
+        with torch.no_grad():
+            call(shell, x, numerics)
+        unseen = private.drawn() if runs_foreign_forward(module) else ()
+    found: dict[tuple[str, str], None] = ops.found
+    for source in unseen if not found else set(unseen) - {"torch"}:
+        found[f"{type(module).__name__}.forward (from {source})", source] = None
+    return found

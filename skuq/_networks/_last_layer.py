@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from skuq._networks._layer_calls import watch_layers
 from skuq._networks._module import Numerics, call, private_copy
 from skuq._utils._tensors import agree
 
@@ -32,7 +33,7 @@ class InputOf(nn.Module):
         self._seen: list[Tensor] = []
         network.get_submodule(layer).register_forward_pre_hook(self._see)
 
-    def _see(self, layer: nn.Module, args: tuple) -> None:
+    def _see(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         self._seen.append(args[0])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,23 +48,11 @@ def calls_of(
 ) -> tuple[Counter[str], str, Tensor | None, Tensor]:
     """How often a private copy of a network calls each of these layers, the last of them and its
     output, and the output of the network."""
-    calls = Counter[str]()
-    last: list[Any] = ["", None]
-
-    def called(name: str, output: Any) -> None:
-        calls[name] += 1
-        last[:] = name, output
-
-    hooks = []
-    for name in names:
-        layer = shell.get_submodule(name)
-        hook = layer.register_forward_hook(lambda m, args, out, name=name: called(name, out))
-        hooks.append(hook)
-    with torch.no_grad():
-        output = call(shell, x, numerics)
-    for hook in hooks:
-        hook.remove()
-    return calls, *last, output
+    with watch_layers({name: shell.get_submodule(name) for name in names}) as calls:
+        with torch.no_grad():
+            output = call(shell, x, numerics)
+    last = calls.names[-1] if calls.names else ""
+    return Counter(calls.names), last, calls.last_output, output
 
 
 def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: bool = False) -> str:

@@ -27,7 +27,8 @@ class StackedLinear(nn.Linear):
             out = torch.bmm(self.weight, columns)
         else:
             out = torch.baddbmm(bias[:, :, None], self.weight, columns)
-        return out.mT.unflatten(1, x.shape[1:-1])
+        rows_first: Tensor = out.mT.unflatten(1, x.shape[1:-1])
+        return rows_first
 
 
 def _side_by_side(x: Tensor) -> Tensor:
@@ -36,7 +37,8 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def _apart(x: Tensor, n_networks: int) -> Tensor:
-    return x.unflatten(1, (n_networks, -1)).transpose(0, 1)
+    apart: Tensor = x.unflatten(1, (n_networks, -1)).transpose(0, 1)
+    return apart
 
 
 def _in_a_row(parameter: Any) -> Any:
@@ -97,7 +99,8 @@ class _RowsOfAll:
     """A layer without parameters, whose rows do not meet: the rows of all networks as one batch."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[misc]
+        out: Tensor = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[misc]
+        return out
 
 
 class StackedFlatten(nn.Flatten):
@@ -145,4 +148,5 @@ class DrawnLinear(nn.Linear):
         out, bias = torch.mm(self.weight, x.flatten(0, -2).mT), cast("Tensor | None", self.bias)
         if bias is not None:
             out = out.add_(bias[:, None])
-        return out.mT.unflatten(0, x.shape[:-1])
+        rows_first: Tensor = out.mT.unflatten(0, x.shape[:-1])
+        return rows_first

@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from skuq._networks._precision import check_precision, float_dtype, moved
+from skuq._networks._precision import check_precision, dtypes_that_change, float_dtype, moved
 from skuq._networks._refusals import check_kind, hint_at_channels
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
@@ -66,28 +66,35 @@ class Numerics:
         """How far two ways of computing the same outputs may lie apart."""
         return TOLERANCE[torch.bfloat16 if self.precision == "bfloat16" else self.dtype]
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         """For a forward: bfloat16, or the dtype of the parameters."""
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return self.without_autocast()
 
-    def without_autocast(self) -> AbstractContextManager:
+    def without_autocast(self) -> AbstractContextManager[Any]:
         """Shields from an autocast that the caller may be in."""
         if torch.is_autocast_enabled(self.device.type):
             return torch.autocast(self.device.type, enabled=False)
         return nullcontext()
 
 
-def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tensor:
+def call(
+    module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics, autocast_is_off: bool = False
+) -> Tensor:
     """The outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
     Of a tuple the first entry counts; outputs of shape (n_rows,) become one column. The module
-    gets a copy of x: it may work in place.
+    gets a copy of x: it may work in place. `autocast_is_off` says that the caller is inside of
+    `Numerics.without_autocast`: to ask for it in each step of a training takes long.
     """
     last = numerics.channels_last and x.ndim == 4
-    with numerics.autocast():
-        output = module(x.clone(memory_format=torch.channels_last) if last else x.clone())
+    x = x.clone(memory_format=torch.channels_last) if last else x.clone()
+    if autocast_is_off and numerics.precision != "bfloat16":
+        output = module(x)
+    else:
+        with numerics.autocast():
+            output = module(x)
     if isinstance(output, tuple | list):
         output = output[0]
     if isinstance(output, Tensor) and output.ndim == 1:
@@ -97,7 +104,10 @@ def call(module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics) -> Tens
             "the module returned complex outputs; expected real ones: return their abs(), or "
             "torch.view_as_real(outputs).flatten(1)"
         )
-    return output.to(numerics.dtype) if isinstance(output, Tensor) else output
+    if isinstance(output, Tensor) and output.dtype is not numerics.dtype:
+        output = output.to(numerics.dtype)
+    outputs: Tensor = output
+    return outputs
 
 
 def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numerics:
@@ -197,7 +207,7 @@ class _Touched(TorchDispatchMode):
     """Notices operations on tensors that lie in given places in memory."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         known = [t for t in tensors if t.layout is torch.strided and t.numel()]
         self._places = {t.untyped_storage().data_ptr() for t in known}
         self.any = False
@@ -244,8 +254,9 @@ def own_copy(
             "hook that refers to `self` is not copied with the module. Write it as a method, or "
             "use the arguments of the hook."
         )
-    with explained(module, rows):
-        check_precision(copied(own), rows, numerics, TOLERANCE)
+    if dtypes_that_change(own, numerics.dtype):
+        with explained(module, rows):
+            check_precision(copied(own), rows, numerics, TOLERANCE)
     return moved(own, numerics.device, numerics.dtype)
 
 

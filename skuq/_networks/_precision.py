@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from skuq._utils._random import PrivateGlobals
 
-__all__ = ["check_precision", "float_dtype", "is_usual", "moved", "not_finite"]
+__all__ = [
+    "check_precision",
+    "dtypes_that_change",
+    "float_dtype",
+    "is_usual",
+    "moved",
+    "not_finite",
+]
 
 _ORDINARY = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -67,6 +74,12 @@ def moved(module: nn.Module, device: torch.device, dtype: torch.dtype | None = N
 
 
 @torch.no_grad()
+def dtypes_that_change(module: nn.Module, dtype: torch.dtype) -> set[torch.dtype]:
+    """Those of parameters and buffers that are others in a precision."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return {tensor.dtype for tensor in tensors if _dtype_in(tensor, dtype) != tensor.dtype}
+
+
 def check_precision(
     probe: nn.Module, rows: Tensor, numerics: Any, tolerances: dict[torch.dtype, float]
 ) -> None:
@@ -75,7 +88,7 @@ def check_precision(
     Parameters
     ----------
     probe : nn.Module
-        A copy of it in eval mode; it is moved.
+        A copy of it in eval mode, some of whose dtypes change; it is moved.
     rows : Tensor of shape (n_rows, ...)
         In the dtype of the module.
     numerics : Numerics
@@ -88,10 +101,8 @@ def check_precision(
     ValueError
         If outputs differ by more than the coarsest of the dtypes explains.
     """
-    tensors, dtype = [*probe.parameters(), *probe.buffers()], numerics.dtype
-    changing = {t.dtype for t in tensors if _dtype_in(t, dtype) != t.dtype}
-    if not changing:
-        return
+    dtype = numerics.dtype
+    changing = dtypes_that_change(probe, dtype)
     outputs = []
     for part in ("before", "again", "after"):
         if part == "after":

@@ -1,4 +1,4 @@
-"""Making the networks of a fit: network k depends on the seed of the fit and on k alone."""
+"""Makes the networks of a fit: network k depends only on the seed of the fit and on k."""
 
 from __future__ import annotations
 

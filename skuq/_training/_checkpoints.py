@@ -1,10 +1,10 @@
 """Checkpoints: states of a training in files that are complete or not there, and execute nothing.
 
 A file is what `numpy.savez` writes: a zip archive of arrays, one of which is JSON that says how
-they are nested. It is written to a temporary name, flushed to the disk and renamed, so that whoever
-is killed leaves the file before or the file after. It holds digests of its content, its own name
-and the run that wrote it: one that was damaged, edited or mixed up with another is refused, since a
-fit would go on from it to other networks, and nobody would see it.
+they are nested. It is written to a temporary name, flushed to the disk and renamed, so that a
+process that is killed leaves the old file or the new one. It holds digests of its content, its own
+name and the run that wrote it: one that was damaged, edited or mixed up with another is refused,
+since a fit would silently go on from it to other networks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from skuq.exceptions import DivergedError
 __all__ = ["Checkpoints", "of_type", "storable"]
 
 _FORMAT = 2
+_Kind = TypeVar("_Kind")
 _DICTS: dict[str, Any] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 
 
@@ -85,7 +86,7 @@ def _decode(value: Any, array: Callable[[int], np.ndarray]) -> Any:
 
 
 def _sent_back(tensor: Tensor, device: str) -> Tensor:
-    """To the device that it came from; on the CPU where that is gone: who takes it moves it."""
+    """To the device that it came from; on the CPU where that is gone."""
     try:
         return tensor.to(device)
     except (RuntimeError, AssertionError):
@@ -101,7 +102,7 @@ def storable(value: Any) -> bool:
     return True
 
 
-def of_type(value: Any, kind: type) -> Any:
+def of_type(value: Any, kind: type[_Kind]) -> _Kind:
     """`value`; TypeError if it is not exactly of this type."""
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
@@ -138,7 +139,7 @@ def _read(path: Path) -> Any:
         content = json.loads(text.tobytes())
 
         def array(index: int) -> np.ndarray:
-            found = arrays[f"array_{index}"]
+            found: np.ndarray = arrays[f"array_{index}"]
             _check(_digest(found) == content["digests"][index], f"its array {index} was changed")
             return found
 
@@ -268,7 +269,7 @@ class Checkpoints:
 
     @contextmanager
     def restored(self, name: str) -> Iterator[dict[str, Any] | None]:
-        """The last state of a training, None if there is none, for who puts it back inside.
+        """The last state of a training, None if there is none; restore it inside the context.
 
         Raises
         ------
@@ -290,7 +291,8 @@ class Checkpoints:
         _check(content["format"] == _FORMAT, "it has another format")
         _check(content["run"] == self._run, "another run wrote it")
         _check(found == expected, f"it holds the training {found!r}, expected {expected!r}")
-        return of_type(content["state"], dict)
+        state: dict[str, Any] = of_type(content["state"], dict)
+        return state
 
     def due(self, name: str) -> bool:
         """Whether it is time for another checkpoint of a training."""

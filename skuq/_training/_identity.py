@@ -1,4 +1,4 @@
-"""By what a fit is known again in another process: its parameters, its data, the versions."""
+"""Recognises a fit in another process: by its parameters, its data and the versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skuq._version import __version__
 __all__ = ["describe", "run_identity"]
 
 _BLOCK_BYTES = 16 * 2**20
-_FREE = ("checkpoint_dir", "checkpoint_minutes", "on_interrupt", "verbose")  # change no result
+_WITHOUT_EFFECT = ("checkpoint_dir", "checkpoint_minutes", "on_interrupt", "verbose")
 
 
 def describe(value: Any, depth: int = 0) -> str:
@@ -47,8 +47,8 @@ def describe(value: Any, depth: int = 0) -> str:
     if isinstance(value, types.MethodType):
         return f"{inner(value.__func__)} of {inner(value.__self__)}"
     if isinstance(value, types.FunctionType):
-        kept = [value.__defaults__, [cell.cell_contents for cell in value.__closure__ or ()]]
-        code = f"{_code_digest(value.__code__)} {inner(kept)}"
+        bound = [value.__defaults__, [cell.cell_contents for cell in value.__closure__ or ()]]
+        code = f"{_code_digest(value.__code__)} {inner(bound)}"
         return f"{value.__module__}.{value.__qualname__} {code}"
     if isinstance(value, type | types.BuiltinFunctionType):
         return f"{value.__module__}.{value.__qualname__}"
@@ -89,7 +89,7 @@ def _weights_digest(networks: list[Trained]) -> str:
 
 
 def run_identity(
-    estimator: Any, devices: list, before: list[Trained], root: int, arrays: dict[str, Any]
+    estimator: Any, devices: list[Any], before: list[Trained], root: int, arrays: dict[str, Any]
 ) -> dict[str, dict[str, str]]:
     """What must be the same for a fit to be the same.
 
@@ -106,7 +106,7 @@ def run_identity(
         The data as training gets them.
     """
     named = {name: describe(v) for name, v in estimator.get_params(deep=False).items()}
-    for name in (*_FREE, "random_state", "device"):
+    for name in (*_WITHOUT_EFFECT, "random_state", "device"):
         named.pop(name, None)
     seed = {} if estimator.random_state is None else {"random_state": str(root)}
     start = {"fitted networks to go on from": _weights_digest(before)} if before else {}

@@ -19,47 +19,38 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
+from skorch.history import History
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from skuq._data._batches import Batch, Rows, SlicedBatches
 from skuq._data._loaders import loader
 from skuq._networks._module import call
 from skuq._networks._weights import buffers_outside, put_buffers, weights_of
+from skuq._training._callbacks import CallbackView, check_monitors
+from skuq._training._divergence import Gradients, gradient_norms
+from skuq._training._history import Record
 from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._interrupts import CtrlC, StopTraining
 from skuq._training._options import Criterion, unless_chosen
-from skuq._training._settings import (
-    Gradients,
-    Settings,
-    check_losses,
-    gradient_norms,
-)
-from skuq._training._told import Told, check_monitors, raised_on_purpose
+from skuq._training._saving import Saving
+from skuq._training._settings import Settings
 from skuq._utils._arrays import as_tensor
 from skuq._utils._progress import Task
 from skuq.likelihoods import Likelihood
 
-__all__ = ["Epochs", "make_optimizer", "training_net"]
+__all__ = ["History", "early_stopping", "make_optimizer", "training_net"]
 
 
-class _StopTraining(KeyboardInterrupt):
-    """A callback asked for the end of training (skorch's way is to raise KeyboardInterrupt)."""
-
-
-class Epochs(Callback):
-    """Tells of epochs, and ends training where a watcher asks for it."""
-
-    def __init__(self, network: Task, state: Function[..., Any]) -> None:
-        self.network = network
-        self.state = state
+class _Epochs(Callback):
+    """Shows epochs to watchers, and ends training where one of them asks for it."""
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        self.epoch = self.network.subtask("epoch").begin()
+        net.record.begin_epoch()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        last = net.history[-1]
-        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
-        if self.epoch.end(self.state(partial(weights_of, net.module), net.history), **losses):
-            raise KeyboardInterrupt
+        if net.record.end_epoch(partial(weights_of, net.module)):
+            raise StopTraining
 
 
 class _Stopping(EarlyStopping):
@@ -70,7 +61,12 @@ class _Stopping(EarlyStopping):
         self.best_buffers_: dict[str, Tensor] = {}
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        super().on_epoch_end(net, **kwargs)
+        try:
+            super().on_epoch_end(net, **kwargs)
+        except KeyboardInterrupt:
+            if self.misses_ != self.patience:
+                raise  # Ctrl-C
+            raise StopTraining from None
         if self.load_best and self.best_epoch_ == net.history[-1, "epoch"]:
             self.best_buffers_ = {k: b.clone() for k, b in buffers_outside(net.module).items()}
 
@@ -80,7 +76,7 @@ class _Stopping(EarlyStopping):
             put_buffers(net.module, self.best_buffers_)
 
 
-class _Shown(Dataset):
+class _RowsInUnitsOfY(Dataset):
     """Rows as callbacks see them: targets are in the units of y."""
 
     def __init__(self, rows: Rows, y: Tensor) -> None:
@@ -88,16 +84,16 @@ class _Shown(Dataset):
         self.rows = rows
 
 
-class _Net(Told, NeuralNet):
+class _Net(CallbackView, NeuralNet):
     """skorch's net with our batches, our loss and a lean inner loop."""
 
     def __init__(
         self,
         *args: Any,
         settings: Settings,
-        state: dict,
-        epochs: Any,
-        keeper: Any,
+        state: dict[str, Any],
+        task: Any,
+        snapshot: Any,
         hook: TrainingHook | None,
         **kwargs: Any,
     ) -> None:
@@ -106,18 +102,25 @@ class _Net(Told, NeuralNet):
         self.penalty = hook.penalty if hook and overrides(hook, "penalty") else None
         self.settings = settings
         self.state = state
-        self.epochs = epochs
-        self.keeper = keeper
+        self.task = task
+        self.snapshot = snapshot
+        self.saving: Saving | None = None
+        self._ctrl_c = CtrlC()
         self._batch_events = False
-        self._shown: dict[int, _Shown] = {}  # by the identity of the rows
-        self._best_losses: dict[str, float] = {}  # by name, of this call of fit
+        self._shown: dict[int, _RowsInUnitsOfY] = {}  # by the identity of the rows
         self._gradients = Gradients()
+        self._shares = torch.empty(0)
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        told = [("epochs", self.epochs)] if self.epochs else []
+        watched = [("epochs", _Epochs())] if self.task and self.task.watchers else []
         table = [("print_log", PrintLog())] if self.verbose else []
-        return [("epoch_timer", EpochTimer()), *told, *table]
+        return [("epoch_timer", EpochTimer()), *watched, *table]
+
+    def initialize_history(self) -> _Net:
+        super().initialize_history()
+        self.record = Record(self.history, self.settings, self.task, self.snapshot, self._gradients)
+        return self
 
     def initialize_callbacks(self) -> _Net:
         super().initialize_callbacks()
@@ -131,6 +134,10 @@ class _Net(Told, NeuralNet):
         if not self.train_split:
             check_monitors(self.callbacks_)
         return self
+
+    def callbacks_with_state(self) -> dict[str, Any]:
+        """Those that a checkpoint asks what they remember, by name."""
+        return {name: c for name, c in self.callbacks_ if not isinstance(c, _Epochs)}
 
     def _overridden(self, *events: str) -> bool:
         """Whether a callback listens to one of these events."""
@@ -148,27 +155,34 @@ class _Net(Told, NeuralNet):
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         private = self.state["other"]
+        shown = {name: self._as_shown(kwargs[name]) for name in kwargs}
+        with nullcontext() if private is None else private.lent():
+            getattr(self, method_name)(self, **shown)
+            for _, callback in self.callbacks_:
+                self._call(callback, method_name, shown)
+        if method_name == "on_epoch_end" and self.hook:
+            self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
+        if method_name == "on_epoch_end" and self.saving:
+            self.saving.epoch_is_over()
+
+    def _call(self, callback: Any, method_name: str, shown: dict[str, Any]) -> None:
+        """A callback that raises KeyboardInterrupt asks for the end of training, if Ctrl-C did not
+        raise it. The watchers of epochs pass on what ends other threads."""
         try:
-            shown = {name: self._as_shown(kwargs[name]) for name in kwargs}
-            with nullcontext() if private is None else private.lent():
-                super().notify(method_name, **shown)
-            if method_name == "on_epoch_end" and self.hook:
-                self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
-            if method_name == "on_epoch_end" and self.keeper:
-                self.keeper.epoch_is_over(self)
+            getattr(callback, method_name)(self, **shown)
         except KeyboardInterrupt as error:
-            if raised_on_purpose(error, Callback):
-                raise _StopTraining from None
-            raise
+            if self._ctrl_c.raised(error) or isinstance(callback, _Epochs):
+                raise
+            raise StopTraining from None
 
     def _as_shown(self, value: Any) -> Any:
-        """What callbacks are told: rows and batches with targets in the units of y."""
+        """What callbacks see: rows and batches with targets in the units of y."""
         if isinstance(value, Batch):
             return Batch.of(value[0], self.in_units_of_y(value[1]), value.weight)
         if not isinstance(value, Rows):
             return value
         if id(value) not in self._shown:
-            self._shown[id(value)] = _Shown(value, self.in_units_of_y(value.targets))
+            self._shown[id(value)] = _RowsInUnitsOfY(value, self.in_units_of_y(value.targets))
         return self._shown[id(value)]
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -181,13 +195,14 @@ class _Net(Told, NeuralNet):
             self.initialize()
         self._go_on_with_optimizer()
         self._full_steps = self._needs_full_steps()
-        self.notify("on_train_begin", X=X, y=y)
-        done = self.keeper.begin(self) if self.keeper else 0
-        try:
-            self.fit_loop(X, y, epochs=self.max_epochs - done, **fit_params)
-        except _StopTraining:
-            pass
-        self.notify("on_train_end", X=X, y=y)
+        with self._ctrl_c:
+            self.notify("on_train_begin", X=X, y=y)
+            done = self.saving.begin() if self.saving else 0
+            try:
+                self.fit_loop(X, y, epochs=self.max_epochs - done, **fit_params)
+            except StopTraining:
+                pass
+            self.notify("on_train_end", X=X, y=y)
         return self
 
     def _go_on_with_optimizer(self) -> None:
@@ -200,19 +215,19 @@ class _Net(Told, NeuralNet):
             merged = [{**new, "params": old["params"]} for old, new in groups]
             self.optimizer_.load_state_dict({**before, "param_groups": merged})
 
-    def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple:
+    def get_split_datasets(self, X: Rows, y: Any = None, **fit_params: Any) -> tuple[Any, ...]:
         return X, (self.train_split(X)[1] if self.train_split else None)
 
     def get_dataset(self, X: Any, y: Any = None) -> Any:
-        """For a callback that predicts: X is what it was told of, or an array."""
-        if isinstance(X, _Shown | Rows):
+        """For a callback that predicts: X is what it was given, or an array."""
+        if isinstance(X, _RowsInUnitsOfY | Rows):
             return X
         numerics = self.settings.numerics
         x = as_tensor(X).to(numerics.device, numerics.dtype)
         return Rows(x, torch.zeros(len(x), device=x.device))
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        dataset = dataset.rows if isinstance(dataset, _Shown) else dataset
+        dataset = dataset.rows if isinstance(dataset, _RowsInUnitsOfY) else dataset
         options = self.settings.train_options if training else self.settings.valid_options
         own_order = "sampler" in options or "batch_sampler" in options
         options = {"shuffle": training and not own_order, **options}
@@ -258,21 +273,12 @@ class _Net(Told, NeuralNet):
                 f"batch_size={self.batch_size}. Set a smaller batch_size."
             )
         shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-        self._record_loss(prefix, torch.stack(losses).cpu().double(), shares)
-
-    def _record_loss(self, prefix: str, losses: Tensor, shares: Tensor) -> None:
-        name, loss = f"{prefix}_loss", float(shares @ losses)
-        best = self._best_losses.get(name, float("inf"))
-        self._best_losses[name] = min(best, loss)
-        self.history.record(name, loss)
-        self.history.record(f"{name}_best", loss < best)
-        self.history.record(f"{prefix}_batch_count", len(losses))
-        epoch = self.history[-1, "epoch"]
-        check_losses(prefix, loss, losses, epoch, self.settings, self._gradients)
+        each = torch.stack(losses).cpu().double()
+        self.record.add(prefix, float(shares @ each), each)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         if self._full_steps:
-            step = super().train_step(batch, **fit_params)
+            step: dict[str, Tensor] = super().train_step(batch, **fit_params)
         else:
             for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
                 for parameter in group["params"]:
@@ -284,23 +290,45 @@ class _Net(Told, NeuralNet):
         return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
-        batch = batch.to(self.settings.numerics.device)
-        output = self.infer(batch[0])
-        loss = self.criterion_(output, batch[1], batch.weight)
+        numerics = self.settings.numerics
+        batch = batch.to(numerics.device)
+        output = call(self.module_, batch[0], numerics, autocast_is_off=True)
+        losses = self.criterion_.forward(output, batch[1], batch.weight)  # no hooks: ours
+        loss = losses.detach().mean()
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
-            loss = loss + term
-        loss.backward()
+            loss = losses.mean() + term
+            loss.backward()
+        else:
+            losses.backward(self._shares_of_mean(losses))
         return {"loss": loss, "y_pred": output}
+
+    def _shares_of_mean(self, losses: Tensor) -> Tensor:
+        """The gradient of the mean: to begin there costs less than the mean and its backward."""
+        if self._shares.shape != losses.shape:
+            self._shares = torch.ones_like(losses) / losses.numel()
+        return self._shares
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         batch = batch.to(self.settings.numerics.device)
         output = self.infer(batch[0])
-        return {"loss": self.criterion_(output, batch[1], batch.weight), "y_pred": output}
+        losses = self.criterion_(output, batch[1], batch.weight)
+        return {"loss": losses.mean(), "y_pred": output}
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         numerics = self.settings.numerics
         return call(self.module_, as_tensor(x).to(numerics.device), numerics)
+
+
+def early_stopping(settings: Settings, load_best: bool = True) -> _Stopping:
+    """Waits `patience` epochs for any better loss of the validation rows."""
+    return _Stopping(
+        monitor="valid_loss",
+        patience=settings.patience,
+        threshold=0.0,
+        threshold_mode="abs",
+        load_best=load_best,
+    )
 
 
 def _fresh_callbacks(settings: Settings) -> Any:
@@ -321,14 +349,7 @@ def _fresh_callbacks(settings: Settings) -> Any:
             copied.__class__ = _Stopping
         copies.append(copied if name is None else (name, copied))
     if settings.patience is not None:  # the last, so that the others see the last epoch, too
-        stopping = _Stopping(
-            monitor="valid_loss",
-            patience=settings.patience,
-            threshold=0.0,
-            threshold_mode="abs",
-            load_best=True,
-        )
-        copies.append(("early_stopping", stopping))
+        copies.append(("early_stopping", early_stopping(settings)))
     return copies
 
 
@@ -347,19 +368,20 @@ def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **option
     )
 
 
-_ALONE: dict[str, Any] = {
+_OPTIMIZER_ONLY: dict[str, Any] = {
     "state": {"other": None},
-    "epochs": None,
-    "keeper": None,
+    "task": None,
+    "snapshot": None,
     "hook": None,
     "verbose": 0,
 }
 
 
-def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Any:
+def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Optimizer:
     """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
-    net = _net(module, likelihood, settings, callbacks="disable", **_ALONE)
-    return net.initialize().optimizer_
+    net = _net(module, likelihood, settings, callbacks="disable", **_OPTIMIZER_ONLY)
+    optimizer: Optimizer = net.initialize().optimizer_
+    return optimizer
 
 
 def training_net(
@@ -367,22 +389,23 @@ def training_net(
     valid: Rows | None,
     likelihood: Likelihood,
     settings: Settings,
-    epochs: Epochs | None,
+    task: Task,
+    snapshot: Function[..., Any],
     *,
     state: dict[str, Any],
-    keeper: Any,
     hook: TrainingHook | None,
 ) -> _Net:
     """A net that is ready to train `module`, with callbacks of its own."""
-    return _net(
+    net: _Net = _net(
         module,
         likelihood,
         settings,
-        keeper=keeper,
+        task=task,
+        snapshot=snapshot,
         hook=hook,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=_fresh_callbacks(settings),
         verbose=int(settings.verbose > 1),  # 1 asks for bars, more for skorch's table
         state=state,
-        epochs=epochs,
     ).initialize()
+    return net

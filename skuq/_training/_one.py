@@ -12,22 +12,71 @@ from torch import nn
 
 from skuq._data._batches import Rows
 from skuq._networks._dropout import Sampler, driven
+from skuq._networks._weights import put_weights, weights_of
+from skuq._training._checkpoints import of_type
+from skuq._training._divergence import check_trained, gradient_norms
 from skuq._training._hooks import TrainingHook
-from skuq._training._net import Epochs, training_net
+from skuq._training._net import training_net
 from skuq._training._repeatable import runs_foreign_code
-from skuq._training._resuming import Keeper, save_finished
-from skuq._training._settings import (
-    Interrupted,
-    Settings,
-    Trained,
-    check_trained,
-    gradient_norms,
-    training_state,
+from skuq._training._saving import LastEpoch, Saving, save_finished
+from skuq._training._settings import Interrupted, Settings, Trained, training_state
+from skuq._training._stored import (
+    attributes_of,
+    load_generators,
+    module_state,
+    put_into,
+    put_into_attributes,
+    rows_of,
+    stored_generators,
 )
 from skuq._utils._progress import Task
 from skuq.likelihoods import Likelihood
 
 __all__ = ["train_network"]
+
+
+class _NetLoop:
+    """The loop of a net, as it is saved."""
+
+    def __init__(self, net: Any) -> None:
+        self._net = net
+
+    def checkpoint(self) -> dict[str, Any]:
+        net = self._net
+        return {
+            "module": module_state(net.module),
+            "optimizer": net.optimizer_.state_dict(),
+            "generators": stored_generators(net.state),
+            "history": list(net.history),
+            "best_losses": {f"{kind}_loss": least for kind, least in net.record.least.items()},
+            "callbacks": {
+                name: attributes_of(f"the callback {name!r}", callback)
+                for name, callback in net.callbacks_with_state().items()
+            },
+        }
+
+    def load_checkpoint(self, saved: dict[str, Any]) -> int:
+        net = self._net
+        put_into(net.module, saved["module"])
+        net.optimizer_.load_state_dict(saved["optimizer"])
+        load_generators(net.state, saved["generators"])
+        net.history[:] = rows_of(saved["history"])
+        least = of_type(saved["best_losses"], dict).items()
+        net.record.least = {name.removesuffix("_loss"): loss for name, loss in least}
+        for name, callback in net.callbacks_with_state().items():
+            put_into_attributes(callback, saved["callbacks"][name])
+        return len(net.history)
+
+    def last_epoch(self) -> list[LastEpoch]:
+        weights = {name: t.clone() for name, t in weights_of(self._net.module).items()}
+        return [LastEpoch(weights, len(self._net.history))]
+
+    def put_back(self, networks: list[LastEpoch]) -> None:
+        """Callbacks then do what they do at the end: early stopping takes its best weights."""
+        (network,) = networks
+        put_weights(self._net.module, network.weights)
+        del self._net.history[network.n_epochs :]
+        self._net.notify("on_train_end", X=None, y=None)
 
 
 def train_network(
@@ -81,22 +130,21 @@ def train_network(
     private = private or runs_foreign_code(module, train, likelihood, settings)
     state = training_state(root, network, settings, private, resume, stage)
     hooks = [] if hook is None else [hook]
-    keeper = Keeper(f"network-{network}", settings, ours=(Epochs,), hooks=hooks)
     noise: Any = Sampler(state["dropout"])
     if settings.compile:  # a compiled graph cannot draw from a generator of its own
         noise = torch.compiler.disable(noise.__call__)
     with state["other"] or nullcontext():
-        epochs = Epochs(task, snapshot) if task.watchers else None
         net = training_net(
-            module, valid, likelihood, settings, epochs, state=state, keeper=keeper, hook=hook
+            module, valid, likelihood, settings, task, snapshot, state=state, hook=hook
         )
+        net.saving = saving = Saving(f"network-{network}", _NetLoop(net), settings, hooks)
         if resume is not None:
             net.history.extend(copy.deepcopy(resume.history))
         with driven(module, noise), settings.numerics.without_autocast():
             try:
                 net.partial_fit(train, net.in_units_of_y(train.targets))
             except KeyboardInterrupt:
-                if not keeper.put_back(net):
+                if not saving.put_back():
                     raise
                 check_trained(module, train, settings, net.history, float(gradient_norms(module)))
                 raise Interrupted([Trained(module, list(net.history))], [False]) from None

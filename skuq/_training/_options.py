@@ -1,4 +1,4 @@
-"""What skorch's net is made of, in terms of torch alone: the criterion, and options by default."""
+"""What skorch's net is made of, in terms of torch only: the criterion, and default options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ __all__ = ["Criterion", "unless_chosen"]
 
 
 class Criterion(nn.Module):
-    """The likelihood in the form that skorch calls: its loss in training, else the true NLL."""
+    """The weighted losses of rows, in the form that skorch calls: in training those that the
+    likelihood trains with, else the true NLL."""
 
     def __init__(self, likelihood: Likelihood) -> None:
         super().__init__()
@@ -21,8 +22,8 @@ class Criterion(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         rule = self.likelihood.loss if self.training else self.likelihood.negative_log_likelihood
-        losses = rule(output, target)
-        return losses.mean() if weight is None else (weight * losses).mean()
+        losses: Tensor = rule(output, target)
+        return losses if weight is None else weight * losses
 
 
 def unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Problem:
         return derive_seed(self._trainer.root, purpose, network)
 
     def untrained(self) -> nn.Module:
-        """A copy of the first network before it is trained, to refuse early what cannot be used."""
+        """Return a copy of the first network before it is trained, to refuse misfits early."""
         return copied(self._trainer.builder.first).eval()
 
     def train(
@@ -156,7 +156,7 @@ class Problem:
         return self._schedule.explore(network, n_epochs, optimizer, hook, options)
 
     def batches(self, *, validation: bool = False, large: bool = False) -> Iterator[Batch]:
-        """The training rows in order, on the device.
+        """Return batches of the training rows in order, on the device.
 
         Parameters
         ----------

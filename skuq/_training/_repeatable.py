@@ -1,8 +1,8 @@
-"""What keeps a fit with a `random_state` repeatable, and who must be told that it is not.
+"""What keeps a fit with a `random_state` repeatable, and a warning where it is not.
 
 A user's forward, optimizer, callback, sampler or Dataset may draw from the global generators, in
 any epoch and at any batch size: where such code runs, they are private ones for the whole of a
-training. What has entropy of its own, a generator that nobody seeded or that goes on from fit to
+training. What has entropy of its own, an unseeded generator or one that goes on from fit to
 fit, is beyond reach. It is found by doing the same twice from the same state.
 """
 
@@ -114,17 +114,17 @@ def _own_entropy(rows: Rows, options: dict[str, Any], prefix: str) -> list[str]:
     for name in ("sampler", "batch_sampler", "collate_fn"):
         if options.get(name) is None:
             continue
-        alone = {name: options[name]}
+        option = {name: options[name]}
         if name != "batch_sampler":
-            alone["batch_size"] = min(len(rows), 32)
-        if _differs(functools.partial(_first_batch, rows, alone, prefix)):
+            option["batch_size"] = min(len(rows), 32)
+        if _differs(functools.partial(_first_batch, rows, option, prefix)):
             found.append(f"{prefix}__{name}")
     return found
 
 
 def _output(module: nn.Module, x: Tensor, settings: Settings) -> Tensor:
     with torch.no_grad():
-        return call(try_training(module, True), x.clone(), settings.numerics)
+        return call(try_training(module, True), x, settings.numerics)
 
 
 def _first_batch(rows: Rows, options: dict[str, Any], prefix: str) -> Any:

@@ -20,7 +20,7 @@ from skuq._networks._precision import moved
 from skuq._networks._weights import weights_of
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Interrupted, Trained
-from skuq._training._stack import AT_ONCE
+from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
 from skuq._utils._progress import Task, everywhere, parallel
@@ -74,7 +74,7 @@ class Schedule:
         except KeyboardInterrupt as error:
             if not self.trainer.settings.keeps_interrupted:
                 raise
-            self._keep(error, run.trained, n_networks)
+            self._keep_interrupted(error, run.trained, n_networks)
         self.trained += run.trained
         return [trained.module for trained in run.trained]
 
@@ -104,29 +104,32 @@ class Schedule:
         except KeyboardInterrupt as error:
             if not trainer.settings.keeps_interrupted:
                 raise
-            (kept,) = error.trained if isinstance(error, Interrupted) else [Trained(network, [])]
-            self._tell(f"{len(kept.history)} of {n_epochs} epochs that follow training")
-            return kept.module
+            (so_far,) = error.trained if isinstance(error, Interrupted) else [Trained(network, [])]
+            n_done = len(so_far.history)
+            self._warn_interrupted(f"{n_done} of {n_epochs} epochs that follow training")
+            return so_far.module
 
     def _subtask(self) -> Task:
         """Of one network; those after the first call of `train` were not announced."""
         return (self._task.aside if self.trained else self._task.subtask)("network")
 
-    def _keep(self, error: KeyboardInterrupt, trained: list[Trained], n_networks: int) -> None:
-        """After Ctrl-C: networks whose training is finished; if none is, those that have begun."""
+    def _keep_interrupted(
+        self, error: KeyboardInterrupt, trained: list[Trained], n_networks: int
+    ) -> None:
+        """After Ctrl-C: keep the networks that are finished; if none is, those that have begun."""
         if isinstance(error, Interrupted):
             finished = [one for one, is_it in zip(error.trained, error.finished) if is_it]
             trained += finished or ([] if trained or self.trained else error.trained)
         if not trained and not self.trained:
             raise error
         epochs = sorted({len(one.history) for one in trained}) or [0]
-        self._tell(
+        self._warn_interrupted(
             f"{len(trained)} of {n_networks} network(s), trained for "
             f"{' to '.join(map(str, epochs[:1] + epochs[1:][-1:]))} of "
             f"{self.trainer.settings.max_epochs} epochs"
         )
 
-    def _tell(self, what: str) -> None:
+    def _warn_interrupted(self, what: str) -> None:
         self.interrupted = True
         warnings.warn(
             f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
@@ -149,11 +152,13 @@ class _Run:
         settings = self._trainer.settings
         if settings.max_epochs == 0:
             for number in numbers:
-                self.trained.append(self._arrived(self._trainer.builder.trained_elsewhere(number)))
+                self.trained.append(
+                    self._announced(self._trainer.builder.trained_elsewhere(number))
+                )
         elif n_jobs is None and len(settings.devices) > 1:
             self._on_devices(numbers)
         elif n_jobs is None:
-            for group in np.array_split(np.array(numbers), -(-len(numbers) // AT_ONCE)):
+            for group in np.array_split(np.array(numbers), -(-len(numbers) // MAX_NETWORKS)):
                 self._here(group.tolist())
         else:
             self._by_joblib(numbers, n_jobs)
@@ -180,7 +185,7 @@ class _Run:
             for number, (trained, gathered) in zip(numbers, parallel(n_jobs, jobs, one_by_one)):
                 if gathered is not None:  # a copy, where the job ran in another process
                     vars(self._hooks[number]).update(vars(gathered))
-                self.trained.append(self._arrived(trained))
+                self.trained.append(self._announced(trained))
 
     def _on_devices(self, numbers: Sequence[int]) -> None:
         """Network i on device i modulo their number, one after another on each of them."""
@@ -193,26 +198,26 @@ class _Run:
                 own = self._hooks.get(k)
                 yield k, there.network(k, self._bootstrap, task.subtask("network"), own)
 
-        def arrived(numbered: tuple[int, Trained]) -> None:
+        def take(numbered: tuple[int, Trained]) -> None:
             k, trained = numbered
-            done[k] = self._arrived(trained)
+            done[k] = self._announced(trained)
 
-        interrupted = on_each(devices, work, arrived)
+        interrupted = on_each(devices, work, take)
         self.trained = [done[k] for k in sorted(done)]
         if interrupted:
             known = [error for error in interrupted if isinstance(error, Interrupted)]
-            trained = [self._home(one) for error in known for one in error.trained]
+            trained = [self._on_main_device(one) for error in known for one in error.trained]
             finished = [is_it for error in known for is_it in error.finished]
             raise Interrupted(trained, finished) if known else interrupted[0]
 
-    def _home(self, trained: Trained) -> Trained:
+    def _on_main_device(self, trained: Trained) -> Trained:
         """A network that was trained elsewhere, on the device where predictions are evaluated."""
         moved(trained.module, self._trainer.numerics.device)
         return trained
 
-    def _arrived(self, trained: Trained) -> Trained:
-        """A network that was trained elsewhere, where nobody watched."""
-        trained = self._home(trained)
+    def _announced(self, trained: Trained) -> Trained:
+        """A network that was trained elsewhere, of which watchers learn here."""
+        trained = self._on_main_device(trained)
         done = self._subtask().begin()
         done.end(self._trainer.state(partial(weights_of, trained.module), trained.history))
         return trained

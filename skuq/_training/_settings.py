@@ -1,32 +1,24 @@
-"""How networks are trained, and what is true of every training: one by one, or as a stack."""
+"""How networks are trained: the settings, the generators, and what a training ends as."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from skuq._data._batches import Rows
-from skuq._networks._module import Numerics, call
-from skuq._networks._precision import not_finite
+from skuq._networks._module import Numerics
 from skuq._networks._refusals import sparse_layers
 from skuq._training._checkpoints import Checkpoints
 from skuq._utils._devices import same_device
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed, generator
-from skuq.exceptions import DivergedError
 
 __all__ = [
-    "Gradients",
     "Interrupted",
     "Settings",
     "Trained",
-    "check_losses",
-    "check_trained",
-    "gradient_norms",
     "may_fuse",
     "network_state",
     "training_state",
@@ -65,10 +57,10 @@ class Settings:
 
 @dataclass
 class Trained:
-    """A trained network and what going on with its training needs."""
+    """A trained network, and what is needed to continue its training."""
 
     module: nn.Module
-    history: list[dict]
+    history: list[dict[str, Any]]
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -142,102 +134,3 @@ def training_state(
         state["dropout"] = generator(seed, device)
     state["other"] = state["other"] or begun["other"]
     return state
-
-
-def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:
-    """The Euclidean norm of the gradient; of a stack, of each network. Nobody waits for it."""
-    gradients = [p.grad.detach() for p in module.parameters() if p.grad is not None]
-    gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-    if n_networks is None:
-        return torch.nn.utils.get_total_norm(gradients)
-    each = [gradient.reshape(n_networks, -1).norm(dim=1) for gradient in gradients]
-    return torch.stack(each).norm(dim=0) if each else torch.zeros(n_networks)
-
-
-@dataclass
-class Gradients:
-    """The norms in the first steps of the last two epochs: one per epoch costs next to nothing."""
-
-    last: list[tuple[int, Tensor]] = field(default_factory=list)
-
-    def add(self, epoch: int, norms: Tensor) -> None:
-        self.last = [*self.last[-1:], (epoch, norms)]
-
-    def known(self, index: int | None = None) -> tuple[float, str]:
-        """The last finite norm, of one network of a stack, and in words where it was."""
-        norm, words = math.nan, "is not known"
-        for epoch, norms in self.last:
-            found = float(norms if index is None else norms[index])
-            if math.isfinite(found) or not math.isfinite(norm):
-                norm, words = found, f"was {found:.3g} in batch 1 of epoch {epoch}"
-        return norm, words
-
-
-def check_losses(
-    prefix: str,
-    loss: float,
-    each: Tensor,
-    epoch: int,
-    settings: Settings,
-    gradients: Gradients,
-    index: int | None = None,
-) -> None:
-    """Raise a `DivergedError` if a mean loss is not finite.
-
-    Parameters
-    ----------
-    prefix : "train" or "valid"
-    loss : float
-    each : Tensor of shape (n_batches,)
-        The losses that it is the mean of.
-    epoch : int
-    settings : Settings
-    gradients : Gradients
-    index : int, default=None
-        Of a network in a stack.
-    """
-    if math.isfinite(loss):
-        return
-    batch = 1 + int((~torch.isfinite(each)).int().argmax())
-    norm, words = gradients.known(index)
-    raise DivergedError(
-        f"the {prefix} loss is {float(each[batch - 1])} in batch {batch} of {len(each)} of epoch "
-        f"{epoch}; the gradient norm {words}: training diverged. {_mend(settings)}",
-        epoch=epoch,
-        batch=batch,
-        gradient_norm=norm,
-    )
-
-
-def _mend(settings: Settings) -> str:
-    return (
-        f"Lower lr (now {settings.lr}), scale the features, or clip gradients with skorch's "
-        "GradientNormClipping callback."
-    )
-
-
-def check_trained(
-    module: nn.Module, train: Rows, settings: Settings, history: list[dict], norm: float
-) -> None:
-    """Put a trained module in order; DivergedError if a weight is not finite.
-
-    `norm` is that of the gradient in the last step.
-    """
-    module.eval().zero_grad(set_to_none=True)
-    for layer in module.modules():  # what a forward leaves behind must not hold a graph
-        for name, value in vars(layer).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                setattr(layer, name, value.detach())
-    with torch.no_grad():
-        call(module, train.first(2).to(settings.numerics.device), settings.numerics)
-    bad = not_finite(module)
-    if bad is not None:
-        epoch, batch = history[-1]["epoch"], int(history[-1]["train_batch_count"])
-        raise DivergedError(
-            f"'{bad}' holds NaN or infinity after training, that is after batch {batch} of "
-            f"epoch {epoch}, with a gradient norm of {norm:.3g}: training diverged. "
-            f"{_mend(settings)}",
-            epoch=epoch,
-            batch=batch,
-            gradient_norm=norm,
-        )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from skuq._data._batches import Rows, SlicedBatches
-from skuq._networks._dropout import Recorder, drive, dropout_layers
+from skuq._networks._dropout import Recorder, apply_mask, drive, dropout_layers, mask_shape
 from skuq._networks._layers import STACKED
 from skuq._networks._module import Numerics, call, copied
 from skuq._networks._precision import is_usual
@@ -27,9 +27,9 @@ from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals
 from skuq._utils._tensors import agree, tensors_of
 
-__all__ = ["AT_ONCE", "Stack", "may_stack"]
+__all__ = ["MAX_NETWORKS", "Stack", "StackedSampler", "may_stack"]
 
-AT_ONCE = 16  # networks in a stack at most: their activations lie in memory together
+MAX_NETWORKS = 16  # in a stack: their activations lie in memory together
 _TRIED_ROWS = 8
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -111,9 +111,13 @@ class Stack:
     def tensors(self) -> dict[str, Tensor]:
         return tensors_of(self.module)
 
+    def weights(self, index: int) -> dict[str, Tensor]:
+        """The weights of one network, which go on being trained."""
+        return {name: t[index] for name, t in weights_of(self.module).items()}
+
     def state(self, index: int) -> dict[str, Tensor]:
         """The weights of one network, copied."""
-        return {name: t[index].clone() for name, t in weights_of(self.module).items()}
+        return {name: tensor.clone() for name, tensor in self.weights(index).items()}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (n_networks, n_rows, n_outputs) for x of shape (n_networks, n_rows, ...)."""
@@ -125,6 +129,22 @@ class Stack:
 
         # Nothing random was seen in trying; where it comes later, each network has its own.
         return vmap(one, randomness="different")(self.tensors(), x)
+
+
+class StackedSampler:
+    """Dropout masks of each network from its own generator, as if it were trained by itself."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self._generators = generators
+
+    def __call__(self, layer: Any, x: Tensor) -> Tensor:
+        if not layer.training or layer.p == 0:
+            return x
+        shape = mask_shape(layer, x.shape[1:])
+        keep = torch.empty((len(x), *shape), dtype=x.dtype, device=x.device)
+        for mask, generator in zip(keep, self._generators):
+            mask.bernoulli_(1 - layer.p, generator=generator)
+        return apply_mask(layer, x, keep)
 
 
 def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:
@@ -142,16 +162,16 @@ def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:
 def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vectorized: bool) -> bool:
     """Whether a stack has the outputs, gradients and buffers of its networks, in training."""
     rows = x.unflatten(0, (len(networks), _TRIED_ROWS))
-    alone = [copied(network).train() for network in networks]
-    for network in alone:
+    separate = [copied(network).train() for network in networks]
+    for network in separate:
         drive(network, Recorder())
-    expected = torch.stack([call(n, r.clone(), numerics) for n, r in zip(alone, rows)])
+    expected = torch.stack([call(n, r, numerics) for n, r in zip(separate, rows)])
     direction = torch.linspace(0.5, 1.5, expected.numel(), device=rows.device).view_as(expected)
     try:
         stack = Stack(networks, numerics, vectorized)
         stack.train(True)
         drive(stack.module, Recorder())
-        output = stack(rows.clone())  # a forward may work in place on what it is given
+        output = stack(rows)
         if output.shape != expected.shape:
             return False
         (output * direction).sum().backward()
@@ -161,7 +181,7 @@ def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vector
         return False
     (expected * direction).sum().backward()
     pairs = [(output, expected)]
-    tensors, others = stack.tensors(), [tensors_of(network) for network in alone]
+    tensors, others = stack.tensors(), [tensors_of(network) for network in separate]
     for name, tensor in tensors.items():
         same = [own[name] for own in others]
         pairs.append((tensor, torch.stack([t.detach() for t in same])))

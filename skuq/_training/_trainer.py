@@ -18,7 +18,7 @@ from skuq._networks._weights import weights_of
 from skuq._training._building import Builder
 from skuq._training._hooks import TrainingHook
 from skuq._training._one import train_network
-from skuq._training._resuming import load_finished
+from skuq._training._saving import load_finished
 from skuq._training._settings import Settings, Trained
 from skuq._training._several import train_stack
 from skuq._training._stack import Stack, may_stack
@@ -45,8 +45,8 @@ class Trainer:
     train_rows, valid_rows : Rows
         Without validation rows, nothing stops early.
     settings : Settings
-    attributes : callable, or None in another process, where nobody watches
-        Maps a trained network to the attributes of an estimator that has it alone.
+    attributes : callable, or None in another process, which has no watchers
+        Maps a trained network to the attributes of an estimator that has only this one.
     root : int
         The seed of the fit.
     keeps_optimizers : bool, default=False
@@ -170,12 +170,12 @@ class Trainer:
             )
 
     def state(
-        self, weights: Callable[[], dict[str, Tensor]], history: list[dict]
+        self, weights: Callable[[], dict[str, Tensor]], history: list[dict[str, Any]]
     ) -> Callable[[], dict[str, Any]]:
         """The attributes of an estimator with a copy of a network, which may be in training."""
 
         def state() -> dict[str, Any]:
-            assert self.attributes is not None, "nobody watches in another process"
+            assert self.attributes is not None, "another process has no watchers"
             return self.attributes(Trained(self.builder.with_weights(weights()), list(history)))
 
         return state
@@ -204,7 +204,7 @@ class Trainer:
             task.begin().end(self.state(partial(weights_of, trained.module), trained.history))
         return done
 
-    def _memory(self, n_networks: int = 1) -> AbstractContextManager:
+    def _memory(self, n_networks: int = 1) -> AbstractContextManager[Any]:
         """An error that helps, where the device has no memory for a step."""
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
         return explained_at_fit(n_rows, n_networks, self.numerics.device)

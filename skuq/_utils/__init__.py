@@ -1,1 +1,1 @@
-"""Helpers that know nothing of uncertainty: seeds, devices, memory, progress, messages."""
+"""Helpers without any notion of uncertainty: seeds, devices, memory, progress, messages."""

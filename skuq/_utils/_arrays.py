@@ -1,4 +1,4 @@
-"""From NumPy to torch: the one place where the memory of an array becomes that of a tensor."""
+"""From NumPy to torch: the only place that makes tensors of arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_tensor", "tensor_of"]
 
 
 def as_tensor(values: Any) -> Tensor:
-    """A tensor as it is, an array as `tensor_of` makes one of it."""
+    """Return a tensor unchanged, and anything else as `tensor_of` converts it."""
     return values if isinstance(values, Tensor) else tensor_of(values)
 
 
@@ -25,30 +25,29 @@ def tensor_of(
     only_read: bool = False,
     order: Literal["C", "K"] = "C",
 ) -> Tensor:
-    """A tensor of an array of numbers, whatever its strides, byte order and flags.
+    """Make a tensor of an array of numbers with any strides, byte order and flags.
 
-    torch takes no negative strides, not even along axes of length 0 or 1, which NumPy leaves as
-    they are where it is asked for a contiguous array. Nor does it take a foreign byte order, gaps
-    that are no multiples of an item (a field of a structured array), or floats of more than 64
-    bits, which are rounded here.
+    torch refuses negative strides, even along axes of length 0 or 1, which NumPy keeps in a
+    "contiguous" array. It also refuses a foreign byte order, gaps that are no multiples of an item
+    (a field of a structured array), and floats of more than 64 bits, which are rounded here.
 
     Parameters
     ----------
     values : array-like
-        Of numbers.
+        An array of numbers.
     dtype : torch.dtype, default=None
-        Of the tensor; None: that of the values.
+        Type of the tensor; None keeps the type of the values.
     copy : bool, default=False
-        Whether the tensor has memory of its own in any case; else it shares the memory of the
-        array where that is possible.
+        Whether to copy in any case. If not, the tensor shares the memory of the array if possible.
     only_read : bool, default=False
-        Whether nobody will write to the tensor: then it shares read-only memory, too.
+        Whether the tensor will only be read. Then it may share read-only memory, too.
     order : {"C", "K"}, default="C"
-        Of the axes in memory: the last one fastest, or as they are in the array, if torch can.
+        Order of the axes in memory: the last axis fastest, or as in the array if torch can.
 
     Returns
     -------
     Tensor of the shape of the array
+        The numbers.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def tensor_of(
         array = array.astype(array.dtype.newbyteorder("="))
     usable = all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides)
     if not usable or (order == "C" and not array.flags.c_contiguous):
-        # Not np.ascontiguousarray: it returns what is contiguous but for axes of length 1.
+        # Not np.ascontiguousarray, which ignores the strides of axes of length 1.
         array, copy = array.copy("C"), False
     if copy or not (array.flags.writeable or only_read):
         array = array.copy(order)

@@ -30,7 +30,7 @@ class _Available:
         return MethodType(self._method, instance)
 
 
-def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Callable], Any]:
+def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a method that objects do not have where `reason` gives a text.
 
     scikit-learn's own ``available_if`` hides the reason from who calls the method.

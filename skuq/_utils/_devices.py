@@ -1,4 +1,4 @@
-"""Devices by their names, and work on several of them at once: a thread for each."""
+"""Devices by name, and work on several devices at once, with a thread for each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["current", "first_named", "fits", "named_devices", "on_each", "same_d
 
 
 def named_devices(device: Any) -> list[torch.device]:
-    """The devices that an estimator's `device` means; "auto" is CUDA where there is one.
+    """List the devices of an estimator's parameter `device`; "auto" is CUDA if there is a GPU.
 
     Raises
     ------
     ValueError
-        If one of them is not here, or a list is empty or of several kinds.
+        If a device is not available, or a list is empty or has devices of several kinds.
     """
     if not isinstance(device, list | tuple):
         if device == "auto":
@@ -35,14 +35,14 @@ def named_devices(device: Any) -> list[torch.device]:
     for one in device:
         if not isinstance(one, str | torch.device) or one == "auto":
             raise ValueError(
-                f"device={device!r}: a list is of names of devices, such as 'cuda:0', got {one!r} "
-                "in it"
+                f"device={device!r}: a list must hold names of devices, such as 'cuda:0', got "
+                f"{one!r} in it"
             )
     found = [_with_index(_available(one)) for one in device]
     if len(kinds := sorted({one.type for one in found})) > 1:
         raise ValueError(
-            f"device={device!r}: the devices of a list must be of one kind, got {kinds}; a network "
-            "has other numbers on each kind"
+            f"device={device!r}: the devices of a list must be of one kind, got {kinds}, because "
+            "results differ between kinds"
         )
     return found
 
@@ -59,27 +59,27 @@ def _available(device: Any) -> torch.device:
 
 
 def _with_index(device: torch.device) -> torch.device:
-    """ "cuda" as the one that it is now: threads have a current device of their own."""
+    """Add the index of the current device to "cuda", since each thread has its own current one."""
     return device if device.index is not None else torch.empty(0, device=device).device
 
 
 def first_named(device: Any) -> Any:
-    """The one where predictions are evaluated."""
+    """Return the first device of a list, which evaluates predictions, or the single device."""
     return device[0] if isinstance(device, list | tuple) and device else device
 
 
 def same_device(one: torch.device, other: torch.device) -> bool:
-    """Whether both are the same, as far as their names say: "cuda" is any of them."""
+    """Return whether two devices are the same; "cuda" equals any GPU."""
     return one == other or (one.type == other.type and None in (one.index, other.index))
 
 
 def fits(n_bytes: int, device: torch.device) -> bool:
-    """Whether data would fill at most half of what is free on a GPU."""
+    """Return whether data need at most half of the free memory of a GPU."""
     return device.type != "cuda" or n_bytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 
-def current(device: torch.device) -> AbstractContextManager:
-    """Where a module's own ``device="cuda"`` means this device."""
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make ``device="cuda"`` in a module mean this device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
@@ -88,7 +88,7 @@ def current(device: torch.device) -> AbstractContextManager:
 
 
 class _Stoppable(Watcher):
-    """Ends what is begun after somebody asked for it, as Ctrl-C would; that reaches one thread."""
+    """Raises a KeyboardInterrupt in the subtasks of other threads, which Ctrl-C does not reach."""
 
     def __init__(self, stop: threading.Event) -> None:
         super().__init__()
@@ -105,29 +105,29 @@ class _Stoppable(Watcher):
 def on_each(
     devices: Sequence[torch.device],
     work: Callable[[int, Task], Iterator[Any]],
-    arrived: Callable[[Any], None],
+    receive: Callable[[Any], None],
 ) -> list[KeyboardInterrupt]:
     """Work on several devices at once.
 
     Parameters
     ----------
     devices : sequence of torch.device
-        A thread for each; the same one may be there twice.
+        The devices, each with a thread; a device may be in the list twice.
     work : callable
         ``work(index, task)`` yields results. After an error in a thread, and after Ctrl-C, the
-        subtasks of `task` that the others begin raise a KeyboardInterrupt.
-    arrived : callable
-        Called with each result, in this thread, as they come.
+        subtasks of `task` raise a KeyboardInterrupt when other threads begin them.
+    receive : callable
+        Called with each result, in this thread, as results come.
 
     Returns
     -------
     list of KeyboardInterrupt
-        Of this thread, and of those that were interrupted.
+        The interrupt of this thread, and the interrupts of other threads.
 
     Raises
     ------
     Exception
-        Of the first device whose thread raised anything else.
+        The error of the first device whose thread raised anything else.
     """
     stop, mail = threading.Event(), queue.SimpleQueue[tuple[int, bool, Any]]()
     errors: dict[int, BaseException | None] = {}
@@ -152,7 +152,7 @@ def on_each(
             if is_over:
                 errors[index] = content
             else:
-                arrived(content)
+                receive(content)
 
     interrupted: list[KeyboardInterrupt] = []
     numbers = range(len(devices))

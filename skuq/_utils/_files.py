@@ -1,4 +1,4 @@
-"""Writing files: the whole new content or the old one, and nothing left behind.
+"""Write files: a file has the old or the whole new content, and no temporary file stays.
 
 The content goes into a temporary file in the same folder, which is flushed to the disk and renamed.
 """
@@ -24,9 +24,9 @@ fcntl: Any = _locks
 
 __all__ = ["remove_leftovers", "replace_file"]
 
-_PREFIX = ".skuq-"  # short: names of files may have 255 bytes, whatever is added to them
+_PREFIX = ".skuq-"  # short, since a name may have at most 255 bytes
 _SUFFIX = ".tmp"
-_OLD_SECONDS = 24 * 3600.0  # where locks do not work, no writer takes that long
+_OLD_SECONDS = 24 * 3600.0  # no writer takes that long, if locks do not work
 
 
 def replace_file(
@@ -34,7 +34,7 @@ def replace_file(
     write: Callable[[BinaryIO], Any],
     check: Callable[[Path], Any] | None = None,
 ) -> None:
-    """Write a file as a whole, or leave what was there before.
+    """Write a whole file, or leave the old one.
 
     A symbolic link is followed. A file that is replaced keeps its permissions, its group and, as
     far as the system lets us, its owner. Temporary files of killed writers in the same folder are
@@ -43,11 +43,11 @@ def replace_file(
     Parameters
     ----------
     path : str or path-like
-        Where to.
+        The file to write.
     write : callable
-        Gets the open temporary file and writes the content.
+        Writes the content to the open temporary file that it gets.
     check : callable, default=None
-        Gets the path of the complete temporary file; if it raises, the old file stays.
+        Gets the path of the complete temporary file. If it raises, the old file stays.
 
     Raises
     ------
@@ -67,15 +67,15 @@ def replace_file(
                 check(temporary)
             if fcntl is None:  # Windows renames no open files
                 file.close()
-            os.replace(temporary, target)  # still locked: nobody takes it for a leftover
+            os.replace(temporary, target)  # still locked, so no other writer removes it
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; those in use are locked."""
+    """Remove temporary files of killed writers; files in use are locked."""
     for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with contextlib.suppress(OSError):  # somebody else's, or just removed
+        with contextlib.suppress(OSError):  # a file of another user, or just removed
             if time.time() - path.lstat().st_mtime > _OLD_SECONDS:
                 path.unlink()
             elif fcntl is not None:
@@ -86,15 +86,15 @@ def _remove_unlocked(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         if _locked(descriptor, wait=False):
-            path.unlink()  # under the lock: who has just created it waits, and makes another
+            path.unlink()  # under the lock; a writer that just made it waits and makes another
     finally:
         os.close(descriptor)
 
 
 def _regular(target: Path) -> os.stat_result | None:
-    """The status of what is to be replaced, None if there is nothing yet."""
+    """Return the status of the file to replace; None if there is no file yet."""
     try:
-        status = os.lstat(target)  # a link that is left here leads in a circle
+        status = os.lstat(target)  # a remaining link is circular
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(status.st_mode):
@@ -105,14 +105,14 @@ def _regular(target: Path) -> os.stat_result | None:
 
 
 def _created(folder: Path, before: os.stat_result | None) -> tuple[Path, int]:
-    """A new temporary file, locked, which at no time more people can read than the old one."""
+    """Make a locked temporary file, never readable for more users than the old file."""
     mode = 0o666 if before is None else stat.S_IMODE(before.st_mode) & 0o700
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         path = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{_SUFFIX}"
         descriptor = os.open(path, flags, mode)
         if _locked(descriptor, wait=True) and not path.exists():
-            os.close(descriptor)  # another writer took it for a leftover before it was locked
+            os.close(descriptor)  # another writer removed it before it was locked
             continue
         if before is not None:
             _take_over(descriptor, before)
@@ -120,7 +120,7 @@ def _created(folder: Path, before: os.stat_result | None) -> tuple[Path, int]:
 
 
 def _take_over(descriptor: int, before: os.stat_result) -> None:
-    """Owner, group and permissions of the old file; a group that cannot be kept gets none."""
+    """Set owner, group and permissions of the old file; no permissions for another group."""
     if not hasattr(os, "fchown"):
         return
     mode, now = stat.S_IMODE(before.st_mode) & 0o777, os.fstat(descriptor)
@@ -136,7 +136,7 @@ def _take_over(descriptor: int, before: os.stat_result) -> None:
 
 
 def _locked(descriptor: int, wait: bool) -> bool:
-    """Lock an open file until it is closed or the process is gone; False if that fails."""
+    """Lock an open file until it is closed or the process ends; return False on failure."""
     if fcntl is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Processes that were forked after torch had started threads."""
+"""Support of processes that were forked after torch had started threads."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 
 __all__ = ["one_thread_if_forked"]
 
-_BORN = os.getpid()
+_IMPORTED_IN = os.getpid()
 
 
 def one_thread_if_forked() -> None:
     """Compute with one thread in a forked process.
 
-    The threads of OpenMP do not survive a fork, but its memory says that they are there: with more
-    than one, the first large operation would wait for them for ever (pytorch #17199). Workers of
-    loky and of spawn are no forks.
+    The threads of OpenMP do not survive a fork, but OpenMP does not notice. With more than one
+    thread, the first large operation would wait for them for ever (pytorch #17199). Workers of loky
+    and of spawn are no forks.
     """
-    if os.getpid() != _BORN and torch.get_num_threads() > 1:
+    if os.getpid() != _IMPORTED_IN and torch.get_num_threads() > 1:
         torch.set_num_threads(1)

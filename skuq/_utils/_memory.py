@@ -1,4 +1,4 @@
-"""When a device has no memory left."""
+"""Errors of devices without free memory."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ import torch
 
 __all__ = ["explained_at_fit", "give_back", "is_out_of_memory"]
 
-# What torch says where it raises a plain RuntimeError.
+# Messages of torch when it raises a plain RuntimeError.
 _MESSAGES = ("can't allocate memory", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a device, or the host, has no memory left."""
+    """Return whether `error` means that a device, or the host, has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
 
 
 def give_back(device: torch.device) -> None:
-    """Let the device have what torch's cache holds of its memory."""
+    """Return the memory of torch's cache to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 @contextmanager
 def explained_at_fit(n_rows: int, n_networks: int, device: torch.device) -> Iterator[None]:
-    """Says which batch size to try where there is no memory for a step.
+    """Name a batch size to try if there is no memory for a step.
 
-    Fewer rows in a step are another training, so that nobody but the user decides it.
+    Only the user can decide to use it, since fewer rows in a step change the training.
 
     Parameters
     ----------
     n_rows : int
-        Of a batch.
+        Number of rows of a batch.
     n_networks : int
-        Trained at once.
+        Number of networks that train at once.
+    device : torch.device
+        The device of the training.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Words of messages: what objects are called, which name was meant."""
+"""Parts of messages: names of objects, and suggestions of names."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["checked_level", "name_of", "suggest", "unfrozen"]
 
 
 def unfrozen(estimator: Any) -> Any:
-    """What is inside of a FrozenEstimator, or the estimator itself."""
+    """Return the estimator inside of a FrozenEstimator, or the estimator itself."""
     while is_stock(estimator, FrozenEstimator):
         estimator = estimator.estimator
     return estimator
 
 
 def name_of(estimator: Any) -> str:
-    """As a message calls it."""
+    """Return the name of an estimator in messages."""
     return type(unfrozen(estimator)).__name__
 
 
 def checked_level(name: str, value: Any) -> float:
-    """One number strictly between 0 and 1."""
+    """Return a number strictly between 0 and 1; refuse anything else."""
     try:
         level = float(value) if np.ndim(value) == 0 else np.nan
     except (TypeError, ValueError):
@@ -37,6 +37,6 @@ def checked_level(name: str, value: Any) -> float:
 
 
 def suggest(name: str, valid: Any) -> str:
-    """A hint at the nearest valid name, or nothing."""
+    """Suggest the nearest valid name, or return an empty text."""
     near = difflib.get_close_matches(name, list(valid), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

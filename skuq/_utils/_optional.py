@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where they are used, with an error that says what to install."""
+"""Optional dependencies: imported when they are used, with an error that says how to install."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["import_optional"]
 
 def import_optional(name: str, extra: str, feature: str) -> ModuleType:
     """Import module `name`, which the extra ``skuq[extra]`` installs, for `feature`."""
-    if (known := sys.modules.get(name)) is not None:  # what loads files imports nothing then
+    if (
+        known := sys.modules.get(name)
+    ) is not None:  # so that code which loads files need not import
         return known
     try:
         return importlib.import_module(name)

@@ -1,13 +1,13 @@
-"""Double-underscore parameters: ``module__width``, ``optimizer__weight_decay`` and their kin.
+"""Double-underscore parameters, such as ``module__width`` and ``optimizer__weight_decay``.
 
-They are stored as given and checked in `fit`; `get_params`, `set_params`, `clone` and searches
+The constructor stores them and `fit` checks them; `get_params`, `set_params`, `clone` and searches
 see them.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 
@@ -27,22 +27,22 @@ def _is_prefixed(name: str) -> bool:
     return bool(separator and rest) and prefix in PREFIXES
 
 
-# Names of skorch, and what does the same here.
+# Names of skorch, and their equivalents here.
 _ELSEWHERE = {
-    "criterion": " The loss is that of a likelihood: give likelihood=, as in `skuq.likelihoods`.",
+    "criterion": " The likelihood sets the loss: give likelihood=, from `skuq.likelihoods`.",
     "train_split": " Use early_stopping=True, validation_fraction= and `fit(..., groups=)`.",
 }
 
 
 class NotSaved:
-    """Stands, in an object that `skuq.load` made, for a parameter that could not be saved.
+    """Placeholder, in an object that `skuq.load` made, of a parameter that could not be saved.
 
-    Predictions do not need it; `fit` refuses it until it is set anew.
+    Predictions do not need the parameter; `fit` refuses the placeholder.
 
     Parameters
     ----------
     text : str
-        What it was.
+        A description of the parameter's value.
     """
 
     def __init__(self, text: str) -> None:
@@ -89,7 +89,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters of this estimator, ``module__*`` and their kin included.
+        """Get the parameters of this estimator, including ``module__*`` and the like.
 
         Parameters
         ----------
@@ -103,8 +103,8 @@ class DoubleUnderscoreParameters(BaseEstimator):
         """
         return {**super().get_params(deep=deep), **self._prefixed}
 
-    def set_params(self, **params: Any) -> DoubleUnderscoreParameters:
-        """Set parameters, ``module__*`` and their kin included.
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, including ``module__*`` and the like.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
         Raises
         ------
         ValueError
-            For a name that is no parameter; the nearest valid one is named.
+            If a name is no parameter; the message suggests the nearest valid name.
         """
         known = {name.partition("__")[0] for name in super().get_params(deep=False)}
         plain = {name: value for name, value in params.items() if not _is_prefixed(name)}
@@ -129,8 +129,8 @@ class DoubleUnderscoreParameters(BaseEstimator):
                 raise ValueError(f"Invalid parameter {name!r}: {self._unknown(name)}")
             if nested and params.get(first, getattr(self, first)) is None:
                 raise ValueError(
-                    f"Invalid parameter {name!r}: {first} is None; give the object whose "
-                    f"parameter it is as {first}=, and {name} can be set"
+                    f"Invalid parameter {name!r}: {first} is None; give an object as {first}=, "
+                    f"and then set {name}"
                 )
         super().set_params(**plain)
         prefixed = {name: value for name, value in params.items() if name not in plain}
@@ -139,7 +139,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
         return self
 
     def _with_prefix(self, prefix: str) -> dict[str, Any]:
-        """The parameters of one prefix, without it."""
+        """Return the parameters of one prefix, by their names without the prefix."""
         start = f"{prefix}__"
         return {
             name[len(start) :]: value
@@ -151,7 +151,7 @@ class DoubleUnderscoreParameters(BaseEstimator):
 def check_accepted(
     prefix: str, names: Any, target: Any, but: tuple[str, ...] = (), also: str = ""
 ) -> None:
-    """Raise a ValueError for names that `target` does not take, or that are not to be given."""
+    """Raise a ValueError for names that `target` does not take, or that users must not set."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):

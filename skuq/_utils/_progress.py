@@ -1,8 +1,8 @@
-"""What people see while they wait: tasks within tasks, told to whoever watches.
+"""Progress of `fit`: tasks and their subtasks, which notify watchers.
 
-``fit`` is a task, the networks that it trains are its subtasks, their epochs are theirs. Watchers
-are tqdm's bars, for ``verbose=1``, and scikit-learn's callbacks; without any, telling costs
-nothing.
+``fit`` is a task, its networks are subtasks, and the epochs of a network are subtasks of that.
+Watchers are progress bars of tqdm, with ``verbose=1``, and callbacks of scikit-learn. Without
+watchers, notifications cost nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from joblib.parallel import get_active_backend
 __all__ = ["Task", "bar", "everywhere", "parallel", "watchers"]
 
 
-def bar(items: Iterable, verbose: int, **options: Any) -> Any:
-    """`items`, with a bar of tqdm around them if ``verbose=1`` and tqdm is installed."""
+def bar(items: Iterable[Any], verbose: int, **options: Any) -> Any:
+    """Put a progress bar around `items`, if ``verbose=1`` and tqdm is installed."""
     if verbose != 1:
         return items
     try:
@@ -32,8 +32,8 @@ def bar(items: Iterable, verbose: int, **options: Any) -> Any:
 class Task:
     """A task of ``fit`` and its subtasks.
 
-    It is begun and ended once; leaving its ``with`` block without an end (after an error) closes
-    what the watchers opened.
+    Call `begin` and `end` once each. If an error leaves its ``with`` block before the end, the
+    watchers close their bars.
     """
 
     def __init__(self, name: str, watchers: Sequence[Any] = ()) -> None:
@@ -41,32 +41,33 @@ class Task:
         self.watchers = list(watchers)
 
     def begin(self, size: int = 0, of: str = "") -> Task:
-        """Begin, with at most `size` subtasks, which are called `of`."""
+        """Begin a task of at most `size` subtasks, whose unit is called `of`."""
         for watcher in self.watchers:
             watcher.begin(self.name, size, of)
         return self
 
     def subtask(self, name: str) -> Task:
+        """Make a subtask, one of those that `begin` announced."""
         return Task(name, [watcher.subtask() for watcher in self.watchers])
 
     def aside(self, name: str) -> Task:
-        """A subtask beyond those that were announced: only bars show it."""
+        """Make a subtask that `begin` did not announce; only bars show it."""
         return Task(name, [w.subtask() for w in self.watchers if w.takes_more])
 
-    def end(self, fitted: Callable[[], dict] | None = None, **values: float) -> bool:
-        """End; whether a watcher asks to stop.
+    def end(self, fitted: Callable[[], dict[str, Any]] | None = None, **values: float) -> bool:
+        """End the task; return whether a watcher asks to stop.
 
         Parameters
         ----------
         fitted : callable, default=None
-            Makes the attributes that the estimator would have if ``fit`` stopped here.
+            Makes the attributes of the estimator as if ``fit`` stopped here.
         **values : float
             Numbers to show.
         """
         return max([watcher.end(fitted, values) for watcher in self.watchers], default=False)
 
-    def of(self, estimator: Any) -> AbstractContextManager:
-        """While `estimator` is fitted: that is this task, and who watches is told by it."""
+    def of(self, estimator: Any) -> AbstractContextManager[Any]:
+        """Let the fit of `estimator` notify the watchers of this task."""
         stack = ExitStack()
         for watcher in self.watchers:
             stack.enter_context(watcher.of(estimator))
@@ -80,36 +81,38 @@ class Task:
             watcher.close()
 
     def __reduce__(self) -> Any:
-        return Task, (self.name,)  # nobody watches in another process
+        return Task, (self.name,)  # without watchers in another process
 
 
 class Watcher:
-    """One who watches a task; those of its subtasks are of the same kind."""
+    """Base of the watchers of a task; subtasks have watchers of the same class."""
 
-    takes_more: ClassVar[bool] = True  # subtasks than were announced
+    takes_more: ClassVar[bool] = True  # whether it shows subtasks that were not announced
 
     def __init__(self, parent: Any = None) -> None:
         self._parent = parent
 
-    def subtask(self) -> Any:
+    def subtask(self) -> Watcher:
+        """Make the watcher of a subtask."""
         return type(self)(self)
 
     def begin(self, name: str, size: int, of: str) -> None:
-        """The task begins."""
+        """React to the begin of the task."""
 
-    def of(self, estimator: Any) -> AbstractContextManager:
+    def of(self, estimator: Any) -> AbstractContextManager[Any]:
+        """Watch the fit of `estimator` as this task."""
         return nullcontext()
 
-    def end(self, fitted: Callable[[], dict] | None, values: dict[str, float]) -> bool:
-        """The task has ended; whether to stop."""
+    def end(self, fitted: Callable[[], dict[str, Any]] | None, values: dict[str, float]) -> bool:
+        """React to the end of the task; return whether to stop."""
         return False
 
     def close(self) -> None:
-        """The task is over, whether or not it came to its end."""
+        """Clean up, even if an error kept the task from its end."""
 
 
 class Bars(Watcher):
-    """A bar for each task of more than one subtask; inner ones vanish when they are done."""
+    """A progress bar for each task of several subtasks; inner bars vanish at their end."""
 
     _bar: Any = None
 
@@ -119,7 +122,7 @@ class Bars(Watcher):
             made = bar((), 1, total=size, desc=name, unit=of, leave=above is None)
             self._bar = made if hasattr(made, "update") else None
 
-    def end(self, fitted: Callable[[], dict] | None, values: dict[str, float]) -> bool:
+    def end(self, fitted: Callable[[], dict[str, Any]] | None, values: dict[str, float]) -> bool:
         self.close()
         above = self._parent._bar if self._parent else None
         if above is not None:
@@ -135,7 +138,7 @@ class Bars(Watcher):
 
 
 class Headings(Watcher):
-    """A line above the table of each of several networks."""
+    """Prints a line above the table of each of several networks."""
 
     _size = 0
     _begun = 0
@@ -148,7 +151,7 @@ class Headings(Watcher):
 
 
 class SklearnCallbacks(Watcher):
-    """Tells the callbacks that ``estimator.set_callbacks`` took (scikit-learn 1.9 and later)."""
+    """Calls the callbacks of ``estimator.set_callbacks`` (scikit-learn 1.9 and later)."""
 
     takes_more = False
 
@@ -171,36 +174,41 @@ class SklearnCallbacks(Watcher):
         self._context = make(task_name=name, max_subtasks=size)
         self._context.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
-    def end(self, fitted: Callable[[], dict] | None, values: dict[str, float]) -> bool:
-        return self._context.call_on_fit_task_end(
+    def end(self, fitted: Callable[[], dict[str, Any]] | None, values: dict[str, float]) -> bool:
+        stops: bool = self._context.call_on_fit_task_end(
             estimator=self._estimator, reconstruction_attributes=fitted, **self._data
         )
+        return stops
 
-    def of(self, estimator: Any) -> AbstractContextManager:
-        return self._context.propagate_callback_context(estimator)
+    def of(self, estimator: Any) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = self._context.propagate_callback_context(estimator)
+        return context
 
 
 def watchers(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> list[Any]:
-    """Who watches ``estimator.fit(X, y, sample_weight)``."""
-    watching: list[Any] = []
+    """List the watchers of ``estimator.fit(X, y, sample_weight)``."""
+    found: list[Any] = []
     if estimator.verbose:
-        watching.append(Bars() if estimator.verbose == 1 else Headings())
+        found.append(Bars() if estimator.verbose == 1 else Headings())
     if getattr(estimator, "_skl_callbacks", None):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        watching.append(SklearnCallbacks(estimator, {"X": X, "y": y, "metadata": metadata}))
-    return watching
+        found.append(SklearnCallbacks(estimator, {"X": X, "y": y, "metadata": metadata}))
+    return found
 
 
-def parallel(n_jobs: int | None, jobs: Iterable, one_by_one: bool) -> Iterable:
-    """The results of joblib's jobs, as they come if `one_by_one`, which not all backends can."""
-    return Parallel(n_jobs=n_jobs, return_as="generator" if one_by_one else "list")(jobs)
+def parallel(n_jobs: int | None, jobs: Iterable[Any], one_by_one: bool) -> Iterable[Any]:
+    """Run joblib's jobs; yield results as they come if `one_by_one`, if the backend can."""
+    results: Iterable[Any] = Parallel(
+        n_jobs=n_jobs, return_as="generator" if one_by_one else "list"
+    )(jobs)
+    return results
 
 
 def everywhere(shared: Any) -> Any:
-    """What all jobs of the next `parallel` get: where joblib runs them on dask, a future of it.
+    """Prepare an object for all jobs of the next `parallel`: a future of it on dask's backend.
 
-    It then travels once to each worker that asks for it. The scheduler, which got it with the task
-    whose result it is, gives it again where the worker that had it is lost.
+    The future travels once to each worker. The scheduler keeps the task that made it, and runs the
+    task again if its worker is lost.
     """
     client = getattr(get_active_backend()[0], "client", None)
     if client is None:

@@ -1,7 +1,7 @@
-"""Seeds and generators: every consumer of randomness has its own, the global ones stay untouched.
+"""Seeds and generators: each consumer of randomness has its own; global generators do not move.
 
 `random_state` becomes one integer, from which `SeedSequence` derives an independent seed for each
-pair (network, purpose). A network's seeds therefore do not depend on how many networks there are.
+pair (network, purpose). So the seeds of a network do not depend on the number of networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["PrivateGlobals", "Purpose", "derive_seed", "generator", "root_seed"]
 
 
 class Purpose(enum.IntEnum):
-    """What a seed is for. The numbers are part of what makes results repeatable."""
+    """The purpose of a seed. Results depend on these numbers, so they never change."""
 
     INITIALISATION = 0
     SHUFFLING = 1
@@ -35,7 +35,7 @@ class Purpose(enum.IntEnum):
 
 
 def root_seed(random_state: Any) -> int:
-    """One integer from scikit-learn's ``random_state`` (None takes fresh entropy)."""
+    """Make one integer of scikit-learn's ``random_state`` (None takes fresh entropy)."""
     if random_state is None:
         return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
     if isinstance(random_state, np.random.RandomState):
@@ -44,21 +44,22 @@ def root_seed(random_state: Any) -> int:
 
 
 def derive_seed(root: int, purpose: Purpose, network: int = 0, *more: int) -> int:
-    """The 63-bit seed of one purpose of one network."""
+    """Derive the 63-bit seed of one purpose of one network."""
     sequence = np.random.SeedSequence(root, spawn_key=(network, int(purpose), *more))
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make a seeded generator of torch."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def _capture() -> tuple:
+def _capture() -> tuple[Any, ...]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     return torch.default_generator.get_state(), cuda, np.random.get_state(), random.getstate()  # noqa: NPY002
 
 
-def _restore(state: tuple) -> None:
+def _restore(state: tuple[Any, ...]) -> None:
     torch_state, cuda, numpy_state, python_state = state
     torch.default_generator.set_state(torch_state)
     if cuda is not None and torch.cuda.is_available():
@@ -67,8 +68,8 @@ def _restore(state: tuple) -> None:
     random.setstate(python_state)
 
 
-def _moved(before: tuple, after: tuple) -> tuple[str, ...]:
-    """Which of the global generators have moved, by name."""
+def _moved(before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return the names of the global generators that have moved."""
     (torch_one, cuda_one, numpy_one, python_one), (torch_two, cuda_two, numpy_two, python_two) = (
         before,
         after,
@@ -93,31 +94,36 @@ def _seed(seed: int) -> None:
 class PrivateGlobals:
     """A context in which the global generators of torch, NumPy and `random` are private ones.
 
-    Code that only knows the global generators (module constructors, functional dropout, samplers,
-    augmentation) runs in it: inside, the generators continue a stream of their own; outside, they
-    are as they were. Threads take turns, so that those that fit at the same time cannot mix
-    streams. A thread that draws from global generators without such a context, while another is
-    in one, draws from that stream and moves it: nobody can keep these two apart.
+    It is for code that only knows the global generators (module constructors, functional dropout,
+    samplers, augmentation). Inside, the generators continue a private stream; outside, they are as
+    before. Threads take turns, so that fits at the same time cannot mix streams. A thread that
+    draws from global generators without such a context, while another thread is in one, moves the
+    stream of that thread; this cannot be prevented.
 
     Parameters
     ----------
     seed : int
+        Seed of the private stream.
     of_training : bool, default=False
-        Whether a training is in it from its begin to its end, which what it calls may want to know.
+        Whether the context lasts for a whole training; see `in_training`.
     """
 
     _turns = Turns()
-    # Of the thread whose turn it is:
-    _active: ClassVar[list[PrivateGlobals]] = []  # entered and not left, whoever's turn it is
-    _placed: ClassVar[PrivateGlobals | None] = None  # whose stream the generators are at
-    _outer: ClassVar[tuple] = ()  # where they were before all contexts
+    # State of the thread that has the turn:
+    _active: ClassVar[
+        list[PrivateGlobals]
+    ] = []  # contexts of all threads that were entered and not left
+    _placed: ClassVar[PrivateGlobals | None] = (
+        None  # the context whose stream the generators continue
+    )
+    _outer: ClassVar[tuple[Any, ...]] = ()  # their states outside of all contexts
 
     def __init__(self, seed: int, *, of_training: bool = False) -> None:
         self._seed = seed
         self._of_training = of_training
-        self._inner: tuple | None = None
-        self._around: PrivateGlobals | None = None  # the context of this thread that it is in
-        self._lent_by: int | None = None  # the thread that lends it
+        self._inner: tuple[Any, ...] | None = None
+        self._around: PrivateGlobals | None = None  # the enclosing context of this thread
+        self._lent_by: int | None = None  # the thread that lent its turn
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_around": None, "_lent_by": None}
@@ -135,7 +141,7 @@ class PrivateGlobals:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self not in self._active:  # it has stepped aside
+        if self not in self._active:  # it was left by `give_way`
             return
         self._active.remove(self)
         self._place(self._around or self._next())
@@ -143,13 +149,13 @@ class PrivateGlobals:
         self._turns.release()
 
     def _next(self) -> PrivateGlobals | None:
-        """Whose stream lies there best while nobody has the turn: of one that goes on drawing."""
+        """Choose the context to place while no thread has the turn: one that goes on drawing."""
         me = threading.get_ident()
         return max(self._active, key=lambda c: (c._lent_by == me, bool(c._lent_by)), default=None)
 
     @classmethod
     def _place(cls, context: PrivateGlobals | None) -> None:
-        """Let the generators be where a context has them; None: where they were before all."""
+        """Set the generators to the stream of a context; None restores their outer states."""
         placed = cls._placed
         if placed is context:
             return
@@ -167,27 +173,28 @@ class PrivateGlobals:
 
     @classmethod
     def in_training(cls) -> bool:
-        """Whether this thread is inside of a training that has such a context."""
+        """Return whether this thread is inside of a training with such a context."""
         return cls._turns.mine and cls._placed is not None and cls._placed._of_training
 
-    def state(self) -> tuple | None:
-        """Where its streams are."""
+    def state(self) -> tuple[Any, ...] | None:
+        """Return the states of its generators."""
         return _capture() if self._placed is self else self._inner
 
-    def load_state(self, state: tuple | None) -> None:
+    def load_state(self, state: tuple[Any, ...] | None) -> None:
+        """Set the states of its generators."""
         self._inner = state
         if self._placed is self and state is not None:
             _restore(state)
 
     def restart(self) -> None:
-        """Inside of the context: begin the stream anew."""
+        """Begin the stream anew, inside of the context."""
         _seed(self._seed)
 
     def give_way(self, *, may_leave: bool = False) -> None:
-        """Inside of a context that lasts: let threads that wait take their turn.
+        """Let waiting threads take their turn, inside of a context that lasts.
 
-        `may_leave` says that enough was seen: if nothing was drawn so far, the context is left for
-        good, and does not hold up others again.
+        With `may_leave`, the context is left for good if nothing was drawn in it so far; then it
+        never makes other threads wait again.
         """
         if not self._turns.wanted or self not in self._active:
             return
@@ -198,7 +205,7 @@ class PrivateGlobals:
                 pass
 
     def drawn(self) -> tuple[str, ...]:
-        """The generators that were drawn from in it, by name."""
+        """Return the names of the generators that were drawn from in it."""
         now = self.state()
         if now is None:
             return ()
@@ -207,10 +214,10 @@ class PrivateGlobals:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Inside of the context: others may take their turn meanwhile.
+        """Let other threads take their turn meanwhile, inside of the context.
 
-        For code that may wait for other threads, which may need a turn before it goes on. It draws
-        from this stream all the same, unless another draws just then.
+        It is for code that may wait for other threads, which need a turn to go on. This code still
+        draws from its own stream, unless another thread has the turn at that moment.
         """
         if self not in self._active:
             yield

@@ -1,4 +1,4 @@
-"""Which objects do exactly what their class is known for."""
+"""Find out whether an object behaves as scikit-learn's class does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["is_stock"]
 
-_ANSWERS = (
+_METHODS = (
     "decision_function",
     "inverse_transform",
     "predict",
@@ -15,30 +15,32 @@ _ANSWERS = (
     "predict_proba",
     "transform",
 )
-_KNOWN = ("imblearn", "sklearn", "skuq")  # packages whose own subclasses keep the meaning
+_KNOWN = ("imblearn", "sklearn", "skuq")  # subclasses in these packages keep the meaning
 
 
 def is_stock(value: Any, *kinds: type) -> bool:
-    """Whether it is one of these kinds, and answers as that does.
+    """Return whether `value` is of one of these classes, with their methods.
 
-    A subclass that has an answer of its own, a `predict` or an `inverse_transform`, is something
-    else: what is known of the class need not hold. One that only adds to it will do.
+    A subclass with its own `predict` or `inverse_transform` does not count, since it may behave in
+    another way. A subclass that only adds methods counts.
 
     Parameters
     ----------
     value : object
-    *kinds : classes of scikit-learn
+        Any object.
+    *kinds : type
+        Classes of scikit-learn.
     """
-    return any(isinstance(value, kind) and _answers_as(value, kind) for kind in kinds)
+    return any(isinstance(value, kind) and _has_methods_of(value, kind) for kind in kinds)
 
 
-def _answers_as(value: Any, kind: type) -> bool:
-    if set(vars(value)) & set(_ANSWERS):
+def _has_methods_of(value: Any, kind: type) -> bool:
+    if set(vars(value)) & set(_METHODS):
         return False
     if type(value).__module__.partition(".")[0] in _KNOWN:
         return True
     own, known = (
-        [inspect.getattr_static(cls, name, None) for name in _ANSWERS]
+        [inspect.getattr_static(cls, name, None) for name in _METHODS]
         for cls in (type(value), kind)
     )
     return all(a is b for a, b in zip(own, known))

@@ -1,4 +1,4 @@
-"""Tensors: those of a module, and whether two are the same."""
+"""Collect the tensors of a module, and compare tensors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["agree", "tensors_of"]
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a module, by name."""
+    """Return the parameters and buffers of a module, by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Whether a equals b, to a tolerance that is relative to 1 + max |b|; NaN equals NaN."""
+    """Return whether a equals b, up to a tolerance times 1 + max |b|; NaN equals NaN."""
     if a.shape != b.shape:
         return False
     if not (b.is_floating_point() or b.is_complex()):

@@ -1,4 +1,4 @@
-"""A lock that threads get in the order in which they asked for it."""
+"""A lock that threads get in the order of their requests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """A reentrant lock, fair: who lets go of it and asks again comes after all who wait.
+    """A fair reentrant lock: a thread that releases it and asks again waits behind all others.
 
-    In a forked process it is free: the thread that held it is not there.
+    It is free in a forked process, since the thread that held it is not there.
     """
 
     def __init__(self) -> None:
@@ -24,15 +24,16 @@ class Turns:
 
     @property
     def wanted(self) -> bool:
-        """Whether a thread waits for it that would get it from one release."""
+        """Whether another thread waits, and one release would give it the lock."""
         return bool(self._waiting) and self._depth == 1
 
     @property
     def mine(self) -> bool:
-        """Whether this thread has it."""
+        """Whether this thread has the lock."""
         return self._owner == threading.get_ident() and self._process == os.getpid()
 
     def acquire(self) -> None:
+        """Wait for the lock and take it."""
         if self._process != os.getpid():
             self.__init__()  # type: ignore[misc]
         with self._changed:
@@ -51,6 +52,7 @@ class Turns:
             self._changed.notify_all()
 
     def release(self) -> None:
+        """Give the lock back."""
         with self._changed:
             self._depth -= 1
             if not self._depth:

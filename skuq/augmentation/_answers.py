@@ -1,20 +1,22 @@
-"""What test-time augmentation answers, of averages over views and of their votes."""
+"""Predictions of test-time augmentation: averages over views, and votes of the views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skuq._distributions._softmax import log_mean, mean_of_draws
 from skuq._predict import ClassifierPredictions, RegressorPredictions
+from skuq._reductions import Part
 from skuq._sklearn_estimators import of_probabilities, reduced
+from skuq._utils._sklearn_compat import available_if
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._mixing import (
     ClassMean,
@@ -24,26 +26,27 @@ from skuq.augmentation._mixing import (
     nested_of_targets,
 )
 from skuq.augmentation._votes import MultiViewVote, multi_view_vote
+from skuq.uncertainty import Uncertainty
 
 __all__ = ["AugmentedPredictions", "ViewPredictions", "ask_views"]
 
-_TIE = 1e-12  # what the winner of a tie has more than the others
-_NO_VOTE = np.finfo(float).eps  # the share of a class without votes: it has a logarithm
+_TIE = 1e-12  # the lead of the winner of a tie
+_NO_VOTE = np.finfo(float).eps  # the share of a class without votes; its logarithm is finite
 
 
 class ViewPredictions(NamedTuple):
-    """What the views say, each the average of the draws; the identity is the first.
+    """Predictions of the views, each the average of the draws; the first view is the row itself.
 
     Attributes
     ----------
     labels : ndarray of shape (n_views, n_samples)
         The most probable class.
     confidence : ndarray of shape (n_views, n_samples)
-        Its probability.
+        The probability of that class.
     certainty : ndarray of shape (n_views, n_samples), or None
-        1/(1 + σ²), if the likelihood has a noise σ², as `UncertaintyAware` has.
+        1/(1 + σ²), if the likelihood predicts a noise σ², as `UncertaintyAware` does.
     confidence_hard, certainty_hard : ndarray of shape (n_views, n_samples) of bool, or None
-        Whether confidence and certainty are at least the threshold, if there is one.
+        Whether confidence and certainty reach the threshold, if there is one.
     """
 
     labels: np.ndarray
@@ -56,7 +59,7 @@ class ViewPredictions(NamedTuple):
 def ask_views(
     evaluation: Evaluation, X: Any, classes: np.ndarray, threshold: float | None = None
 ) -> ViewPredictions:
-    """The predictions of every view of every row."""
+    """Compute the predictions of every view of every row."""
 
     def reduction(predictive: Any) -> tuple[Tensor, ...]:
         confidence, label = log_mean(predictive).max(-1)
@@ -76,7 +79,7 @@ def ask_views(
 
 
 class AveragedClasses(ClassifierPredictions):
-    """For every draw the mean of the probabilities over the views."""
+    """A classifier whose draws are means of probabilities over the views."""
 
     def __init__(self, evaluation: Evaluation, classes: np.ndarray, multilabel: bool) -> None:
         self._evaluation = evaluation
@@ -94,7 +97,7 @@ class AveragedClasses(ClassifierPredictions):
 
 
 class VotedClasses(ClassifierPredictions):
-    """One draw, whose probabilities are the shares of the votes; see `TestTimeAugmentation`."""
+    """A classifier of one draw, whose probabilities are the shares of the votes."""
 
     def __init__(self, vote: Callable[[Any], MultiViewVote], classes: np.ndarray) -> None:
         self._vote = vote
@@ -105,14 +108,15 @@ class VotedClasses(ClassifierPredictions):
 
 
 def _shares(vote: MultiViewVote) -> np.ndarray:
-    """Weights that sum to one; the winner of a tie has a little more, so that it is the largest."""
+    """Scale the weights to sum 1; the winner of a tie gets a little more than the others."""
     shares = (vote.weights / vote.weights.sum(axis=1, keepdims=True)).clip(min=_NO_VOTE)
     shares[np.arange(len(shares)), np.searchsorted(vote.classes, vote.predicted)] += _TIE
-    return shares / shares.sum(axis=1, keepdims=True)
+    normalised: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
+    return normalised
 
 
 class MixedTargets(RegressorPredictions):
-    """For every draw the mixture of the distributions that its views predict."""
+    """A regressor whose draws are mixtures of the distributions that their views predict."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
@@ -128,11 +132,11 @@ class MixedTargets(RegressorPredictions):
 
 
 def _of_classifier(self: Any) -> bool:
-    return is_classifier(self.estimator)
+    return bool(is_classifier(self.estimator))
 
 
 def _of_regressor(self: Any) -> bool:
-    return is_regressor(self.estimator)
+    return bool(is_regressor(self.estimator))
 
 
 class AugmentedPredictions:
@@ -152,39 +156,60 @@ class AugmentedPredictions:
         return AveragedClasses(self._evaluation, self.classes_, self._multilabel)
 
     def _answers(self) -> Any:
-        """What answers for this estimator; see `skuq._sklearn_estimators.predictions_of`."""
+        """Return the object that predicts for `skuq._sklearn_estimators.predictions_of`."""
         check_is_fitted(self)
         if self.vote == "mean":
             return self._averages()
         return VotedClasses(self.predict_votes, self.classes_)
 
-    def predict(self, X: Any, **options: Any) -> Any:
-        """The class that the views decide for, or the mean of a regressor's mixture.
+    @overload
+    def predict(self, X: MatrixLike, *, return_std: Literal[False] = ...) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, *, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(self, X: MatrixLike, **options: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict the class that the views decide for, or the mean of a regressor's mixture.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         **options
-            Of a regressor ``return_std``: whether to give the standard deviation, too.
+            For a regressor ``return_std``: whether to return the standard deviation, too.
 
         Returns
         -------
         ndarray of shape (n_samples,), or of the shape of y, or two of them
             Labels of a classifier; the mean of a regressor, and its standard deviation if asked.
         """
-        return self._answers().predict(X, **options)
+        answer: np.ndarray | tuple[np.ndarray, np.ndarray] = self._answers().predict(X, **options)
+        return answer
+
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: Literal[False] = ...
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: Literal[True]
+    ) -> tuple[np.ndarray, Uncertainty]: ...
 
     @available_if(_of_classifier)
-    def predict_proba(self, X: Any, return_uncertainty: bool = False) -> Any:
-        """Probabilities averaged over views and draws; of a vote its shares, see Notes.
+    def predict_proba(
+        self, X: MatrixLike, return_uncertainty: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
+        """Predict probabilities: averaged over views and draws, or the shares of the votes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         return_uncertainty : bool, default=False
-            Whether to give ``predict_uncertainty(X, kind="all")``, too.
+            Whether to return ``predict_uncertainty(X, kind="all")``, too.
 
         Returns
         -------
@@ -193,10 +218,12 @@ class AugmentedPredictions:
         """
         if return_uncertainty and self.vote != "mean":
             return self._answers().predict_proba(X), self.predict_uncertainty(X, kind="all")
-        return self._answers().predict_proba(X, return_uncertainty)
+        answer: np.ndarray | tuple[np.ndarray, Uncertainty]
+        answer = self._answers().predict_proba(X, return_uncertainty)
+        return answer
 
     @available_if(_of_classifier)
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
         """Compute logarithms of `predict_proba`.
 
         Parameters
@@ -209,10 +236,11 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, n_classes)
             Logarithms, with columns in the order of `classes_`.
         """
-        return self._answers().predict_log_proba(X)
+        log_proba: np.ndarray = self._answers().predict_log_proba(X)
+        return log_proba
 
     @available_if(_of_classifier)
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: MatrixLike) -> np.ndarray:
         """Compute logarithms of `predict_proba`, or the log-odds of two classes.
 
         Parameters
@@ -225,11 +253,12 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
             Logarithms, or the log-odds of the second class.
         """
-        return self._answers().decision_function(X)
+        scores: np.ndarray = self._answers().decision_function(X)
+        return scores
 
     @available_if(_of_classifier)
-    def predict_views(self, X: Any) -> ViewPredictions:
-        """The label that each view predicts, its confidence and certainty, soft and hard.
+    def predict_views(self, X: MatrixLike) -> ViewPredictions:
+        """Predict the label of each view, with its confidence and certainty.
 
         Parameters
         ----------
@@ -243,12 +272,12 @@ class AugmentedPredictions:
         """
         check_is_fitted(self)
         if self._multilabel:
-            raise ValueError("predict_views is for one label for each row, not for several")
+            raise ValueError("predict_views needs one label per row, but y had several in fit")
         return ask_views(self._evaluation, X, self.classes_, self.threshold_)
 
     @available_if(_of_classifier)
-    def predict_votes(self, X: Any) -> MultiViewVote:
-        """The vote of the views, by the rule `vote`; the mode for "mean".
+    def predict_votes(self, X: MatrixLike) -> MultiViewVote:
+        """Let the views vote by the rule `vote`; "mean" counts votes, like "mode".
 
         Parameters
         ----------
@@ -258,7 +287,7 @@ class AugmentedPredictions:
         Returns
         -------
         MultiViewVote
-            With the weights of all classes, and where every view abstained.
+            The decisions, the weights of all classes, and the rows where every view abstained.
         """
         views = self.predict_views(X)
         rule = "mode" if self.vote == "mean" else self.vote
@@ -266,28 +295,48 @@ class AugmentedPredictions:
             views.labels, views.confidence, views.certainty, rule, self.threshold_, self.classes_
         )
 
-    def predict_uncertainty(self, X: Any, kind: str = "total", **options: Any) -> Any:
-        """How uncertain the averaged prediction is; for any `vote`.
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Part = ..., **options: Any
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["all"], **options: Any
+    ) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["nested"], **options: Any
+    ) -> NestedUncertainty: ...
+
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str = "total", **options: Any
+    ) -> np.ndarray | Uncertainty | NestedUncertainty:
+        """Measure how uncertain the averaged prediction is, for any `vote`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         kind : {"total", "aleatoric", "epistemic", "all", "nested"}, default="total"
-            Aleatoric is what lies within and between the views of a draw, epistemic what lies
-            between draws. "nested" gives a `NestedUncertainty`, with the two aleatoric parts.
+            The part of the uncertainty to return. The aleatoric part is the uncertainty within and
+            between the views of a draw; the epistemic part is the disagreement of the draws. "all"
+            returns an `Uncertainty`, "nested" a `NestedUncertainty` with both aleatoric parts.
         **options
-            Of a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
+            For a classifier ``measure``, as in `TorchClassifier.predict_uncertainty`.
 
         Returns
         -------
         ndarray of shape (n_samples,) or of the shape of y, Uncertainty or NestedUncertainty
             Nats for the entropy of classes; a regressor's variances in squared units of y.
         """
-        return self._averages().predict_uncertainty(X, kind, **options)
+        answer: np.ndarray | Uncertainty | NestedUncertainty
+        answer = self._averages().predict_uncertainty(X, kind, **options)
+        return answer
 
-    def predict_draws(self, X: Any) -> np.ndarray:
-        """Probabilities or means of every draw, averaged over the views; for any `vote`.
+    def predict_draws(self, X: MatrixLike) -> np.ndarray:
+        """Predict probabilities or means of every draw, averaged over the views, for any `vote`.
 
         Parameters
         ----------
@@ -299,11 +348,12 @@ class AugmentedPredictions:
         ndarray of shape (n_draws, n_samples, n_classes) or (n_draws, n_samples, n_targets)
             Probabilities of a classifier; means of a regressor, in the units of y.
         """
-        return self._averages().predict_draws(X)
+        draws: np.ndarray = self._averages().predict_draws(X)
+        return draws
 
     @available_if(_of_regressor)
-    def predict_quantiles(self, X: Any, q: Any) -> np.ndarray:
-        """Quantiles of the mixture over views and draws.
+    def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
+        """Predict quantiles of the mixture over views and draws.
 
         Parameters
         ----------
@@ -317,28 +367,30 @@ class AugmentedPredictions:
         ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
             Quantiles in the units of y.
         """
-        return self._answers().predict_quantiles(X, q)
+        quantiles: np.ndarray = self._answers().predict_quantiles(X, q)
+        return quantiles
 
     @available_if(_of_regressor)
-    def predict_interval(self, X: Any, confidence_level: float = 0.9) -> np.ndarray:
-        """Central interval of the mixture over views and draws.
+    def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
+        """Predict a central interval of the mixture over views and draws.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         confidence_level : float in (0, 1), default=0.9
-            Share of new targets that the interval should hold.
+            Probability that the interval holds y.
 
         Returns
         -------
         ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
             Lower and upper ends, in the units of y.
         """
-        return self._answers().predict_interval(X, confidence_level)
+        interval: np.ndarray = self._answers().predict_interval(X, confidence_level)
+        return interval
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of a classifier, R² of a regressor.
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the accuracy of a classifier, or R² of a regressor.
 
         Parameters
         ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
@@ -26,6 +26,7 @@ from skuq._utils._sklearn_compat import (
     _safe_indexing,
     with_callbacks,
 )
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.augmentation._answers import AugmentedPredictions, ViewPredictions, ask_views
 from skuq.augmentation._evaluation import Evaluation, as_rows
 from skuq.augmentation._fixed import fitted_copies
@@ -37,66 +38,70 @@ __all__ = ["TestTimeAugmentation"]
 class TestTimeAugmentation(
     AugmentedPredictions, Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
 ):
-    """Predicts from several views of each row: as it is, flipped, shifted, with noise [1]_ [2]_.
+    """Predicts from several views of each row: unchanged, flipped, shifted, with noise [1]_ [2]_.
 
-    Of every draw of the posterior, the predictions for all views of a row are averaged: the
-    probabilities of a classifier; of a regressor the distributions, to a mixture. Averages often
-    are more accurate and better calibrated than the prediction for the row alone, and what the
-    views disagree about tells of noise in the data that a network cannot see in the row alone.
+    For every draw of the posterior, the predictions for all views of a row are averaged:
+    probabilities of a classifier, distributions of a regressor (to a mixture). Averages often are
+    more accurate and better calibrated than the prediction for the row itself. Views that disagree
+    reveal noise in the data that a network cannot see in a single view.
 
-    The first view is always the row itself. What the others draw at random is drawn once, from
-    `random_state`, and is the same for every row, so predictions stay functions of the row: a
-    view that draws numbers for each row of a batch by itself, or mixes rows, is given one row at a
-    time. `fit` finds such views by trying them on 32 rows; what a view does only to rows that look
-    otherwise is not seen.
+    The first view is always the row itself. Other views draw their random numbers once, from
+    `random_state`, and use the same numbers for every row, so that a prediction depends only on its
+    row. A view that draws numbers for each row of a batch, or mixes rows, gets one row at a time.
+    `fit` finds such views by trying them on 32 rows, and cannot notice views that behave in another
+    way on other rows.
 
     Parameters
     ----------
     estimator : classifier or regressor
-        A skuq estimator, or a calibrator, Pipeline or search around one; views are made of the
-        rows as it takes them. A fitted one that must not be fitted again comes as
-        ``FrozenEstimator(estimator)``.
+        A skuq estimator, or a calibrator, Pipeline or search around one. Views are made of the
+        rows that it takes. Pass a fitted estimator as ``FrozenEstimator(estimator)``; then `fit`
+        does not fit it again.
     views : callable, or list or tuple of them, default=()
-        Views besides the row itself: those of `skuq.augmentation`, transforms of kornia or
+        Views besides the row itself: views of `skuq.augmentation`, transforms of kornia or
         torchvision, or any function ``view(X, generator) -> X`` or ``view(X) -> X`` of a float
         tensor of shape (n_rows, ...); see `View`. Integers become floats, without scaling.
     n_views : int, default=None
-        Views of each row, itself included. The views are taken in turn, again and again (a random
-        one is another each time), until there are so many; None takes each once.
+        Number of views of each row, including the row itself. The views are used in turn until
+        this number is reached; a random view differs each time. None uses each view once.
     vote : {"mean", "mode", "confidence", "confidence_hard", "certainty", "certainty_hard"}, \
             default="mean"
         How a classifier's views decide: by their mean probabilities, or by a vote of the classes
         that they predict, weighted as in `multi_view_vote`. Certainty needs the
         `UncertaintyAware` likelihood. See Notes.
     threshold : float in [0, 1], default=None
-        Of the hard votes; no other uses it. None tunes it in `fit`: on the rows given, for a
-        frozen estimator, or on cross-fitted predictions. See also `tune_threshold`.
+        Threshold of the two hard votes; other votes ignore it. None tunes it in `fit`: for a frozen
+        estimator on the given rows, otherwise on cross-fitted predictions. `tune_threshold` tunes
+        it later.
     cv : int, cross-validation generator or iterable, default=5
-        Folds in which a threshold is tuned, if the estimator is not frozen. A number means
-        shuffled folds, of classes stratified, that keep `groups` together.
+        Folds to tune a threshold, if the estimator is not frozen. A number makes that many
+        shuffled folds, stratified by class, which do not separate rows of one group.
     random_state : int, RandomState instance or None, default=None
-        Fixes the views, and shuffles rows into folds. (Training has the estimator's own.)
+        Seed of the views and of the shuffled folds. Training uses the `random_state` of the
+        estimator.
     verbose : int, default=0
-        1 shows a bar over the folds.
+        1 shows a progress bar over the folds.
 
     Attributes
     ----------
     estimator_ : estimator
         The fitted estimator.
     n_views_ : int
-        Views of each row, itself included.
+        Number of views of each row, including the row itself.
     threshold_ : float or None
-        Confidence below which a view abstains in a hard vote; None where no vote needs it.
-    classes_ : ndarray of shape (n_classes,), of a classifier
-        Labels of the classes, in the order of the columns.
-    n_features_in_, feature_names_in_ : those of the estimator
-        Number and names of the features that `fit` saw.
+        Confidence below which a view abstains in a hard vote; None for other votes.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, in the order of the columns; only of a classifier.
+    n_features_in_ : int
+        Number of features that the estimator was fitted on.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of these features; only if all are strings.
 
     Raises
     ------
     ValueError
         In `fit`, if a view changes the shape of rows, gives NaN, is not repeatable, or lacks the
-        inverse that dense outputs need; or for parameters that do not go together.
+        inverse that dense outputs need, or if parameters contradict each other.
 
     Notes
     -----
@@ -110,15 +115,14 @@ class TestTimeAugmentation(
     the same way, by the law of total variance. ``predict_uncertainty(X, kind="nested")`` has all
     parts.
 
-    *Votes.* A view is a voter, its label the most probable class of the mean of all draws. With
-    any other `vote` than "mean", `predict_proba` is the share of each class in the votes, and
-    `predict`, `predict_log_proba` and `decision_function` follow from it (the winner of a tie has
-    1e-12 more, a class without votes 2e-16); so do calibrators around this estimator, and scorers,
-    which see one draw. `predict_uncertainty` and `predict_draws` are those of the averaged
-    probabilities.
+    *Votes.* Each view votes for the most probable class of the mean of its draws. Unless `vote` is
+    "mean", `predict_proba` is the share of each class in the votes. (The winner of a tie gets 1e-12
+    more, a class without votes 2e-16.) `predict`, `predict_log_proba` and `decision_function`
+    follow from these shares. So do calibrators around this estimator and scorers, which see one
+    draw. `predict_uncertainty` and `predict_draws` always use the averaged probabilities.
 
-    *Cost* is that of as many predictions as there are views. In memory, the predictions of a chunk
-    of rows are kept at a time.
+    *Cost.* A prediction costs as much as one for each view. Memory holds the predictions of all
+    views for one chunk of rows at a time.
 
     References
     ----------
@@ -141,10 +145,10 @@ class TestTimeAugmentation(
     (150,)
     """
 
-    __test__ = False  # pytest takes the name for that of a test
+    __test__ = False  # for pytest, which takes the name for a test
 
     _reads_datasets: ClassVar[bool] = False
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "views": [callable, list, tuple],
         "n_views": [Interval(Integral, 1, None, closed="left"), None],
         "vote": [StrOptions({"mean", *RULES})],
@@ -162,7 +166,7 @@ class TestTimeAugmentation(
         vote: str = "mean",
         threshold: float | None = None,
         cv: Any = 5,
-        random_state: Any = None,
+        random_state: RandomState = None,
         verbose: int = 0,
     ) -> None:
         self.estimator = estimator
@@ -178,9 +182,13 @@ class TestTimeAugmentation(
 
     @with_callbacks
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
-    ) -> TestTimeAugmentation:
-        """Fit the estimator unless it is frozen, fix the views, and tune a threshold if need be.
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the estimator unless it is frozen, fix the views, and tune a threshold if needed.
 
         Parameters
         ----------
@@ -189,14 +197,15 @@ class TestTimeAugmentation(
         y : array-like of shape (n_samples,), or (n_samples, n_targets)
             True labels or targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Also given to the estimator: to the last step of a Pipeline.
+            Weights of the rows. The estimator gets them, too; in a Pipeline the last step does.
         groups : array-like of shape (n_samples,), default=None
-            For a `cv` that keeps groups together.
+            The group of each row. If `cv` is a number, or a splitter that knows groups, folds do
+            not separate rows of one group.
 
         Returns
         -------
         self : TestTimeAugmentation
-            The fitted estimator.
+            The fitted estimator itself.
 
         Warns
         -----
@@ -213,19 +222,20 @@ class TestTimeAugmentation(
         self._multilabel = is_classifier(self.estimator) and several
         self._check_vote()
         X, y = indexable(X, y)
+        weight: np.ndarray | None = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        with Task("fit", watchers(self, X, y, sample_weight)) as task:
+            weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
-                learnt = self._of_frozen(task, X, y, sample_weight, views)
+                learnt = self._of_frozen(task, X, y, weight, views)
             else:
-                learnt = self._of_unfitted(task, X, y, sample_weight, groups, views)
+                learnt = self._of_unfitted(task, X, y, weight, groups, views)
             fitted, self._evaluation, self.threshold_ = learnt
             if self._evaluation.classifies:
                 self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else fitted.classes_
             self.n_views_ = 1 + len(self._evaluation.views)
             self.estimator_ = fitted
-            task.end(dict)  # nothing is missing of a copy of self
+            task.end(dict)  # a copy of self has every attribute
         return self
 
     def _of_frozen(
@@ -278,7 +288,7 @@ class TestTimeAugmentation(
         return self.vote.endswith("_hard") and self.threshold is None
 
     def _fixed(self, views: list[Any], X: Any) -> list[tuple[Any, int]]:
-        """The views besides the identity, taken in turn, and the seed of each."""
+        """List the views besides the identity, used in turn, and the seed of each."""
         root = root_seed(self.random_state)
         n_views = 1 + len(views) if self.n_views is None else int(self.n_views)
         copies = fitted_copies(views, lambda: as_rows(X))
@@ -307,21 +317,23 @@ class TestTimeAugmentation(
         if self.vote == "mean":
             return
         if not is_classifier(self.estimator) or self._multilabel:
-            what = "one label for each row" if self._multilabel else f"classes, and {name} has none"
-            raise ValueError(f"vote={self.vote!r} is for {what}; use vote='mean'")
+            needed = "one label per row, but y has several"
+            if not self._multilabel:
+                needed = f"a classifier, got {name}"
+            raise ValueError(f"vote={self.vote!r} needs {needed}; use vote='mean'")
 
     def _check_certainty(self, evaluation: Evaluation) -> None:
         if self.vote.startswith("certainty") and not evaluation.gives_noise:
             raise ValueError(
                 f"vote={self.vote!r} needs an estimator that predicts how noisy each label is: a "
-                "TorchClassifier with likelihood=UncertaintyAware(), and no calibrator around it. "
-                "Use that, or vote='confidence'"
+                "TorchClassifier with likelihood=UncertaintyAware(), without a calibrator. Use "
+                "that, or vote='confidence'"
             )
 
     def _best_threshold(
         self, parts: list[ViewPredictions], y: Any, weight: Any, classes: np.ndarray
     ) -> float:
-        """Of the views' predictions for rows that they were not trained on, part after part."""
+        """Tune the threshold on predictions of the views for rows that trained nothing."""
         kind = self.vote.removesuffix("_hard")
         labels, confidence, scores = (
             np.concatenate([getattr(part, name) for part in parts], axis=1)
@@ -330,27 +342,29 @@ class TestTimeAugmentation(
         truth = column_or_1d(y, warn=True)
         return vote_threshold(labels, scores, truth, confidence, weight, classes).threshold
 
-    def tune_threshold(self, X: Any, y: Any, sample_weight: Any = None) -> TestTimeAugmentation:
-        """Set `threshold_` to that which makes the hard vote right most often on these rows.
+    def tune_threshold(
+        self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Set `threshold_` to the value for which the hard vote is right most often on these rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows that the estimator was not fitted on.
         y : array-like of shape (n_samples,)
-            Their labels.
+            True labels of the rows.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; None weighs all equally.
 
         Returns
         -------
         self : TestTimeAugmentation
-            The fitted estimator.
+            The estimator itself, with the new threshold.
 
         Raises
         ------
         ValueError
-            If the vote is not a hard one.
+            If `vote` is not a hard vote.
         """
         check_is_fitted(self)
         if not self.vote.endswith("_hard"):

@@ -1,4 +1,4 @@
-"""A fitted estimator on views of rows, chunk after chunk: all views of one before the next."""
+"""Evaluate a fitted estimator on views of rows, one chunk of rows after another."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from skuq._composition import predictions
 from skuq._data._checks import CheckedRows, dense
 from skuq._distributions._softmax import Softmax
 from skuq._meta import innermost
@@ -18,37 +19,38 @@ from skuq._predict import ClassifierPredictions
 from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.augmentation._fixed import FixedView, fix
-from skuq.pipeline import predictions
 
 __all__ = ["Evaluation", "as_rows"]
 
-_FEW = 32  # rows on which views and the estimator are tried
-_CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # of what all views predict for a chunk
-_FOREIGN_ROWS = 4096  # of an estimator that has no chunks of its own
+_FEW = 32  # rows to try views and the estimator on
+_CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # predictions of all views for a chunk
+_FOREIGN_ROWS = 4096  # in a chunk of an estimator that has no chunks of its own
 
 
 class Evaluation:
-    """Answers of a fitted estimator on the rows and on views of them.
+    """Predictions of a fitted estimator for rows and for views of them.
 
     Parameters
     ----------
     estimator : fitted classifier or regressor
-        Anything that `skuq.pipeline.predictions` sees through.
+        Anything that `skuq._composition.predictions` sees through.
     views : list of (callable, seed)
-        Those besides the identity.
+        Views besides the identity.
     X : array-like of shape (n_samples, ...)
-        Rows as `estimator` takes them; a few are tried.
+        Rows as `estimator` takes them. The first few are used to try the views.
     multilabel : bool
         Whether a classifier was fitted on indicators of several labels.
 
     Attributes
     ----------
     classifies : bool
+        Whether the estimator is a classifier.
     gives_noise : bool
         Whether it predicts how noisy a label is, as `UncertaintyAware` does.
     target_shape : tuple of int
-        Of a regressor's y, without the axis of samples.
+        Shape of a target of a regressor, without the axis of samples.
     views : list of FixedView
+        The views besides the identity.
 
     Raises
     ------
@@ -64,7 +66,7 @@ class Evaluation:
         self._multilabel = multilabel
         few = _safe_indexing(X, np.arange(_num_samples(X))[:_FEW])
         self._leaf, inner = innermost(estimator, few)
-        # Where nothing on the way transforms rows, views are made on the network's own device.
+        # If no step transforms rows, views are made on the device of the network.
         self._directly = inner is few and hasattr(self._leaf, "_engine")
         self._learn_sizes(few)
         rows = self._rows(few).cpu() if views else torch.empty(0)
@@ -74,10 +76,10 @@ class Evaluation:
                 view.inverse(torch.zeros(1, 1, *self._dense_shape))
 
     def _learn_sizes(self, few: Any) -> None:
-        """What the estimator predicts for a row."""
+        """Note which shapes and how many bytes the estimator predicts for a row."""
         seen: list[Distribution] = []
         asked, inner = self._ask(few)
-        asked._reduce(inner, _for(seen.append))
+        asked._reduce(inner, _called_for_effect(seen.append))
         first = seen[0]
         self.classifies = isinstance(asked, ClassifierPredictions)
         self.gives_noise = hasattr(first, "noise_variance")
@@ -89,13 +91,13 @@ class Evaluation:
         self._bytes_per_row = 8 * numbers[:, 0].numel()
 
     def _chunk_rows(self) -> int:
-        """How many rows are evaluated at a time: whole chunks of the engine, which pads them."""
+        """Return the number of rows to evaluate at a time: whole chunks of the engine."""
         engine = getattr(self._leaf, "_engine", None)
         if engine is None:
             return _FOREIGN_ROWS
         budget = _CHUNK_BYTES.get(engine.numerics.device.type, _CHUNK_BYTES["cpu"])
         per_chunk = engine.n_rows * self._bytes_per_row * (1 + len(self.views))
-        return engine.n_rows * max(1, int(budget // per_chunk))
+        return int(engine.n_rows) * max(1, int(budget // per_chunk))
 
     # -- views of rows -------------------------------------------------------------------------
 
@@ -103,7 +105,7 @@ class Evaluation:
         return predictions(self.estimator, X, multilabel=self._multilabel)
 
     def _rows(self, X: Any) -> Tensor:
-        """Rows as a float tensor, as views take them."""
+        """Make a float tensor of rows, as views take it."""
         if not self._directly:
             return as_rows(X)
         numerics, rows = self._leaf._engine.numerics, self._leaf._check_rows(X)
@@ -112,7 +114,7 @@ class Evaluation:
         return rows.to(numerics.device, numerics.dtype)
 
     def _like(self, rows: Tensor, X: Any) -> Any:
-        """A view of rows as what X is, an array or a data frame; or where they lie."""
+        """Make viewed rows what X is, an array or a data frame; or keep them on the device."""
         if self._directly:
             return CheckedRows(rows)
         values = rows.numpy()
@@ -124,7 +126,9 @@ class Evaluation:
 
     def _chunks(self, X: Any) -> Iterator[tuple[slice, Any]]:
         n_rows, step = _num_samples(X), self._chunk_rows()
-        for start in range(0, max(1, n_rows), step):  # no rows are the estimator's to refuse
+        for start in range(
+            0, max(1, n_rows), step
+        ):  # without rows, the estimator raises its own error
             span = slice(start, min(start + step, n_rows))
             if step >= n_rows:
                 yield span, X
@@ -136,7 +140,7 @@ class Evaluation:
     # -- evaluating ----------------------------------------------------------------------------
 
     def each(self, X: Any, reduction: Callable[[Any], Any]) -> list[Any]:
-        """The reduction of what is predicted for every view, the identity first."""
+        """Reduce the predictions for every view, the identity first."""
         per_view: list[list[Any]] = [[] for _ in range(1 + len(self.views))]
         for _, chunk in self._chunks(X):
             asked, inner = self._ask(chunk)
@@ -154,15 +158,15 @@ class Evaluation:
         reduction: Callable[..., Any],
         *aligned: np.ndarray,
     ) -> Any:
-        """The reduction of one distribution for each draw, made of those of all views.
+        """Reduce one distribution for each draw, made of the distributions of all its views.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         begin : callable
-            Makes what takes the distributions of the views of a block of rows, in ``add``, and
-            makes one of them, in ``result``.
+            Makes an object for a block of rows: its ``add`` takes the distributions of each view,
+            its ``result`` returns one distribution made of them.
         reduction, *aligned : as in `skuq._predict`
         """
         if not self.views:
@@ -177,14 +181,14 @@ class Evaluation:
         )
 
     def _fold_chunk(
-        self, X: Any, begin: Callable[[], Any], reduction: Callable[..., Any], aligned: list
+        self, X: Any, begin: Callable[[], Any], reduction: Callable[..., Any], aligned: list[Any]
     ) -> Any:
-        """The estimator reduces a chunk in blocks of rows, which are the same for every view."""
+        """Reduce a chunk; the estimator uses the same blocks of rows for every view."""
         folds: list[Any] = []
 
         def first(predictive: Any) -> Tensor:
             folds.append(begin())
-            return _for(folds[-1].add)(predictive)
+            return _called_for_effect(folds[-1].add)(predictive)
 
         asked, inner = self._ask(X)
         asked._reduce(inner, first)
@@ -192,11 +196,11 @@ class Evaluation:
         for view in self.views[:-1]:
             blocks = iter(folds)
 
-            def go_on(predictive: Any, blocks: Iterator[Any] = blocks) -> None:
+            def add_to_next(predictive: Any, blocks: Iterator[Any] = blocks) -> None:
                 next(blocks).add(predictive)
 
             asked, inner = self._ask(self._like(view(rows), X))
-            asked._reduce(inner, self._undone(view, _for(go_on)))
+            asked._reduce(inner, self._undone(view, _called_for_effect(add_to_next)))
         last = iter(folds)
 
         def finish(predictive: Any, *rows: Tensor) -> Any:
@@ -208,28 +212,28 @@ class Evaluation:
         return asked._reduce(inner, self._undone(self.views[-1], finish), *aligned)
 
     def _undone(self, view: FixedView, reduction: Callable[..., Any]) -> Callable[..., Any]:
-        """The reduction of dense outputs that are moved back to where they belong."""
+        """Let a reduction get dense outputs that are moved back to their places."""
         if not self._is_dense:
             return reduction
         return lambda predictive, *rows: reduction(_moved_back(view, predictive), *rows)
 
 
 def as_rows(X: Any) -> Tensor:
-    """Rows of any kind as a float tensor on the CPU."""
+    """Make a float tensor on the CPU of rows of any kind."""
     try:
         values = np.asarray(dense(X))
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"views need rows of numbers, and X could not be made into floats ({error}). Put "
+            f"views need rows of numbers, but X cannot be converted to floats ({error}). Put "
             "TestTimeAugmentation behind the steps that encode X, as the last step of a Pipeline."
         ) from error
     return tensor_of(values, copy=True)
 
 
-def _for(effect: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
-    """A reduction to nothing, which is there for its effect."""
+def _called_for_effect(effect: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
+    """Make a reduction that calls `effect` and returns no numbers."""
 
     def reduction(predictive: Any) -> Tensor:
         effect(predictive)
@@ -248,12 +252,13 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _moved_back(view: FixedView, predictive: Any) -> Any:
-    """Every draw's outputs of every row, with the places as the last axes, inverted."""
+    """Move dense outputs of every draw and row back to their places."""
 
     def inverted(values: Tensor, axis: int) -> Tensor:
         moved = values.movedim(axis, 2)  # (n_draws, n_rows, n_outputs, ...)
         back = view.inverse(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-        return back.movedim(2, axis)
+        outputs: Tensor = back.movedim(2, axis)
+        return outputs
 
     if hasattr(predictive, "logits"):
         return Softmax(inverted(predictive.logits, -1))

@@ -18,21 +18,23 @@ from skuq._utils._tensors import agree
 
 __all__ = ["FixedView", "fix", "fitted_copies"]
 
-_TRIED = 32  # rows on which a view is looked at
+_N_TRIED = 32  # rows to try a view on
 
 
 class FixedView:
-    """View number `number`, with the seed that fixes it.
+    """A view with the seed that fixes its random numbers.
 
     Parameters
     ----------
     view : callable
+        The view.
     number : int >= 1
-        0 is the identity.
+        Its number, for messages; 0 is the identity.
     seed : int
+        The seed of each call.
     row_by_row : bool, default=False
-        Whether the view draws random numbers for each row of a batch, or mixes rows: then it is
-        given one row at a time, each with the same seed.
+        Whether to apply the view to one row at a time, each with the same seed. Views need this if
+        they draw random numbers for each row of a batch, or mix rows.
     """
 
     def __init__(self, view: Any, number: int, seed: int, row_by_row: bool = False) -> None:
@@ -45,11 +47,11 @@ class FixedView:
         return f"view {self.number}, {_name(self.view)},"
 
     def __call__(self, X: Tensor) -> Tensor:
-        """The view of a batch; X itself is never changed."""
+        """Apply the view to a batch; X itself never changes."""
         return self._run(self.view, X.split(1) if self.row_by_row else [X])
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Outputs of shape (n, n_outputs, ...), back where they belong.
+        """Move outputs of shape (n, n_outputs, ...) back to their places.
 
         Raises
         ------
@@ -58,17 +60,17 @@ class FixedView:
         """
         if not hasattr(self.view, "inverse"):
             raise ValueError(
-                f"{self} has no inverse, which dense outputs need: they must be moved back to the "
-                "pixels that they are about before views are averaged. Give the view a method "
-                "inverse(outputs), or leave it out."
+                f"{self} has no inverse. Dense outputs need one, since they must be moved back to "
+                "their pixels before views are averaged. Give the view a method inverse(outputs), "
+                "or leave it out."
             )
         return self._run(self.view.inverse, [outputs])
 
     def _run(self, function: Callable[..., Any], batches: Any, states: Any = None) -> Tensor:
-        """What it gives for all batches, each with the same seed.
+        """Call a function of the view on all batches, each with the same seed.
 
         Transforms of other libraries draw from the global generators, which are private meanwhile.
-        `states` takes those in which everything that it may draw from is left after each batch.
+        If `states` is a list, the states of all generators after each batch are appended to it.
         """
         results, takes = [], _generator_argument(function)
         with PrivateGlobals(self._seed) as private, torch.no_grad():
@@ -99,7 +101,7 @@ class FixedView:
         if viewed.shape != X.shape:
             raise ValueError(
                 f"{self} changed the shape of its input, from {tuple(X.shape)} to "
-                f"{tuple(viewed.shape)}; a view must keep it (resize what was cropped)"
+                f"{tuple(viewed.shape)}; a view must keep it (resize after cropping)"
             )
         if not bool(torch.isfinite(viewed).all()):
             raise ValueError(f"{self} returned NaN or infinity; expected finite values")
@@ -107,16 +109,16 @@ class FixedView:
 
 
 def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
-    """The view on a seed, once it is known how to apply it, found by trying on a few rows.
+    """Fix a view on a seed, and find by trying a few rows whether it takes batches.
 
-    A view that gives a row alone what it gives it in a batch, and draws as many random numbers for
-    one row as for several, is applied to batches; any other one row by row. Transforms of kornia
-    are first told to draw once for a batch, by their attribute `same_on_batch`.
+    Batches need a view that gives the same for a single row as for that row in a batch, and that
+    draws as many random numbers for one row as for several. Any other view gets one row at a time.
+    The attribute `same_on_batch` of kornia's transforms is set, so that they draw once for a batch.
 
     Parameters
     ----------
     view : callable
-        Used as it is, and changed where it is kornia's: give a copy.
+        The view. kornia's transforms are changed, so give a copy.
     number, seed : as in `FixedView`
     X : Tensor of shape (n_rows, ...), on the CPU
 
@@ -129,16 +131,16 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
         if hasattr(module, "same_on_batch"):
             module.same_on_batch = True  # type: ignore[assignment]
     fixed = FixedView(view, number, seed)
-    rows = X[torch.arange(_TRIED) % len(X)]
-    drawn: list[tuple] = []
+    rows = X[torch.arange(_N_TRIED) % len(X)]
+    drawn: list[tuple[Any, ...]] = []
     batch = fixed._run(view, [rows], drawn)
-    alone = fixed._run(view, rows.split(1), drawn)
+    single_rows = fixed._run(view, rows.split(1), drawn)
     fixed.row_by_row = drawn[0] != drawn[1] or not agree(
-        batch, alone, 1e-12 if batch.dtype == torch.float64 else 1e-6
+        batch, single_rows, 1e-12 if batch.dtype == torch.float64 else 1e-6
     )
-    if not torch.equal(fixed(rows), alone if fixed.row_by_row else batch):
+    if not torch.equal(fixed(rows), single_rows if fixed.row_by_row else batch):
         raise ValueError(
-            f"{fixed} gives something else each time, so predictions would not be repeatable: draw "
+            f"{fixed} gives another result in each call, so predictions would not repeat: draw "
             "random numbers from the generator in view(X, generator), or from the global ones of "
             "torch, NumPy or random, which are seeded for each call"
         )
@@ -146,16 +148,16 @@ def fix(view: Any, number: int, seed: int, X: Tensor) -> FixedView:
 
 
 def fitted_copies(views: list[Any], X: Callable[[], Tensor]) -> list[Any]:
-    """Copies of the views that have learnt from the rows X() what they want to learn."""
+    """Copy the views, and fit those that have a `fit` to the rows X()."""
     copies = copy.deepcopy(views)
     return [view.fit(X()) if hasattr(view, "fit") else view for view in copies]
 
 
 def _generator_argument(function: Any) -> str | None:
-    """By which name it takes a generator; "" as the second argument, None not at all.
+    """Find how a function takes a generator: by a name, as second argument (""), or not (None).
 
-    Its signature names `generator`, or asks for two arguments; of a module that of `forward`
-    counts.
+    It takes one if its signature names `generator`, or has two arguments without a default. For a
+    module the signature of `forward` counts.
     """
     target = function.forward if isinstance(function, nn.Module) else function
     try:
@@ -173,8 +175,8 @@ def _generator_argument(function: Any) -> str | None:
     return "" if named is not None or len(needed) == 2 else None
 
 
-def _drawn(own: torch.Generator) -> tuple:
-    """The states of a generator and of the global ones, to compare."""
+def _drawn(own: torch.Generator) -> tuple[Any, ...]:
+    """Return the states of a generator and of the global ones, to compare them."""
     state: Any = np.random.get_state()  # noqa: NPY002
     _, words, *others = state
     tensors = (own.get_state(), torch.get_rng_state())

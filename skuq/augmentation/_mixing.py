@@ -1,4 +1,4 @@
-"""One distribution for each draw, of those that its views predict, and what is between views."""
+"""Join the distributions that the views of a draw predict, and measure how much they differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch.distributions import Distribution, Normal
 from skuq._distributions._families import invert, least_integer
 from skuq._distributions._mixture import is_discrete, mixture_crps, mixture_quantile
 from skuq._distributions._softmax import TRUSTED, Softmax, mean_of_draws
-from skuq.uncertainty import DECOMPOSED, OF_EACH_DRAW, _moments
+from skuq._reductions import DECOMPOSED, OF_EACH_DRAW
+from skuq.uncertainty import _moments
 
 __all__ = [
     "ClassMean",
@@ -34,12 +35,12 @@ class NestedUncertainty(NamedTuple):
     total : array
         The sum of the other three.
     within_views : array
-        What each view of each draw says of the noise, on average.
+        The uncertainty of a single view of a single draw, on average.
     between_views : array
-        What the views of a draw disagree about, on average over the draws. With `within_views`
-        this is the aleatoric uncertainty.
+        The disagreement of the views of a draw, on average over the draws. The sum of this and
+        `within_views` is the aleatoric uncertainty.
     epistemic : array
-        What the draws disagree about, each the average of its views.
+        The disagreement of the draws, each averaged over its views.
     """
 
     total: Any
@@ -53,15 +54,15 @@ class NestedUncertainty(NamedTuple):
 
 
 class ClassMean:
-    """Averages the probabilities of views, one after another: memory does not grow with them.
+    """Averages the probabilities of views one by one, so memory does not grow with the views.
 
-    Probabilities are summed, until one could underflow; from then on their logarithms are, which
+    It sums probabilities until one could underflow. From then on it sums their logarithms, which
     takes several times as long.
 
     Parameters
     ----------
     measure : str, default=None
-        The uncertainty within the views that `nested_of_classes` will ask for, if it will.
+        The measure of uncertainty within the views, if `nested_of_classes` will need it.
     """
 
     def __init__(self, measure: str | None = None) -> None:
@@ -83,7 +84,7 @@ class ClassMean:
 
     def _add_probabilities(self, predictive: Softmax) -> None:
         probs = predictive.probs
-        # A GPU would have to wait for the answer, and is fast with logarithms, too.
+        # The check would make a GPU wait, and a GPU is fast with logarithms, too.
         if self._log_sum is None and not probs.is_cuda and float(probs.min()) > TRUSTED:
             self._sum = self._sum + probs
         elif self._n_views == 0:
@@ -102,18 +103,18 @@ class ClassMean:
 
 
 def nested_of_classes(measure: str) -> Callable[[Softmax], NestedUncertainty]:
-    """The reduction of what `ClassMean` of this measure gives."""
+    """Make the reduction of the result of `ClassMean` with this measure."""
     if measure not in DECOMPOSED:
         known = ", ".join(map(repr, DECOMPOSED))
         raise ValueError(f"kind='nested' needs a measure that decomposes: {known}, got {measure!r}")
 
     def reduction(predictive: Softmax) -> NestedUncertainty:
         parts = DECOMPOSED[measure](predictive)
-        if not hasattr(predictive, "within_views"):  # the identity alone
+        if not hasattr(predictive, "within_views"):  # only the identity
             between = torch.zeros_like(parts.total)
         else:
             excess = OF_EACH_DRAW[measure](predictive) - predictive.within_views
-            # Views that agree to the bit have exactly nothing between them.
+            # If views agree exactly, the part between them is exactly 0.
             nothing = predictive.views_are_alike | (excess < 0)  # type: ignore[attr-defined]
             between = mean_of_draws(torch.where(nothing, 0.0, excess))
         within = (parts.aleatoric - between).clamp(min=0)
@@ -127,7 +128,7 @@ def nested_of_classes(measure: str) -> Callable[[Softmax], NestedUncertainty]:
 
 
 class TargetMixture:
-    """Collects the distributions of views: quantiles need them all."""
+    """Collects the distributions of all views, which quantiles need together."""
 
     def __init__(self) -> None:
         self._views: list[Distribution] = []
@@ -140,14 +141,14 @@ class TargetMixture:
 
 
 class OverViews(Distribution):
-    """For each draw the mixture, in equal parts, of what its views predict.
+    """For each draw, the mixture in equal parts of the distributions of its views.
 
     Parameters
     ----------
     views : list of Distribution of batch shape (n_draws, n_rows, n_targets)
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, views: list[Distribution]) -> None:
         super().__init__(views[0].batch_shape, validate_args=False)
@@ -155,7 +156,7 @@ class OverViews(Distribution):
         self.base = views[0]  # by which `skuq._distributions._mixture.device_of` finds the device
         self.is_discrete = is_discrete(views[0])
         means = torch.stack([view.mean for view in views])
-        # About the first, so that views which agree to the bit have no variance at all.
+        # Differences from the first view: views that agree exactly have a variance of exactly 0.
         apart = means - means[0]
         self._mean = means[0] + apart.mean(0)
         self.between = (apart - apart.mean(0)).square().mean(0)
@@ -167,7 +168,7 @@ class OverViews(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """The law of total variance: E[Var y] + Var E[y], over the views."""
+        """Variance by the law of total variance over the views, E[Var y] + Var E[y]."""
         return self.within + self.between
 
     def cdf(self, y: Tensor) -> Tensor:
@@ -186,7 +187,7 @@ class OverViews(Distribution):
         return invert(self.cdf, lambda y: self.log_prob(y).exp(), level, single.mean(0), low, high)
 
     def quantile_of_mixture(self, level: Tensor) -> Tensor:
-        """The mixture over draws of mixtures over views is one of all of them."""
+        """Compute quantiles over draws and views together, as one mixture."""
         return mixture_quantile(side_by_side(self.views), level)
 
     def crps_of_mixture(self, y: Tensor) -> Tensor:
@@ -194,7 +195,7 @@ class OverViews(Distribution):
 
 
 def side_by_side(views: list[Distribution]) -> Distribution:
-    """Every view of every draw as a draw, of batch shape (n_views · n_draws, n_rows, n_targets)."""
+    """Count every view of every draw as a draw, on the first axis of n_views · n_draws."""
     if all(type(view) is Normal for view in views):
         means, stds = (torch.cat([getattr(v, name) for v in views]) for name in ("mean", "stddev"))
         return Normal(means, stds, validate_args=False)
@@ -202,7 +203,7 @@ def side_by_side(views: list[Distribution]) -> Distribution:
 
 
 class _SideBySide(Distribution):
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, views: list[Distribution]) -> None:
         n_draws, *shape = views[0].batch_shape
@@ -220,7 +221,7 @@ class _SideBySide(Distribution):
         return torch.cat([view.variance for view in self._views])
 
     def _each(self, method: str, value: Tensor) -> Tensor:
-        """The axis of draws is the third from last; there a value has one entry, all, or none."""
+        """Call a method of every view; axis −3 of `value`, if any, holds one entry or all draws."""
         apart = value.ndim >= 3 and value.shape[-3] == self.batch_shape[0]
         values = value.chunk(len(self._views), -3) if apart else [value] * len(self._views)
         parts = (getattr(view, method)(v) for view, v in zip(self._views, values))
@@ -237,9 +238,9 @@ class _SideBySide(Distribution):
 
 
 def nested_of_targets(predictive: Distribution) -> NestedUncertainty:
-    """The reduction of what `TargetMixture` gives; also of one draw's distributions alone."""
+    """Reduce the result of `TargetMixture`, or plain distributions if there is only one view."""
     total, aleatoric, epistemic = _moments(predictive.mean, predictive.variance)
-    if not isinstance(predictive, OverViews):  # the identity alone
+    if not isinstance(predictive, OverViews):  # only the identity
         return NestedUncertainty(total, aleatoric, torch.zeros_like(total), epistemic)
     within, between = mean_of_draws(predictive.within), mean_of_draws(predictive.between)
     return NestedUncertainty(within + between + epistemic, within, between, epistemic)

@@ -1,9 +1,10 @@
-"""Views of rows: functions of a batch that change what should not matter."""
+"""Views of rows: functions of a batch whose changes should not matter for the prediction."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -16,24 +17,24 @@ __all__ = ["Crop", "FeatureNoise", "Flip", "GaussianNoise", "Shift", "View"]
 
 
 class View(BaseEstimator):
-    """Base class of the views that come with skuq, and what a view is.
+    """Base class of the views of skuq, and the contract of any view.
 
-    Any callable will do: ``view(X, generator) -> X``, or ``view(X) -> X``. X is a float tensor of
-    shape (n_rows, ...), and so is the result, of the same shape. `generator`, passed where the
-    signature names it or asks for two arguments, is a `torch.Generator` on the CPU, seeded anew for
-    each call: draw there, and move what is drawn, ``torch.rand(3, generator=generator).to(X)``.
-    Draw once for the whole batch; what is drawn for each row by itself is fixed, too, but slower:
-    see `TestTimeAugmentation`.
+    A view is any callable ``view(X, generator) -> X`` or ``view(X) -> X``. X is a float tensor of
+    shape (n_rows, ...); the result has the same shape. The generator is passed if the signature
+    names `generator` or has two arguments. It is a `torch.Generator` on the CPU, seeded anew for
+    each call. Draw from it and move the numbers: ``torch.rand(3, generator=generator).to(X)``.
+    Draw once for the whole batch. Drawing for each row works, too, but is slower; see
+    `TestTimeAugmentation`.
 
-    Of dense outputs (an answer for each pixel) a view must have
-    ``inverse(outputs) -> outputs`` or ``inverse(outputs, generator)``, which moves outputs of
-    shape (n, n_outputs, ...) back to where they belong, with the generator as the call got it.
+    For dense outputs (a prediction for each pixel) a view needs ``inverse(outputs) -> outputs`` or
+    ``inverse(outputs, generator)``. It moves outputs of shape (n, n_outputs, ...) back to their
+    places; its generator has the same seed as in the call.
 
-    A view may also have ``fit(X) -> view``, called once on a copy, with the rows in
-    `TestTimeAugmentation.fit`.
+    A view may also have ``fit(X) -> view``. `TestTimeAugmentation.fit` calls it once on a copy of
+    the view, with its rows.
     """
 
-    _parameter_constraints: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""
@@ -42,7 +43,7 @@ class View(BaseEstimator):
         )
 
     def __call__(self, X: Tensor, generator: torch.Generator) -> Tensor:
-        """The view of a batch."""
+        """Make the view of a batch."""
         raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
 
 
@@ -60,7 +61,7 @@ class Flip(View):
     Parameters
     ----------
     axis : int < 0, default=-1
-        Counted from the last: −1 flips images left to right, −2 upside down.
+        The axis, counted from the last: −1 flips images left to right, −2 upside down.
 
     Examples
     --------
@@ -70,7 +71,7 @@ class Flip(View):
     tensor([[[3., 2., 1.]]])
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "axis": [Interval(Integral, None, -1, closed="right")]
     }
 
@@ -92,26 +93,26 @@ class Flip(View):
         Returns
         -------
         Tensor of the shape of `outputs`
-            Outputs where they belong in the row itself.
+            Outputs at their places in the row itself.
         """
         return outputs.flip(self.axis)
 
 
 class Shift(View):
-    """Moves every row by the same few pixels, drawn once for the view (never by none).
+    """Moves every row by the same few pixels, drawn once for the view, and never zero.
 
     Parameters
     ----------
     max_shift : int >= 1, default=1
-        The most along an axis, in either direction.
+        Largest number of pixels along an axis, in either direction.
     axes : tuple of int < 0, default=(-2, -1)
-        Counted from the last.
+        The axes to move along, counted from the last.
     fill : {"edge", "zero", "wrap"}, default="edge"
-        What comes in: the pixels of the edge, zeros, or what leaves on the other side. Only
-        "wrap" has an inverse, which dense outputs need.
+        How to fill the gap: with the pixels of the edge, with zeros, or with the pixels that leave
+        on the other side. Only "wrap" has an inverse, which dense outputs need.
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "max_shift": [Interval(Integral, 1, None, closed="left")],
         "axes": [tuple, list],
         "fill": [StrOptions({"edge", "zero", "wrap"})],
@@ -151,10 +152,12 @@ class Shift(View):
         return X
 
     @property
-    def inverse(self) -> Any:
-        """Moves outputs back; there is none unless ``fill="wrap"``."""
+    def inverse(self) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """The function that moves outputs back; only with ``fill="wrap"``."""
         if self.fill != "wrap":
-            raise AttributeError(f"{self} has no inverse: what moves out of the row is lost")
+            raise AttributeError(
+                f"{self} has no inverse, since pixels leave the row: use fill='wrap'"
+            )
         return self._back
 
     def _back(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -170,11 +173,13 @@ class Crop(View):
     Parameters
     ----------
     min_scale : float in (0, 1), default=0.8
-        Each side of the box is a share of the image's, drawn uniformly between this and 1, and
-        rounded to pixels.
+        Least side of the box, as a share of the side of the image. The share is drawn uniformly
+        between this and 1, and the side is rounded to pixels.
     """
 
-    _parameter_constraints: ClassVar[dict] = {"min_scale": [Interval(Real, 0, 1, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "min_scale": [Interval(Real, 0, 1, closed="neither")]
+    }
 
     def __init__(self, min_scale: float = 0.8) -> None:
         self.min_scale = min_scale
@@ -190,7 +195,7 @@ class Crop(View):
         return resized.reshape(X.shape)
 
     def _span(self, size: int, share: float, place: float) -> tuple[int, int]:
-        """Where the box begins on an axis, and its length."""
+        """Return where the box begins on an axis, and its length."""
         length = max(1, round(size * (self.min_scale + (1 - self.min_scale) * share)))
         return min(int(place * (size - length + 1)), size - length), length
 
@@ -201,10 +206,12 @@ class GaussianNoise(View):
     Parameters
     ----------
     std : float > 0, default=0.1
-        In units of X.
+        Standard deviation of the noise, in units of X.
     """
 
-    _parameter_constraints: ClassVar[dict] = {"std": [Interval(Real, 0, None, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "std": [Interval(Real, 0, None, closed="neither")]
+    }
 
     def __init__(self, std: float = 0.1) -> None:
         self.std = std
@@ -213,7 +220,7 @@ class GaussianNoise(View):
         return X + self.std * _noise_of_a_row(X, generator)
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Return outputs as they are: noise moves nothing.
+        """Return outputs unchanged: noise moves nothing.
 
         Parameters
         ----------
@@ -234,22 +241,24 @@ class FeatureNoise(View):
     Parameters
     ----------
     scale : float > 0, default=0.1
-        Standard deviation of the noise over that of the feature.
+        Standard deviation of the noise, as a multiple of the standard deviation of the feature.
 
     Attributes
     ----------
     std_ : Tensor of the shape of a row
-        Standard deviations of the features, of the rows in `fit`.
+        Standard deviations of the features over the rows in `fit`.
     """
 
-    _parameter_constraints: ClassVar[dict] = {"scale": [Interval(Real, 0, None, closed="neither")]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "scale": [Interval(Real, 0, None, closed="neither")]
+    }
 
     std_: Tensor
 
     def __init__(self, scale: float = 0.1) -> None:
         self.scale = scale
 
-    def fit(self, X: Tensor) -> FeatureNoise:
+    def fit(self, X: Tensor) -> Self:
         """Learn how much each feature varies.
 
         Parameters
@@ -264,8 +273,8 @@ class FeatureNoise(View):
         """
         if len(X) < 2:
             raise ValueError(
-                f"{self} adds noise in proportion to how much each feature varies, which takes at "
-                f"least 2 samples to see, got {len(X)} sample(s): give more, or use GaussianNoise"
+                f"{self} needs at least 2 samples to learn how much each feature varies, got "
+                f"{len(X)} sample(s): give more, or use GaussianNoise"
             )
         self.std_ = X.double().std(0, correction=0)
         return self
@@ -274,7 +283,7 @@ class FeatureNoise(View):
         return X + (self.scale * self.std_).to(X) * _noise_of_a_row(X, generator)
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Return outputs as they are: noise moves nothing.
+        """Return outputs unchanged: noise moves nothing.
 
         Parameters
         ----------
@@ -290,5 +299,5 @@ class FeatureNoise(View):
 
 
 def _noise_of_a_row(X: Tensor, generator: torch.Generator) -> Tensor:
-    """Drawn in float64, so that it is the same in every precision."""
+    """Draw in float64, so that the noise is the same in every precision."""
     return torch.randn(X.shape[1:], generator=generator, dtype=torch.float64).to(X)

@@ -1,4 +1,4 @@
-"""Decisions of several views of a row: votes, weighted by how sure each view is."""
+"""Votes of several views of a row, weighted by how sure each view is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skuq._utils._typing import ArrayLike
+
 __all__ = ["RULES", "MultiViewVote", "VoteThreshold", "multi_view_vote", "vote_threshold"]
 
 RULES = ("mode", "confidence", "confidence_hard", "certainty", "certainty_hard")
 
 
 class MultiViewVote(NamedTuple):
-    """What `multi_view_vote` decides.
+    """The result of `multi_view_vote`.
 
     Attributes
     ----------
@@ -21,7 +23,8 @@ class MultiViewVote(NamedTuple):
     weights : ndarray of shape (n_samples, n_classes)
         The sum of the weights of the views that vote for each class; columns as in `classes`.
     abstained : ndarray of shape (n_samples,), of bool
-        Where every view had weight 0: there the mode decides, and `weights` are its counts.
+        Samples for which every view had weight 0. There the mode decides, and `weights` are the
+        numbers of votes.
     classes : ndarray of shape (n_classes,)
         Labels of the classes, in the order of the columns.
     """
@@ -33,14 +36,14 @@ class MultiViewVote(NamedTuple):
 
 
 class VoteThreshold(NamedTuple):
-    """What `vote_threshold` found.
+    """The result of `vote_threshold`.
 
     Attributes
     ----------
     threshold : float
         Confidence below which a view abstains.
     accuracy : float
-        Of the hard vote with it, on the samples that it was tuned on.
+        Accuracy of the hard vote with this threshold, on the samples that tuned it.
     """
 
     threshold: float
@@ -48,14 +51,14 @@ class VoteThreshold(NamedTuple):
 
 
 def multi_view_vote(
-    labels: Any,
-    confidence: Any = None,
-    certainty: Any = None,
+    labels: ArrayLike,
+    confidence: ArrayLike | None = None,
+    certainty: ArrayLike | None = None,
     rule: str = "mode",
     threshold: float | None = None,
-    classes: Any = None,
+    classes: ArrayLike | None = None,
 ) -> MultiViewVote:
-    """The class that the views of each sample vote for [1]_.
+    """Let the views of each sample vote for a class [1]_.
 
     The vote of view a counts w_a, and the class with the largest Σ_a w_a wins. Ties go to the
     class whose views have the highest summed confidence (if it is given), then to the first class.
@@ -70,22 +73,23 @@ def multi_view_vote(
         How little noise each view sees, at least 0: 1/(1 + σ²) of the `UncertaintyAware`
         likelihood.
     rule : {"mode", "confidence", "confidence_hard", "certainty", "certainty_hard"}, default="mode"
-        w_a: 1; the confidence; 1 where the confidence is at least `threshold`, else 0; the
-        certainty; 1 where that is at least `threshold`, else 0.
+        The weight w_a of a vote: 1; the confidence; 1 if the confidence is at least `threshold`,
+        else 0; the certainty; 1 if the certainty is at least `threshold`, else 0.
     threshold : float, default=None
-        Needed by the hard rules: see `vote_threshold`.
+        Threshold of the two hard rules, which need it; `vote_threshold` finds one.
     classes : array-like of shape (n_classes,), default=None
-        All labels there are, increasing; None takes those in `labels`.
+        All labels, in increasing order; None takes the labels in `labels`.
 
     Returns
     -------
     MultiViewVote
-        For one sample without the axis of samples.
+        The decisions and the weights; for one sample without the axis of samples.
 
     Raises
     ------
     ValueError
-        If a rule lacks what it weighs by, shapes differ, or values are not finite or out of range.
+        If the input that a rule needs is missing, shapes differ, or values are not finite or out
+        of range.
 
     References
     ----------
@@ -116,11 +120,10 @@ def multi_view_vote(
         raise ValueError(f"threshold must be a finite number, got {threshold!r}")
     known = _known_classes(labels, classes)
     index = np.searchsorted(known, labels).reshape(len(labels), -1)
-    weight = np.ones(index.shape)
-    if kind != "mode":
-        weight = scores[kind].reshape(index.shape)  # type: ignore[union-attr]
-    if rule.endswith("_hard"):
-        weight = (weight >= threshold).astype(float)
+    score = scores.get(kind)  # None for the mode
+    weight = np.ones(index.shape) if score is None else score.reshape(index.shape)
+    if rule.endswith("_hard") and threshold is not None:
+        weight = np.where(weight >= threshold, 1.0, 0.0)
     chosen, sums, abstained = _decide(index, weight, scores["confidence"], len(known))
     if single:
         return MultiViewVote(known[chosen[0]], sums[0], bool(abstained[0]), known)
@@ -161,7 +164,7 @@ def _known_classes(labels: np.ndarray, classes: Any) -> np.ndarray:
 
 
 def _sums(index: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weights (n_views, n_samples) summed by class, view after view."""
+    """Sum weights (n_views, n_samples) by class."""
     rows, sums = np.arange(index.shape[1]), np.zeros((index.shape[1], n_classes))
     for view, own in zip(index, weight):
         sums[rows, view] += own
@@ -169,9 +172,10 @@ def _sums(index: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def _winners(sums: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-    """The largest sum; of equal ones that with the largest confidences, then the first."""
+    """Choose the largest sum; ties go to the largest sum of confidences, then to the first."""
     tied = sums == sums.max(axis=1, keepdims=True)
-    return np.where(tied, confidences, -np.inf).argmax(axis=1)
+    winners: np.ndarray = np.where(tied, confidences, -np.inf).argmax(axis=1)
+    return winners
 
 
 def _decide(
@@ -189,34 +193,34 @@ def _decide(
 
 
 def vote_threshold(
-    labels: Any,
-    scores: Any,
-    y_true: Any,
-    confidence: Any = None,
-    sample_weight: Any = None,
-    classes: Any = None,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    y_true: ArrayLike,
+    confidence: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
 ) -> VoteThreshold:
-    """The threshold of a hard vote that is right most often.
+    """Find the threshold for which a hard vote is right most often.
 
-    The accuracy changes with the threshold only at values of `scores`, and every one of them is
-    looked at: the result is exact. Of thresholds that are equally good the lowest, at which most
-    views vote, halfway down to the next value (0 if all views vote).
+    The result is exact: the accuracy changes only at values of `scores`, and all of them are tried.
+    Among equally good thresholds it is the lowest, at which most views vote, halfway down to the
+    next value (0 if all views vote).
 
     Parameters
     ----------
     labels : array-like of shape (n_views, n_samples)
         The label that each view predicts.
     scores : array-like of shape (n_views, n_samples)
-        Confidences or certainties: a vote counts where they are at least the threshold.
+        Confidences or certainties: a vote counts if its score is at least the threshold.
     y_true : array-like of shape (n_samples,)
         Labels of samples that the model was not fitted on.
     confidence : array-like of shape (n_views, n_samples), default=None
-        Breaks ties, as in `multi_view_vote`; None takes `scores`.
+        Confidences that break ties, as in `multi_view_vote`; None takes `scores`.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each sample counts; None weighs all equally.
     classes : array-like of shape (n_classes,), default=None
-        All labels there are, increasing: `y_true` must be among them. None takes those in `labels`
-        and `y_true`, which must then have one in common.
+        All labels, in increasing order; they must include `y_true`. None takes the labels in
+        `labels` and `y_true`, which must then have at least one in common.
 
     Returns
     -------
@@ -226,8 +230,8 @@ def vote_threshold(
     Raises
     ------
     ValueError
-        If shapes differ, values are out of range, weights are negative or all zero, or `y_true`
-        holds labels that nothing can vote for.
+        If shapes differ, values are out of range, weights are negative or all zero, or no view can
+        vote for the labels in `y_true`.
 
     Examples
     --------
@@ -250,7 +254,7 @@ def vote_threshold(
     if not known.any() or (classes is not None and not known.all()):
         raise ValueError(
             f"y_true contains {np.unique(truth[~known])[:5]}, which no view votes for; the labels "
-            f"are {voted}. Where there are more, give classes"
+            f"are {voted}. If there are more, give classes"
         )
     score = _scores(scores, "scores", labels, highest=np.inf)
     ties = score if confidence is None else _scores(confidence, "confidence", labels, 1.0)
@@ -277,21 +281,24 @@ def _accuracies(
     ties: np.ndarray,
     weight: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct scores, decreasing, and the accuracy with each of them as the threshold.
+    """Return the distinct scores, decreasing, and the accuracy with each as the threshold.
 
-    A sample's decision changes only where one of its own views comes in: those are let in one by
-    one, the surest first, and what each changes is put at the place of its score.
+    The decision for a sample changes only when one of its own views begins to vote. So views are
+    added one by one, the surest first, and each change of accuracy is noted at the view's score.
     """
     known = np.unique(labels)
     index, n_classes = np.searchsorted(known, labels), len(known)
     confidences = _sums(index, ties, n_classes)
 
     def right(sums: np.ndarray) -> np.ndarray:
-        return weight * (known[_winners(sums, confidences)] == truth)
+        hits: np.ndarray = weight * (known[_winners(sums, confidences)] == truth)
+        return hits
 
     order = np.argsort(-score, axis=0, kind="stable")
     rows = np.arange(len(truth))
-    before = nobody = right(_sums(index, np.ones(index.shape), n_classes))  # the mode decides
+    before = without_votes = right(
+        _sums(index, np.ones(index.shape), n_classes)
+    )  # the mode decides
     sums = np.zeros((len(truth), n_classes))
     changes = np.empty(score.shape)
     for rank, view in enumerate(order):
@@ -300,5 +307,5 @@ def _accuracies(
         changes[rank], before = after - before, after
     places = np.take_along_axis(score, order, axis=0).ravel()
     values, inverse = np.unique(-places, return_inverse=True)
-    total = nobody.sum() + np.bincount(inverse, changes.ravel()).cumsum()
+    total = without_votes.sum() + np.bincount(inverse, changes.ravel()).cumsum()
     return -values, total / weight.sum()

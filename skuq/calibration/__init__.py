@@ -1,4 +1,4 @@
-"""Calibration: probabilities, intervals and quantiles that mean what they say."""
+"""Calibration: probabilities that match frequencies, intervals that reach their level."""
 
 from skuq.calibration._classification import TemperatureScaler, VectorScaler
 from skuq.calibration._regression import (

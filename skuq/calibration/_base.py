@@ -1,11 +1,14 @@
-"""What calibrators have in common: rows that the estimator has not seen tell how to change what it
-predicts, and the predictive distribution of every draw is changed, so that every answer is."""
+"""The base of all calibrators.
+
+A calibrator learns from rows that the estimator has not seen. It changes the predictive
+distribution of every draw, and so every answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import delayed
@@ -15,6 +18,7 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
 from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
 from skuq._predict import Predictions
@@ -26,7 +30,7 @@ from skuq._utils._sklearn_compat import (
     _safe_indexing,
     with_callbacks,
 )
-from skuq.pipeline import predictions
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 
 __all__ = ["Calibrator"]
 
@@ -37,18 +41,18 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     A subclass gives:
 
     * ``_read_targets(y)``: checked targets;
-    * ``_evidence(estimator, X, y)``: an array with a row for each row of X, of what a fitted
-      estimator says about it; NaN in rows that it can say nothing about;
-    * ``_learn(evidence, y, weight)``: sets the fitted attributes from rows that were left out;
+    * ``_evidence(estimator, X, y)``: the predictions of a fitted estimator for X, as an array with
+      one row for each row of X; NaN in rows without a prediction;
+    * ``_learn(evidence, y, weight)``: sets the fitted attributes, from rows that were left out;
     * ``_calibrated(predictive)``: the distributions of the draws, changed.
 
-    Estimators are fitted and asked here; the evidence of cross-fitting and of a frozen estimator
-    look the same to a subclass.
+    This class fits and evaluates estimators. A subclass gets the same evidence from cross-fitting
+    and from a frozen estimator.
     """
 
     _classifies: ClassVar[bool]
-    _learnt_above: ClassVar[dict[str, float]] = {}  # fitted numbers: finite, and above this one
-    _parameter_constraints: ClassVar[dict] = {
+    _learnt_above: ClassVar[dict[str, float]] = {}  # fitted attributes, and their lower bounds
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -61,7 +65,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         cv: Any = 5,
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         self.estimator = estimator
         self.cv = cv
@@ -84,7 +88,13 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Any:
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit the calibration, and the estimator unless it is frozen.
 
         Parameters
@@ -95,20 +105,20 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         y : array-like of shape (n_samples,), or (n_samples, n_targets), default=None
             True labels or targets; None if X is a Dataset, which has them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Also given to the estimator: to the last step of a Pipeline.
+            Weights of the rows. The estimator gets them, too; in a Pipeline the last step does.
         groups : array-like of shape (n_samples,), default=None
-            Rows of a group stay together: in the folds of a number `cv`, and in those of a
-            splitter that knows groups.
+            The group of each row. If `cv` is a number, or a splitter that knows groups, folds do
+            not separate rows of one group.
 
         Returns
         -------
-        self : the calibrator
-            The fitted estimator.
+        self : Calibrator
+            The fitted calibrator itself.
 
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used.
+            If data or parameters cannot be used.
 
         Warns
         -----
@@ -119,31 +129,32 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         self._check_estimator()
         target = self._read_targets(y)
         X, target = indexable(X, target)
+        weight: np.ndarray | None = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-            sample_weight = weights_of_size(sample_weight)
-        with Task("fit", watchers(self, X, y, sample_weight)) as task:
+            checked = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            weight = weights_of_size(checked)
+        with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
                 fitted, evidence = self._of_frozen(task, X, target)
             else:
-                fitted, evidence = self._cross_fitted(task, X, target, sample_weight, groups)
+                fitted, evidence = self._cross_fitted(task, X, target, weight, groups)
             known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
-            if sample_weight is not None:
-                known &= sample_weight > 0
-            weight = None if sample_weight is None else sample_weight[known]
+            if weight is not None:
+                known &= weight > 0
+                weight = weight[known]
             self._learn(evidence[known], target[known], weight)
             self.estimator_ = fitted
-            task.end(dict)  # nothing is missing of a copy of self
+            task.end(dict)  # a copy of self has every attribute
         return self
 
     def _check_estimator(self) -> None:
-        """Refuse what this calibrator cannot calibrate."""
+        """Refuse estimators that this calibrator cannot calibrate."""
 
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
-        """Take over from the fitted estimator what decodes its predictions."""
+        """Copy the attributes that decode predictions from the fitted estimator."""
 
     def _of_frozen(self, task: Task, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
-        """The frozen estimator, and its evidence on all rows."""
+        """Return the frozen estimator, and its evidence on all rows."""
         check_is_fitted(unfrozen(self.estimator))
         warn_of_rows_seen(self.estimator, X)
         self._begin(self.estimator, y)
@@ -153,7 +164,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     def _cross_fitted(
         self, task: Task, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
     ) -> tuple[Any, np.ndarray]:
-        """The estimator fitted on everything, and evidence on rows that were left out."""
+        """Return the estimator fitted on all rows, and evidence on rows that were left out."""
         splits = folds_of(
             self.cv, X, y, groups, classifies=self._classifies, random_state=self.random_state
         )
@@ -178,7 +189,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         return fitted, evidence
 
     def check_learnt(self) -> None:
-        """Refuse numbers that no fit gives, as a file may hold them that somebody has changed."""
+        """Refuse fitted numbers that no fit gives; a changed file may hold such numbers."""
         for name, bound in self._learnt_above.items():
             numbers = np.asarray(getattr(self, name, 1.0), dtype=float)
             if not np.isfinite(numbers).all() or not (numbers > bound).all():

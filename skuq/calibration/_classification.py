@@ -13,25 +13,29 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 from torch.distributions import Categorical
 
+from skuq._composition import predictions
 from skuq._data._checks import refuse_no_labels
 from skuq._distributions._softmax import Softmax
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import Interval, StrOptions, _safe_indexing
+from skuq._utils._typing import RandomState
 from skuq.calibration._base import Calibrator
 from skuq.calibration._logits import Logits, check_logits, label_columns
 from skuq.calibration._temperature import loss_at, search_temperature
 from skuq.calibration._vector import search_scales
-from skuq.pipeline import predictions
 
 __all__ = ["TemperatureScaler", "VectorScaler"]
 
-_NEVER = 1e6  # a class that a fold has not seen lies so far below the best logit
+_UNSEEN_GAP = 1e6  # the logit of a class that a fold has not seen is so far below the best
 
 
 class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
-    """Evidence: the logits of all draws, (n_samples, n_draws, n_classes) or, for several labels,
-    (n_samples, n_draws, n_labels, 2)."""
+    """Base of the calibrators whose evidence is the logits of all draws.
+
+    They have shape (n_samples, n_draws, n_classes); for several labels at once, (n_samples,
+    n_draws, n_labels, 2).
+    """
 
     _classifies = True
 
@@ -46,8 +50,10 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:
-            return check_array(y, accept_sparse=False, dtype=np.int64)
-        return column_or_1d(y, warn=True)
+            indicators: np.ndarray = check_array(y, accept_sparse=False, dtype=np.int64)
+            return indicators
+        labels: np.ndarray = column_or_1d(y, warn=True)
+        return labels
 
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
         if self._multilabel:
@@ -71,10 +77,12 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
                 "on indicators"
             )
         asked, inner = self._ask(estimator, X)
-        logits = asked._reduce(inner, lambda predictive: predictive.logits.movedim(0, 1))
+        logits: np.ndarray = asked._reduce(
+            inner, lambda predictive: predictive.logits.movedim(0, 1)
+        )
         if self._multilabel:
             return logits
-        joined = np.repeat(logits.max(axis=-1, keepdims=True) - _NEVER, len(self.classes_), -1)
+        joined = np.repeat(logits.max(axis=-1, keepdims=True) - _UNSEEN_GAP, len(self.classes_), -1)
         joined[..., np.searchsorted(self.classes_, estimator.classes_)] = logits
         joined[~np.isin(y, estimator.classes_)] = np.nan
         return joined
@@ -82,7 +90,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
     def _checked_logits(
         self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None
     ) -> list[Logits]:
-        """One for each label; a single one of a multiclass problem."""
+        """Check the logits: one entry for each label, or a single entry for several classes."""
         if self._multilabel:
             scores = evidence[..., 1] - evidence[..., 0]
             return list(label_columns(np.moveaxis(scores, 1, 0), y, weight))
@@ -101,45 +109,46 @@ class TemperatureScaler(_ClassifierCalibrator):
     Parameters
     ----------
     estimator : classifier
-        A skuq classifier, a Pipeline or a search around one, or any scikit-learn classifier with
-        `decision_function` or `predict_proba` (then there is one draw). A fitted one that must
-        not be fitted again comes as ``FrozenEstimator(estimator)``, and all of X, y calibrates;
-        those must be rows that it was not fitted on. A multilabel classifier gets one temperature
-        for each label.
+        A skuq classifier; a Pipeline or a search around one; or any scikit-learn classifier with
+        `decision_function` or `predict_proba`, which counts as one draw. Pass a fitted classifier
+        as ``FrozenEstimator(estimator)``: then all rows of X and y calibrate it, and it must not
+        have been fitted on them. A multilabel classifier gets one temperature for each label.
     cv : int, cross-validation generator or iterable, default=5
-        Otherwise logits are cross-fitted: T is fitted on the predictions of folds that were left
-        out, and the estimator is fitted anew on everything. A search inside is run in each fold.
-        A number means shuffled folds, of classes stratified, that keep `groups` together;
-        a splitter is taken as it is (`TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of
-        the rows).
+        Folds for an estimator that is not frozen: each fold is predicted by an estimator that was
+        fitted on the others, T is fitted on these predictions, and at the end the estimator is
+        fitted on all rows. A search inside runs in each fold. A number makes that many shuffled
+        folds, stratified by class, which do not separate rows of one group. A splitter is used
+        unchanged: `TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of the rows.
     objective : {"nll", "brier", "ece"}, default="nll"
-        What T minimises: negative log-likelihood, Brier score, or the expected calibration error
-        (top label, 15 bins).
+        The objective that T minimises: negative log-likelihood, Brier score, or the expected
+        calibration error (top label, 15 bins).
     n_jobs : int, default=None
-        Folds fitted at the same time, as joblib tasks.
+        Number of folds that joblib fits at the same time.
     verbose : int, default=0
-        1 shows a bar over the folds.
+        1 shows a progress bar over the folds.
     random_state : int, RandomState instance or None, default=0
-        Shuffles rows into folds; None takes other folds each time. (Training has the estimator's
-        own.)
+        Seed of the shuffled folds; None shuffles differently in each call. Training uses the
+        `random_state` of the estimator.
 
     Attributes
     ----------
     temperature_ : float, or ndarray of shape (n_labels,) for multilabel
-        T: above 1 softens, below 1 sharpens.
+        The temperature T: above 1 softens, below 1 sharpens.
     n_iter_ : int
-        Evaluations of the objective (the most of all labels).
+        Number of evaluations of the objective (with several labels, the largest number).
     loss_before_, loss_after_ : float
         The objective at T = 1 and at T, on the rows that T was fitted on (mean over the labels).
-    flat_range_ : tuple of two floats, of the objective "ece" on one label
-        The calibration error jumps as rows change bins; between these temperatures it is less
-        than 0.001 above its best.
+    flat_range_ : tuple of two floats
+        Temperatures between which the calibration error is less than 0.001 above its best. Only
+        with ``objective="ece"`` and one label per row: this error jumps when rows change bins.
     estimator_ : classifier
         The fitted estimator.
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes, in the order of the columns.
-    n_features_in_, feature_names_in_ : those of the estimator
-        Number and names of the features that `fit` saw.
+    n_features_in_ : int
+        Number of features that the estimator was fitted on.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of these features; only if all are strings.
 
     See Also
     --------
@@ -166,7 +175,7 @@ class TemperatureScaler(_ClassifierCalibrator):
     """
 
     _learnt_above: ClassVar[dict[str, float]] = {"temperature_": 0.0}
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Calibrator._parameter_constraints,
         "objective": [StrOptions({"nll", "brier", "ece"})],
     }
@@ -178,7 +187,7 @@ class TemperatureScaler(_ClassifierCalibrator):
         objective: str = "nll",
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.objective = objective
@@ -205,26 +214,26 @@ class TemperatureScaler(_ClassifierCalibrator):
 class VectorScaler(_ClassifierCalibrator):
     """Calibrates a classifier by a scale and a bias for each class [1]_.
 
-    The logits z of each draw become a ⊙ z + b before probabilities are averaged. The mean
-    negative log-likelihood is minimised, plus `l2`/n times the squared distance from a mere
-    temperature, Σ_k (a_k − ā)² + Σ_k b_k²: the larger `l2` and the fewer the samples (n, or the
-    sum of their weights), the nearer to `TemperatureScaler`. It can change the predicted class
-    also of one draw. For two or more classes, not for multilabel.
+    The logits z of each draw become a ⊙ z + b before probabilities are averaged. a and b minimise
+    the mean negative log-likelihood plus a penalty: `l2`/n times the squared distance from a single
+    temperature, Σ_k (a_k − ā)² + Σ_k b_k², where n is the number of samples (or the sum of their
+    weights). The larger `l2` and the smaller n, the nearer is the result to `TemperatureScaler`.
+    The predicted class can change even with one draw. Not for several labels at once.
 
     Parameters
     ----------
     estimator, cv, n_jobs, verbose, random_state : as in `TemperatureScaler`
         The estimator and how it is cross-fitted.
     l2 : float >= 0, default=2.0
-        Weight of the penalty, as of so many rows: `sample_weight` counts rows, and weights of sum
-        1 are those of a single one.
+        Strength of the penalty, in rows. `sample_weight` counts rows: weights of sum 1 are as weak
+        against the penalty as a single row.
 
     Attributes
     ----------
     scale_ : ndarray of shape (n_classes,)
         The factors a of the logits.
     bias_ : ndarray of shape (n_classes,)
-        b, of mean 0.
+        The offsets b of the logits, of mean 0.
     n_iter_ : int
         Number of iterations of the optimizer.
     loss_before_, loss_after_ : float
@@ -250,7 +259,7 @@ class VectorScaler(_ClassifierCalibrator):
     """
 
     _learnt_above: ClassVar[dict[str, float]] = {"scale_": -np.inf, "bias_": -np.inf}
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Calibrator._parameter_constraints,
         "l2": [Interval(Real, 0, None, closed="left")],
     }
@@ -262,7 +271,7 @@ class VectorScaler(_ClassifierCalibrator):
         l2: float = 2.0,
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.l2 = l2

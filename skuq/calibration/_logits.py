@@ -1,4 +1,4 @@
-"""Logits with their labels and weights: checked, and taken in blocks."""
+"""Checked logits with their labels and weights, in blocks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Logits(NamedTuple):
     labels: Tensor  # (n_samples,) of class indices
     weight: Tensor  # (n_samples,) in float64, of sum 1
     span: float  # the largest logit less the least
-    size: float  # the sum of the weights as they were given, or the number of labels
+    size: float  # the sum of the given weights, or the number of labels
 
     def take(self, stride: int) -> Logits:
-        """Every `stride`-th row."""
+        """Take every `stride`-th row."""
         some = self.weight[::stride]
         share = float(some.sum())
         return Logits(
@@ -51,7 +51,7 @@ class Logits(NamedTuple):
 
 
 def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
-    """Checked logits, with dense outputs as one row per place."""
+    """Check logits; each place of dense outputs becomes a row."""
     draws, labels = _as_tensor(logits), _as_tensor(y)
     labels = labels.to(draws.device)
     if draws.ndim == labels.ndim + 1:
@@ -91,7 +91,7 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
 
 
 def label_columns(logits: Any, y: Any, sample_weight: Any) -> Iterator[Logits]:
-    """Of several labels: logits 0 and z of each, one after another."""
+    """Yield the logits 0 and z of each of several labels."""
     scores, labels = _as_tensor(logits), _as_tensor(y)
     if labels.ndim != 2 or tuple(scores.shape[-2:]) != tuple(labels.shape):
         raise ValueError(
@@ -123,7 +123,7 @@ def _as_tensor(values: Any) -> Tensor:
 
 
 def _check_weight(sample_weight: Any, labels: Tensor) -> tuple[Tensor, float]:
-    """One weight for each label, in a row, of sum 1; and their sum before."""
+    """Return one weight for each label, scaled to sum 1, and their sum before."""
     if sample_weight is None:
         size = labels.numel()
         equal = torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
@@ -11,23 +11,28 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
 from skuq._distributions._derived import affine, recalibrated
 from skuq._distributions._mixture import is_discrete, mixture_cdf
 from skuq._distributions._transformed import Transformed
-from skuq._predict import RegressorPredictions, of_targets, target_uncertainty
+from skuq._predict import RegressorPredictions
+from skuq._reductions import of_targets, target_uncertainty
 from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import _check_sample_weight
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.calibration._base import Calibrator
-from skuq.pipeline import predictions
 
 __all__ = ["QuantileRecalibrator", "VarianceScaler", "fit_variance_scale"]
 
 
-def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = None) -> Any:
-    """The k for which k · std fits the errors best: k² = mean((y − mean)² / std²) [1]_.
+def fit_variance_scale(
+    y_true: ArrayLike, mean: ArrayLike, std: ArrayLike, sample_weight: ArrayLike | None = None
+) -> float | np.ndarray:
+    """Find the factor k of the standard deviations that fits the errors best [1]_.
 
-    It minimises the negative log-likelihood of normal distributions of std k · std.
+    k² = mean((y − mean)² / std²) minimises the negative log-likelihood of normal distributions
+    whose standard deviation is k · std.
 
     Parameters
     ----------
@@ -63,16 +68,16 @@ def fit_variance_scale(y_true: Any, mean: Any, std: Any, sample_weight: Any = No
     square = ((y - centre) / spread) ** 2
     if not np.isfinite(square).all():
         raise ValueError("y_true, mean or std contains NaN or infinity, or std is too small")
-    if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, square, ensure_non_negative=True)
-        if not sample_weight.any():
-            raise ValueError("sample_weight is zero everywhere")
-        sample_weight = weights_of_size(sample_weight)
-    return _scale_of(square, sample_weight)
+    if sample_weight is None:
+        return _scale_of(square, None)
+    weight = _check_sample_weight(sample_weight, square, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere")
+    return _scale_of(square, weights_of_size(weight))
 
 
-def _scale_of(square: np.ndarray, weight: Any) -> Any:
-    scale = np.sqrt(np.average(square, axis=0, weights=weight))
+def _scale_of(square: np.ndarray, weight: np.ndarray | None) -> float | np.ndarray:
+    scale: np.ndarray = np.sqrt(np.average(square, axis=0, weights=weight))
     if not np.all(scale > 0):
         raise ValueError(
             "every prediction is exact, so no scale fits the errors: calibrate on rows that the "
@@ -91,30 +96,31 @@ class _RegressorCalibrator(RegressorPredictions, RegressorMixin, Calibrator):
             )
 
     def _read_targets(self, y: Any) -> np.ndarray:
-        target = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        target: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         self._target_shape = target.shape[1:]
         return target
 
     def _of_rows(self, estimator: Any, X: Any, y: np.ndarray, reduction: Any) -> np.ndarray:
-        """A reduction of the predictive distributions and the targets (n_rows, n_targets)."""
+        """Reduce the predictive distributions and the targets (n_rows, n_targets)."""
         asked, inner = predictions(estimator, X)
-        return asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
+        evidence: np.ndarray = asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
+        return evidence
 
 
 def _check_scalable(predictive: Distribution) -> None:
-    """Refuse distributions that would lose their support by being stretched about their mean."""
+    """Refuse distributions that scaling about the mean would move out of their range."""
     base = predictive
     while True:
         if is_discrete(base):
             raise ValueError(
-                "VarianceScaler cannot calibrate counts: intervals stretched about the mean would "
-                "be neither whole nor positive. Use QuantileRecalibrator, which keeps counts; "
-                "fit_variance_scale measures by how much counts vary more than predicted"
+                "VarianceScaler cannot calibrate counts: ends of intervals that are scaled about "
+                "the mean need not be whole or positive. Use QuantileRecalibrator, which keeps "
+                "counts; fit_variance_scale measures by how much counts vary more than predicted"
             )
         if isinstance(base, Transformed) and base.is_bounded():
             raise ValueError(
-                "VarianceScaler cannot stretch y about its mean where a nonlinear transformer of "
-                "targets keeps y in a range, such as log(y) does. Put it inside: "
+                "VarianceScaler cannot scale y about its mean if a nonlinear transformer of "
+                "targets, such as log(y), keeps y in a range. Put it inside: "
                 "TransformedTargetRegressor(VarianceScaler(regressor), ...), or use "
                 "QuantileRecalibrator"
             )
@@ -127,38 +133,42 @@ class VarianceScaler(_RegressorCalibrator):
     """Calibrates a regressor by one factor k for the standard deviation of each target [1]_.
 
     Every draw is scaled about the mean of all: μ_m → μ̄ + k (μ_m − μ̄), σ_m → k σ_m. So the mean
-    stays, the total standard deviation and intervals' distances from the mean grow k-fold, and
-    aleatoric and epistemic variances keep their shares. k² = mean((y − μ̄)²/σ²) over rows that were
-    left out, σ² the total variance. Counts, and targets that a nonlinear transformer keeps within
-    a bound, would leave their range and are refused; the message names the way.
+    stays. The total standard deviation and the distances of intervals from the mean grow k-fold.
+    Aleatoric and epistemic variances keep their shares. k² is the mean of (y − μ̄)²/σ² over rows
+    that were left out, where σ² is the total variance.
+
+    Scaling would move counts out of their range, and also targets that a nonlinear transformer
+    keeps within a bound. `fit` refuses both; the message names an alternative.
 
     Parameters
     ----------
     estimator : regressor
-        A skuq regressor, a Pipeline, a TransformedTargetRegressor or a search around one, or a
-        scikit-learn regressor whose `predict` takes ``return_std=True``. A fitted one comes as
-        ``FrozenEstimator(estimator)``: then all of X, y calibrates.
+        A skuq regressor; a Pipeline, a TransformedTargetRegressor or a search around one; or a
+        scikit-learn regressor whose `predict` takes ``return_std=True``. Pass a fitted regressor
+        as ``FrozenEstimator(estimator)``: then all rows of X and y calibrate it.
     cv : int, cross-validation generator or iterable, default=5
-        Otherwise predictions are cross-fitted, and the estimator is fitted anew on everything.
-        A number means shuffled folds that keep `groups` together;
-        a splitter is taken as it is (`TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of
-        the rows).
+        Folds for an estimator that is not frozen: each fold is predicted by an estimator that was
+        fitted on the others, and at the end the estimator is fitted on all rows. A number makes
+        that many shuffled folds, which do not separate rows of one group. A splitter is used
+        unchanged: `TimeSeriesSplit`, or ``KFold(5)`` for folds in the order of the rows.
     n_jobs : int, default=None
-        Folds fitted at the same time, as joblib tasks.
+        Number of folds that joblib fits at the same time.
     verbose : int, default=0
-        1 shows a bar over the folds.
+        1 shows a progress bar over the folds.
     random_state : int, RandomState instance or None, default=0
-        Shuffles rows into folds; None takes other folds each time. (Training has the estimator's
-        own.)
+        Seed of the shuffled folds; None shuffles differently in each call. Training uses the
+        `random_state` of the estimator.
 
     Attributes
     ----------
     scale_ : float, or ndarray of shape (n_targets,)
-        k: above 1 widens.
+        The factor k; above 1 widens.
     estimator_ : regressor
         The fitted estimator.
-    n_features_in_, feature_names_in_ : those of the estimator
-        Number and names of the features that `fit` saw.
+    n_features_in_ : int
+        Number of features that the estimator was fitted on.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of these features; only if all are strings.
 
     References
     ----------
@@ -183,12 +193,13 @@ class VarianceScaler(_RegressorCalibrator):
 
         def reduction(predictive: Distribution, rows: Tensor) -> Tensor:
             _check_scalable(predictive)
-            return (rows - predictive.mean.mean(0)).square() / total(predictive)
+            ratio: Tensor = (rows - predictive.mean.mean(0)).square() / total(predictive)
+            return ratio
 
         return self._of_rows(estimator, X, y, reduction)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
-        scale = _scale_of(evidence, weight)
+        scale = np.atleast_1d(_scale_of(evidence, weight))
         self.scale_ = scale if self._target_shape else float(scale[0])
 
     def _calibrated(self, predictive: Distribution) -> Distribution:
@@ -201,17 +212,18 @@ class VarianceScaler(_RegressorCalibrator):
 class QuantileRecalibrator(_RegressorCalibrator):
     """Calibrates the quantiles of a regressor: P(Y ≤ y) = R(F(y)) [1]_.
 
-    F is the distribution function of the predictive mixture, and R the share of rows, among those
-    left out, whose F(y) is at most that: an increasing piecewise linear map, made for each target
-    from the ranks i / (n + 1). (It is its own isotonic regression.) A `sample_weight` counts rows,
-    a weight of 2 being the row twice, and n is their sum: give weights of mean 1, not of sum 1. The
-    q-quantile becomes that at level R⁻¹(q), so quantiles and intervals reach their levels whatever
-    the shape of F;
+    F is the distribution function of the predictive mixture. R(p) is the share of left-out rows for
+    which F(y) is at most p. R is an increasing piecewise linear map, one for each target, made from
+    the ranks i / (n + 1); it is its own isotonic regression. The calibrated q-quantile is the old
+    quantile at level R⁻¹(q), so quantiles and intervals reach their levels for any shape of F.
     `predict` and ``return_std`` give the moments of the recalibrated distribution.
 
-    One distribution takes the place of the draws, so there is a total uncertainty alone and no
-    `predict_draws`. Where all n rows fall inside of a quantile, R says nothing of what lies beyond:
-    it is linear there, and levels beyond 1/(n + 1) and n/(n + 1) are guesses.
+    A `sample_weight` of 2 is the same as the row twice, and n is the sum of the weights. So give
+    weights of mean 1, not of sum 1.
+
+    One distribution replaces the draws, so there is only a total uncertainty and no
+    `predict_draws`. R is linear outside of the n ranks, where no data support it: levels below
+    1/(n + 1) and above n/(n + 1) are guesses.
 
     Parameters
     ----------
@@ -221,16 +233,16 @@ class QuantileRecalibrator(_RegressorCalibrator):
     Attributes
     ----------
     levels_ : list of ndarray, one per target
-        Knots of R: levels of F, from 0 to 1 …
+        Knots of R: levels of F, from 0 to 1.
     frequencies_ : list of ndarray, one per target
-        … and the frequencies of targets below them.
+        Values of R at the knots: shares of targets at or below these levels.
     estimator_, n_features_in_, feature_names_in_ : as in `VarianceScaler`
         The fitted estimator and its features.
 
     Warns
     -----
     UserWarning
-        In `fit`, if targets lie where F is 0 or 1 to the last bit: scale variances first.
+        In `fit`, if F(y) of a target rounds to 0 or 1: scale variances first.
 
     References
     ----------
@@ -260,15 +272,17 @@ class QuantileRecalibrator(_RegressorCalibrator):
     def _calibrated(self, predictive: Distribution) -> Distribution:
         return recalibrated(predictive, self.levels_, self.frequencies_)
 
-    def predict_uncertainty(self, X: Any, kind: str = "total") -> np.ndarray:
-        """Variance of the recalibrated distribution, in squared units of y.
+    def predict_uncertainty(  # type: ignore[override]  # there are no parts to return
+        self, X: MatrixLike, kind: Literal["total"] = "total"
+    ) -> np.ndarray:
+        """Compute the variance of the recalibrated distribution.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         kind : {"total"}, default="total"
-            It has no parts: ask `estimator_` for them.
+            Only "total": the recalibrated distribution has no parts, but `estimator_` has.
 
         Returns
         -------
@@ -277,23 +291,23 @@ class QuantileRecalibrator(_RegressorCalibrator):
         """
         if kind != "total":
             raise ValueError(
-                f"QuantileRecalibrator has kind='total' alone, got kind={kind!r}: quantiles of the "
-                "whole mixture are mapped, not those of draws. Use VarianceScaler, or ask "
-                "estimator_."
+                f"QuantileRecalibrator has only kind='total', got kind={kind!r}: quantiles of the "
+                "whole mixture are recalibrated, not of single draws. Use VarianceScaler, or call "
+                "predict_uncertainty of estimator_"
             )
         return super().predict_uncertainty(X, kind)
 
     @property
-    def predict_draws(self) -> Any:
-        """Not there: see the class."""
+    def predict_draws(self) -> NoReturn:
+        """Raise an AttributeError, since one distribution replaces the draws."""
         raise AttributeError(
-            "QuantileRecalibrator has no predict_draws: quantiles of the whole mixture are mapped, "
-            "not those of draws. Use VarianceScaler, or ask estimator_."
+            "QuantileRecalibrator has no predict_draws: quantiles of the whole mixture are "
+            "recalibrated, not of single draws. Use VarianceScaler, or predict_draws of estimator_"
         )
 
 
 def _frequencies_below(pit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Knots of R: distinct values of F(y), and the mean of their ranks i / (n + 1)."""
+    """Make the knots of R: distinct values of F(y), and the mean of their ranks i / (n + 1)."""
     if (beyond := (pit <= 0) | (pit >= 1)).any():
         warnings.warn(
             f"{beyond.sum()} of {len(pit)} targets lie where the predicted distribution has no "

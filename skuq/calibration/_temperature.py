@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skuq._bins import bin_statistics
+from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits, label_columns
 
 __all__ = [
@@ -23,71 +24,95 @@ __all__ = [
 ]
 
 _COLDEST, _HOTTEST = 0.01, 100.0
-_COLD = 0.05  # so much sharpening makes votes of the draws: a handful of rows decides about it
+_COLD = 0.05  # below, draws are nearly votes, and a few wrong rows decide about T
 _SURVEY_ROWS = 2000
-_START_ROWS, _START_STRIDE = 1000, 5  # more rows than that: begin with a fifth of them,
-_START_ENOUGH = 100_000  # or so many
-_ORDERS = 5  # derivatives that a pass yields: the last three cost a third of it, and save another
+_START_ROWS, _START_STRIDE = 1000, 5  # with more rows, begin with a fifth of them,
+_START_ENOUGH = 100_000  # but not with more than this
+_ORDERS = 5  # derivatives of one pass; the last three cost a third of it and save another pass
 _LARGEST_EXPONENT = 600.0  # float64 ends at 709, and sums of five powers must fit, too
-_FLAT = 1e-3  # as good: a calibration error of at most this much more
+_FLAT = 1e-3  # calibration errors that differ by less count as equal
 
 
 class TemperatureSearch(NamedTuple):
-    """What `search_temperature` found."""
+    """The result of `search_temperature`."""
 
     temperature: float
     n_iter: int  # evaluations on all rows
-    flat_range: tuple[float, float] | None = None  # of a rough objective: where it is as good
+    flat_range: tuple[float, float] | None = None  # of the objective "ece"
+
+
+@overload
+def fit_temperature(
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = ...,
+    *,
+    objective: str = ...,
+    multilabel: Literal[False] = ...,
+) -> float: ...
+
+
+@overload
+def fit_temperature(
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = ...,
+    *,
+    objective: str = ...,
+    multilabel: Literal[True],
+) -> np.ndarray: ...
 
 
 def fit_temperature(
-    logits: Any,
-    y: Any,
-    sample_weight: Any = None,
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = None,
     *,
     objective: str = "nll",
     multilabel: bool = False,
-) -> Any:
-    """The temperature T for which softmax(logits / T) describes the labels best [1]_.
+) -> float | np.ndarray:
+    """Find the temperature T for which softmax(logits / T) describes the labels best [1]_.
 
-    With several draws, T divides the logits of every draw, and what is judged is the mean of their
-    probabilities. The negative log-likelihood of one draw is convex in 1/T and solved by Newton's
-    method to a gradient of 1e-10. All else is not convex: a survey of [0.01, 100], and a bounded
-    search from its best places. Never worse than T = 1.
+    With several draws, T divides the logits of every draw, and the objective judges the mean of
+    their probabilities. For one draw, the negative log-likelihood is convex in 1/T; Newton's method
+    solves it to a gradient of 1e-10. The other cases are not convex: a survey of [0.01, 100] is
+    followed by bounded searches from its best places. The result is never worse than T = 1.
 
     Parameters
     ----------
     logits : array or Tensor of shape (n_samples, n_classes, ...) or (n_draws, n_samples, \
             n_classes, ...)
-        Logits or log-probabilities; further axes, of dense outputs (height, width), are those of
-        `y`. With ``multilabel=True`` of shape (n_samples, n_labels) or (n_draws, n_samples,
-        n_labels), a sigmoid each. A tensor stays on its device; sums are in float64.
+        Logits or log-probabilities. Further axes of dense outputs (height, width) are the same as
+        in `y`. With ``multilabel=True`` the shape is (n_samples, n_labels) or (n_draws, n_samples,
+        n_labels), with a sigmoid for each label. A tensor stays on its device; sums are in
+        float64.
     y : array or Tensor of shape (n_samples, ...)
-        Indices of the classes, from 0 to n_classes − 1; for multilabel 0 or 1, of shape
+        Indices of the classes, from 0 to n_classes − 1. With ``multilabel=True``, 0 or 1, of shape
         (n_samples, n_labels).
     sample_weight : array-like of shape (n_samples,) or of the shape of y, default=None
         How much each sample counts; None weighs all equally.
     objective : {"nll", "brier", "ece"}, default="nll"
-        What T minimises: negative log-likelihood, Brier score, or the expected calibration error
-        of the top label in 15 bins, which is rough in T: see `TemperatureScaler.flat_range_`.
+        The objective that T minimises: negative log-likelihood, Brier score, or the expected
+        calibration error of the top label in 15 bins. The latter jumps with T: see
+        `TemperatureScaler.flat_range_`.
     multilabel : bool, default=False
-        Whether each column of logits is a label of its own.
+        Whether each column of logits is a label that can be true together with others.
 
     Returns
     -------
     float, or ndarray of shape (n_labels,) for multilabel
-        T in [0.01, 100]: above 1 softens, below 1 sharpens.
+        The temperature, in [0.01, 100]: above 1 softens, below 1 sharpens.
 
     Raises
     ------
     ValueError
-        If logits are not finite, labels are no indices or of a single class, or shapes differ.
+        If logits are not finite, if labels are no indices or all the same, or if shapes differ.
 
     Warns
     -----
     ConvergenceWarning
-        If T is at a bound, as on perfectly separable data, or below 0.05, as where all rows are
-        classified right by all but a few draws; or if the objective does not depend on T.
+        If T is at a bound (perfectly separable data), if T is below 0.05 (nearly all draws classify
+        all rows right), or if the objective does not depend on T.
 
     References
     ----------
@@ -113,7 +138,7 @@ def fit_temperature(
 
 
 def loss_at(logits: Logits, temperature: float, objective: str) -> float:
-    """The objective at one temperature."""
+    """Compute the objective at one temperature."""
     if objective == "ece":
         return _ece(logits, temperature)
     row_loss = _nll_rows if objective == "nll" else _brier_rows
@@ -124,7 +149,7 @@ def loss_at(logits: Logits, temperature: float, objective: str) -> float:
 
 
 def _exponents(draws: Tensor, y: Tensor, beta: float, out: Tensor | None = None) -> Tensor:
-    """β(z − z_label) in float64: nothing else of the logits matters."""
+    """Compute β(z − z_label) in float64; the objectives depend on nothing else."""
     of_label = draws.gather(-1, y.expand(len(draws), -1)[..., None])
     out = torch.empty_like(draws, dtype=torch.float64) if out is None else out
     return out.copy_(draws).sub_(of_label.double()).mul_(beta)
@@ -133,7 +158,7 @@ def _exponents(draws: Tensor, y: Tensor, beta: float, out: Tensor | None = None)
 def _exponentials(
     u: Tensor, span: float, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | float]:
-    """exp(u − m) of every class, their sum, and m: 0 unless an exponential could overflow.
+    """Compute exp(u − m) of every class, their sum, and m, which is 0 if nothing can overflow.
 
     Sums over classes are products with ones, which are fast for few classes and for many.
     """
@@ -146,9 +171,10 @@ def _exponentials(
 
 
 def _nll_rows(u: Tensor, y: Tensor, span: float) -> Tensor:
-    """−log mean_m p_m of the label."""
+    """Compute −log mean_m p_m of the label."""
     _, mass, largest = _exponentials(u, span)
-    return np.log(len(u)) - (mass.log_() + largest).neg_().logsumexp(0)
+    loss: Tensor = np.log(len(u)) - (mass.log_() + largest).neg_().logsumexp(0)
+    return loss
 
 
 def _mean_softmax(u: Tensor, span: float) -> Tensor:
@@ -159,7 +185,8 @@ def _mean_softmax(u: Tensor, span: float) -> Tensor:
 def _brier_rows(u: Tensor, y: Tensor, span: float) -> Tensor:
     proba = _mean_softmax(u, span)
     of_label = proba.gather(-1, y[:, None])[:, 0]
-    return torch.linalg.vecdot(proba, proba) - 2 * of_label + 1
+    loss: Tensor = torch.linalg.vecdot(proba, proba) - 2 * of_label + 1
+    return loss
 
 
 def _ece(logits: Logits, temperature: float) -> float:
@@ -212,13 +239,13 @@ def search_temperature(logits: Logits, objective: str = "nll") -> TemperatureSea
 
 
 def _slope(logits: Logits, beta: float) -> tuple[float, float]:
-    """First and second derivative of the likelihood loss of one draw in β = 1/T."""
+    """Compute two derivatives in β = 1/T of the likelihood loss of one draw."""
     first, second = _cumulants(logits, beta, orders=2).tolist()
     return first, second
 
 
 def _cumulants(logits: Logits, beta: float, orders: int = _ORDERS) -> Tensor:
-    """The first derivatives of the likelihood loss of one draw in β, on its device.
+    """Compute the first derivatives in β of the likelihood loss of one draw, on its device.
 
     They are the means over the rows of the cumulants of z − z_label under softmax(βz).
     """
@@ -242,10 +269,10 @@ def _cumulants(logits: Logits, beta: float, orders: int = _ORDERS) -> Tensor:
 
 
 def _step(derivatives: list[float]) -> tuple[float, float]:
-    """The step in β to the root of the slope's Taylor series, and the slope that this leaves.
+    """Compute the step in β to the root of the slope's Taylor series, and the slope left there.
 
-    The n-th of its terms is at most rⁿ of the linear one, for some r: so are those left out. Where
-    r is not small, it is Newton's step, and nothing is known of what it leaves.
+    For some r, the n-th term is at most rⁿ times the linear term; the neglected terms are taken to
+    obey this, too. If r is not small, the step is Newton's, and the slope left is unknown.
     """
     orders = np.arange(_ORDERS)
     series = np.array([d / math.factorial(n) for n, d in enumerate(derivatives)])
@@ -256,17 +283,17 @@ def _step(derivatives: list[float]) -> tuple[float, float]:
             step = step - (series @ powers) / (series[1:] @ (orders[1:] * powers[:-1]))
         terms = np.abs(series * step**orders)[1:]
         ratio = ((terms[1:] / terms[0]) ** (1 / orders[1:-1])).max()
-        missed = abs(series @ step**orders)  # where they did not reach the polynomial's root
+        missed = abs(series @ step**orders)  # if they did not reach the root of the polynomial
     if ratio < 0.1:
         return float(step), float(terms[0] * ratio ** (_ORDERS - 1) + missed)
     return float(newton), math.inf
 
 
 def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
-    """The root in β = 1/T of the slope, which increases with β: to `enough`, by the last step.
+    """Find the root in β = 1/T of the slope, which increases with β, up to the error `enough`.
 
-    Begins near the root of some of the rows. Steps that leave the bracket bisect it, or try a
-    bound of it that was not tried yet.
+    The search begins at the root for some of the rows. If a step leaves the bracket, the next place
+    is a bound of the bracket, if it was not tried yet, or else bisects the bracket.
     """
     lowest, highest = 1 / _HOTTEST, 1 / _COLDEST
     low, high, beta, tried = lowest, highest, 1.0, set()
@@ -275,7 +302,7 @@ def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
         beta = 1 / _newton(logits.take(stride), enough=1e-5).temperature
     n_iter, left, derivatives = 0, math.inf, [0.0] * _ORDERS
     while n_iter < 200:
-        orders = 2 if left < 1e-6 else _ORDERS  # the higher ones are nearly as they were
+        orders = 2 if left < 1e-6 else _ORDERS  # higher derivatives have hardly changed
         derivatives[:orders] = _cumulants(logits, beta, orders).tolist()
         slope, curvature = derivatives[:2]
         n_iter += 1
@@ -304,7 +331,7 @@ def _newton(logits: Logits, enough: float = 1e-11) -> TemperatureSearch:
 
 
 def _where_nothing_moves(logits: Logits, n_iter: int) -> TemperatureSearch:
-    """All rows are certain where the search is: its bounds tell why."""
+    """Find a temperature where all rows are certain: the slopes at the bounds decide."""
     at_low, at_high = (_slope(logits, beta)[0] for beta in (1 / _HOTTEST, 1 / _COLDEST))
     if at_low == at_high:
         warnings.warn(
@@ -317,16 +344,16 @@ def _where_nothing_moves(logits: Logits, n_iter: int) -> TemperatureSearch:
 
 
 def _as_temperature(beta: float) -> float:
-    """1/β; to the bit at the bounds."""
+    """Return 1/β, exact at the bounds."""
     ends = {1 / _COLDEST: _COLDEST, 1 / _HOTTEST: _HOTTEST}
     return ends.get(beta, 1 / beta)
 
 
 def _survey_and_search(logits: Logits, objective: str) -> TemperatureSearch:
-    """The best of searches in log T, which begin where a survey is lowest.
+    """Find the best of several searches in log T, which begin where a survey is lowest.
 
-    The calibration error jumps as rows change bins: it is surveyed on all rows, at more places,
-    and searched on ever finer grids.
+    The calibration error jumps when rows change bins. So its survey takes all rows and more places,
+    and its searches use finer grids.
     """
     rough = objective == "ece"
     stride = 1 if rough else max(1, len(logits.labels) // _SURVEY_ROWS)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
 
+from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits
 from skuq.calibration._temperature import _COLDEST, _HOTTEST, search_temperature
 
@@ -19,7 +21,7 @@ __all__ = ["VectorSearch", "fit_vector_scaling", "search_scales"]
 
 
 class VectorSearch(NamedTuple):
-    """What `search_scales` found."""
+    """The result of `search_scales`."""
 
     scale: np.ndarray
     bias: np.ndarray
@@ -28,9 +30,15 @@ class VectorSearch(NamedTuple):
 
 
 def fit_vector_scaling(
-    logits: Any, y: Any, sample_weight: Any = None, *, l2: float = 2.0
+    logits: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    sample_weight: ArrayLike | Tensor | None = None,
+    *,
+    l2: float = 2.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The a and b for which softmax(a ⊙ logits + b) describes the labels best; see `VectorScaler`.
+    """Find a and b for which softmax(a ⊙ logits + b) describes the labels best.
+
+    `VectorScaler` explains the penalty.
 
     Parameters
     ----------
@@ -68,7 +76,7 @@ def fit_vector_scaling(
 
 
 def search_scales(logits: Logits, l2: float) -> VectorSearch:
-    """L-BFGS from the best temperature; convex for one draw."""
+    """Search by L-BFGS from the best temperature; the objective is convex for one draw."""
     n_classes, strength = logits.draws.shape[-1], l2 / logits.size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is as good to begin at
@@ -110,9 +118,9 @@ def _falls_for_ever(
     l2: float,
     at_bound: bool,
 ) -> bool:
-    """Whether the loss is no larger a thousand times farther out, where there is no penalty.
+    """Return whether the loss is no larger a thousand times farther out, without the penalty.
 
-    That is so where every row is classified right. Elsewhere so large logits are sure mistakes.
+    This holds if every row is classified right. Otherwise, such large logits cost a lot.
     """
     scale, bias = np.split(best, 2)
     if l2:
@@ -120,13 +128,13 @@ def _falls_for_ever(
     else:
         farther = 1000 * best
     there, _ = objective(farther)
-    # The search begins at a bound where even the best temperature is: rounding decides there.
+    # If even the best temperature is at its bound, the search begins there, and rounding decides.
     rounding = 1e-12 if at_bound else -1e-9
     return there <= least + rounding * abs(least)
 
 
 def _loss_and_gradient(logits: Logits, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean of −log mean_m softmax(a ⊙ z_m + b)_y."""
+    """Compute the mean of −log mean_m softmax(a ⊙ z_m + b)_y, and its gradient."""
     device = logits.weight.device
     scale, bias = torch.from_numpy(parameters).to(device).chunk(2)
     total = torch.zeros((), dtype=torch.float64, device=device)

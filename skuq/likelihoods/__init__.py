@@ -1,8 +1,8 @@
-"""Likelihoods: what the outputs of a network say about a target.
+"""Likelihoods: how the outputs of a network describe a target.
 
-A likelihood is the mathematical object between the raw outputs of a network and the target y. It
-says how many outputs the network needs, what to minimise, and which distribution of y the outputs
-stand for. It knows nothing of posteriors: every likelihood works with every posterior.
+A likelihood stands between the raw outputs of a network and the target y. It sets the number of
+outputs, the loss of training, and the distribution of y that the outputs describe. It does not
+depend on the posterior: every likelihood works with every posterior.
 """
 
 from skuq.likelihoods._base import Likelihood

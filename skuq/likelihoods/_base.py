@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -12,43 +12,41 @@ from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 
-__all__ = ["MOST_LOG", "Likelihood", "refuse_extremes", "unclamped"]
+__all__ = ["Likelihood", "refuse_extremes"]
 
-# Log-variances and log-scales are clamped to ± this before they are exponentiated.
-MOST_LOG = 30.0
-
-
-def unclamped(logarithm: Tensor) -> Tensor:
-    """Where a clamped logarithm still has a gradient."""
-    return logarithm.abs() < MOST_LOG
-
-
-# What has a square, and sums of squares of many rows, that a float64 holds.
+# Squares of such numbers, and sums of many squares, fit into a float64.
 _LEAST, _MOST = 1e-150, 1e150
 
 
 def refuse_extremes(values: np.ndarray, what: str, least: float = _LEAST) -> np.ndarray:
-    """The values of each target, if their squares are numbers: variances are in y's unit squared.
+    """Refuse values of the targets whose squares, as in variances, are no float64.
 
     Parameters
     ----------
     values : ndarray of shape (n_targets,)
+        A number for each target, in its units.
     what : str
-        What they are, for the message.
+        The name of the numbers, for the message.
     least : float, default=1e-150
+        The smallest value to accept.
+
+    Returns
+    -------
+    ndarray of shape (n_targets,)
+        The same values.
 
     Raises
     ------
     ValueError
-        If one is not between `least` and 1e150.
+        If a value is not between `least` and 1e150.
     """
     for value in values:
         if not least <= value <= _MOST:
             size = "large" if value > _MOST else "small"
             raise ValueError(
-                f"y is too {size}: its {what} is {value:.3g}, and the square of that, as in a "
-                f"variance, is no float64. Expected {least:g} to {_MOST:g}: rescale y, that is "
-                f"give y / {value:.0e} and multiply predictions by it."
+                f"y is too {size}: its {what} is {value:.3g}, whose square, as in a variance, is "
+                f"no float64. Expected {least:g} to {_MOST:g}: rescale y, that is give "
+                f"y / {value:.0e} and multiply predictions by it."
             )
     return values
 
@@ -56,32 +54,34 @@ def refuse_extremes(values: np.ndarray, what: str, least: float = _LEAST) -> np.
 class Likelihood(BaseEstimator):
     """Base class and contract of the likelihoods.
 
-    An estimator clones the likelihood it was given and fits the clone (`likelihood_`), so the
-    parameters of a likelihood can be searched and are never changed.
+    An estimator fits a clone of its likelihood (`likelihood_`), so searches can vary the parameters
+    of a likelihood, and fitting never changes them.
 
     A subclass gives `task` ("classification" or "regression"), `fit`, `loss`, `predictive` and
-    `explain_outputs`. The rest has defaults that may do:
+    `explain_outputs`. Everything else has a default:
 
-    * `takes_indicators`, `takes_missing`: which targets it understands, `update_tags` what
-      scikit-learn is told about them;
-    * `links`: what it does with each output, so that networks that did it already are refused;
-    * `encode`: in which units the network is trained;
-    * `negative_log_likelihood`, where the loss is something else;
-    * `finish`: what is learnt after the posterior;
-    * `retrains`, `relabel`: where targets come from a first fit.
+    * `takes_indicators`, `takes_missing`: which targets it accepts; `update_tags` declares them to
+      scikit-learn;
+    * `links`: the function that it applies to each output; networks that end in the same function
+      are refused;
+    * `encode`: the units in which the network is trained;
+    * `negative_log_likelihood`, if the loss is something else;
+    * `finish`: learns from the fitted posterior;
+    * `retrains`, `relabel`: make new targets from a first fit.
 
-    Losses and distributions are functions of a row alone: rows of several networks and data sets
-    may lie in one batch. A likelihood that needs noise draws it in `fit`, from the seed that it
-    is given, so predictions stay functions of X, and the loss is the negative log-likelihood of
-    what is predicted.
+    The loss and the distribution of a row depend only on that row: a batch may hold rows of several
+    networks and data sets. A likelihood that needs noise draws it in `fit`, from the given seed. So
+    predictions are functions of X, and the loss belongs to the predicted distribution.
     """
 
     task: ClassVar[str]
     takes_indicators: ClassVar[bool] = False  # y of shape (n_samples, n_labels), 0 or 1
-    _parameter_constraints: ClassVar[dict] = {}
+    takes_prior_correction: ClassVar[bool] = False  # weights of classes tilt its probabilities
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     n_outputs_: int
-    n_classes_: int  # of a classification
+    n_classes_: int  # only of a classification
+    _log_weights: np.ndarray | None = None  # of the classes, where the prior is corrected
 
     @property
     def takes_missing(self) -> bool:
@@ -89,7 +89,7 @@ class Likelihood(BaseEstimator):
         return False
 
     def update_tags(self, tags: Any) -> None:
-        """Change, in place, what an estimator with this likelihood tells scikit-learn of y.
+        """Change, in place, the tags by which an estimator declares y to scikit-learn.
 
         Parameters
         ----------
@@ -109,10 +109,10 @@ class Likelihood(BaseEstimator):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Likelihood:
-        """Learn from the targets what does not need a network.
+    ) -> Self:
+        """Learn from the targets, before any network is trained.
 
-        Sets ``n_outputs_``, and of a classification ``n_classes_``.
+        Sets ``n_outputs_``; for a classification also ``n_classes_``.
 
         Parameters
         ----------
@@ -122,26 +122,74 @@ class Likelihood(BaseEstimator):
         sample_weight : ndarray of shape (n_samples,), default=None
             Weights of the rows; None weights all rows equally.
         n_classes : int, default=None
-            Of a classification (2 for each of several labels); y need not hold them all.
+            Number of classes of a classification (2 with several labels at once). y need not hold
+            all of them. None counts the classes in y.
         seed : int, default=0
-            For noise, if there is any; an estimator derives it from its `random_state`.
+            Seed of noise, if the likelihood has any. An estimator derives it from its
+            `random_state`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement fit")
 
+    def correct_prior(self, weights: np.ndarray) -> None:
+        """Undo what weights of the classes do to the predicted probabilities.
+
+        Training with weights w_k learns probabilities in proportion to w_k p(k | x). Predictions
+        then divide by w_k: the logits lose log w_k.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (n_classes,)
+            The weight of each class in training.
+
+        Raises
+        ------
+        TypeError
+            If the likelihood has no such correction.
+        ValueError
+            If a weight is zero: nothing was learnt of that class.
+        """
+        if not self.takes_prior_correction:
+            raise TypeError(
+                f"{self} has no prior correction: use Categorical(), or prior_correction=False"
+            )
+        if not (weights > 0).all():
+            raise ValueError(
+                "prior_correction needs class weights above zero, got a class of weight 0: leave "
+                "out its rows, or use prior_correction=False"
+            )
+        self._log_weights = np.log(weights)
+
+    def _corrected(self, logits: Tensor) -> Tensor:
+        """The logits of classes, on the last axis, for the prior that the rows have."""
+        if self._log_weights is None:
+            return logits
+        return logits - logits.new_tensor(self._log_weights)
+
     def explain_outputs(self) -> str:
-        """Why ``n_outputs_`` outputs are needed, for the message that a wrong number gets."""
+        """Explain why ``n_outputs_`` outputs are needed, for the message about a wrong number."""
         raise NotImplementedError(f"{type(self).__name__} does not implement explain_outputs")
 
     def links(self) -> list[str]:
-        """What the likelihood does with each output.
+        """Name the function that the likelihood applies to each output.
 
         Returns
         -------
         list of n_outputs_ str
-            "softmax" or "sigmoid" of logits; "exp" of a logarithm; "location" for what lies on
-            the axis of standardised targets; "free" where any outputs may be on purpose.
+            "softmax" or "sigmoid" for logits; "exp" for a logarithm; "location" for outputs in the
+            units of standardised targets; "free" for outputs that may end in any function.
         """
         return ["softmax" if self.task == "classification" else "free"] * self.n_outputs_
+
+    def output_units(self) -> np.ndarray:
+        """Give the size of a usual difference of each output, for priors of weights.
+
+        Returns
+        -------
+        ndarray of shape (n_outputs_,)
+            1 where outputs have no unit; else the standard deviation of encoded targets, which is 1
+            where these are standardised.
+        """
+        return np.ones(self.n_outputs_)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Convert targets to the units in which the network is trained.
@@ -165,11 +213,11 @@ class Likelihood(BaseEstimator):
 
     @property
     def wants_unseen_rows(self) -> bool:
-        """Whether `finish` learns a noise, which rows that trained the network would flatter."""
+        """Whether `finish` learns a noise, which is too small on rows that trained the network."""
         return False
 
     def retrains(self, target: np.ndarray) -> bool:
-        """Whether the network is to be trained once more, on targets that `relabel` makes.
+        """Return whether to train the network once more, on targets that `relabel` makes.
 
         Parameters
         ----------
@@ -181,10 +229,10 @@ class Likelihood(BaseEstimator):
     def relabel(
         self, evaluate: Callable[[Callable[[Tensor], Any]], Any], target: np.ndarray
     ) -> np.ndarray:
-        """Encoded targets for the second training.
+        """Make encoded targets for the second training.
 
-        Called where `retrains` says so: with the posterior of a first training, or, where
-        training goes on, with that before. ``evaluate`` is that of `finish`.
+        Called if `retrains` returns True, with the posterior of a first training. If training goes
+        on from an earlier fit, it gets the posterior of that fit.
 
         Parameters
         ----------
@@ -196,7 +244,7 @@ class Likelihood(BaseEstimator):
         return target
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What training minimises, per row.
+        """Compute the loss that training minimises, for each row.
 
         Parameters
         ----------
@@ -213,7 +261,7 @@ class Likelihood(BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not implement loss")
 
     def negative_log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """The true negative log-likelihood per row, which early stopping monitors (nats).
+        """Compute the true negative log-likelihood of each row in nats, for early stopping.
 
         Parameters
         ----------
@@ -225,7 +273,7 @@ class Likelihood(BaseEstimator):
         return self.loss(output, target)
 
     def predictive(self, output: Tensor) -> distributions.Distribution:
-        """The distribution of y, in the units of y, differentiable in the outputs.
+        """Make the distribution of y, in the units of y, differentiable in the outputs.
 
         Parameters
         ----------
@@ -235,18 +283,18 @@ class Likelihood(BaseEstimator):
         Returns
         -------
         Distribution
-            Of a classification a `Categorical` (or a subclass) of batch shape (...), or of batch
-            shape (..., n_labels) over {0, 1}. Of a regression one with `mean`, `variance`
-            (finite), `stddev`, `log_prob`, `cdf` and `icdf`, of batch shape (..., n_targets).
+            For a classification a `Categorical` (or a subclass) of batch shape (...), or of batch
+            shape (..., n_labels) over {0, 1}. For a regression a distribution with `mean`, finite
+            `variance`, `stddev`, `log_prob`, `cdf` and `icdf`, of batch shape (..., n_targets).
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement predictive")
 
     def fisher(self, output: Tensor) -> Tensor:
-        """The Fisher information of the outputs: E[g gᵀ] over y, given the outputs.
+        """Compute the Fisher information of the outputs, E[g gᵀ] over y given the outputs.
 
         g is the gradient of the true negative log-likelihood. This default serves every
-        classification with one label a row; a regression gives its closed form. Noise that is
-        learnt after the posterior counts as it is known so far.
+        classification with one label per row; a regression gives its own closed form. Noise that
+        is learnt after the posterior has its present value here.
 
         Parameters
         ----------
@@ -256,7 +304,7 @@ class Likelihood(BaseEstimator):
         Returns
         -------
         Tensor of shape (n_rows, n_outputs_, n_outputs_)
-            Symmetric and positive semi-definite.
+            The information of each row, symmetric and positive semi-definite.
 
         Raises
         ------
@@ -277,7 +325,9 @@ class Likelihood(BaseEstimator):
         return information
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
-        """The Fisher information that rows with these targets bring: none of what is missing.
+        """Compute the Fisher information that rows with these targets bring.
+
+        Missing targets bring none.
 
         Parameters
         ----------
@@ -300,20 +350,20 @@ class Likelihood(BaseEstimator):
         sample_weight: np.ndarray | None,
         given_noise: bool = False,
     ) -> None:
-        """Learn what needs a fitted posterior.
+        """Learn from the fitted posterior.
 
         Parameters
         ----------
         evaluate : callable
             ``evaluate(reduction, *aligned)`` applies `reduction` to the outputs of all draws, of
-            shape (n_draws, n_rows, n_outputs_), on some rows (and to the same rows of the arrays
-            in `aligned`, as tensors), and returns arrays of n_samples rows. They are the training
-            rows, or, where `wants_unseen_rows` says so, others; a call may then train networks,
-            so one call is all there should be.
+            shape (n_draws, n_rows, n_outputs_), block by block of rows, and to the same rows of the
+            arrays in `aligned`, as tensors. It returns arrays of n_samples rows. The rows are the
+            training rows, or rows that training has not seen if `wants_unseen_rows` is True. Each
+            call may train networks, so call it only once.
         target : ndarray of shape (n_samples, ...)
             Encoded targets of these rows.
         sample_weight : ndarray of shape (n_samples,), or None
-            Their weights.
+            Weights of these rows.
         given_noise : bool, default=False
             Whether the draws are samples of the posterior given the noise.
         """

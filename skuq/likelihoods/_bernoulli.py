@@ -1,10 +1,10 @@
-"""Yes or no, for one label or for several at once."""
+"""Two classes, or several labels that can be true at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,25 +19,24 @@ __all__ = ["Bernoulli"]
 
 
 class Bernoulli(Likelihood):
-    """Two classes, or several labels of which each is there or not: one logit z per label.
+    """Two classes, or several labels of which each is true or not: one logit z per label.
 
     P(y = 1) = sigmoid(z), and the loss is −log P(y) = softplus(z) − y z, summed over the labels,
-    which are independent given x. Fitted on labels (n_samples,) of two classes it is a logistic
-    regression by one output; fitted on indicators (n_samples, n_labels), `predict`,
-    `predict_proba`, `predict_uncertainty` and its parts are of each label, (n_samples, n_labels).
+    which are independent given x. With labels (n_samples,) of two classes it is a logistic
+    regression with one output. With indicators (n_samples, n_labels), `predict`, `predict_proba`
+    and `predict_uncertainty` have a column for each label, (n_samples, n_labels).
 
-    NaN in y (of numbers) marks a label as uncertain, if `uncertain_label` says what that means
-    [1]_.
+    With `uncertain_label`, NaN in a numeric y marks a label as uncertain [1]_.
 
     Parameters
     ----------
     uncertain_label : {"ignore", "zeros", "ones", "self"}, default=None
-        What NaN in y stands for: nothing (it adds nothing to the loss), 0, 1, or the probability
-        that a first fit predicts, which ignored it ("self": everything is trained twice; training
-        that goes on takes the probabilities of the model as it was, and the first `partial_fit`
-        ignores). None: NaN is an error.
+        How to treat NaN in y. "ignore" leaves it out of the loss; "zeros" and "ones" replace it.
+        "self" trains twice: the first fit ignores NaN, the second replaces it by the predicted
+        probabilities. Training that goes on uses the probabilities of the fitted model instead; the
+        first `partial_fit` ignores NaN. None refuses NaN.
     label_smoothing : float in [0, 1), default=0.0
-        ε: the target becomes y (1 − ε) + ε/2, in training alone.
+        The smoothing ε of targets in training, y (1 − ε) + ε/2.
 
     References
     ----------
@@ -56,8 +55,9 @@ class Bernoulli(Likelihood):
     """
 
     task = "classification"
+    takes_prior_correction = True
     takes_indicators = True
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "uncertain_label": [StrOptions({"ignore", "zeros", "ones", "self"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
@@ -68,7 +68,7 @@ class Bernoulli(Likelihood):
 
     @property
     def takes_missing(self) -> bool:
-        """Whether NaN in y means something."""
+        """Whether y may hold NaN, for uncertain labels."""
         return self.uncertain_label is not None
 
     def update_tags(self, tags: Any) -> None:
@@ -82,12 +82,12 @@ class Bernoulli(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Bernoulli:
+    ) -> Self:
         if n_classes is not None and n_classes > 2:
             raise ValueError(
                 "Only binary classification is supported. The type of the target is multiclass, "
                 f"of {n_classes} classes: use Categorical(), or indicators of shape (n_samples, "
-                "n_labels) where several labels can be there at once"
+                "n_labels) if several labels can be true at once"
             )
         self.n_classes_ = 2
         self._several = y.ndim == 2
@@ -138,4 +138,4 @@ class Bernoulli(Likelihood):
 
     def predictive(self, output: Tensor) -> Softmax:
         z = output if self._several else output.squeeze(-1)
-        return Softmax(torch.stack([torch.zeros_like(z), z], dim=-1))
+        return Softmax(self._corrected(torch.stack([torch.zeros_like(z), z], dim=-1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,16 +17,18 @@ __all__ = ["Categorical", "count_classes", "others_to_uniform"]
 
 
 def count_classes(y: np.ndarray, n_classes: int | None) -> int:
+    """Return the given number of classes, or else the number of indices in y."""
     return int(np.max(y)) + 1 if n_classes is None else n_classes
 
 
 def others_to_uniform(label_smoothing: float, n_classes: int) -> float:
-    """ε of the convention "uniform" for ε of the convention "others": ε · K / (K − 1)."""
+    """Convert ε of the convention "others" to ε of "uniform": ε · K / (K − 1)."""
     most = (n_classes - 1) / n_classes
     if label_smoothing > most:
         raise ValueError(
-            f"label_smoothing={label_smoothing} leaves less for the label than for each other of "
-            f"{n_classes} classes; with ε / (K − 1) on the others it must be at most {most:.4g}"
+            f"label_smoothing={label_smoothing} gives the label less than each of the other "
+            f"classes; with ε / (K − 1) on the others of {n_classes} classes it must be at most "
+            f"{most:.4g}"
         )
     return min(1.0, label_smoothing / most)
 
@@ -40,16 +42,16 @@ class Categorical(Likelihood):
     * "uniform": 1 − ε + ε/K on the label and ε/K on every other class [1]_;
     * "others": 1 − ε on the label and ε/(K − 1) on every other class.
 
-    They are one family: ε_uniform = ε_others · K/(K − 1). The best logits are finite: that of the
-    label lies log(target of the label / target of another) above the others.
+    Both are one family: ε_uniform = ε_others · K/(K − 1). The best logits are finite: the logit of
+    the label is log(target of the label / target of another class) above the others.
 
     Parameters
     ----------
     label_smoothing : float in [0, 1), default=0.0
-        ε. Changes only the training loss: early stopping monitors the true negative
-        log-likelihood. With "others" at most 1 − 1/K.
+        The smoothing ε of targets. It changes only the training loss: early stopping monitors the
+        true negative log-likelihood. With "others" at most 1 − 1/K.
     convention : {"uniform", "others"}, default="uniform"
-        What ε means; "uniform" is torch's.
+        The meaning of ε; torch uses "uniform".
 
     References
     ----------
@@ -66,7 +68,8 @@ class Categorical(Likelihood):
     """
 
     task = "classification"
-    _parameter_constraints: ClassVar[dict] = {
+    takes_prior_correction = True
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "convention": [StrOptions({"uniform", "others"})],
     }
@@ -81,7 +84,7 @@ class Categorical(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Categorical:
+    ) -> Self:
         self.n_outputs_ = self.n_classes_ = count_classes(y, n_classes)
         self._smoothing = self.label_smoothing
         if self.convention == "others" and self.label_smoothing > 0:
@@ -104,4 +107,4 @@ class Categorical(Likelihood):
         return torch.diag_embed(proba) - proba[:, :, None] * proba[:, None, :]
 
     def predictive(self, output: Tensor) -> Softmax:
-        return Softmax(output)
+        return Softmax(self._corrected(output))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import Likelihood
+from skuq.likelihoods._links import positive, positive_slope
 from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
@@ -21,31 +22,38 @@ __all__ = ["Gaussian"]
 class Gaussian(Standardised, Likelihood):
     """Real targets with normal noise: the outputs are means and, by default, log-variances.
 
-    Targets are standardised inside, and all that is reported is in their own units. Several
-    targets are independent given x.
+    Targets are standardised inside; results are in the units of y. Several targets are independent
+    given x.
 
-    * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = exp(s) + `min_variance`; the
-      loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²], summed over the targets.
-    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)², and σ² of each target is learnt
-      after it: on rows that training has not seen, where the likelihood of the mixture of all
-      draws is highest, so that σ² does not hold the spread of the draws a second time. Without
-      early stopping that takes further trainings; which, and other cases, are in `docs/losses.md`.
+    * heteroscedastic [1]_: outputs [μ_1 … μ_D, s_1 … s_D] with σ² = e(s) + `min_variance`, where
+      e(s) = exp(s) up to s = 4; the loss is β-NLL [2]_, stopgrad(σ^{2β}) · ½[(y − μ)²/σ² + log σ²],
+      summed over the targets.
+    * homoscedastic: outputs [μ_1 … μ_D]; the loss is ½(y − μ)². σ² of each target is learnt after
+      training, on rows that training has not seen. It maximises the likelihood of the mixture of
+      all draws, so that it does not count the spread of the draws a second time. Without early
+      stopping this needs further trainings; `docs/losses.md` lists them.
 
     Parameters
     ----------
     heteroscedastic : bool, default=True
-        Whether the network gives the noise for each x (2 outputs per target) or one noise level
-        holds everywhere (1 output per target).
+        Whether the network predicts the noise for each x (2 outputs per target). If not, one noise
+        level holds for all x (1 output per target).
     beta : float in [0, 1], default=0.5
-        β of the β-NLL: 0 is the negative log-likelihood, 1 gives the mean the gradient of the
-        squared error. Not used when homoscedastic.
+        Exponent β of the β-NLL: 0 is the negative log-likelihood, 1 gives the mean the gradient of
+        the squared error. Ignored if homoscedastic.
     min_variance : float, default=1e-6
-        Added to σ² (the least σ², where homoscedastic), in units of the variance of y: without it
-        the likelihood is unbounded where residuals vanish.
+        Added to σ² (if homoscedastic: least σ²), in units of the variance of y. Without it the
+        likelihood has no bound where residuals vanish.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_variance` is in the same units.
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    Beyond s = 4 the link e(s) goes on as its tangent, e⁴ (s − 3), up to 10⁴ times the variance of
+    y: rows far from the training data then have a noise that is large, and not absurd.
 
     References
     ----------
@@ -65,24 +73,30 @@ class Gaussian(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "heteroscedastic": ["boolean"],
         "beta": [Interval(Real, 0, 1, closed="both")],
         "min_variance": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
     def __init__(
-        self, heteroscedastic: bool = True, beta: float = 0.5, min_variance: float = 1e-6
+        self,
+        heteroscedastic: bool = True,
+        beta: float = 0.5,
+        min_variance: float = 1e-6,
+        standardise: Any = True,
     ) -> None:
         self.heteroscedastic = heteroscedastic
         self.beta = beta
         self.min_variance = min_variance
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:
         return 2 if self.heteroscedastic else 1
 
-    def fit(self, *args: Any, **kwargs: Any) -> Gaussian:
+    def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
         self.noise_variance_ = np.ones(self.n_targets_)
         return self
@@ -91,16 +105,16 @@ class Gaussian(Standardised, Likelihood):
         if self.heteroscedastic:
             return (
                 f"a mean and a log-variance for each of {self.n_targets_} targets; "
-                "Gaussian(heteroscedastic=False) needs the means alone"
+                "Gaussian(heteroscedastic=False) needs only the means"
             )
         return f"a mean for each of {self.n_targets_} targets"
 
     def _moments(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance in standardised units, each of shape (..., n_targets_)."""
+        """Return mean and variance in standardised units, each of shape (..., n_targets_)."""
         if not self.heteroscedastic:
             return output, output.new_tensor(self.noise_variance_).expand_as(output)
         mean, log_variance = output.split(self.n_targets_, dim=-1)
-        return mean, log_variance.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_variance
+        return mean, positive(log_variance, self._linear_from) + self.min_variance
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
@@ -123,7 +137,7 @@ class Gaussian(Standardised, Likelihood):
         _, variance = self._moments(output)
         if not self.heteroscedastic:
             return torch.diag_embed(1 / variance)
-        slope = (variance - self.min_variance) * unclamped(output[..., self.n_targets_ :])
+        slope = positive_slope(output[..., self.n_targets_ :], self._linear_from)
         diagonal = torch.cat([1 / variance, 0.5 * (slope / variance).square()], dim=-1)
         return torch.diag_embed(diagonal)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, distributions
 
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._noise import common_noise
 from skuq.likelihoods._standardised import Standardised
 
@@ -19,29 +19,35 @@ __all__ = ["Laplace"]
 
 
 class Laplace(Standardised, Likelihood):
-    """Real targets with Laplace noise: the location is the median, and errors count absolutely.
+    """Real targets with Laplace noise: the location is the median, and the loss the absolute error.
 
     Targets are standardised inside, and independent given x.
 
-    * heteroscedastic: outputs [m_1 … m_D, s_1 … s_D] with scale b = exp(s) + `min_scale`; the loss
-      is the negative log-likelihood, |y − m|/b + log(2b), summed over the targets. For a given m
-      the best b is the mean absolute residual.
-    * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|, and b of each
-      target is learnt after it, on rows that training has not seen, as σ² of `Gaussian` is.
+    * heteroscedastic: outputs [m_1 … m_D, s_1 … s_D] with scale b = e(s) + `min_scale`, where
+      e(s) = exp(s) up to s = 2; the loss is the negative log-likelihood, |y − m|/b + log(2b),
+      summed over the targets. For a given m the best b is the mean absolute residual.
+    * homoscedastic: outputs [m_1 … m_D]; the loss is the absolute error |y − m|. b of each target
+      is learnt after training on rows that training has not seen, like σ² of `Gaussian`.
 
     The variance is 2b².
 
     Parameters
     ----------
     heteroscedastic : bool, default=True
-        Whether the network gives the noise for each x (2 outputs per target) or one noise level
-        holds everywhere (1 output per target).
+        Whether the network predicts the noise for each x (2 outputs per target). If not, one noise
+        level holds for all x (1 output per target).
     min_scale : float, default=1e-3
-        Added to b (the least b, where homoscedastic), in units of the standard deviation of y.
+        Added to b (if homoscedastic: least b), in units of the standard deviation of y.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_scale` is in the same units.
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    Beyond s = 2 the link e(s) goes on as √(e⁴ (2s − 3)), up to 100 times the standard deviation of
+    y: rows far from the training data then have a noise that is large, and not absurd.
 
     References
     ----------
@@ -58,20 +64,24 @@ class Laplace(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "heteroscedastic": ["boolean"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
-    def __init__(self, heteroscedastic: bool = True, min_scale: float = 1e-3) -> None:
+    def __init__(
+        self, heteroscedastic: bool = True, min_scale: float = 1e-3, standardise: Any = True
+    ) -> None:
         self.heteroscedastic = heteroscedastic
         self.min_scale = min_scale
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:
         return 2 if self.heteroscedastic else 1
 
-    def fit(self, *args: Any, **kwargs: Any) -> Laplace:
+    def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
         self.noise_scale_ = np.ones(self.n_targets_)
         return self
@@ -80,7 +90,7 @@ class Laplace(Standardised, Likelihood):
         if self.heteroscedastic:
             return (
                 f"a median and a log-scale for each of {self.n_targets_} targets; "
-                "Laplace(heteroscedastic=False) needs the medians alone"
+                "Laplace(heteroscedastic=False) needs only the medians"
             )
         return f"a median for each of {self.n_targets_} targets"
 
@@ -89,7 +99,7 @@ class Laplace(Standardised, Likelihood):
     ) -> distributions.Laplace:
         median, *rest = output.split(self.n_targets_, dim=-1)
         if rest:
-            b = rest[0].clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
+            b = self._scale_of(rest[0]) + self.min_scale
         else:
             b = output.new_tensor(self.noise_scale_).expand_as(median)
         return distributions.Laplace(location + scale * median, scale * b, validate_args=False)
@@ -103,7 +113,7 @@ class Laplace(Standardised, Likelihood):
         b = self._distribution(output).scale
         if not self.heteroscedastic:
             return torch.diag_embed(1 / b.square())
-        slope = (b - self.min_scale) * unclamped(output[..., self.n_targets_ :])
+        slope = self._slope_of_scale(output[..., self.n_targets_ :])
         diagonal = torch.cat([1 / b.square(), (slope / b).square()], dim=-1)
         return torch.diag_embed(diagonal)
 

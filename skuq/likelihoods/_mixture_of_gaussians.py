@@ -1,16 +1,18 @@
-"""Real targets that may lie in several places."""
+"""Real targets whose distribution may have several peaks."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skuq._distributions._families import MixtureOfNormals
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood
+from skuq.likelihoods._base import Likelihood
+from skuq.likelihoods._links import positive
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["MixtureOfGaussians"]
@@ -19,28 +21,33 @@ __all__ = ["MixtureOfGaussians"]
 class MixtureOfGaussians(Standardised, Likelihood):
     """Real targets with several normal components: a mixture density network [1]_.
 
-    For each of D targets, which are standardised inside and independent given x, the outputs are K
-    logits of weights, K means and K log-variances, [a_11 … a_DK, m_11 … m_DK, s_11 … s_DK], and
+    Targets are standardised inside, and independent given x. For each of D targets the outputs are
+    K logits of weights, K means and K log-variances, [a_11 … a_DK, m_11 … m_DK, s_11 … s_DK], and
 
-        p(y) = Σ_k softmax(a)_k N(y; c_k + m_k, σ_k²),  σ_k² = exp(s_k) + `min_variance`.
+        p(y) = Σ_k softmax(a)_k N(y; c_k + m_k, σ_k²),  σ_k² = e(s_k) + `min_variance`.
 
-    The constants c, from −1 to 1 (0 for a single one), part the components at the beginning. The
-    loss is −log p(y), summed over the targets.
+    The constants c, from −1 to 1 (0 for a single component), separate the components before
+    training. The loss is −log p(y), summed over the targets.
 
-    The aleatoric uncertainty is the variance of the whole mixture, that between its components
-    included; intervals are between quantiles, and may hold a gap where y never is.
+    The aleatoric uncertainty is the variance of the whole mixture, including the variance between
+    its components. Intervals end at quantiles, and may include a gap where y never lies.
 
     Parameters
     ----------
     n_components : int >= 1, default=3
-        K. One component is ``Gaussian(beta=0)``.
+        Number K of components. One component is ``Gaussian(beta=0)``.
     min_variance : float, default=1e-4
-        Added to σ_k², in units of the variance of y: without it the likelihood is unbounded, since
-        a component can sit on a single row.
+        Added to σ_k², in units of the variance of y. Without it the likelihood has no bound, since
+        a component can shrink onto a single row.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_variance` is in the same units.
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated.
+    The link e(s) of the variances is that of `Gaussian`: exp(s) up to s = 4, its tangent beyond.
 
     References
     ----------
@@ -59,14 +66,18 @@ class MixtureOfGaussians(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "min_variance": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
-    def __init__(self, n_components: int = 3, min_variance: float = 1e-4) -> None:
+    def __init__(
+        self, n_components: int = 3, min_variance: float = 1e-4, standardise: Any = True
+    ) -> None:
         self.n_components = n_components
         self.min_variance = min_variance
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:
@@ -81,7 +92,11 @@ class MixtureOfGaussians(Standardised, Likelihood):
     def links(self) -> list[str]:
         n = self.n_targets_ * self.n_components
         weights = "softmax" if self.n_components > 1 else "free"  # a single one is 1 in any case
-        return [weights] * n + ["location"] * n + ["exp"] * n
+        return [weights] * n + [self._location_link] * n + ["exp"] * n
+
+    def output_units(self) -> np.ndarray:
+        ones = np.ones(self.n_targets_ * self.n_components)
+        return np.concatenate([ones, np.repeat(self.spread_, self.n_components), ones])
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
@@ -90,7 +105,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
         logits, mean, log_variance = parts.unbind(-3)
         if self.n_components > 1:
             mean = mean + torch.linspace(-1, 1, self.n_components).to(mean)
-        std = (log_variance.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_variance).sqrt()
+        std = (positive(log_variance, self._linear_from) + self.min_variance).sqrt()
         if isinstance(location, Tensor):  # the components lie on the last axis
             location, scale = location[:, None], scale[:, None]
         return MixtureOfNormals(logits, location + scale * mean, scale * std)

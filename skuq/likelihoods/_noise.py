@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 __all__ = ["common_noise"]
 
-_GRID = 32  # sizes of noise that are tried before the best is refined
+_GRID = 32  # noise levels to try before the best is refined
 
 
 def common_noise(
@@ -22,15 +22,15 @@ def common_noise(
     given_noise: bool,
     least: float,
 ) -> np.ndarray:
-    """The noise of each target that suits the draws best: σ² of a normal law, b of a Laplace law.
+    """Find the noise of each target that fits the draws best: σ² (normal) or b (Laplace).
 
     A residual r of one draw has the log density −(log s + |r|^k / s) / k, up to a constant, with
     s = σ² for k = 2 and s = b for k = 1.
 
     * Draws that are samples of the posterior given the noise: s is the mean of |r|^k over rows
       and draws, the maximisation step of the EM algorithm [1]_.
-    * Any other: s has the highest likelihood of the mixture of all draws, Σ_i log mean_m p(r_im),
-      so that the spread of the draws is not counted once more as noise. Its stationary points lie
+    * Other draws: s has the highest likelihood of the mixture of all draws, Σ_i log mean_m p(r_im),
+      so that the noise does not count the spread of the draws once more. Its stationary points lie
       between the means over rows of the least and of the mean |r|^k of the draws.
 
     Parameters
@@ -40,16 +40,18 @@ def common_noise(
     target : ndarray of shape (n_samples, n_targets)
         Encoded targets.
     sample_weight : ndarray of shape (n_samples,), or None
+        Weights of the rows; None weights all equally.
     power : {1, 2}
-        k.
+        The exponent k.
     given_noise : bool
         Whether the draws are samples given the noise.
     least : float
-        No noise is smaller.
+        The smallest noise to return.
 
     Returns
     -------
-    ndarray of shape (n_targets,), in encoded units
+    ndarray of shape (n_targets,)
+        The noise in encoded units.
 
     References
     ----------
@@ -66,7 +68,7 @@ def common_noise(
 
 
 def _best(sizes: np.ndarray, weight: np.ndarray | None, power: int, least: float) -> float:
-    """The noise of the highest likelihood; `sizes` are |r|^k, of shape (n_rows, n_draws)."""
+    """Find the noise of the highest likelihood; `sizes` are |r|^k, of shape (n_rows, n_draws)."""
     low, high = (
         max(float(np.average(each, weights=weight)), least)
         for each in (sizes.min(axis=1), sizes.mean(axis=1))

@@ -1,17 +1,18 @@
-"""Counts."""
+"""Counts, by the Poisson distribution."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skuq._distributions._families import Poisson as PoissonDistribution
+from skuq._distributions._families import PoissonCounts
 from skuq._utils._sklearn_compat import Interval
-from skuq.likelihoods._base import MOST_LOG, Likelihood, refuse_extremes
+from skuq.likelihoods._base import Likelihood, refuse_extremes
+from skuq.likelihoods._links import LINEAR_FROM, positive, positive_slope
 
 __all__ = ["Poisson"]
 
@@ -19,26 +20,33 @@ __all__ = ["Poisson"]
 class Poisson(Likelihood):
     """Counts: the outputs are the logarithms of rates.
 
-    The rate of each of D targets, which are independent given x, is λ = c exp(z), z its output and
-    c the mean of the target in training. In units of c the loss is
+    Targets are independent given x. The rate of each of D targets is λ = c e(z), where z is its
+    output, e(z) = exp(z) up to z = 4, and c the mean of the target in training. In units of c the
+    loss is
 
         λ/c − (y/c) log(λ/c),
 
-    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, but for
-    terms of y alone. For a given set of y the best rate is their mean. Mean and variance of y are
-    both λ; so the aleatoric uncertainty is the predicted rate, and counts that vary more than that
+    summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, without
+    terms that depend only on y. For a given set of y the best rate is their mean. Mean and variance
+    of y are both λ, so the aleatoric uncertainty equals the predicted rate. Counts that vary more
     are not Poisson.
 
     Parameters
     ----------
     min_rate : float, default=1e-6
-        The least λ, in units of c.
+        Smallest rate λ, in units of c.
+    standardise : bool, default=True
+        Whether c is the mean of the target. False sets it to 1: the outputs are logarithms of the
+        rates of y itself, for networks that were trained elsewhere.
 
     Notes
     -----
-    z is clamped to at most 30. As in scikit-learn's `PoissonRegressor`, y >= 0 need not be
-    integers (rates, with exposures as `sample_weight`); predicted quantiles are integers all the
-    same, and for other y the likelihood is what its formula says.
+    Beyond z = 4 the link e(z) goes on as its tangent, up to 10⁴ c: rows far from the training data
+    then have a rate that is large, and not absurd.
+
+    As in scikit-learn's `PoissonRegressor`, y >= 0 need not be integers (rates, with exposures as
+    `sample_weight`). The likelihood then follows the same formula, and predicted quantiles are
+    integers in any case.
 
     References
     ----------
@@ -56,10 +64,15 @@ class Poisson(Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {"min_rate": [Interval(Real, 0, 1, closed="neither")]}
+    _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "min_rate": [Interval(Real, 0, 1, closed="neither")],
+        "standardise": ["boolean"],
+    }
 
-    def __init__(self, min_rate: float = 1e-6) -> None:
+    def __init__(self, min_rate: float = 1e-6, standardise: bool = True) -> None:
         self.min_rate = min_rate
+        self.standardise = standardise
 
     def update_tags(self, tags: Any) -> None:
         tags.target_tags.positive_only = True
@@ -70,11 +83,12 @@ class Poisson(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> Poisson:
+    ) -> Self:
+        self._linear_from = LINEAR_FROM if self.standardise else None
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         mean = np.average(self._checked(y), axis=0, weights=sample_weight)
-        self.scale_ = np.where(mean > 0, mean, 1.0)
+        self.scale_ = np.where((mean > 0) & self.standardise, mean, 1.0)
         return self
 
     def _checked(self, y: np.ndarray) -> np.ndarray:
@@ -95,11 +109,12 @@ class Poisson(Likelihood):
         return self._checked(y) / self.scale_
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        return self.scale_ * y
+        decoded: np.ndarray = self.scale_ * y
+        return decoded
 
     def _rate(self, output: Tensor) -> Tensor:
-        """In units of the mean count."""
-        return output.clamp(max=MOST_LOG).exp() + self.min_rate
+        """Return rates in units of the mean count."""
+        return positive(output, self._linear_from) + self.min_rate
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         rate = self._rate(output)
@@ -111,8 +126,8 @@ class Poisson(Likelihood):
 
     def fisher(self, output: Tensor) -> Tensor:
         rate = self._rate(output)
-        slope = (rate - self.min_rate) * (output < MOST_LOG)  # a clamp has no gradient
+        slope = positive_slope(output, self._linear_from)
         return torch.diag_embed(output.new_tensor(self.scale_) * slope.square() / rate)
 
-    def predictive(self, output: Tensor) -> PoissonDistribution:
-        return PoissonDistribution(self._rate(output) * output.new_tensor(self.scale_))
+    def predictive(self, output: Tensor) -> PoissonCounts:
+        return PoissonCounts(self._rate(output) * output.new_tensor(self.scale_))

@@ -1,4 +1,4 @@
-"""Real targets by their quantiles: the pinball loss."""
+"""Real targets by quantiles: the pinball loss."""
 
 from __future__ import annotations
 
@@ -21,31 +21,36 @@ __all__ = ["Quantile"]
 class Quantile(Standardised, Likelihood):
     """Real targets by several quantiles, without a family of distributions.
 
-    The outputs are, for each of D targets, which are standardised inside, the quantiles θ at the
-    levels q, [θ_11 … θ_DK]; the loss is the pinball loss [1]_, summed over levels and targets,
+    Targets are standardised inside. For each of D targets the outputs are the quantiles θ at the
+    levels q, [θ_11 … θ_DK]. The loss is the pinball loss [1]_, summed over levels and targets,
 
-        Σ_k max(q_k (y − θ_k), (q_k − 1)(y − θ_k)),
+        Σ_k max(q_k (y − θ_k), (q_k − 1)(y − θ_k)).
 
-    of which the q_k-quantile of y is the minimiser.
+    The q_k-quantile of y minimises it.
 
-    The distribution of y is that with these quantiles: uniform between neighbours, with
-    exponential tails beyond the outermost. Mean, variance, intervals and all else come from it, so
-    of a single draw `predict_quantiles` at the levels q gives the network's own. Where outputs
-    cross, they are sorted, which never makes them worse [2]_.
+    The predicted distribution of y has these quantiles: it is uniform between neighbours, with
+    exponential tails beyond the outermost. Mean, variance and intervals come from it; with a single
+    draw, `predict_quantiles` at the levels q returns the outputs of the network. Outputs that cross
+    are sorted, which never makes them worse [2]_.
 
     Parameters
     ----------
     q : sequence of float, default=(0.05, 0.25, 0.5, 0.75, 0.95)
-        At least two increasing levels in (0, 1). Give those that you will ask for, and more in
-        between for a better mean and variance.
+        At least two increasing levels in (0, 1). Include the levels that you will predict, and more
+        in between for a better mean and variance.
     min_scale : float, default=1e-3
-        The density is at most 1/`min_scale`, in units of the standard deviation of y: where
-        quantiles meet they are held apart by `min_scale` times the difference of their levels.
+        Limits the density to 1/`min_scale`, in units of the standard deviation of y: quantiles are
+        at least `min_scale` times the difference of their levels apart.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_scale` is in the same units.
 
     Notes
     -----
-    The pinball loss is no negative log-likelihood; early stopping monitors that of the
-    distribution above.
+    The pinball loss is no negative log-likelihood. Early stopping monitors the negative
+    log-likelihood of the predicted distribution.
 
     References
     ----------
@@ -65,16 +70,21 @@ class Quantile(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "q": ["array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
     def __init__(
-        self, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95), min_scale: float = 1e-3
+        self,
+        q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        min_scale: float = 1e-3,
+        standardise: Any = True,
     ) -> None:
         self.q = q
         self.min_scale = min_scale
+        self.standardise = standardise
 
     def validate(self) -> None:
         super().validate()
@@ -83,7 +93,7 @@ class Quantile(Standardised, Likelihood):
         if not inside or not (np.diff(levels) > 0).all():
             raise ValueError(
                 f"q must be at least two increasing levels in (0, 1), got {self.q!r}. For the "
-                "median alone use Laplace()."
+                "median only, use Laplace()."
             )
 
     @property
@@ -94,10 +104,14 @@ class Quantile(Standardised, Likelihood):
         return f"{len(self.q)} quantiles of each of {self.n_targets_} targets"
 
     def links(self) -> list[str]:
-        return ["location"] * self.n_outputs_
+        return [self._location_link] * self.n_outputs_
+
+    def output_units(self) -> np.ndarray:
+        return np.repeat(self.spread_, len(self.q))
 
     def _quantiles(self, output: Tensor) -> Tensor:
-        return output.unflatten(-1, (self.n_targets_, len(self.q)))
+        quantiles: Tensor = output.unflatten(-1, (self.n_targets_, len(self.q)))
+        return quantiles
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         levels = output.new_tensor(self.q)
@@ -114,7 +128,7 @@ class Quantile(Standardised, Likelihood):
         ordered = self._quantiles(output).sort(-1).values
         gaps = ordered.diff(dim=-1)
         missing = (self.min_scale * levels.diff() - gaps).clamp(min=0)
-        # Held apart about the middle: added to what lies above it, taken from what lies below.
+        # Quantiles above the middle move up, those below it move down.
         spread = torch.cat([torch.zeros_like(ordered[..., :1]), missing.cumsum(-1)], dim=-1)
         middle = int((levels - 0.5).abs().argmin())
         ordered = ordered + spread - spread[..., middle : middle + 1]

@@ -9,40 +9,47 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from skuq._distributions._families import StudentT as StudentTDistribution
+from skuq._distributions._families import StudentTQuantiles
 from skuq._utils._sklearn_compat import Interval, StrOptions
-from skuq.likelihoods._base import MOST_LOG, Likelihood, unclamped
+from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._standardised import Standardised
 
 __all__ = ["StudentT"]
 
-_LEAST_DF, _MOST_DF = 2.1, 1000.0  # of "free": below 2 there is no variance
+_LEAST_DF, _MOST_DF = 2.1, 1000.0  # with df="free"; at 2 or below there is no variance
 
 
 class StudentT(Standardised, Likelihood):
-    """Real targets with Student's t noise: outliers pull less than on a `Gaussian`.
+    """Real targets with Student's t noise: outliers have less influence than with a `Gaussian`.
 
-    The outputs are a location μ and a log-scale s for each target, [μ_1 … μ_D, s_1 … s_D]; with
-    σ = exp(s) + `min_scale` and ν degrees of freedom the loss is the negative log-likelihood, but
-    for terms of ν alone
+    Targets are standardised inside, and independent given x. The outputs are a location μ and a
+    log-scale s for each target, [μ_1 … μ_D, s_1 … s_D]. With σ = e(s) + `min_scale`, e(s) = exp(s)
+    up to s = 2, and ν degrees of freedom, the loss is the negative log-likelihood. Without terms
+    that depend only on ν it is
 
         log σ + (ν + 1)/2 · log(1 + (y − μ)²/(ν σ²)),
 
-    summed over the targets, which are independent given x and standardised inside. Its gradient in
-    μ falls for residuals beyond √ν σ. The variance is σ² ν/(ν − 2) [1]_.
+    summed over the targets. Its gradient in μ falls for residuals beyond √ν σ. The variance is
+    σ² ν/(ν − 2) [1]_.
 
     Parameters
     ----------
     df : float > 2 or "free", default=4.0
-        ν. "free": learnt for each x, by one output more for each target, r: ν = 2.1 + softplus(r),
-        at most 1000.
+        Degrees of freedom ν. "free" learns ν for each x, from one more output r per target:
+        ν = 2.1 + softplus(r), at most 1000.
     min_scale : float, default=1e-3
         Added to σ, in units of the standard deviation of y.
+    standardise : bool or pair (location, scale), default=True
+        The units in which the network works. True: those of y minus its mean, over its standard
+        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
+        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
+        elsewhere; `min_scale` is in the same units.
 
     Notes
     -----
-    s is clamped to [-30, 30] where it is exponentiated. Distribution and quantile function are
-    SciPy's, evaluated on the CPU.
+    Beyond s = 2 the link e(s) goes on as √(e⁴ (2s − 3)), up to 100 times the standard deviation of
+    y: rows far from the training data then have a noise that is large, and not absurd.
+    SciPy computes the distribution function and quantiles, on the CPU.
 
     References
     ----------
@@ -61,14 +68,18 @@ class StudentT(Standardised, Likelihood):
     """
 
     task = "regression"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "df": [Interval(Real, 2, None, closed="neither"), StrOptions({"free"})],
         "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "standardise": ["boolean", tuple, list],
     }
 
-    def __init__(self, df: float | str = 4.0, min_scale: float = 1e-3) -> None:
+    def __init__(
+        self, df: float | str = 4.0, min_scale: float = 1e-3, standardise: Any = True
+    ) -> None:
         self.df = df
         self.min_scale = min_scale
+        self.standardise = standardise
 
     @property
     def _outputs_per_target(self) -> int:
@@ -80,20 +91,20 @@ class StudentT(Standardised, Likelihood):
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
-    ) -> StudentTDistribution:
+    ) -> StudentTQuantiles:
         mean, log_scale, *rest = output.split(self.n_targets_, dim=-1)
         if rest:
             df = (_LEAST_DF + softplus(rest[0])).clamp(max=_MOST_DF)
         else:
             df = mean.new_tensor(self.df).expand_as(mean)
-        sigma = log_scale.clamp(-MOST_LOG, MOST_LOG).exp() + self.min_scale
-        return StudentTDistribution(df, location + scale * mean, scale * sigma)
+        sigma = self._scale_of(log_scale) + self.min_scale
+        return StudentTQuantiles(df, location + scale * mean, scale * sigma)
 
     def fisher(self, output: Tensor) -> Tensor:
         if self.df == "free":
             raise TypeError("StudentT(df='free') has no diagonal Fisher information: fix df")
         sigma, df = self._distribution(output).scale, float(self.df)
-        slope = (sigma - self.min_scale) * unclamped(output[..., self.n_targets_ :])
+        slope = self._slope_of_scale(output[..., self.n_targets_ :])
         location = (df + 1) / (df + 3) / sigma.square()
         scale = 2 * df / (df + 3) * (slope / sigma).square()
         return torch.diag_embed(torch.cat([location, scale], dim=-1))

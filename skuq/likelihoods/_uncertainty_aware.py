@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,48 +19,49 @@ from skuq.likelihoods._categorical import count_classes, others_to_uniform
 
 __all__ = ["UncertaintyAware"]
 
-_FLOOR = 0.01  # the mass that all classes together get where outputs are not positive
-_COLLAPSED = 1e-2  # a mean log-variance below which `log_variance="square"` says nothing
+_FLOOR = 0.01  # the mass of all classes together if no output is positive
+_COLLAPSED = 1e-2  # below such a mean log-variance, `log_variance="square"` learns no noise
 
 
 class UncertaintyAware(Likelihood):
     """Classes as one-hot vectors with spherical normal noise, whose size is learnt for each x [1]_.
 
-    The network gets one output more than there are classes, and the one-hot label is taken to be
-    normal, y ~ N(h, σ² I) in C dimensions. With the log-variance s = log σ² the loss is
+    The network has one output more than there are classes. The one-hot label is modelled as normal,
+    y ~ N(h, σ² I) in C dimensions. With the log-variance s = log σ² the loss is
 
         ½ [e^{−s} Σ_k (y_k − h_k)² + C s],
 
     that is, −log N(y; h, σ² I) without its constant. For a given h the best s is log(SSE / C),
-    SSE = Σ_k (y_k − h_k)²; the gradient in h is that of the squared error times e^{−s}, so rows of
-    large noise count less.
+    where SSE = Σ_k (y_k − h_k)². The gradient in h is e^{−s} times the gradient of the squared
+    error, so rows with large noise count less.
 
     Parameters
     ----------
     link : {"identity", "softmax"}, default="identity"
-        h: the first C outputs as they are, or their softmax.
+        How h comes from the first C outputs: unchanged, or by a softmax.
     log_variance : {"free", "square", "constant"}, default="free"
-        s: the last output r itself; r², which the best s, below log(2/C), cannot be, so that it
-        collapses to 0 and the loss to the squared error (a warning says so); or no s at all, C
-        outputs and the squared error ½ SSE (of two classes and ``link="softmax"`` the Brier score
-        (y − p)²).
+        How s comes from the last output r. "free" takes s = r. "square" takes s = r²; the best s,
+        which lies below log(2/C), is often negative, so that s collapses to 0 and the loss to the
+        squared error (with a warning). "constant" has no s: C outputs, and the loss ½ SSE (with two
+        classes and ``link="softmax"`` the Brier score (y − p)²).
     clamp : tuple of two floats, default=(-6, 6)
-        Between these s is held; how far the output lies beyond is added to the loss, which brings
-        it back. Without, the loss has no lower bound: where SSE → 0, s → −∞. What the lower end
-        is matters to results: it is a hyperparameter.
+        Bounds of s. The distance by which the output exceeds them is added to the loss, which
+        brings it back. Without bounds the loss is unbounded below: as SSE → 0, s → −∞. The lower
+        bound affects results, so treat it as a hyperparameter.
     label_smoothing : float in [0, 1), default=0.0
-        ε, at most 1 − 1/C: the target is 1 − ε on the label and ε/(C − 1) on the others, in
-        training alone.
+        The smoothing ε, at most 1 − 1/C: in training the target is 1 − ε for the label and
+        ε/(C − 1) for the other classes.
 
     Notes
     -----
-    *Probabilities*, from which every answer follows, are h for ``link="softmax"``, and h divided
-    by its sum for ``link="identity"``: the best h of a squared error is the probability. Outputs
-    below τ = 0.01/C count as τ/(1 + τ − h_k), so that all are positive and in the order of h.
-    Early stopping monitors −log of the probability of the label. `predict_uncertainty` is that of
-    these probabilities; σ² is `noise_variance`, also of the distributions that `predictive` gives.
+    *Probabilities* are h for ``link="softmax"``, and h divided by its sum for ``link="identity"``,
+    since the h that minimises a squared error is the probability. Outputs below τ = 0.01/C count as
+    τ/(1 + τ − h_k), so that all are positive and in the order of h. All predictions follow from
+    these probabilities, `predict_uncertainty` included; early stopping monitors −log of the
+    probability of the label. `noise_variance` returns σ²; the distributions of `predictive` have
+    it, too.
 
-    *Certainty* is 1/(1 + σ²), of which the published code's sigmoid is a case.
+    *Certainty* is 1/(1 + σ²); the sigmoid of the published code is a special case.
 
     References
     ----------
@@ -80,7 +81,7 @@ class UncertaintyAware(Likelihood):
     """
 
     task = "classification"
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "link": [StrOptions({"identity", "softmax"})],
         "log_variance": [StrOptions({"free", "square", "constant"})],
         "clamp": [tuple, list],
@@ -107,8 +108,8 @@ class UncertaintyAware(Likelihood):
             low = high = np.nan
         if not -80 <= low < high <= 80:
             raise ValueError(
-                "clamp must be two numbers (low, high) with -80 <= low < high <= 80, between which "
-                f"the log-variance is held, got {self.clamp!r}"
+                "clamp must be the two bounds (low, high) of the log-variance, with "
+                f"-80 <= low < high <= 80, got {self.clamp!r}"
             )
 
     def fit(
@@ -117,10 +118,10 @@ class UncertaintyAware(Likelihood):
         sample_weight: np.ndarray | None = None,
         n_classes: int | None = None,
         seed: int = 0,
-    ) -> UncertaintyAware:
+    ) -> Self:
         self.n_classes_ = count_classes(y, n_classes)
         self.n_outputs_ = self.n_classes_ + (self.log_variance != "constant")
-        others_to_uniform(self.label_smoothing, self.n_classes_)  # refuses what is too much
+        others_to_uniform(self.label_smoothing, self.n_classes_)  # refuses too large ones
         return self
 
     def explain_outputs(self) -> str:
@@ -145,12 +146,12 @@ class UncertaintyAware(Likelihood):
         return s.square() if self.log_variance == "square" else s
 
     def _log_variance(self, output: Tensor) -> Tensor:
-        """s, of shape (...)."""
+        """Return s, of shape (...)."""
         s = self._raw_log_variance(output)
         return s if self.log_variance == "constant" else s.clamp(*self.clamp)
 
     def noise_variance(self, output: Tensor) -> Tensor:
-        """σ² = e^s of outputs of shape (..., n_outputs_); 1 for ``log_variance="constant"``.
+        """Compute σ² = e^s; 1 for ``log_variance="constant"``.
 
         Parameters
         ----------
@@ -166,7 +167,7 @@ class UncertaintyAware(Likelihood):
             hot = hot * (1 - epsilon) + (1 - hot) * epsilon / (n_classes - 1)
         raw, s = self._raw_log_variance(output), self._log_variance(output)
         squares = (hot - self._location(output)).square().sum(-1)
-        # A clamp has no gradient: what overshoots would stay outside, and weigh down all of a row.
+        # A clamp has no gradient: outputs beyond it would stay there.
         return 0.5 * ((-s).exp() * squares + n_classes * s) + 0.5 * (raw - s).square()
 
     def _log_proba(self, output: Tensor) -> Tensor:
@@ -175,7 +176,7 @@ class UncertaintyAware(Likelihood):
             return h.log_softmax(-1)
         floor = _FLOOR / self.n_classes_
         positive = h >= floor
-        below = torch.where(positive, floor, h)  # a branch that is not taken has no gradient
+        below = torch.where(positive, floor, h)  # an unused branch must not give NaN gradients
         mass = torch.where(positive, h, floor / (1 + floor - below))
         return mass.log() - mass.sum(-1, keepdim=True).log()
 
@@ -201,8 +202,8 @@ class UncertaintyAware(Likelihood):
             warnings.warn(
                 f"UncertaintyAware(log_variance='square') has collapsed: the mean log-variance of "
                 f"the training rows is {mean:.2g}, so the noise is the same everywhere and the "
-                "loss is the squared error. The best log-variance is negative, which a square "
-                "cannot be: use log_variance='free'.",
+                "loss is the squared error. The best log-variance is negative, and a square is "
+                "not: use log_variance='free'.",
                 UserWarning,
                 stacklevel=2,
             )

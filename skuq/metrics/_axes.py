@@ -6,10 +6,11 @@ from typing import Any, Self
 
 from sklearn.pipeline import Pipeline
 
+from skuq._composition import predictions
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
-from skuq.pipeline import predictions
+from skuq._utils._typing import ArrayLike, MatrixLike
 
 __all__ = [
     "COLOURS",
@@ -24,14 +25,15 @@ __all__ = [
     "user_name",
 ]
 
-# Okabe and Ito's palette, dark first: told apart by the colour-blind, and in grey by lightness.
+# Okabe and Ito's palette, dark first: distinct for the colour-blind, and of
+# different lightness in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STROKES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 class Display:
-    """One picture: a subclass holds what is drawn, and draws it in `_draw`."""
+    """Base of the pictures: a subclass holds the numbers, and `_draw` draws them."""
 
     name: str | None
     _size = (5.6, 4.9)  # inches, of a figure of its own
@@ -67,12 +69,12 @@ class Display:
 
 
 def is_empty(ax: Any) -> bool:
-    """Whether no display drew on these axes yet."""
+    """Return whether no display drew on these axes yet."""
     return not getattr(ax, "_skuq_drawn", 0)
 
 
 def legend_above(ax: Any, title: str | None = None) -> None:
-    """A legend on top of the axes, where it covers no data however many entries it has."""
+    """Put a legend above the axes, where it covers no data however many entries it has."""
     ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, frameon=False, title=title,
         alignment="left", fontsize="small", title_fontsize="small",
@@ -80,7 +82,7 @@ def legend_above(ax: Any, title: str | None = None) -> None:
 
 
 def style(ax: Any) -> dict[str, Any]:
-    """Colour, stroke and marker of the next estimator on these axes."""
+    """Choose colour, stroke and marker of the next estimator on these axes."""
     number = getattr(ax, "_skuq_drawn", 0)
     ax._skuq_drawn = number + 1
     return {
@@ -90,7 +92,8 @@ def style(ax: Any) -> dict[str, Any]:
     }
 
 
-def classifies(estimator: Any, X: Any) -> bool:
+def classifies(estimator: Any, X: MatrixLike) -> bool:
+    """Return whether an estimator predicts classes."""
     return isinstance(predictions(estimator, X)[0], ClassifierPredictions)
 
 
@@ -115,17 +118,17 @@ def description(estimator: Any) -> str:
 
 
 def user_name(estimator: Any, name: str | None, addition: str = "") -> str:
-    """The name that the user gave, else a description of the estimator."""
+    """Return the name that the user gave, or else a description of the estimator."""
     return description(estimator) + addition if name is None else name
 
 
-def uncertainty_unit(classifies: bool, y: Any = None) -> str:
-    """The unit of an uncertainty: entropies of labels, variances of targets."""
+def uncertainty_unit(classifies: bool, y: ArrayLike | None = None) -> str:
+    """Name the unit of an uncertainty: entropies of labels, variances of targets."""
     return "nats" if classifies else f"squared units of {column_name(y) or 'y'}"
 
 
 def column_name(column: Any) -> str | None:
-    """The name of a column: the name of a Series, or the only column of a frame."""
+    """Return the name of a Series, or of the only column of a frame."""
     columns = list(getattr(column, "columns", ()))
     name = columns[0] if len(columns) == 1 else getattr(column, "name", None)
     return None if name is None or str(name) == "" else str(name)

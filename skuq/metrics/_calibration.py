@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from scipy.fft import dct, idct
@@ -13,8 +12,9 @@ from scipy.optimize import brentq
 
 from skuq._bins import Bins, BinSums, bin_statistics, uniform_index
 from skuq._utils._arrays import tensor_of
+from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import (
-    Predictions,
+    ProbabilityTable,
     check_n_bins,
     check_option,
     check_predictions,
@@ -32,7 +32,7 @@ __all__ = [
 def confidence_and_hit(
     y: np.ndarray, proba: np.ndarray, kind: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The pairs of confidence and success that a kind of calibration compares."""
+    """Yield the pairs of confidence and success that a kind of calibration compares."""
     check_option("kind", kind, ("top-label", "classwise", "binary"))
     if kind == "binary" and proba.ndim == 1:
         yield proba, y == 1
@@ -48,10 +48,10 @@ def confidence_and_hit(
 
 
 def _top_label(y: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest probability of each row, and whether the first class that has it is the label.
+    """Return the largest probability of each row, and whether the first class with it is right.
 
-    Without the places of the maxima, which cost twice as much as the maxima do. They matter only
-    where classes tie, below a half.
+    The places of the maxima matter only where classes tie, below one half. Finding them costs
+    twice as much as the maxima, so they are found only there.
     """
     values = tensor_of(proba, only_read=True)
     proba, n_classes = values.numpy(), proba.shape[1]
@@ -64,16 +64,16 @@ def _top_label(y: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def expected_calibration_error(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     n_bins: int = 15,
     strategy: str = "uniform",
     norm: str = "l1",
     kind: str = "top-label",
     debias: bool = False,
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the expected calibration error: gaps of confidence and accuracy, bin by bin [1]_.
 
@@ -140,23 +140,21 @@ def expected_calibration_error(
     check_option("norm", norm, ("l1", "l2", "max"))
     if debias and norm != "l2":
         raise ValueError(f"debias=True needs norm='l2', got norm={norm!r}")
-    predictions = check_predictions(y_true, y_proba, labels, sample_weight)
-    bins = _bins_of_each(predictions, kind, n_bins, strategy)
+    table = check_predictions(y_true, y_proba, labels, sample_weight)
+    bins = _bins_of_each(table, kind, n_bins, strategy)
     return float(np.mean([_gap_norm(each, norm, debias) for each in bins]))
 
 
-def _bins_of_each(
-    predictions: Predictions, kind: str, n_bins: int, strategy: str
-) -> Iterator[Bins]:
-    """Bins of each pair of confidence and success."""
-    if strategy == "quantile":  # whose edges need all confidences at once
-        y, proba, weight = predictions.take(slice(None))
+def _bins_of_each(table: ProbabilityTable, kind: str, n_bins: int, strategy: str) -> Iterator[Bins]:
+    """Yield the bins of each pair of confidence and success."""
+    if strategy == "quantile":  # its edges need all confidences at once
+        y, proba, weight = table.take(slice(None))
         for confidence, hit in confidence_and_hit(y, proba, kind):
             yield bin_statistics(confidence, hit, weight, n_bins, strategy)
         return
     levels = np.linspace(0, 1, n_bins + 1)
     sums: dict[int, BinSums] = defaultdict(lambda: BinSums(levels, strategy))
-    for y, proba, weight in predictions.blocks():
+    for y, proba, weight in table.blocks():
         for k, (confidence, hit) in enumerate(confidence_and_hit(y, proba, kind)):
             sums[k].add(confidence, hit, weight)
     for each in sums.values():
@@ -166,9 +164,9 @@ def _bins_of_each(
 def _gap_norm(bins: Bins, norm: str, debias: bool) -> float:
     gap = np.abs(bins.confidence - bins.accuracy)
     if norm == "l1":
-        return bins.share @ gap
+        return float(bins.share @ gap)
     if norm == "max":
-        return gap.max()
+        return float(gap.max())
     square = gap**2
     if debias:
         known = bins.n_effective > 1 + 1e-9
@@ -181,16 +179,16 @@ def _gap_norm(bins: Bins, norm: str, debias: bool) -> float:
             )
         variance = bins.accuracy * (1 - bins.accuracy)
         square = np.where(known, square - variance / np.where(known, bins.n_effective - 1, 1), 0)
-    return np.sqrt(max(0.0, bins.share @ square))
+    return float(np.sqrt(max(0.0, bins.share @ square)))
 
 
 def canonical_calibration_error(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     n_bins: int = 10,
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compare whole vectors of probabilities with the frequencies of the classes [1]_.
 
@@ -234,13 +232,13 @@ def canonical_calibration_error(
 
 
 def smooth_calibration_error(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     kind: str = "top-label",
     bandwidth: float | None = None,
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute a calibration error without bins: a kernel smooths the residuals [1]_.
 
@@ -296,7 +294,7 @@ def _smooth_error(confidence: np.ndarray, residual: np.ndarray, bandwidth: float
     fraction = place - left
     cells = np.bincount(left, residual * (1 - fraction), n_cells)
     cells += np.bincount(left + 1, residual * fraction, n_cells)
-    spectrum = dct(cells)  # its basis is even at both ends: the kernel is reflected there
+    spectrum = dct(cells)  # even at both ends, so the kernel is reflected there
     frequency = np.pi * np.arange(n_cells)
 
     def error(sigma: float) -> float:
@@ -309,4 +307,4 @@ def _smooth_error(confidence: np.ndarray, residual: np.ndarray, bandwidth: float
         return error(smallest)
     if error(1.0) >= 1.0:  # all are certain and wrong
         return 1.0
-    return brentq(lambda sigma: error(sigma) - sigma, smallest, 1.0, xtol=1e-9)
+    return float(brentq(lambda sigma: error(sigma) - sigma, smallest, 1.0, xtol=1e-9))

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skuq._data._checks import refuse_no_labels, weights_of_size
 from skuq._utils._arrays import tensor_of
+from skuq._utils._typing import ArrayLike
 
 __all__ = [
     "check_labels",
@@ -23,7 +24,7 @@ __all__ = [
     "weighted_mean",
 ]
 
-_BLOCK_NUMBERS, _BLOCK_ROWS = 2**18, 2**16  # whose temporaries stay in the cache
+_BLOCK_NUMBERS, _BLOCK_ROWS = 2**18, 2**16  # temporary arrays of this size fit the cache
 _RANGE_TOLERANCE, _SUM_TOLERANCE = 1e-6, 1e-4
 
 
@@ -37,8 +38,8 @@ def check_n_bins(n_bins: int) -> None:
         raise ValueError(f"n_bins must be an integer of at least 1, got {n_bins!r}")
 
 
-def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
-    """Weights as floats; None (all equal) stays None."""
+def check_weight(sample_weight: ArrayLike | None, n_samples: int) -> np.ndarray | None:
+    """Return weights as floats; None (all equal) stays None."""
     if n_samples == 0:
         raise ValueError("y_true is empty: a metric needs at least 1 sample")
     if sample_weight is None:
@@ -52,7 +53,7 @@ def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
 
 
 def check_real(name: str, values: Any, *, allow_infinite: bool = False) -> np.ndarray:
-    """Numbers as float64, none of them NaN."""
+    """Return numbers as float64; refuse NaN."""
     if values is None:
         raise ValueError(f"{name} must be an array of numbers, got None")
     array = np.asarray(values, dtype=float, order="C")
@@ -72,14 +73,14 @@ def check_labels(name: str, values: np.ndarray) -> bool:
 
 
 def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
-    """The mean over the samples (the first axis) by weight, and evenly over all others."""
+    """Average over the samples (the first axis) by weight, and evenly over all other axes."""
     return float(np.average(values.reshape(len(values), -1).mean(axis=1), weights=weight))
 
 
-class Predictions(NamedTuple):
-    """Indices of the true classes, probabilities, weights: of a shape that was checked.
+class ProbabilityTable(NamedTuple):
+    """Indices of the true classes, probabilities and weights, of checked shapes.
 
-    The values of the probabilities are checked as rows are taken, so that one pass does for all.
+    `take` checks the values of the probabilities, so that one pass over the rows is enough.
     """
 
     y: np.ndarray
@@ -87,7 +88,7 @@ class Predictions(NamedTuple):
     weight: np.ndarray | None
 
     def take(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Some rows; those of weight zero are left out."""
+        """Take some rows, without those of weight zero."""
         values = tensor_of(self.proba[rows], only_read=True)
         proba = values.numpy()
         low, high = map(float, values.aminmax())  # NaN if any is
@@ -99,46 +100,48 @@ class Predictions(NamedTuple):
             _refuse(self.proba)
         if low < 0 or high > 1:
             proba = proba.clip(0, 1)
-        if proba.ndim == 1:  # whose complement is wanted, too
+        if proba.ndim == 1:  # `two_columns` subtracts it from 1
             proba = proba.astype(float, copy=False)
         y, weight = self.y[rows], None if self.weight is None else self.weight[rows]
         if weight is not None and not weight.all():
-            kept = weight > 0
-            y, proba, weight = y[kept], proba[kept], weight[kept]
+            counted = weight > 0
+            y, proba, weight = y[counted], proba[counted], weight[counted]
         return y, proba, weight
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-        """All rows, block by block."""
+        """Take all rows, block by block."""
         n_columns = self.proba.size // len(self.proba)
         step = min(_BLOCK_ROWS, max(1, _BLOCK_NUMBERS // n_columns))
         for start in range(0, len(self.proba), step):
             yield self.take(slice(start, start + step))
 
 
-def check_predictions(y_true: Any, y_proba: Any, labels: Any, sample_weight: Any) -> Predictions:
-    """Labels, shapes and weights, checked; the values of probabilities are not yet."""
+def check_predictions(
+    y_true: ArrayLike, y_proba: ArrayLike, labels: ArrayLike | None, sample_weight: ArrayLike | None
+) -> ProbabilityTable:
+    """Check labels, shapes and weights; `ProbabilityTable.take` checks the probabilities."""
     refuse_no_labels("y_true", y_true)
-    y_true = column_or_1d(y_true)
+    truth: np.ndarray = column_or_1d(y_true)
     proba = np.asarray(y_proba)
     if proba.dtype not in (np.float32, np.float64):
         proba = np.asarray(y_proba, dtype=float)
-    check_consistent_length(y_true, proba)
-    weight = check_weight(sample_weight, len(y_true))
+    check_consistent_length(truth, proba)
+    weight = check_weight(sample_weight, len(truth))
     if proba.ndim != 1 and (proba.ndim != 2 or proba.shape[1] < 2):
         raise ValueError(
             f"y_proba must have shape (n_samples,) or (n_samples, n_classes), got {proba.shape}"
         )
-    index = _class_indices(y_true, labels, 2 if proba.ndim == 1 else proba.shape[1])
-    return Predictions(index, proba, weight)
+    index = _class_indices(truth, labels, 2 if proba.ndim == 1 else proba.shape[1])
+    return ProbabilityTable(index, proba, weight)
 
 
 def check_probabilities(
-    y_true: Any, y_proba: Any, labels: Any, sample_weight: Any
+    y_true: ArrayLike, y_proba: ArrayLike, labels: ArrayLike | None, sample_weight: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Indices of the true classes, probabilities, weights; rows of weight zero are left out.
+    """Return indices of the true classes, probabilities and weights, without rows of weight zero.
 
-    Probabilities are of shape (n, n_classes); a `y_proba` of one dimension, the probability of the
-    second of two classes, stays so: `two_columns` widens it.
+    Probabilities have shape (n, n_classes). A `y_proba` of one dimension, the probability of the
+    second of two classes, keeps that shape: `two_columns` widens it.
     """
     predictions = check_predictions(y_true, y_proba, labels, sample_weight)
     y, proba, weight = predictions.take(slice(None))
@@ -151,7 +154,7 @@ def two_columns(proba: np.ndarray) -> np.ndarray:
 
 
 def _refuse(proba: np.ndarray) -> NoReturn:
-    """Raise an error that says what is wrong about the probabilities."""
+    """Raise the error that names the fault of the probabilities."""
     low, high = proba.min(), proba.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("y_proba contains NaN or infinity")
@@ -161,7 +164,7 @@ def _refuse(proba: np.ndarray) -> NoReturn:
 
 
 def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray:
-    """The place of each label among `labels`, or among the labels in y_true."""
+    """Return the place of each label among `labels`, or among the labels in y_true."""
     index = _indices_of_integers(y_true, labels, n_classes)
     if index is not None:
         return index
@@ -188,7 +191,7 @@ def _class_indices(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarra
 
 
 def _indices_of_integers(y_true: np.ndarray, labels: Any, n_classes: int) -> np.ndarray | None:
-    """The same without a sort, for the common case of integers in a row: 0, 1, …"""
+    """Do the same without a sort, for the common case of consecutive integers: 0, 1, …"""
     known = None if labels is None else np.asarray(labels)
     if y_true.dtype.kind not in "bui" or (known is not None and known.dtype.kind not in "bui"):
         return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from skuq._bins import bin_statistics
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._calibration import confidence_and_hit, expected_calibration_error
 from skuq.metrics._checks import check_probabilities
@@ -73,17 +74,17 @@ class ReliabilityDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         n_bins: int = 15,
         strategy: str = "uniform",
         kind: str = "top-label",
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> ReliabilityDisplay:
+    ) -> Self:
         """Draw for a fitted classifier.
 
         Parameters
@@ -126,18 +127,18 @@ class ReliabilityDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        y_true: Any,
-        y_proba: Any,
+        y_true: ArrayLike,
+        y_proba: ArrayLike,
         *,
-        labels: Any = None,
+        labels: ArrayLike | None = None,
         n_bins: int = 15,
         strategy: str = "uniform",
         kind: str = "top-label",
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> ReliabilityDisplay:
+    ) -> Self:
         """Draw for predicted probabilities.
 
         Parameters

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._distributions._mixture import mixture_quantile
-from skuq._predict import RegressorPredictions, target_uncertainty
+from skuq._predict import RegressorPredictions
+from skuq._reductions import target_uncertainty
 from skuq._utils._messages import checked_level
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, column_name, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
-from skuq.pipeline import predictions
 
 __all__ = ["PredictionBandDisplay"]
 
@@ -37,7 +39,7 @@ class PredictionBandDisplay(Display):
     data : ndarray of shape (n_samples, 2), default=None
         Feature and target of each sample, drawn as points.
     xlabel, ylabel : str, default="x" and "y"
-        What the axes are called, on axes that no display drew on yet.
+        Names of the axes, used where no other display drew on them before.
 
     Attributes
     ----------
@@ -71,8 +73,8 @@ class PredictionBandDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
         confidence_level: float = 0.9,
         margin: float = 0.15,
@@ -80,7 +82,7 @@ class PredictionBandDisplay(Display):
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PredictionBandDisplay:
+    ) -> Self:
         """Draw for a fitted regressor.
 
         Parameters
@@ -88,9 +90,9 @@ class PredictionBandDisplay(Display):
         estimator : fitted regressor of skuq, or with ``predict(X, return_std=True)``
             The estimator whose predictions are drawn.
         X : array-like of shape (n_samples, 1)
-            The name of a DataFrame's column becomes that of the axis.
+            Values of the feature. The axis takes the name of a DataFrame's column.
         y : array-like of shape (n_samples,), default=None
-            Targets, to draw the data; the name of a Series becomes that of the axis.
+            Targets, to draw the data. The axis takes the name of a Series.
         confidence_level : float in (0, 1), default=0.9
             Share of new targets that the intervals should hold.
         margin : float, default=0.15
@@ -115,9 +117,9 @@ class PredictionBandDisplay(Display):
                 f"PredictionBandDisplay needs X of exactly one feature, got shape {column.shape}"
             )
         reach = margin * np.ptp(column)
-        grid = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
-        if hasattr(X, "columns"):  # a frame: predictions want its names
-            grid = type(X)({X.columns[0]: grid[:, 0]})
+        points = np.linspace(column.min() - reach, column.max() + reach, n_grid)[:, None]
+        frame: Any = X if hasattr(X, "columns") else None  # predictions want its names
+        grid: Any = points if frame is None else type(frame)({frame.columns[0]: points[:, 0]})
         tail = (1 - checked_level("confidence_level", confidence_level)) / 2
         asked, inner = predictions(estimator, grid)
         if not isinstance(asked, RegressorPredictions) or asked._target_shape not in ((), (1,)):
@@ -144,16 +146,16 @@ class PredictionBandDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        x: Any,
-        mean: Any,
-        aleatoric_std: Any,
-        total_std: Any,
+        x: ArrayLike,
+        mean: ArrayLike,
+        aleatoric_std: ArrayLike,
+        total_std: ArrayLike,
         *,
         confidence_level: float = 0.9,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PredictionBandDisplay:
+    ) -> Self:
         """Draw for means and standard deviations, of normal distributions.
 
         Parameters
@@ -195,15 +197,15 @@ class PredictionBandDisplay(Display):
         line |= {"label": f"{name}: mean" if name else "mean", "zorder": 3, **options}
         (self.line_,) = ax.plot(self.x, self.mean, **line)
         color, level = self.line_.get_color(), f"{self.confidence_level:.0%}"
-        # The one has only edges and a tint, the other is filled: told apart in print, too, and
+        # One band has edges and a tint, the other is filled, so that they differ in print, too, and
         # where they overlap or cross.
-        for band, alpha, edge, what in (
+        for band, alpha, edge, cause in (
             (self.total, 0.12, 1.0, "noise and ignorance"),
             (self.noise, 0.42, 0.0, "noise only"),
         ):
             ax.fill_between(
                 self.x, *band.T, facecolor=(color, alpha), edgecolor=color, linewidth=edge,
-                linestyle="--", label=f"{level}, {what}",
+                linestyle="--", label=f"{level}, {cause}",
             )  # fmt: skip
         if self.data is not None:
             known = "data" in ax.get_legend_handles_labels()[1]

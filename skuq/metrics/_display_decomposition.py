@@ -1,11 +1,12 @@
-"""A picture of what an uncertainty is made of."""
+"""The picture of the two parts of an uncertainty."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import (
     COLOURS,
     Display,
@@ -58,13 +59,13 @@ class DecompositionDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> DecompositionDisplay:
+    ) -> Self:
         """Draw for a fitted estimator.
 
         Parameters
@@ -74,8 +75,8 @@ class DecompositionDisplay(Display):
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
         y : array-like of shape (n_samples,), default=None
-            Labels, to mark what a classifier gets wrong; of a regressor's targets, the name is
-            that of the unit.
+            For a classifier: labels, to mark wrong predictions. For a regressor: targets; the unit
+            takes their name.
         name : str, default=None
             Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
@@ -104,15 +105,15 @@ class DecompositionDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        aleatoric: Any,
-        epistemic: Any,
+        aleatoric: ArrayLike,
+        epistemic: ArrayLike,
         *,
-        wrong: Any = None,
+        wrong: ArrayLike | None = None,
         unit: str = "",
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> DecompositionDisplay:
+    ) -> Self:
         """Draw for the two parts.
 
         Parameters

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
 
+from skuq._composition import predictions
 from skuq._distributions._mixture import mixture_cdf
-from skuq._predict import RegressorPredictions, of_targets
+from skuq._predict import RegressorPredictions
+from skuq._reductions import of_targets
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._checks import check_real
-from skuq.pipeline import predictions
 
 __all__ = ["PITDisplay", "RegressionCalibrationDisplay"]
 
 
 def _pit_of(estimator: Any, X: Any, y: Any) -> np.ndarray:
-    """F(y) of every sample, under the predictive mixture; of several targets, one after another."""
+    """Return F(y) of every sample under the predictive mixture, target after target."""
     asked, inner = predictions(estimator, X)
     if not isinstance(asked, RegressorPredictions):
-        raise TypeError(f"this picture is of regressors, got {type(estimator).__name__}")
+        raise TypeError(f"this picture needs a regressor, got {type(estimator).__name__}")
     target = check_real("y", y)
-    return asked._reduce(inner, of_targets(mixture_cdf), target.reshape(len(target), -1)).T.ravel()
+    values: np.ndarray = asked._reduce(
+        inner, of_targets(mixture_cdf), target.reshape(len(target), -1)
+    ).T.ravel()
+    return values
 
 
 def _check_pit(pit: Any) -> np.ndarray:
     values = check_real("pit", pit)
     if values.ndim != 1 or not len(values) or values.min() < 0 or values.max() > 1:
-        raise ValueError("pit must be numbers in [0, 1] of shape (n_samples,), as of pit_values")
+        raise ValueError(
+            "pit must be numbers in [0, 1] of shape (n_samples,), as pit_values gives them"
+        )
     return values
 
 
@@ -62,14 +69,14 @@ class PITDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         n_bins: int = 10,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PITDisplay:
+    ) -> Self:
         """Draw for a fitted regressor, under its predictive mixture.
 
         Parameters
@@ -101,13 +108,13 @@ class PITDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        pit: Any,
+        pit: ArrayLike,
         *,
         n_bins: int = 10,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> PITDisplay:
+    ) -> Self:
         """Draw for values of `skuq.metrics.pit_values`.
 
         Parameters
@@ -175,13 +182,13 @@ class RegressionCalibrationDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RegressionCalibrationDisplay:
+    ) -> Self:
         """Draw for a fitted regressor, under its predictive mixture.
 
         Parameters
@@ -209,8 +216,8 @@ class RegressionCalibrationDisplay(Display):
 
     @classmethod
     def from_predictions(
-        cls, pit: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any
-    ) -> RegressionCalibrationDisplay:
+        cls, pit: ArrayLike, *, name: str | None = None, ax: Any = None, **kwargs: Any
+    ) -> Self:
         """Draw for values of `skuq.metrics.pit_values`.
 
         Parameters

@@ -1,12 +1,13 @@
-"""Pictures of what an uncertainty is worth."""
+"""Pictures of how well an uncertainty finds errors."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import (
     COLOURS,
     Display,
@@ -18,10 +19,10 @@ from skuq.metrics._axes import (
     user_name,
 )
 from skuq.metrics._checks import check_real
+from skuq.metrics._losses import Loss, sample_losses
 from skuq.metrics._selective import (
     area_under_risk_coverage,
     risk_coverage_curve,
-    sample_losses,
 )
 from skuq.pipeline import predict_uncertainty
 
@@ -48,7 +49,7 @@ class RiskCoverageDisplay(Display):
     name : str, default=None
         For the legend.
     risk_name : str, default="mean loss"
-        What the risk is, for the axis.
+        Name of the risk, for the axis.
 
     Attributes
     ----------
@@ -76,16 +77,16 @@ class RiskCoverageDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any,
+        X: MatrixLike,
+        y: ArrayLike,
         *,
         kind: str = "total",
-        loss: Any = None,
-        sample_weight: Any = None,
+        loss: Loss | None = None,
+        sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RiskCoverageDisplay:
+    ) -> Self:
         """Draw for a fitted estimator.
 
         Parameters
@@ -131,16 +132,16 @@ class RiskCoverageDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        y_true: Any,
-        y_pred: Any,
-        uncertainty: Any,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        uncertainty: ArrayLike,
         *,
-        loss: Any = "zero_one",
-        sample_weight: Any = None,
+        loss: Loss = "zero_one",
+        sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RiskCoverageDisplay:
+    ) -> Self:
         """Draw for predictions and their uncertainties.
 
         Parameters
@@ -159,7 +160,7 @@ class RiskCoverageDisplay(Display):
         RiskCoverageDisplay
             The display, already drawn.
         """
-        options = {"loss": loss, "sample_weight": sample_weight}
+        options: dict[str, Any] = {"loss": loss, "sample_weight": sample_weight}
         curve = risk_coverage_curve(y_true, y_pred, uncertainty, **options)
         losses = sample_losses(y_true, y_pred, loss)
         oracle = risk_coverage_curve(y_true, y_pred, losses, **options)
@@ -193,7 +194,7 @@ class UncertaintyHistogramDisplay(Display):
     first, second : ndarray of shape (n_first,), (n_second,)
         Uncertainties of the two groups.
     groups : tuple of two str
-        What they are called.
+        Names of the groups.
     auroc : float
         Probability that one of the second group is more uncertain than one of the first.
     name : str, default=None
@@ -231,15 +232,15 @@ class UncertaintyHistogramDisplay(Display):
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
-        X_other: Any = None,
+        X_other: MatrixLike | None = None,
         kind: str = "total",
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> UncertaintyHistogramDisplay:
+    ) -> Self:
         """Draw for a fitted classifier (right and wrong), or any estimator (in and out).
 
         Parameters
@@ -277,7 +278,10 @@ class UncertaintyHistogramDisplay(Display):
             groups = ("in distribution", "out of distribution")
             return cls.from_predictions(uncertainty, other, groups=groups, **options)
         if not labelled:
-            raise TypeError("right and wrong are of classifiers; give X_other for a regressor")
+            raise TypeError(
+                "right and wrong predictions need a classifier, got a regressor; give X_other "
+                "instead of y"
+            )
         wrong = np.asarray(y) != estimator.predict(X)
         return cls.from_predictions(
             uncertainty[~wrong], uncertainty[wrong], groups=("right", "wrong"), **options
@@ -286,8 +290,8 @@ class UncertaintyHistogramDisplay(Display):
     @classmethod
     def from_predictions(
         cls,
-        first: Any,
-        second: Any,
+        first: ArrayLike,
+        second: ArrayLike,
         *,
         groups: tuple[str, str] = ("in distribution", "out of distribution"),
         kind: str = "",
@@ -295,7 +299,7 @@ class UncertaintyHistogramDisplay(Display):
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> UncertaintyHistogramDisplay:
+    ) -> Self:
         """Draw for the uncertainties of two groups.
 
         Parameters
@@ -303,7 +307,7 @@ class UncertaintyHistogramDisplay(Display):
         first, second : array-like of shape (n_first,), (n_second,)
             Uncertainties of the two groups.
         groups : tuple of two str
-            What the groups are called.
+            Names of the groups.
         kind : str, default=""
             Which uncertainty it is, say "total", for the axis.
         unit : str, default=""
@@ -332,7 +336,7 @@ class UncertaintyHistogramDisplay(Display):
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         together = np.concatenate([self.first, self.second])
         low, high = together.min(), together.max()
-        least = 1e-9 * (abs(low) or 1.0)  # of values that are all the same
+        least = 1e-9 * (abs(low) or 1.0)  # a width, where all values are equal
         bins = np.linspace(low, max(high, low + least), 31)
         looks: tuple[dict[str, Any], ...] = (
             {"histtype": "stepfilled", "alpha": 0.45},

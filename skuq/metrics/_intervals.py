@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skuq._utils._messages import checked_level
+from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import (
     check_option,
     check_real,
@@ -63,7 +64,11 @@ def _check_quantiles(y_true: Any, quantiles: Any, q: Any) -> tuple[np.ndarray, .
 
 
 def interval_score(
-    y_true: Any, interval: Any, *, confidence_level: float = 0.9, sample_weight: Any = None
+    y_true: ArrayLike,
+    interval: ArrayLike,
+    *,
+    confidence_level: float = 0.9,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Score intervals by their width, plus 2/α for each unit that y lies outside [1]_.
 
@@ -103,7 +108,9 @@ def interval_score(
     return weighted_mean(upper - lower + outside * misses, weight)
 
 
-def prediction_interval_coverage(y_true: Any, interval: Any, *, sample_weight: Any = None) -> float:
+def prediction_interval_coverage(
+    y_true: ArrayLike, interval: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Compute the share of targets inside their interval, ends included (PICP).
 
     Parameters
@@ -127,7 +134,7 @@ def prediction_interval_coverage(y_true: Any, interval: Any, *, sample_weight: A
     return weighted_mean(((lower <= y) & (y <= upper)).astype(float), weight)
 
 
-def mean_interval_width(interval: Any, *, sample_weight: Any = None) -> float:
+def mean_interval_width(interval: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean width of intervals (MPIW).
 
     Parameters
@@ -156,7 +163,9 @@ def mean_interval_width(interval: Any, *, sample_weight: Any = None) -> float:
     return weighted_mean(upper - lower, weight)
 
 
-def pinball_loss(y_true: Any, quantiles: Any, q: Any, *, sample_weight: Any = None) -> float:
+def pinball_loss(
+    y_true: ArrayLike, quantiles: ArrayLike, q: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Compute the mean loss of predicted quantiles, max(q (y − Q), (q − 1)(y − Q)) [1]_.
 
     Parameters
@@ -194,7 +203,12 @@ def pinball_loss(y_true: Any, quantiles: Any, q: Any, *, sample_weight: Any = No
 
 
 def quantile_calibration_error(
-    y_true: Any, quantiles: Any, q: Any, *, norm: str = "l1", sample_weight: Any = None
+    y_true: ArrayLike,
+    quantiles: ArrayLike,
+    q: ArrayLike,
+    *,
+    norm: str = "l1",
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compare the share of y at or below a predicted quantile with its level [1]_.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from skuq._bins import bin_statistics
+from skuq._utils._typing import ArrayLike
 from skuq.metrics._calibration import confidence_and_hit
 from skuq.metrics._checks import check_n_bins, check_option, check_probabilities, two_columns
 
@@ -32,7 +33,11 @@ class BrierDecomposition(NamedTuple):
 
 
 def negative_log_likelihood(
-    y_true: Any, y_proba: Any, *, labels: Any = None, sample_weight: Any = None
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the mean of −log p of the true class, in nats.
 
@@ -61,7 +66,11 @@ def negative_log_likelihood(
 
 
 def brier_score(
-    y_true: Any, y_proba: Any, *, labels: Any = None, sample_weight: Any = None
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the mean squared distance of the probabilities from the labels [1]_.
 
@@ -97,13 +106,13 @@ def brier_score(
 
 
 def brier_decomposition(
-    y_true: Any,
-    y_proba: Any,
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
     *,
     n_bins: int = 15,
     strategy: str = "uniform",
-    labels: Any = None,
-    sample_weight: Any = None,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> BrierDecomposition:
     """Split the Brier score into reliability − resolution + uncertainty [1]_.
 

@@ -43,7 +43,7 @@ def _coverage_gap(
 def _ready(
     text: str, metric: Callable[..., float], needs: str, **options: Any
 ) -> UncertaintyScorer:
-    """A scorer with a help text of its own."""
+    """Make a scorer that has its own help text."""
     scorer = make_uncertainty_scorer(metric, needs=needs, **options)
     scorer.__doc__ = text
     return scorer
@@ -91,7 +91,7 @@ classwise_ece_scorer = _lower(
     kind="classwise",
 )
 brier_scorer = _lower(
-    "Minus the Brier score, the mean squared distance of probabilities from what came true, of "
+    "Minus the Brier score, the mean squared distance of probabilities from the labels, of "
     "classifiers: between −2 (two classes: −1) and 0, 0 at best. See `brier_score`.",
     brier_score,
     "proba",

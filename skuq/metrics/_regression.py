@@ -17,6 +17,7 @@ from torch import Tensor
 from skuq._bins import quantile_edges
 from skuq._distributions._mixture import normal_mixture_crps
 from skuq._utils._arrays import tensor_of
+from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import (
     check_n_bins,
     check_real,
@@ -36,7 +37,7 @@ __all__ = [
 def _check_normals(
     y_true: Any, mean: Any, std: Any, sample_weight: Any, *, points: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray | None]:
-    """y of shape (n, ...), means and standard deviations of shape (n_draws, n, ...), weights."""
+    """Check y (n, ...), means and standard deviations (n_draws, n, ...), and weights."""
     y, means = check_real("y_true", y_true), check_real("mean", mean)
     weight = check_weight(sample_weight, len(y) if y.ndim else 0)
     if means.shape == y.shape:
@@ -58,7 +59,9 @@ def _check_normals(
     return tensor_of(y), tensor_of(means), tensor_of(stds), weight
 
 
-def gaussian_nll(y_true: Any, mean: Any, std: Any, *, sample_weight: Any = None) -> float:
+def gaussian_nll(
+    y_true: ArrayLike, mean: ArrayLike, std: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Compute the negative log-likelihood of a normal distribution, or of an equal mixture.
 
     Parameters
@@ -92,7 +95,13 @@ def gaussian_nll(y_true: Any, mean: Any, std: Any, *, sample_weight: Any = None)
     return weighted_mean((math.log(len(joint)) - joint.logsumexp(0)).numpy(), weight)
 
 
-def crps(y_true: Any, mean: Any, std: Any = None, *, sample_weight: Any = None) -> float:
+def crps(
+    y_true: ArrayLike,
+    mean: ArrayLike,
+    std: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Compute the continuous ranked probability score (CRPS): lower is better [1]_.
 
     CRPS = E|Y − y| − ½ E|Y − Y'|, in closed form: for a normal distribution,
@@ -135,7 +144,7 @@ def crps(y_true: Any, mean: Any, std: Any = None, *, sample_weight: Any = None) 
     return weighted_mean(normal_mixture_crps(y, means, stds).numpy(), weight)
 
 
-def pit_values(y_true: Any, mean: Any, std: Any = None) -> np.ndarray:
+def pit_values(y_true: ArrayLike, mean: ArrayLike, std: ArrayLike | None = None) -> np.ndarray:
     """Compute the probability integral transform F(y), the predicted P(Y ≤ y) [1]_.
 
     The values of calibrated predictions are uniform on [0, 1]. Their histogram has the shape of a
@@ -171,7 +180,12 @@ def pit_values(y_true: Any, mean: Any, std: Any = None) -> np.ndarray:
 
 
 def expected_normalized_calibration_error(
-    y_true: Any, mean: Any, std: Any, *, n_bins: int = 10, sample_weight: Any = None
+    y_true: ArrayLike,
+    mean: ArrayLike,
+    std: ArrayLike,
+    *,
+    n_bins: int = 10,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compare the errors with the predicted std, bin by bin (ENCE) [1]_.
 
@@ -212,10 +226,10 @@ def expected_normalized_calibration_error(
             "predict(X, return_std=True) does"
         )
     shares = np.ones(len(y)) if weight is None else weight
-    shares, kept = shares[shares > 0], shares > 0
-    residuals = (y - means[0]).numpy()[kept].reshape(len(shares), -1)
-    spreads = stds[0].numpy()[kept].reshape(len(shares), -1)
-    unit = _unit(spreads)  # of which ratios are independent
+    shares, counted = shares[shares > 0], shares > 0
+    residuals = (y - means[0]).numpy()[counted].reshape(len(shares), -1)
+    spreads = stds[0].numpy()[counted].reshape(len(shares), -1)
+    unit = _unit(spreads)  # ratios do not depend on it
     residuals, spreads = residuals / unit, spreads / unit
     errors = []
     for residual, spread in zip(residuals.T, spreads.T):
@@ -230,7 +244,7 @@ def expected_normalized_calibration_error(
     return float(np.mean(errors))
 
 
-def sharpness(std: Any, *, sample_weight: Any = None) -> float:
+def sharpness(std: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the root mean square of predicted standard deviations.
 
     It measures how narrow predictions are, not whether they are right: compare it only among
@@ -263,5 +277,5 @@ def sharpness(std: Any, *, sample_weight: Any = None) -> float:
 
 
 def _unit(values: np.ndarray) -> float:
-    """A power of two near the largest: in it, squares neither overflow nor vanish."""
+    """Find a power of two near the largest value: squares in it neither overflow nor vanish."""
     return float(np.ldexp(1.0, np.frexp(values.max(initial=0))[1]))

@@ -21,18 +21,14 @@ from sklearn.metrics import get_scorer
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._composition import predictions
 from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
-from skuq._predict import (
-    ClassifierPredictions,
-    Predictions,
-    class_uncertainty,
-    of_targets,
-    target_uncertainty,
-)
+from skuq._predict import ClassifierPredictions, Predictions
+from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
 from skuq._utils._messages import checked_level
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._checks import check_option
 from skuq.metrics._targets import encoded_targets, is_multilabel, label_values
-from skuq.pipeline import predictions
 
 __all__ = [
     "UncertaintyScorer",
@@ -43,11 +39,11 @@ __all__ = [
 
 
 # ---------------------------------------------------------------------------------------------
-# What metrics need of the predictive distributions. Each is a reduction to tensors of n_rows
-# rows, and what makes the arguments of the metric of the arrays that come back.
+# Inputs of metrics: each reduces the predictive distributions to tensors of n_rows rows, and makes
+# the arguments of the metric from the arrays that come back.
 
 
-class _Need:
+class _MetricInput:
     tasks: tuple[str, ...] = ("classification", "regression")
 
     def __init__(self, asked: Predictions, options: dict[str, Any]) -> None:
@@ -65,18 +61,18 @@ class _Need:
         return arrays
 
     def keywords(self) -> dict[str, Any]:
-        """Arguments that the metric gets if it has such parameters."""
+        """Return arguments for the parameters of these names, if the metric has them."""
         return {"labels": label_values(self.asked)} if self.classifies else {}
 
 
-class _Proba(_Need):
+class _Proba(_MetricInput):
     tasks = ("classification",)
 
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         return (predictive.mean_probs,)
 
 
-class _Draws(_Need):
+class _Draws(_MetricInput):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         if self.classifies:
             return (predictive.probs.movedim(0, -2),)
@@ -86,7 +82,7 @@ class _Draws(_Need):
         return (np.moveaxis(arrays[0], 1, 0),)
 
 
-class _Uncertainty(_Need):
+class _Uncertainty(_MetricInput):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         if self.classifies:
             chosen = predictive.mean_probs.argmax(-1)
@@ -102,7 +98,7 @@ class _Uncertainty(_Need):
         return {"loss": "zero_one" if self.classifies else "squared"}
 
 
-class _Interval(_Need):
+class _Interval(_MetricInput):
     tasks = ("regression",)
 
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
@@ -117,7 +113,7 @@ class _Interval(_Need):
         return {"confidence_level": self.options.get("confidence_level", 0.9)}
 
 
-class _LogLikelihood(_Need):
+class _LogLikelihood(_MetricInput):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         if not self.classifies:
             return (mixture_log_prob(predictive, y),)
@@ -126,14 +122,14 @@ class _LogLikelihood(_Need):
         return (of_label.logsumexp(0) - math.log(len(of_label)),)
 
 
-class _Crps(_Need):
+class _Crps(_MetricInput):
     tasks = ("regression",)
 
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         return (mixture_crps(predictive, y).mean(-1),)
 
 
-_NEEDS: dict[str, type[_Need]] = {
+_METRIC_INPUTS: dict[str, type[_MetricInput]] = {
     "proba": _Proba,
     "interval": _Interval,
     "uncertainty": _Uncertainty,
@@ -149,26 +145,26 @@ def _evaluate(
 ) -> list[float]:
     """Compute the scores from one evaluation of the posterior."""
     asked, X = predictions(estimator, X)
-    needs = [_NEEDS[s.needs](asked, s._options()) for s in scorers]
+    inputs = [_METRIC_INPUTS[s.needs](asked, s._options()) for s in scorers]
     target = encoded_targets(asked, y)
     counts: list[int] = []
 
     def reduction(predictive: Distribution, rows: Tensor) -> tuple[Tensor, ...]:
-        parts = [need.reduce(predictive, rows) for need in needs]
+        parts = [one.reduce(predictive, rows) for one in inputs]
         counts[:] = map(len, parts)
         return tuple(tensor for part in parts for tensor in part)
 
     classifies = isinstance(asked, ClassifierPredictions)
     arrays = list(asked._reduce(X, reduction if classifies else of_targets(reduction), target))
-    if is_multilabel(asked):  # a row and a label of it is a sample
+    if is_multilabel(asked):  # each label of a row counts as a sample
         arrays = [array.reshape(-1, *array.shape[2:]) for array in arrays]
         y = target.reshape(-1)
         if sample_weight is not None:
             sample_weight = np.repeat(sample_weight, target.shape[1])
     scores = []
-    for scorer, need, count in zip(scorers, needs, counts):
+    for scorer, own, count in zip(scorers, inputs, counts):
         arguments, arrays = tuple(arrays[:count]), arrays[count:]
-        scores.append(scorer._score(y, need.arguments(arguments), need.keywords(), sample_weight))
+        scores.append(scorer._score(y, own.arguments(arguments), own.keywords(), sample_weight))
     return scores
 
 
@@ -191,11 +187,11 @@ class UncertaintyScorer(BaseEstimator):
     metric : callable
         Function ``metric(y_true, *needed, **options)`` that gives a number.
     needs : str
-        What the metric gets after `y_true`, as in `make_uncertainty_scorer`.
+        The input that the metric gets after `y_true`, as in `make_uncertainty_scorer`.
     greater_is_better : bool
         Whether a greater metric is better; if not, the score is the negated metric.
     options : dict
-        Options passed to the metric, and to the method of the estimator that gives what it needs.
+        Options passed to the metric, and to the method of the estimator that gives its input.
     """
 
     def __init__(
@@ -210,10 +206,14 @@ class UncertaintyScorer(BaseEstimator):
         self.greater_is_better = greater_is_better
         self.options = options
 
-    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def __call__(
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         return self.score(estimator, X, y, sample_weight)
 
-    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Score a fitted estimator: greater is better.
 
         Parameters
@@ -271,11 +271,13 @@ class UncertaintyScorers(BaseEstimator):
         self.scorers = scorers
 
     def __call__(
-        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> dict[str, float]:
         return self.score(estimator, X, y, sample_weight)
 
-    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+    def score(
+        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
         """Score a fitted estimator by every scorer.
 
         Parameters
@@ -320,20 +322,20 @@ def make_uncertainty_scorer(
         parameters and they apply.
     needs : {"proba", "interval", "uncertainty", "draws", "log_likelihood", "crps"}, \
             default="proba"
-        What the metric gets after `y_true`:
+        The input that the metric gets after `y_true`:
 
         * "proba": probabilities (n_samples, n_classes);
         * "interval": lower and upper ends of a regressor's intervals on the last axis; the option
           ``confidence_level`` is 0.9 by default;
-        * "uncertainty": predictions, and uncertainties (n_samples,); the options ``kind`` and
-          ``measure`` are those of `predict_uncertainty`;
+        * "uncertainty": predictions, and uncertainties (n_samples,); the options are ``kind``
+          and ``measure``, as in `predict_uncertainty`;
         * "draws": predictions of every draw, as `predict_draws` gives them;
         * "log_likelihood", "crps": log-likelihood or CRPS of each sample (n_samples,), under the
           predictive mixture.
     greater_is_better : bool, default=True
         Whether a greater metric is better; if not, the score is the negated metric.
     **options
-        Options passed to the metric, and to the method of the estimator that gives what it needs.
+        Options passed to the metric, and to the method of the estimator that gives its input.
 
     Returns
     -------
@@ -353,7 +355,7 @@ def make_uncertainty_scorer(
     >>> cross_val_score(network, X, y, scoring=scorer, cv=3).shape
     (3,)
     """
-    check_option("needs", needs, tuple(_NEEDS))
+    check_option("needs", needs, tuple(_METRIC_INPUTS))
     if not callable(metric):
         raise TypeError(f"metric must be a function of (y_true, ...), got {metric!r}")
     if "confidence_level" in options:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._utils._messages import checked_level
-from skuq.metrics._checks import check_labels, check_option, check_real, check_weight
+from skuq._utils._typing import ArrayLike
+from skuq.metrics._checks import check_option, check_real, check_weight
+from skuq.metrics._losses import Loss, sample_losses
 
 __all__ = [
     "RiskCoverageCurve",
@@ -66,39 +67,10 @@ class SelectiveGuarantee(NamedTuple):
     bound: float
 
 
-_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "zero_one": lambda y_true, y_pred: y_true != y_pred,
-    "squared": lambda y_true, y_pred: (y_true - y_pred) ** 2,
-    "absolute": lambda y_true, y_pred: np.abs(y_true - y_pred),
-}
-
-
-def sample_losses(y_true: Any, y_pred: Any, loss: Any) -> np.ndarray:
-    """The loss of each sample, averaged over targets where there are several."""
-    truth, predicted = np.asarray(y_true), np.asarray(y_pred)
-    check_consistent_length(truth, predicted)
-    if truth.shape != predicted.shape:
-        raise ValueError(
-            f"y_true and y_pred must have one shape, got {truth.shape} and {predicted.shape}"
-        )
-    if callable(loss):
-        losses = np.asarray(loss(truth, predicted), dtype=float)
-    else:
-        check_option("loss", loss, tuple(_LOSSES))
-        if loss != "zero_one":
-            truth, predicted = check_real("y_true", truth), check_real("y_pred", predicted)
-        elif check_labels("y_true", truth) != check_labels("y_pred", predicted):
-            raise ValueError("of y_true and y_pred one holds text and the other does not")
-        losses = np.asarray(_LOSSES[loss](truth, predicted), dtype=float)
-    if losses.shape[:1] != truth.shape[:1]:
-        raise ValueError(f"loss must give a number per sample, got shape {losses.shape}")
-    return check_real("loss", losses.reshape(len(losses), -1).mean(axis=1))
-
-
 def _check(
     y_true: Any, y_pred: Any, uncertainty: Any, loss: Any, sample_weight: Any, at_least: int = 2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Losses, uncertainties and weights of the samples that have a weight."""
+    """Return losses, uncertainties and weights, without samples of weight zero."""
     scores = check_real("uncertainty", uncertainty, allow_infinite=True)
     check_consistent_length(y_true, scores)
     weight = check_weight(sample_weight, len(scores))
@@ -109,32 +81,32 @@ def _check(
             "reduce them to one number per sample, by a mean, say"
         )
     weight = np.ones(len(scores)) if weight is None else weight
-    kept = weight > 0
-    if kept.sum() < at_least:
-        raise ValueError(f"at least {at_least} samples are needed, got {kept.sum()}")
-    return losses[kept], scores[kept], weight[kept]
+    counted = weight > 0
+    if counted.sum() < at_least:
+        raise ValueError(f"at least {at_least} samples are needed, got {counted.sum()}")
+    return losses[counted], scores[counted], weight[counted]
 
 
 def _curve(losses: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> RiskCoverageCurve:
-    """Samples of one uncertainty share their mean loss: the average over their orders."""
+    """Sort by uncertainty; equal uncertainties share their mean loss, as averaged over orders."""
     order = np.argsort(scores, kind="stable")
     levels, group = np.unique(scores[order], return_inverse=True)
-    kept, lost = weight[order], (weight * losses)[order]
-    by_group = np.bincount(group, lost) / np.bincount(group, kept)
+    weight, lost = weight[order], (weight * losses)[order]
+    by_group = np.bincount(group, lost) / np.bincount(group, weight)
     if len(levels) < len(order):
-        kept = (np.bincount(group, kept) / np.bincount(group))[group]  # so do their weights
-    coverage = kept.cumsum()
-    risk = (kept * by_group[group]).cumsum() / coverage
+        weight = (np.bincount(group, weight) / np.bincount(group))[group]  # so do their weights
+    coverage = weight.cumsum()
+    risk = (weight * by_group[group]).cumsum() / coverage
     return RiskCoverageCurve(coverage / coverage[-1], risk, levels[group])
 
 
 def risk_coverage_curve(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
-    loss: Any = "zero_one",
-    sample_weight: Any = None,
+    loss: Loss = "zero_one",
+    sample_weight: ArrayLike | None = None,
 ) -> RiskCoverageCurve:
     """Compute the mean loss of the most certain samples, for every share that is kept [1]_.
 
@@ -177,14 +149,14 @@ def risk_coverage_curve(
 
 
 def area_under_risk_coverage(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
-    loss: Any = "zero_one",
+    loss: Loss = "zero_one",
     method: str = "mean",
     excess: bool = False,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the area under the risk–coverage curve (AURC): lower is better.
 
@@ -242,12 +214,12 @@ def _area(curve: RiskCoverageCurve, method: str) -> float:
 
 
 def uncertainty_error_auroc(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
-    loss: Any = "zero_one",
-    sample_weight: Any = None,
+    loss: Loss = "zero_one",
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute how well the uncertainty separates errors from right predictions (AUROC).
 
@@ -295,16 +267,17 @@ def uncertainty_error_auroc(
 def _as_errors(losses: np.ndarray) -> np.ndarray:
     if not np.isin(losses, [0, 1]).all():
         raise ValueError("the loss must be 0 (right) or 1 (an error) for every sample")
-    return losses == 1
+    errors: np.ndarray = losses == 1
+    return errors
 
 
 def accuracy_at_coverage(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     coverage: float = 0.8,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the accuracy on the most certain samples, the fewest that make up a share.
 
@@ -338,9 +311,9 @@ def accuracy_at_coverage(
 
 
 def coverage_at_risk(
-    y_true: Any,
-    y_pred: Any,
-    uncertainty: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    uncertainty: ArrayLike,
     *,
     risk: float,
     delta: float | None = 0.001,
@@ -390,29 +363,29 @@ def coverage_at_risk(
     order = np.argsort(scores, kind="stable")
     ordered, errors = scores[order], losses[order].cumsum()
     # A threshold keeps all samples of its uncertainty.
-    kept = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
-    wrong = errors[kept - 1]
+    n_kept = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
+    wrong = errors[n_kept - 1]
     if delta is None:
-        fits = np.flatnonzero(wrong <= risk * kept + 1e-9)  # 0.29 * 100 < 29
+        fits = np.flatnonzero(wrong <= risk * n_kept + 1e-9)  # 0.29 * 100 < 29
         chosen = fits[-1] if len(fits) else None
-        bound = np.full(len(kept), np.nan)
+        bound = np.full(len(n_kept), np.nan)
     else:
         level = checked_level("delta", delta) / len(scores).bit_length()
-        bound = stats.beta.ppf(1 - level, wrong + 1, kept - wrong)
-        bound[wrong == kept] = 1.0
+        bound = stats.beta.ppf(1 - level, wrong + 1, n_kept - wrong)
+        bound[wrong == n_kept] = 1.0
         chosen = _search(bound, risk)
     if chosen is None:
         return SelectiveGuarantee(0.0, -np.inf, np.nan, np.nan)
     return SelectiveGuarantee(
-        coverage=float(kept[chosen] / len(scores)),
-        threshold=float(ordered[kept[chosen] - 1]),
-        risk=float(wrong[chosen] / kept[chosen]),
+        coverage=float(n_kept[chosen] / len(scores)),
+        threshold=float(ordered[n_kept[chosen] - 1]),
+        risk=float(wrong[chosen] / n_kept[chosen]),
         bound=float(bound[chosen]),
     )
 
 
 def _search(bound: np.ndarray, risk: float) -> int | None:
-    """The last threshold whose bound holds that a binary search meets, of ⌊log₂ n⌋ + 1 at most."""
+    """Find the last passing threshold by a binary search, which tests at most ⌊log₂ n⌋ + 1."""
     chosen, low, high = None, 0, len(bound) - 1
     while low <= high:
         middle = (low + high + 1) // 2

@@ -1,11 +1,12 @@
 """Fitted objects in files that hold no code: `save`, `load`, `inspect`.
 
 A file is a zip of two parts, ``manifest.json`` and ``tensors.safetensors``, and their digests. It
-can be opened by who does not trust where it comes from: it names no importable object, and nothing
-of it is run. See ``docs/saving.md``.
+can be opened even if you do not trust its source: it names no importable object, and nothing of it
+is run. `saved_as` lets files hold classes of your own. See ``docs/saving.md``.
 """
 
+from skuq._utils._saved_names import saved_as
 from skuq.persistence._inspect import Contents, inspect
 from skuq.persistence._save import load, save
 
-__all__ = ["Contents", "inspect", "load", "save"]
+__all__ = ["Contents", "inspect", "load", "save", "saved_as"]

@@ -1,13 +1,15 @@
-"""What a file may name: tables from names to classes and functions, written here in code.
+"""What a file may name: tables from names to classes and functions, written in code.
 
-A name in a file is looked up in these tables and nowhere else: nothing is imported for it, and no
-attribute of a module is asked for by it. Names are public ones (``skuq.posteriors.MCDropout``), so
-files outlive a change of the layout of the package.
+A name in a file is looked up in these tables, and among the classes that their authors declare with
+`saved_as`, and nowhere else: nothing is imported for it, and no attribute of a module is asked for
+by it. Names are public ones (``skuq.posteriors.MCDropout``), so files outlive a change of the
+layout of the package.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -20,18 +22,17 @@ import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
 import skuq.posteriors as posteriors
-from skuq._engine._draws import Draws
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
+from skuq._utils._saved_names import declared
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP
 from skuq.pipeline import Pipeline
-from skuq.posteriors._mc_dropout import _Mask, _MaskDraws
 
-__all__ = ["class_name", "classes", "draws_classes", "is_for_fit_only", "value_name", "values"]
+__all__ = ["class_name", "classes", "is_for_fit_only", "value_name", "values"]
 
 _SKLEARN = {
     "preprocessing": (
@@ -99,16 +100,22 @@ def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
     return {getattr(sklearn, room): names for room, names in _SKLEARN.items()}
 
 
-@functools.cache
 def classes() -> dict[str, type]:
-    """Classes of which a file may hold instances: attributes are set, no constructor runs."""
+    """Classes of which a file may hold instances: attributes are set, no constructor runs.
+
+    Those that skuq lists here, and those that their authors declare with `saved_as`.
+    """
+    return {**_listed_classes(), **declared()}
+
+
+@functools.cache
+def _listed_classes() -> dict[str, type]:
     found: dict[str, type] = {
         "skuq.TorchClassifier": TorchClassifier,
         "skuq.TorchRegressor": TorchRegressor,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
         "skuq.PrivateGlobals": PrivateGlobals,
-        "skuq.DropoutMask": _Mask,
         "skuq.NotSaved": NotSaved,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
         "skuq.augmentation.Evaluation": Evaluation,
@@ -129,12 +136,6 @@ def classes() -> dict[str, type]:
 
 
 @functools.cache
-def draws_classes() -> dict[str, type[Draws]]:
-    """How draws are stacked."""
-    return {"stack": Draws, "dropout masks": _MaskDraws}
-
-
-@functools.cache
 def values() -> dict[str, Any]:
     """Classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
@@ -151,23 +152,18 @@ def values() -> dict[str, Any]:
     return found | {kind.__name__: kind for kind in (bool, int, float, str, object)}
 
 
-@functools.cache
-def _names() -> tuple[dict[int, str], dict[int, str]]:
-    """Of both tables by identity; the tables keep what they name alive."""
-    of_classes, of_values = (
-        {id(value): name for name, value in table.items()} for table in (classes(), values())
-    )
-    return of_classes, of_values
+def _name_in(table: Mapping[str, Any], value: Any) -> str | None:
+    return next((name for name, known in table.items() if known is value), None)
 
 
 def class_name(cls: type) -> str | None:
     """The name of a class of which instances are saved."""
-    return _names()[0].get(id(cls))
+    return _name_in(classes(), cls)
 
 
 def value_name(value: Any) -> str | None:
     """The name of a class or a function that may be a value."""
-    return _names()[1].get(id(value))
+    return _name_in(values(), value)
 
 
 def is_for_fit_only(parameter: str) -> bool:

@@ -48,7 +48,7 @@ class Decoder:
     """
 
     def __init__(
-        self, tensors: TensorReader, special: dict[str, Callable[[Decoder, dict], Any]]
+        self, tensors: TensorReader, special: dict[str, Callable[[Decoder, dict[str, Any]], Any]]
     ) -> None:
         self.tensors = tensors
         self._special = special
@@ -85,7 +85,7 @@ class Decoder:
                 self._known[_index(node["id"])] = value, self._walked - before
         return value
 
-    def again(self, node: dict) -> Any:
+    def again(self, node: dict[str, Any]) -> Any:
         """An estimator that stands at another place, too.
 
         Whoever prints, clones or draws an estimator walks through all that it holds, as often as
@@ -105,13 +105,14 @@ class Decoder:
         self._stored += weight
         self._walked += weight
 
-    def plain_object(self, node: dict) -> Any:
+    def plain_object(self, node: dict[str, Any]) -> Any:
         """An instance of a class in the table: its attributes are set, nothing of it runs."""
         name = node["class"]
         cls = classes().get(name) if isinstance(name, str) else None
         if cls is None:
             raise PersistenceError(
-                f"{str(name)[:80]!r} is no class that this version of skuq knows"
+                f"{str(name)[:80]!r} is no class that is known here. If it is of another package, "
+                "import that package before you load; if it is of skuq, use a newer version"
             )
         state = attribute_names_checked(self.mapping(node["state"]))
         if issubclass(cls, tuple):
@@ -122,12 +123,12 @@ class Decoder:
             made.check_learnt()
         return made
 
-    def mapping(self, node: Any) -> dict:
+    def mapping(self, node: Any) -> dict[str, Any]:
         if not isinstance(node, dict) or "$" in node:
             raise PersistenceError("attributes are no JSON object")
         return {key: self(item) for key, item in node.items()}
 
-    def items(self, node: Any) -> list:
+    def items(self, node: Any) -> list[Any]:
         if not isinstance(node, list):
             raise PersistenceError("items are no JSON list")
         return [self(item) for item in node]
@@ -145,16 +146,16 @@ def _matching(pattern: str, text: Any) -> str:
     return text
 
 
-def _float(decoder: Decoder, node: dict) -> float:
+def _float(decoder: Decoder, node: dict[str, Any]) -> float:
     return float(_matching("-?inf|nan", node["value"]))
 
 
-def _dict(decoder: Decoder, node: dict) -> dict:
+def _dict(decoder: Decoder, node: dict[str, Any]) -> dict[Any, Any]:
     pairs = [decoder.items(pair) for pair in node["items"]]
     return dict(pairs)
 
 
-def _shaped(values: list, dtype: Any, shape: Any) -> np.ndarray:
+def _shaped(values: list[Any], dtype: Any, shape: Any) -> np.ndarray:
     if not isinstance(shape, list) or math.prod(map(_index, shape)) != len(values):
         raise PersistenceError(f"{len(values)} values do not fill shape {str(shape)[:80]}")
     array = np.empty(len(values), dtype)
@@ -162,7 +163,7 @@ def _shaped(values: list, dtype: Any, shape: Any) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _strings(decoder: Decoder, node: dict) -> np.ndarray:
+def _strings(decoder: Decoder, node: dict[str, Any]) -> np.ndarray:
     values = node["items"]
     if not isinstance(values, list) or not all(type(value) is str for value in values):
         raise PersistenceError("an array of strings holds something else")
@@ -172,7 +173,7 @@ def _strings(decoder: Decoder, node: dict) -> np.ndarray:
     return _shaped(values, dtype, node["shape"])
 
 
-def _objects(decoder: Decoder, node: dict) -> np.ndarray:
+def _objects(decoder: Decoder, node: dict[str, Any]) -> np.ndarray:
     values = decoder.items(node["items"])
     array = np.empty(len(values), object)
     for index, value in enumerate(values):  # NumPy would look into sequences
@@ -182,7 +183,7 @@ def _objects(decoder: Decoder, node: dict) -> np.ndarray:
     return array.reshape(node["shape"])
 
 
-def _scalar(decoder: Decoder, node: dict) -> Any:
+def _scalar(decoder: Decoder, node: dict[str, Any]) -> Any:
     if node["dtype"] == "str":
         return np.str_(_matching(r"(?s).*", node["value"]))
     dtype = np.dtype(_matching(r"bool|u?int(8|16|32|64)|float(16|32|64)", node["dtype"]))
@@ -192,26 +193,26 @@ def _scalar(decoder: Decoder, node: dict) -> Any:
     return dtype.type(value)
 
 
-def _value(decoder: Decoder, node: dict) -> Any:
+def _value(decoder: Decoder, node: dict[str, Any]) -> Any:
     name = node["name"]
     if not isinstance(name, str) or name not in values():
         raise PersistenceError(f"{str(name)[:80]!r} is nothing that this version of skuq knows")
     return values()[name]
 
 
-def _random_state(decoder: Decoder, node: dict) -> np.random.RandomState:
+def _random_state(decoder: Decoder, node: dict[str, Any]) -> np.random.RandomState:
     made = np.random.RandomState(0)
     made.set_state(("MT19937", decoder(node["key"]), *decoder.items(node["rest"])))
     return made
 
 
-def _generator(decoder: Decoder, node: dict) -> torch.Generator:
+def _generator(decoder: Decoder, node: dict[str, Any]) -> torch.Generator:
     made = torch.Generator()
     made.set_state(decoder.tensors.get(node))
     return made
 
 
-_READERS: dict[str, Callable[[Decoder, dict], Any]] = {
+_READERS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "float": _float,
     "tuple": lambda decoder, node: tuple(decoder.items(node["items"])),
     "dict": _dict,

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from skuq._utils._parameters import NotSaved
 from skuq.exceptions import PersistenceError
+from skuq.likelihoods import Likelihood
 from skuq.persistence._classes import (
     class_name,
     is_for_fit_only,
@@ -27,6 +28,7 @@ from skuq.persistence._classes import (
 )
 from skuq.persistence._json import MOST_DEPTH
 from skuq.persistence._tensors import TensorWriter
+from skuq.posteriors import Posterior
 
 __all__ = ["Encoder", "attribute_names_checked"]
 
@@ -94,7 +96,7 @@ class Encoder:
                 found.append(self(value))
         return found
 
-    def _dict(self, value: dict) -> Any:
+    def _dict(self, value: dict[Any, Any]) -> Any:
         found = []
         for key, item in value.items():
             with self.at(f"[{key!r}]"):
@@ -114,7 +116,7 @@ class Encoder:
             return {"$": "objects", "shape": shape, "items": self._items(array.ravel().tolist())}
         raise self._refused(array, f"an array of dtype {array.dtype}")
 
-    def _stored(self, add: Callable[[Any], dict], value: Any) -> dict:
+    def _stored(self, add: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
         try:
             return add(value)
         except PersistenceError as error:
@@ -204,6 +206,8 @@ class Encoder:
                 "Of views those of skuq.augmentation are saved; else save the estimator inside, "
                 "and put FrozenEstimator of what is loaded into another TestTimeAugmentation"
             )
+        elif isinstance(value, Posterior | Likelihood):
+            hint = f"Decorate {kind.__name__} with skuq.persistence.saved_as"
         elif kind.__module__.partition(".")[0] == "mapie":
             hint = "Save the estimator inside of it, and conformalize again where it is loaded"
         elif kind.__module__.partition(".")[0] == "skuq":

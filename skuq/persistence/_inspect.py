@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from skuq._utils._typing import StrPath
 from skuq.persistence import _container
 from skuq.persistence._save import manifest_of
 from skuq.persistence._tensors import header_of, usual_order
@@ -59,7 +60,7 @@ class Contents:
         return "\n".join(line.encode("unicode_escape").decode() for line in lines)
 
 
-def inspect(path: Any) -> Contents:
+def inspect(path: StrPath) -> Contents:
     """Show the content of a file of `save`: builds nothing and does not need safetensors.
 
     Parameters
@@ -98,7 +99,7 @@ def inspect(path: Any) -> Contents:
     for place, kind, node in _walk(manifest["object"], ""):
         if "class" in node:
             objects[place] = str(node["class"]), _parameters(node)
-        elif kind == "module":
+        elif kind in ("module", "trained"):
             modules[str(node.get("name"))] = str(node.get("defined_in"))
         elif str(node.get("tensor")) in header:
             dtype, stored = header[str(node["tensor"])]
@@ -116,7 +117,7 @@ def inspect(path: Any) -> Contents:
 
 # What stands between an object and its parts in the manifest, but not in Python.
 _SILENT = {"state", "items", "module", "engine", "draws"}
-_RENAMED = {"tensors": "module_"}
+_RENAMED = {"tensors": "module_", "weights": "module"}
 
 
 def _walk(node: Any, place: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -19,31 +19,27 @@ import torch
 from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
+from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._built import Built
 from skuq._networks._module import Numerics, build, own_copy
-from skuq._networks._precision import float_dtype
+from skuq._networks._precision import float_dtype, moved
+from skuq._networks._trained import TrainedNetwork
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq._utils._tensors import agree, tensors_of
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
-from skuq.persistence._classes import class_name, classes, draws_classes, value_name
+from skuq.persistence._classes import class_name, classes
 from skuq.persistence._decoder import Decoder, defaults_of
 from skuq.persistence._encoder import Encoder, attribute_names_checked
+from skuq.persistence._modules import module_node, qualified_name
 from skuq.posteriors import Posterior
 
-__all__ = ["Modules", "decode_estimator", "encode_estimator", "qualified_name"]
+__all__ = ["decode_estimator", "encode_estimator"]
 
 _MOST_ROWS = 2**20  # in a chunk; whoever declares more wants memory
-
-
-def qualified_name(factory: Any) -> str:
-    """Of a class or function, as users read it."""
-    if hasattr(factory, "func") and hasattr(factory, "keywords"):  # functools.partial
-        return f"partial({qualified_name(factory.func)})"
-    return getattr(factory, "__qualname__", type(factory).__qualname__)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -61,7 +57,8 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
     built = state.pop("_built", None)
     changed = built is not None and bool(built.changes(estimator))
     fitted = engine is not None and not changed
-    made_by = _module_node(encoder, module, factories, fitted)
+    known = tensors_of(engine.draws.module) if fitted else {}
+    made_by = module_node(encoder, module, factories, fitted, known)
     node = {"$": "estimator", "class": name, "module": made_by}
     with encoder.at("._states"):
         goes_on = encoder.attempt(state.pop("_states", []))
@@ -72,24 +69,10 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
         if built is not None and changed:
             parameters = {f"module__{name}": value for name, value in built.parameters.items()}
             node["engine"]["built"] = {
-                "module": _module_node(encoder, built.factory, factories, fitted=True),
+                "module": module_node(encoder, built.factory, factories, fitted=True),
                 "parameters": encoder.state(parameters),
             }
     return node
-
-
-def _module_node(encoder: Encoder, module: Any, factories: dict[str, Any], fitted: bool) -> Any:
-    if module is None or value_name(module) is not None:
-        return encoder(module)
-    if isinstance(module, nn.Module) or not callable(module):  # set after fit, which refuses it
-        with encoder.at(".module"):
-            return encoder.attempt(module)
-    defined_in = getattr(module, "__module__", type(module).__module__)
-    name = qualified_name(module)
-    if fitted:  # what built a network, rather than a namesake that none was built with
-        factories[name] = module
-    factories.setdefault(name, module)
-    return {"$": "module", "name": name, "defined_in": str(defined_in)}
 
 
 def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
@@ -97,11 +80,11 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
     on_cpu = object.__new__(Engine)
     on_cpu.__dict__.update(state)
     draws = state.pop("draws")
-    kinds = {cls: kind for kind, cls in draws_classes().items()}
-    if type(draws) not in kinds:
+    kind = class_name(type(draws))
+    if kind is None:
         raise PersistenceError(
-            f"the draws of the posterior are of {type(draws).__qualname__}, which is none that "
-            "skuq.save knows; pickle and joblib save it, in files for trusted sources only"
+            f"the draws of the posterior are of the class {type(draws).__qualname__}, which "
+            "skuq.save does not know: decorate it with skuq.persistence.saved_as"
         )
     own = dict(draws.__getstate__())
     module: nn.Module = own.pop("module")
@@ -112,7 +95,7 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
     frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
     return {
         "state": encoder.state(state),
-        "draws": {"kind": kinds[type(draws)], "state": encoder.state(own)},
+        "draws": {"kind": kind, "state": encoder.state(own)},
         "tensors": tensors,
         "frozen": frozen,
         "outputs": encoder(outputs),
@@ -121,67 +104,6 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------------------------
 # Loading
-
-
-class Modules:
-    """The classes that the caller of `load` gives.
-
-    Parameters
-    ----------
-    given : callable, mapping of str to callable, or None
-        A class or factory; or several, by the names that the file has for them.
-    device : str or torch.device
-        Where networks are to be; "auto" leaves that to each estimator.
-    """
-
-    def __init__(self, given: Any, device: Any) -> None:
-        for factory in given.values() if isinstance(given, dict) else [given]:
-            if isinstance(factory, nn.Module) or not (callable(factory) or factory is None):
-                raise TypeError(
-                    "module must be a class or a factory, or a dictionary of them by name, got "
-                    f"{factory!r}"
-                )
-        if isinstance(device, list | tuple):
-            raise TypeError(f"networks are loaded to one device, got device={device!r}")
-        if device != "auto":
-            Numerics.on(device, "float32")  # refuses what is not here
-        self._given = given
-        self._needed: dict[str, Any] = {}
-        self.device = device
-
-    def __call__(self, decoder: Decoder, node: dict[str, Any]) -> Any:
-        """Of a node that stands for a class of the user."""
-        name, defined_in = node["name"], node["defined_in"]
-        if not isinstance(name, str) or not isinstance(defined_in, str):
-            raise PersistenceError("the name of a module is no text")
-        by_name = isinstance(self._given, dict)
-        found = self._given.get(name) if by_name else self._given
-        if found is None:
-            raise PersistenceError(
-                f"the file holds a network that {name[:200]!r} (from {defined_in[:200]!r}) built. "
-                f"Files name no code to import: give it, load(path, module=...)"
-            )
-        self._needed[name] = found
-        if len(self._needed) > 1 and not by_name:
-            raise PersistenceError(
-                f"the file holds networks of several classes, {sorted(self._needed)}: give them as "
-                "module={name: class, ...}"
-            )
-        return found
-
-    def check(self) -> None:
-        """Tell of classes that have another name, or are not needed."""
-        if self._given is not None and not self._needed:
-            raise PersistenceError("module was given, but no network in the file needs it")
-        for name, found in self._needed.items():
-            if qualified_name(found).rpartition(".")[2] != name.rpartition(".")[2]:
-                warnings.warn(
-                    f"the network was saved with {name[:200]}, and is loaded with "
-                    f"{qualified_name(found)}; both have the same tensors and give the same "
-                    "outputs on a few rows",
-                    UserWarning,
-                    stacklevel=4,
-                )
 
 
 def decode_estimator(decoder: Decoder, node: dict[str, Any], device: Any) -> Any:
@@ -209,11 +131,12 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     engine = object.__new__(Engine)
     engine.__dict__.update(attribute_names_checked(decoder.mapping(record["state"])))
     _check_engine(engine)
-    draws = object.__new__(draws_classes()[record["draws"]["kind"]])
+    draws = object.__new__(_draws_class(record["draws"]["kind"]))
     draws.__dict__.update(attribute_names_checked(decoder.mapping(record["draws"]["state"])))
-    draws.module = _rebuilt(
-        estimator, engine, decoder.mapping(record["tensors"]), set(record["frozen"])
-    )
+    tensors = decoder.mapping(record["tensors"])
+    if isinstance(estimator.module, TrainedNetwork):
+        estimator.module.complete(tensors)
+    draws.module = _rebuilt(estimator, engine, tensors, set(record["frozen"]))
     expected = decoder(record["outputs"])
     if not isinstance(expected, Tensor) or expected.shape[:2] != (draws.n_draws, 3):
         raise PersistenceError("the recorded outputs are not those of all draws on three rows")
@@ -221,7 +144,23 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     engine.draws = draws
     _check_outputs(engine, expected)
     estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
+    if (
+        isinstance(estimator.module, TrainedNetwork)
+        and estimator.module is estimator._built.factory
+    ):
+        with PrivateGlobals(0):
+            estimator.module.settle(*_sizes(estimator))
     estimator._engine = engine
+
+
+def _draws_class(kind: Any) -> type[Draws]:
+    cls = classes().get(kind) if isinstance(kind, str) else None
+    if cls is None or not issubclass(cls, Draws):
+        raise PersistenceError(
+            f"the file holds draws of the kind {str(kind)[:80]!r}, which is not known here. Import "
+            "the package that declares it with saved_as before you load"
+        )
+    return cls
 
 
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
@@ -265,26 +204,33 @@ def _check_engine(engine: Any) -> None:
         raise PersistenceError("the engine is incomplete")
 
 
+def _sizes(estimator: Any) -> tuple[int, int]:
+    return math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
+
+
 def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """The module, built as in `fit`, with the tensors of the file."""
     factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
-    sizes = math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
+    estimator.posterior_.validate()
+
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
-            return build(factory, parameters, *sizes)
+            return build(factory, parameters, *_sizes(estimator))
 
     name = qualified_name(factory)
     if factory is MLP:
         _check_depth(parameters, tensors)
-    _check_unbuilt(built, name, engine._sample, tensors)
+    transform = estimator.posterior_.transform
+    _check_unbuilt(built, transform, name, engine._sample, tensors)
     try:
         with PrivateGlobals(0):
-            module = own_copy(built(), engine._sample, engine.numerics)
+            module = transform(own_copy(built(), engine._sample, engine.numerics))
+            module = moved(module.eval(), engine.numerics.device, engine.numerics.dtype)
     except Exception as error:
         raise PersistenceError(
             f"{name} cannot be built or called as it was when it was saved, with parameters "
@@ -313,7 +259,7 @@ def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None
     """A perceptron of a million layers would take long to build, even without memory."""
     sizes = parameters.get("hidden_layer_sizes", (100, 100))
     n_layers = len(sizes) if isinstance(sizes, list | tuple) else 1
-    if 2 * (n_layers + 1) != len(tensors):
+    if 2 * (n_layers + 1) > len(tensors):  # a posterior may add some
         raise PersistenceError(
             f"hidden_layer_sizes declares {n_layers} hidden layers, which {len(tensors)} tensors "
             "do not fit"
@@ -321,7 +267,11 @@ def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None
 
 
 def _check_unbuilt(
-    built: Callable[[], nn.Module], name: str, x: Tensor, tensors: dict[str, Tensor]
+    built: Callable[[], nn.Module],
+    transform: Callable[[nn.Module], nn.Module],
+    name: str,
+    x: Tensor,
+    tensors: dict[str, Tensor],
 ) -> None:
     """Compare shapes before memory is taken: what the file declares may be absurd."""
     with warnings.catch_warnings():
@@ -331,6 +281,7 @@ def _check_unbuilt(
                 module = built().eval()
                 if any(nn.parameter.is_lazy(t) for t in tensors_of(module).values()):
                     module(x.to("meta", float_dtype(module)))
+                module = transform(module)
         except Exception:  # a module that needs values: how large it is shows when it is built
             return
     _check_same(name, tensors_of(module), tensors, with_dtype=False)

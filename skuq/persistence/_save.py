@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from skuq._estimator._base import TorchEstimator
 from skuq._utils._sklearn_compat import BaseSearchCV
+from skuq._utils._typing import StrPath
 from skuq._version import __version__
 from skuq.exceptions import PersistenceError
 from skuq.persistence import _container, _json
 from skuq.persistence._decoder import Decoder
 from skuq.persistence._encoder import Encoder
-from skuq.persistence._networks import Modules, decode_estimator, encode_estimator
+from skuq.persistence._modules import Modules
+from skuq.persistence._networks import decode_estimator, encode_estimator
 from skuq.persistence._tensors import TensorReader, TensorWriter
 
 __all__ = ["FORMAT", "load", "manifest_of", "parts_of", "save"]
@@ -30,7 +34,7 @@ __all__ = ["FORMAT", "load", "manifest_of", "parts_of", "save"]
 FORMAT = 1
 
 
-def save(estimator: Any, path: Any) -> None:
+def save(estimator: Any, path: StrPath) -> None:
     """Save a fitted estimator in a file without pickle, which anyone may open.
 
     Parameters
@@ -41,8 +45,8 @@ def save(estimator: Any, path: Any) -> None:
         Fitted. Of a fitted search the best estimator is saved. Of scikit-learn's transformers
         scalers, encoders, imputers and a few more are known.
     path : str or path-like
-        Where to; by convention it ends in ``.skuq``. An existing file is replaced at once or, if
-        something fails, left alone. It keeps its permissions, and a symbolic link is followed.
+        Where to; by convention it ends in ``.skuq``. An existing file is replaced at once, or
+        stays if something fails. It keeps its permissions, and a symbolic link is followed.
 
     Raises
     ------
@@ -151,7 +155,11 @@ def _encode_special(encoder: Encoder, value: Any, factories: dict[str, Any]) -> 
     return None
 
 
-def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
+def load(
+    path: StrPath,
+    module: Callable[..., nn.Module] | dict[str, Callable[..., nn.Module]] | None = None,
+    device: str | torch.device = "auto",
+) -> Any:
     """Make a fitted object again from a file of `save`; nothing in the file is run.
 
     Parameters
@@ -161,7 +169,9 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
     module : class or callable returning a torch.nn.Module, or dict of str to those, default=None
         What built the network: files name no code. Not needed where the estimator had
         ``module=None``. It is called with the parameters ``module__*`` that are in the file. For
-        networks of several classes, a dictionary by the names that the file has for them.
+        networks of several classes, a dictionary by the names that the file has for them. For what
+        `skuq.from_trained` made of an instance, any class, function or instance that has the same
+        layers; its weights are not used.
     device : str or torch.device, default="auto"
         Where networks are to be. "auto" is where the estimator's own parameter `device` says, or
         the CPU where there is no such device.
@@ -202,7 +212,7 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
     parts = _container.read(path)
     manifest = manifest_of(parts)
     tensors = TensorReader(parts.tensors)
-    special: dict[str, Any] = {"module": modules}
+    special: dict[str, Any] = {"module": modules, "trained": modules.trained}
     special["estimator"] = partial(decode_estimator, device=device)
     estimator = Decoder(tensors, special)(manifest["object"])
     tensors.check_all_used()
@@ -219,7 +229,7 @@ def load(path: Any, module: Any = None, device: Any = "auto") -> Any:
 
 def manifest_of(parts: _container.Parts) -> dict[str, Any]:
     """The manifest, if it is one of a format that is known here."""
-    manifest = _json.parse(parts.manifest, "manifest.json")
+    manifest: Any = _json.parse(parts.manifest, "manifest.json")
     number = manifest.get("format") if isinstance(manifest, dict) else None
     if type(number) is not int or number < 1:
         raise PersistenceError("manifest.json has no format number: it is not of skuq.save")
@@ -237,7 +247,8 @@ def manifest_of(parts: _container.Parts) -> dict[str, Any]:
         raise PersistenceError("manifest.json does not say what was left out")
     if set(manifest) != {"format", "versions", "left_out", "object"}:
         raise PersistenceError(f"manifest.json has the keys {sorted(manifest)[:20]}"[:500])
-    return manifest
+    checked: dict[str, Any] = manifest
+    return checked
 
 
 def _warn_of_versions(parts: _container.Parts, manifest: dict[str, Any]) -> None:

@@ -85,7 +85,8 @@ class TensorWriter:
 
     def dump(self) -> bytes:
         """The safetensors part."""
-        return self._safetensors.save(self._tensors)
+        content: bytes = self._safetensors.save(self._tensors)
+        return content
 
 
 class TensorReader:

@@ -23,7 +23,7 @@ class Posterior(BaseEstimator):
     `noise` says how a likelihood that has one noise level for all rows learns it:
 
     * "unseen": on rows that training has not seen, as the noise of the highest likelihood of the
-      mixture of all draws. For draws that come from training alone, such as ensembles.
+      mixture of all draws. For draws that come only from training, such as ensembles.
     * "before": on rows that training has not seen, from the trained network without the posterior,
       which depends on the noise. `fit` calls `Problem.learn_noise` once it has a network; where
       there are no unseen rows, it has to set the noise as under "own".
@@ -40,7 +40,7 @@ class Posterior(BaseEstimator):
     #: Where one noise level for all rows is learnt, see above.
     noise: ClassVar[str] = "unseen"
 
-    _parameter_constraints: ClassVar[dict] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:
         """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""

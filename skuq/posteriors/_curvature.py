@@ -115,10 +115,12 @@ class Full(Curvature):
         matrix = self._zeros(n_outputs, n_outputs, n_inputs, n_inputs)
         k, j = self._pairs
         matrix[k, j] = matrix[j, k] = self._sums["blocks"]
-        return matrix.transpose(1, 2).reshape(n_outputs * n_inputs, -1)
+        square: Tensor = matrix.transpose(1, 2).reshape(n_outputs * n_inputs, -1)
+        return square
 
     def eigenvalues(self) -> Tensor:
-        return torch.linalg.eigvalsh(self.matrix()).clamp(min=0)
+        eigenvalues: Tensor = torch.linalg.eigvalsh(self.matrix()).clamp(min=0)
+        return eigenvalues
 
     def root(self, precision: float) -> Callable[[Tensor], Tensor]:
         matrix = self.matrix()

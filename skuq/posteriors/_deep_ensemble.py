@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ __all__ = ["DeepEnsemble"]
 class DeepEnsemble(Posterior):
     """Several networks of one kind, each with its own initial weights and shuffling [1]_.
 
-    Every parameter and buffer is stacked. Member k depends on `random_state` and k alone: with
+    Every parameter and buffer is stacked. Member k depends only on `random_state` and k: with
     more members, the first ones stay the same.
 
     Parameters
@@ -48,12 +48,12 @@ class DeepEnsemble(Posterior):
 
     With one device and ``n_jobs=None``, up to 16 members train as one module whose parameters are
     stacked, each with its own shuffling, dropout noise, early stopping and best weights: to
-    rounding the networks that they would be alone. That needs an optimizer that treats every
+    rounding the networks that single trainings give. That needs an optimizer that treats every
     element by itself (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD,
     Rprop), no skorch callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU
     (where a stack of them is slower), and a module of which a stack has the same outputs and
     gradients on a few rows. Linear layers, convolutions, batch and layer normalisation, pooling and
-    whatever works on each element know a stack; a module with layers or operations that do not runs
+    functions of single elements know a stack; a module with layers or operations that do not runs
     under vmap, if it has no dropout. Else members train one after another. What is decided never
     depends on timing. (Rounding is not small everywhere: a bias just before a batch normalisation
     has no effect on the loss, so that its gradient is nothing but rounding, of which Adam makes
@@ -71,9 +71,9 @@ class DeepEnsemble(Posterior):
     >>> classifier = TorchClassifier(posterior=DeepEnsemble(n_members=10))
     """
 
-    quick: ClassVar[dict] = {"n_members": 2}
+    quick: ClassVar[dict[str, Any]] = {"n_members": 2}
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],
         "n_jobs": [Integral, None],

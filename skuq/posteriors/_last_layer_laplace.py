@@ -61,7 +61,8 @@ class LastLayerLaplace(Posterior):
         δ, of weights and biases:
 
         * "init": 3 · fan-in, fan-in the number of inputs of the layer: the precision with which
-          ``nn.Linear`` draws its first weights and biases;
+          ``nn.Linear`` draws its first weights and biases. Where the network works in the units of
+          y itself (`standardise` of the likelihood), in units of the standard deviation of y;
         * "evidence": the maximiser of the marginal likelihood [3]_. Good for regressions. **Not
           for classifiers that separate their training rows**: there, F vanishes, δ is too small,
           and draws are much too wide;
@@ -123,7 +124,7 @@ class LastLayerLaplace(Posterior):
     noise: ClassVar[str] = "before"
     quick: ClassVar[dict[str, Any]] = {"n_draws": 10}
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "structure": [StrOptions({"auto", *STRUCTURES})],
         "prior_precision": [
             StrOptions({"init", "evidence", "validation"}),
@@ -190,14 +191,15 @@ class LastLayerLaplace(Posterior):
         curvature = STRUCTURES[self.structure_](n_outputs, n_inputs, head.device)
         size = max(1, _MOST_NUMBERS // n_outputs**2)
         for x, target, weight in (part for batch in rows for part in batch.parts(size)):
-            curvature.add(x, problem.likelihood.information(head.outputs(x), target), weight)
+            information = problem.likelihood.information(head.outputs(x), target)
+            curvature.add(x, head.units[:, None] * information * head.units, weight)
         curvature.scale(problem.n_rows / curvature.weight)
         return curvature
 
     # -- the prior -------------------------------------------------------------------------------
 
     def _precision(self, head: _Head, curvature: Curvature, problem: Problem) -> float:
-        initial = 3.0 * head.fan_in
+        initial: float = 3.0 * head.fan_in
         if self.prior_precision == "init":
             return initial
         if self.prior_precision == "evidence":
@@ -222,7 +224,7 @@ class LastLayerLaplace(Posterior):
         precision: float,
     ) -> float:
         """The mean negative log-likelihood of the mixture of draws."""
-        deviations = self.temperature**0.5 * curvature.root(precision)(tried)
+        deviations: Tensor = self.temperature**0.5 * curvature.root(precision)(tried)
         total = 0.0
         for x, target, weight in rows.parts(_AT_ONCE):
             outputs = head.outputs_of_draws(x, deviations)
@@ -287,7 +289,11 @@ def _layer_of(network: nn.Module, problem: Problem) -> str:
 
 
 class _Head:
-    """The last layer of a network, as a matrix in float64, its biases as the last column."""
+    """The last layer of a network, as a matrix in float64, its biases as the last column.
+
+    Each row is in the unit of its output (`Likelihood.output_units`), so that one prior precision
+    does for all, whatever the units of y.
+    """
 
     def __init__(self, network: nn.Module, name: str, problem: Problem) -> None:
         layer: Any = network.get_submodule(name)
@@ -299,7 +305,9 @@ class _Head:
         self.fan_in = layer.in_features
         self._has_bias = layer.bias is not None
         columns = [layer.weight, *([layer.bias[:, None]] if self._has_bias else [])]
-        self.weight = torch.cat([c.detach().to(self.device).double() for c in columns], dim=1)
+        self.units = torch.as_tensor(problem.likelihood.output_units(), device=self.device)
+        weight = torch.cat([c.detach().to(self.device).double() for c in columns], dim=1)
+        self.weight = weight / self.units[:, None]
 
     @torch.no_grad()
     def rows(self, batches: Iterator[Batch]) -> Iterator[_Rows]:
@@ -311,11 +319,11 @@ class _Head:
             yield _Rows(x, batch[1].to(self.device), weight)
 
     def outputs(self, x: Tensor) -> Tensor:
-        return x @ self.weight.mT
+        return x @ self.weight.mT * self.units
 
     def outputs_of_draws(self, x: Tensor, deviations: Tensor) -> Tensor:
         """Of draws on both sides, of shape (2 · n_pairs, n_rows, n_outputs)."""
-        middle, apart = self.outputs(x), x @ deviations.mT
+        middle, apart = self.outputs(x), x @ deviations.mT * self.units
         return torch.cat([middle + apart, middle - apart])
 
     def noise(self, n_pairs: int, seed: int) -> Iterator[Tensor]:
@@ -334,7 +342,8 @@ class _Head:
     def drawn(self, deviations: Tensor) -> Tensor:
         """W in pairs of draws, of shape (2 · n_pairs, n_outputs, n_inputs)."""
         both = torch.stack([self.weight + deviations, self.weight - deviations], dim=1)
-        return both.flatten(0, 1).to(self._numerics.device, self._dtype)
+        drawn = both.flatten(0, 1) * self.units[:, None]
+        return drawn.to(self._numerics.device, self._dtype)
 
     def parameters(self, drawn: Tensor) -> dict[str, Tensor]:
         """Of the layer, by their names in the network."""
@@ -349,6 +358,7 @@ def _evaluator(outputs: Tensor) -> Callable[..., np.ndarray]:
 
     def evaluate(reduction: Any, *aligned: np.ndarray) -> np.ndarray:
         rows = (torch.as_tensor(values, device=outputs.device) for values in aligned)
-        return reduction(outputs, *rows).cpu().numpy()
+        reduced: np.ndarray = reduction(outputs, *rows).cpu().numpy()
+        return reduced
 
     return evaluate

@@ -76,7 +76,7 @@ class _Readers(TorchDispatchMode):
     """Notes within which linear layer ("": none) each operation on such a copy happens."""
 
     def __init__(self, outputs: _Outputs, inside: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._outputs = outputs
         self._inside = inside
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from numbers import Integral
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from skuq._engine._draws import Draws
 from skuq._networks._dropout import FixedMasks, Recorder, drive, restart_calls
+from skuq._networks._inserted import check_as_before, insert_dropout
 from skuq._networks._module import Numerics, call, first_rows, private_copy
 from skuq._networks._precision import float_dtype
 from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
-from skuq._utils._sklearn_compat import Interval
+from skuq._utils._saved_names import saved_as
+from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._masked_weights import linear_readers
 
@@ -38,17 +40,33 @@ class MCDropout(Posterior):
     Dropout that is no ``nn.Dropout*`` layer (``F.dropout``, inside of attention or of
     ``nn.LSTM(dropout=)``) works in training and is off at prediction, which a warning says.
     A module whose dropout layers all have p = 0 gives one draw, and a warning; one without such
-    layers is refused.
+    layers is refused, unless `p` and `where` say which dropout to insert.
 
     Parameters
     ----------
     n_draws : int, default=50
         Number of sets of masks.
+    p : float in (0, 1), default=None
+        Rate of the dropout that is inserted where `where` says. None inserts none: the dropout of
+        the module itself is sampled.
+    where : {"last", "linear"} or list of str, default=None
+        Before which layers of a module without dropout ``nn.Dropout(p)`` is inserted: before the
+        last ``nn.Linear``; before every ``nn.Linear`` but the first; or before the layers of these
+        names, as in ``module.named_modules()``. `p` and `where` are given together or not at all.
 
     Notes
     -----
     The rate of dropout is not learnt, so epistemic uncertainty need not shrink to zero as data
     grow; `DeepEnsemble` does that better.
+
+    Inserted dropout takes part in training, as dropout of the module's own does. In a network that
+    was trained without it (``max_epochs=0``, `skuq.from_trained`) it is not the posterior of the
+    reference: no training has made the network fit under these masks, so the spread of the draws
+    is what `p` makes of it. Before a last linear layer with weights w and inputs h, the variance of
+    an output is p / (1 − p) Σ w² h². Read it as a ranking, and choose `p` by the negative
+    log-likelihood on rows that are apart. In ``module_`` a layer called ``head`` becomes
+    ``head.layer``, behind ``head.inserted_dropout``; other attributes of ``head`` are those of the
+    layer.
 
     References
     ----------
@@ -60,24 +78,79 @@ class MCDropout(Posterior):
     >>> from skuq import TorchClassifier
     >>> from skuq.posteriors import MCDropout
     >>> classifier = TorchClassifier(posterior=MCDropout(n_draws=100))
+
+    Dropout inserted into a network that has none:
+
+    >>> classifier = TorchClassifier(
+    ...     posterior=MCDropout(p=0.1, where="last"), module__dropout=0.0
+    ... )
     """
 
-    quick: ClassVar[dict] = {"n_draws": 5}
+    quick: ClassVar[dict[str, Any]] = {"n_draws": 5}
 
-    _parameter_constraints: ClassVar[dict] = {
-        "n_draws": [Interval(Integral, 1, None, closed="left")]
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "p": [Interval(Real, 0, 1, closed="neither"), None],
+        "where": [StrOptions({"last", "linear"}), list, tuple, None],
     }
 
-    def __init__(self, n_draws: int = 50) -> None:
+    def __init__(
+        self, n_draws: int = 50, p: float | None = None, where: str | Sequence[str] | None = None
+    ) -> None:
         self.n_draws = n_draws
+        self.p = p
+        self.where = where
+
+    def validate(self) -> None:
+        super().validate()
+        if (self.p is None) != (self.where is None):
+            raise ValueError(
+                f"p and where go together, got p={self.p} and where={self.where!r}: "
+                "MCDropout(p=0.1, where='last') inserts dropout into a network that has none, and "
+                "MCDropout() samples the dropout of the network itself, whose rate the network "
+                "sets (module__dropout=0.1 for the default module)"
+            )
+        if isinstance(self.where, list | tuple) and not (
+            self.where and all(isinstance(name, str) for name in self.where)
+        ):
+            raise ValueError(f"where must hold names of layers, got {self.where!r}")
+
+    def transform(self, module: nn.Module) -> nn.Module:
+        if self.p is None or self.where is None:
+            return module
+        return insert_dropout(module, self.where, self.p)
 
     def fit(self, problem: Problem) -> Draws:
+        _check_inserted(self, problem)
         _check_dropout(problem)
         (network,) = problem.train()
+        if self.p is not None:
+            check_as_before(network, problem.sample, problem.numerics)
         if not problem.report.dropout_layers:
             return Draws(network)
         masks = _in_weights(_find_masks(network, problem), network, self.n_draws, problem)
         return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.POSTERIOR))
+
+
+def _check_inserted(posterior: MCDropout, problem: Problem) -> None:
+    """Refuse inserted dropout that is not where, or not what, the parameters say."""
+    report, where = problem.report, posterior.where
+    found, calls = report.inserted_dropout, list(dict.fromkeys(report.linear_calls))
+    expected = list(where or ())
+    if isinstance(where, str):
+        expected = list(report.linear_calls[-1:]) if where == "last" else calls[1:]
+    if set(found) == set(expected) and set(found.values()) <= {posterior.p}:
+        return
+    if problem.before is not None:
+        raise ValueError(
+            f"training goes on with a network of inserted dropout {found}, and the posterior is "
+            f"{posterior} now: set its p and where back, or begin anew, with warm_start=False"
+        )
+    raise ValueError(
+        f"where={where!r} goes by the order in which layers were registered, and would put dropout "
+        f"before {sorted(found)}, but the forward of {report.name} calls its nn.Linear layers in "
+        f"the order {calls}: name the layers, where={expected}"
+    )
 
 
 def _check_dropout(problem: Problem) -> None:
@@ -96,7 +169,8 @@ def _check_dropout(problem: Problem) -> None:
             other = f" (the dropout of {', '.join(report.other_noise)} is not an nn.Dropout layer)"
         raise ValueError(
             f"{report.name} has no nn.Dropout with p > 0: add one, or pass "
-            f"posterior=DeepEnsemble(){other}"
+            "posterior=DeepEnsemble(), or insert dropout, posterior=MCDropout(p=0.1, "
+            f"where='last'){other}"
         )
     if report.other_noise:
         warnings.warn(
@@ -109,6 +183,7 @@ def _check_dropout(problem: Problem) -> None:
         )
 
 
+@saved_as("skuq.DropoutMask")
 class _Mask(NamedTuple):
     """What is drawn for one call of a dropout layer."""
 
@@ -193,6 +268,7 @@ def _is_sound(mask: Any) -> bool:
     )
 
 
+@saved_as("dropout masks")
 class _MaskDraws(Draws):
     """Draws that differ in dropout masks, which are kept as a seed."""
 

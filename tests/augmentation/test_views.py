@@ -88,6 +88,15 @@ def test_tables_have_nothing_to_flip(view):
         view(torch.zeros(3, 4), seeded())
 
 
+@pytest.mark.parametrize("view", [Flip(-3), Shift(axes=(-1, -3))], ids=str)
+def test_rows_are_not_mixed(view):
+    """Axis −3 of a batch of sequences counts the rows; of images, the channels."""
+    with pytest.raises(ValueError, match="needs an axis -3 in each row"):
+        view(torch.zeros(3, 4, 5), seeded())
+    assert view(torch.zeros(3, 4, 5, 6), seeded()).shape == (3, 4, 5, 6)
+    assert Flip(-2)(torch.arange(4).reshape(1, 2, 2), seeded()).tolist() == [[[2, 3], [0, 1]]]
+
+
 @pytest.mark.parametrize(
     ("view", "message"),
     [
@@ -108,6 +117,7 @@ def test_bad_parameters(view, message):
 def test_a_shift_out_of_the_image_is_refused():
     with pytest.raises(ValueError, match="all of the 4 pixels"):
         Shift(4)(IMAGES, seeded())
+    assert Shift(3)(IMAGES, seeded()).shape == IMAGES.shape
 
 
 # ---------------------------------------------------------------------------------------------
@@ -159,6 +169,14 @@ def test_what_does_not_is_applied_to_batches(view):
     assert torch.equal(fixed(ROWS[[7]]), fixed(ROWS)[[7]])
 
 
+def test_rounding_is_no_mixing():
+    """Products of other sizes round otherwise; what float64 shows beyond that is the view's."""
+    mixing = fix(lambda X: X * (1 + 1e-9 * X.mean(0)), 1, 3, ROWS)
+    assert mixing.row_by_row
+    rounding = fix(lambda X: X * (1 + 2.4e-7 * (len(X) > 1)), 1, 3, ROWS.float())
+    assert not rounding.row_by_row
+
+
 def test_the_generator_is_passed_where_it_is_asked_for():
     asked = []
 
@@ -191,7 +209,7 @@ def test_a_view_never_changes_the_rows():
         (lambda X: X[:, :3], "changed the shape"),
         (lambda X: X / 0, "NaN or infinity"),
         (lambda X: None, "returned NoneType"),
-        (lambda X: X + np.random.default_rng().random(), "something else each time"),
+        (lambda X: X + np.random.default_rng().random(), "another result in each call"),
     ],
 )
 @pytest.mark.usefixtures("fresh_entropy")
@@ -212,7 +230,7 @@ def test_the_base_class_is_no_view():
 
 
 def test_noise_in_proportion_to_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least 2 samples to see, got 1 sample"):
+    with pytest.raises(ValueError, match=r"at least 2 samples to learn .*, got 1 sample"):
         FeatureNoise(0.1).fit(torch.ones(1, 3))
 
 

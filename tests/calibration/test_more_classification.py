@@ -143,7 +143,7 @@ def test_multilabel_classifiers(estimator):
     proba = scaler.predict_proba(X)
     assert proba.shape == y.shape and ((proba >= 0) & (proba <= 1)).all()
     assert np.array_equal(scaler.predict(X), (proba > 0.5).astype(int))
-    raw = skuq.pipeline.predictions(scaler.estimator_, X, logits=True, multilabel=True)
+    raw = skuq._composition.predictions(scaler.estimator_, X, logits=True, multilabel=True)
     raw = raw[0]._reduce(raw[1], lambda d: (d.logits[..., 1] - d.logits[..., 0]).movedim(0, 1))
     np.testing.assert_allclose(
         scaler.decision_function(X), raw[:, 0] / scaler.temperature_, atol=1e-9

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq.calibration import QuantileRecalibrator, VarianceScaler, fit_variance_scale
+from skuq.likelihoods import Gaussian, Poisson
 from skuq.metrics import crps, gaussian_nll, nll_scorer, prediction_interval_coverage
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 
@@ -191,7 +192,7 @@ def test_moments_of_the_recalibrated_distribution_are_those_of_its_quantiles():
 def test_what_recalibration_does_not_have():
     X, y = data(60)
     calibrated = QuantileRecalibrator(BayesianRidge(), cv=2).fit(X, y)
-    with pytest.raises(ValueError, match="kind='total' alone"):
+    with pytest.raises(ValueError, match="only kind='total'"):
         calibrated.predict_uncertainty(X, "epistemic")
     with pytest.raises(AttributeError, match="no predict_draws"):
         calibrated.predict_draws(X)
@@ -220,7 +221,19 @@ def test_what_cannot_be_calibrated(calibrator):
     X, y = data(30)
     with pytest.raises(TypeError, match="needs a regressor, got TorchClassifier"):
         calibrator(TorchClassifier()).fit(X, y)
-    with pytest.raises(TypeError, match="LinearRegression gives no predictive distribution"):
+    with pytest.raises(TypeError, match="LinearRegression has no predictive distribution"):
         calibrator(LinearRegression()).fit(X, y)
     with pytest.raises(ValueError, match="NaN"):
         calibrator(BayesianRidge()).fit(X, y * np.nan)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool, np.float32, object])
+@pytest.mark.parametrize("likelihood", [Gaussian(), Poisson()], ids=str)
+def test_targets_of_any_kind_of_number(likelihood, dtype):
+    X, y = data(60)
+    y = np.abs(y).round().clip(max=1 if dtype is bool else 100)
+    fitted = network(PointEstimate(), likelihood=likelihood, max_epochs=2).fit(X + 1e-3, y)
+    of_kind, of_floats = (
+        QuantileRecalibrator(FrozenEstimator(fitted)).fit(X, t) for t in (y.astype(dtype), y)
+    )
+    assert np.array_equal(of_kind.levels_[0], of_floats.levels_[0])

@@ -1,6 +1,7 @@
 """The temperature of arrays: the right T, and never for the worse."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.optimize import brentq, minimize_scalar
@@ -158,6 +159,26 @@ def test_weights_are_repetitions():
         assert weighted == pytest.approx(
             fit_temperature(stack[..., repeated, :], y[repeated]), rel=1e-4
         )
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_kinds_of_weights(multilabel):
+    logits, y = planted(2.0, n=300)
+    y = np.eye(4, dtype=int)[y] if multilabel else y
+    weight = np.random.default_rng(0).integers(1, 4, 300)
+    expected = fit_temperature(logits, y, weight.astype(float), multilabel=multilabel)
+    backwards = weight[::-1].copy()[::-1]
+    given = [
+        weight,
+        backwards,
+        weight.tolist(),
+        torch.tensor(weight),
+        pd.Series(weight),
+        7 * weight,
+    ]
+    for kind in given:
+        found = fit_temperature(logits, y, kind, multilabel=multilabel)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_shifts_blocks_and_kinds_of_arrays(monkeypatch):

@@ -77,12 +77,18 @@ def test_rows_that_are_all_right_have_no_optimum(l2, size, n_draws, sign):
         fit_vector_scaling(np.repeat(logits[None], n_draws, axis=0), y, l2=l2)
 
 
-def test_constant_logits_have_no_scale_but_an_optimum():
+@pytest.mark.parametrize("l2", [0.0, 2.0])
+def test_constant_logits_have_no_scale_but_an_optimum(l2):
+    y = np.array([0] * 3 + [1] * 7)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scale, bias = fit_vector_scaling(np.zeros((10, 2)), [0] * 3 + [1] * 7, l2=0.0)
-    np.testing.assert_allclose(bias[1] - bias[0], np.log(7 / 3), rtol=1e-5)
+        scale, bias = fit_vector_scaling(np.zeros((10, 2)), y, l2=l2)
     np.testing.assert_allclose(scale, 1)
+    if l2 == 0:
+        np.testing.assert_allclose(bias[1] - bias[0], np.log(7 / 3), rtol=1e-5)
+    # Where the slope is 0: 10 p − 7 + 2 l2 b = 0, for the biases ∓b.
+    p = 1 / (1 + np.exp(bias[0] - bias[1]))
+    assert 10 * p - 7 + 2 * l2 * bias[1] == pytest.approx(0, abs=1e-5)
 
 
 def test_targets_at_either_end_add_no_second_knot():

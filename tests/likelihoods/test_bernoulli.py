@@ -242,11 +242,11 @@ def test_errors(labels):
         TorchClassifier(max_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="contains NaN"):
         model.fit(X, with_nan)
-    with pytest.raises(ValueError, match="must hold 0 and 1 alone"):
+    with pytest.raises(ValueError, match="must hold only 0 and 1"):
         model.fit(X, y + 1)
     with pytest.raises(ValueError, match="Only binary classification is supported"):
         model.fit(X, y.sum(1))
-    with pytest.raises(ValueError, match="class_weight is for one label"):
+    with pytest.raises(ValueError, match="class_weight needs one label"):
         TorchClassifier(likelihood=Bernoulli(), class_weight="balanced", max_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="every label in y is NaN"):
         TorchClassifier(likelihood=Bernoulli("zeros"), max_epochs=1).fit(
@@ -255,7 +255,7 @@ def test_errors(labels):
     with pytest.raises(ValueError, match="uncertain_label"):
         TorchClassifier(likelihood=Bernoulli("maybe"), max_epochs=1).fit(X, y)
     model.partial_fit(X, y)
-    with pytest.raises(ValueError, match="was begun with several labels"):
+    with pytest.raises(ValueError, match="first fit of this classifier had several labels"):
         model.partial_fit(X, y[:, 0])
     with pytest.raises(ValueError, match="y has 2 labels"):
         model.partial_fit(X, y[:, :2])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skuq.likelihoods import Gaussian
+from skuq.likelihoods import Gaussian, Laplace
 
 
 def tensor(*values):
@@ -85,6 +85,13 @@ def test_minimiser_of_the_log_variance():
 
     optimizer.step(closure)
     assert float(output.detach()[0, 1]) == pytest.approx(np.log(9), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Laplace])
+def test_a_common_noise_is_learnt_on_rows_left_out(kind):
+    """Where the network says it of each row, training learns it."""
+    assert kind(heteroscedastic=False).wants_unseen_rows
+    assert not kind().wants_unseen_rows
 
 
 def test_homoscedastic_loss_is_half_the_squared_error():

@@ -116,6 +116,28 @@ def test_the_noise_does_not_hold_the_spread_of_the_draws(kind):
 
 
 @pytest.mark.parametrize("power", [1, 2])
+def test_noise_at_the_ends_of_its_range(power):
+    """Draws that are nearly alike; draws of which one is right."""
+    target = np.random.default_rng(0).normal(size=(50, 1))
+    alike = np.zeros((4, 50, 1)) + 1e-4 * np.arange(4)[:, None, None]
+    one_right = np.stack([target + 1e-3, target + 1e3])
+
+    def noise(output, least=1e-12, weight=None):
+        def evaluate(reduction, *aligned):
+            return reduction(torch.tensor(output), *map(torch.tensor, aligned)).numpy()
+
+        return common_noise(evaluate, target, weight, power, False, least)[0]
+
+    assert noise(alike) == pytest.approx(np.mean(np.abs(target) ** power), rel=1e-3)
+    assert noise(one_right) == pytest.approx(1e-3**power, rel=1e-3)
+    for rows in (np.abs(target[:, 0]) > 1, np.abs(target[:, 0]) < 0.3):  # less or more than usual
+        expected = np.mean(np.abs(target[rows]) ** power)
+        assert noise(alike, weight=rows.astype(float)) == pytest.approx(expected, rel=1e-2)
+    assert noise(np.stack([target, target])) == 1e-12
+    assert noise(target[None] + 1e-3, least=0.5) == 0.5
+
+
+@pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_likelihood_of_the_mixture_is_highest(power, weighted):
     random = np.random.default_rng(0)

@@ -39,15 +39,16 @@ def test_loss_is_torchs():
     torch.testing.assert_close(fitted().negative_log_likelihood(z, y), exact)
 
 
-def test_units_of_the_mean():
+@pytest.mark.parametrize("mean", [20.0, 0.05])
+def test_units_of_the_mean(mean):
     """λ = c exp(z); the true likelihood is c times the loss, but for a constant of y."""
-    likelihood, y = fitted(mean=20.0), np.array([[13.0]])
+    likelihood, y = fitted(mean), np.array([[13.0]])
     encoded = torch.tensor(likelihood.encode(y))
     z = torch.tensor([[0.2], [-0.5]], dtype=torch.float64)
-    rate = 20 * z.exp()
+    rate = mean * z.exp()
     torch.testing.assert_close(likelihood.predictive(z).mean, rate)
     difference = likelihood.negative_log_likelihood(z, encoded).diff()
-    torch.testing.assert_close(difference, 20 * likelihood.loss(z, encoded).diff())
+    torch.testing.assert_close(difference, mean * likelihood.loss(z, encoded).diff())
     exact = torch.tensor(-stats.poisson(rate[:, 0].numpy()).logpmf(13))
     torch.testing.assert_close(likelihood.negative_log_likelihood(z, encoded), exact)
 
@@ -129,6 +130,11 @@ def test_several_counts_and_rates():
     exposure = np.random.default_rng(0).integers(1, 9, size=len(X))
     model.fit(X, y[:, 0] / exposure, sample_weight=exposure)  # rates need not be integers
     assert (model.predict(X) >= 0).all()
+
+
+def test_counts_of_which_none_happened():
+    likelihood = Poisson().fit(np.zeros((5, 1)))
+    assert likelihood.scale_ == 1 and likelihood.decode(likelihood.encode(np.ones((1, 1)))) == 1
 
 
 def test_negative_counts_are_refused():

@@ -19,7 +19,7 @@ from sklearn.preprocessing import (
 )
 
 import skuq
-from skuq._distributions._families import Poisson as PoissonDistribution
+from skuq._distributions._families import PoissonCounts
 from skuq._predict import RegressorPredictions
 from skuq._sklearn_estimators import reduced
 from skuq.calibration import QuantileRecalibrator, VarianceScaler
@@ -216,7 +216,7 @@ def test_intervals_of_a_target_far_from_zero(transformer):
 @pytest.mark.parametrize("rate", [1e-12, 1e-3, 5.0, 40.0, 1e6, 1e12])
 def test_counts(rate):
     """mpmath at 50 digits."""
-    ours = PoissonDistribution(torch.tensor(rate, dtype=torch.float64))
+    ours = PoissonCounts(torch.tensor(rate, dtype=torch.float64))
     with mpmath.workdps(50):
         for k in {0.0, 1.0, float(np.rint(rate)), float(np.rint(rate + 3 * np.sqrt(rate)))}:
             log_p = k * mpmath.log(rate) - rate - mpmath.loggamma(k + 1)

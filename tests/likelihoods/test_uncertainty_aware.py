@@ -168,7 +168,13 @@ def test_probabilities_of_the_identity_link():
     np.testing.assert_allclose(proba.sum(1), 1)
 
 
-@pytest.mark.parametrize("clamp", [(1, -1), (-6,), (-100, 6), (0, np.inf), ("a", "b"), 3])
+def test_the_widest_clamp():
+    UncertaintyAware(clamp=(-80, 80)).validate()
+
+
+@pytest.mark.parametrize(
+    "clamp", [(1, -1), (1, 1), (-6,), (-80.1, 6), (0, 80.1), (0, np.inf), ("a", "b"), 3]
+)
 def test_bad_clamps(clamp):
     X, y = np.eye(4), np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match="clamp"):

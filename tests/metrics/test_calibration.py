@@ -223,8 +223,11 @@ def test_integers_with_and_without_gaps(values, dtype):
         ece(known[y], proba, labels=np.array([*values[:2], values[2] + 1], dtype=dtype))
 
 
-def test_one_class_of_zero_and_one():
-    assert ece(np.ones(4, int), np.full(4, 0.9), kind="binary") == pytest.approx(0.1)
+@pytest.mark.parametrize("dtype", [bool, np.uint8, int, float, object])
+def test_one_class_of_zero_and_one(dtype):
+    for label, expected in ((0, 0.9), (1, 0.1)):
+        y = np.full(4, label).astype(dtype)
+        assert ece(y, np.full(4, 0.9), kind="binary") == pytest.approx(expected)
     with pytest.raises(ValueError, match="pass labels="):
         ece(["a", "a"], [[0.5, 0.5], [0.2, 0.8]])
 

@@ -148,9 +148,11 @@ def test_coverage_and_pit(regressed):
     assert len(labels_of(pit.ax_)) == 4
     both = TorchRegressor(max_epochs=2, random_state=0).fit(X, np.stack([y, y], axis=1))
     assert len(m.PITDisplay.from_estimator(both, X, np.stack([y, y], axis=1)).pit) == 2 * len(y)
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        m.PITDisplay.from_predictions([0.1, 1.2])
-    with pytest.raises(TypeError, match="of regressors"):
+    assert m.PITDisplay.from_predictions([0.0, 1.0]).pit.tolist() == [0, 1]
+    for bad in ([0.1, 1.2], [-0.1, 0.5], [], [[0.1, 0.2]], 0.5):
+        with pytest.raises(ValueError, match=r"\[0, 1\]"):
+            m.PITDisplay.from_predictions(bad)
+    with pytest.raises(TypeError, match="needs a regressor"):
         m.PITDisplay.from_estimator(LogisticRegression().fit(X, y > 10), X, y > 10)
     with pytest.raises(TypeError, match="return_std"):
         m.PITDisplay.from_estimator(LinearRegression().fit(X, y), X, y)

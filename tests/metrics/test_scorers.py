@@ -226,7 +226,7 @@ def test_scikit_learns_own_estimators(blobs, diabetes):
         mean, std = estimator.fit(X, y).predict(X, return_std=True)
         assert m.crps_scorer(estimator, X, y) == pytest.approx(-m.crps(y, mean, std))
         assert m.nll_scorer(estimator, X, y) == pytest.approx(-m.gaussian_nll(y, mean, std))
-    with pytest.raises(TypeError, match="does not take return_std"):
+    with pytest.raises(TypeError, match="takes return_std=True"):
         m.crps_scorer(LinearRegression().fit(X, y), X, y)
 
 
@@ -266,6 +266,14 @@ def test_own_metrics_and_options(classifier, regressor, blobs, diabetes):
     width = m.make_uncertainty_scorer(
         lambda y, interval: m.mean_interval_width(interval), needs="interval", confidence_level=0.5
     )
+    known = m.make_uncertainty_scorer(
+        lambda y, prediction, uncertainty, kind: float(kind == "epistemic"),
+        needs="uncertainty",
+        kind="epistemic",
+    )
+    assert known(classifier, X, y) == 1
+    with pytest.raises(TypeError, match="n_bin"):
+        m.make_uncertainty_scorer(m.expected_calibration_error, n_bin=5)(classifier, X, y)
     X, y = diabetes
     interval = skuq.predict_interval(regressor, X, 0.5)
     assert width(regressor, X, y) == pytest.approx(m.mean_interval_width(interval))
@@ -363,5 +371,5 @@ def test_labels_in_a_column_are_labels(classifier, blobs):
     logistic = LogisticRegression(max_iter=5000).fit(X, y)
     for model in (classifier, logistic):
         assert m.nll_scorer(model, X, y[:, None]) == m.nll_scorer(model, X, y)
-        with pytest.raises(ValueError, match=r"inconsistent|must be as many"):
+        with pytest.raises(ValueError, match=r"inconsistent|expected equal numbers"):
             m.nll_scorer(model, X, y[:20])

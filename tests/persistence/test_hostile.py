@@ -361,7 +361,7 @@ DRAWS = ("engine", "draws", "state")
         ("PointEstimate", put("engine", "state", "n_reduced", 0), "positive integers"),
         ("PointEstimate", put("engine", "state", "vectorized", 5), "incomplete"),
         ("PointEstimate", put(*DRAWS, "n_draws", 10**9), "all draws on three rows"),
-        ("PointEstimate", put("engine", "draws", "kind", "evil"), "malformed"),
+        ("PointEstimate", put("engine", "draws", "kind", "evil"), "not known here"),
         ("PointEstimate", put("engine", "frozen", ["evil"]), "malformed: KeyError"),
         ("PointEstimate", put("class", "skuq.TorchRegressor"), "none of a regression"),
         ("MCDropout", put(*DRAWS, "n_draws", 10**9), "all draws on three rows"),

@@ -723,3 +723,54 @@ def test_a_dataset_that_is_read_on_demand(blobs):
     data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(y))
     one, other = TorchClassifier(**options).fit(X, y), TorchClassifier(**options).fit(data)
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), atol=1e-6)
+
+
+class InUnitsOfY(nn.Module):
+    """A network whose means and log-variances are those of y itself, not of (y − a) / b."""
+
+    def __init__(self, network, location, scale):
+        super().__init__()
+        self.trunk = nn.Sequential(network[0], network[1])
+        self.head = nn.Linear(3, network[2].out_features)
+        self.double()
+        factors = torch.tensor([scale, 1.0])[: self.head.out_features].double()
+        offsets = torch.tensor([location, 2 * np.log(scale)])[: self.head.out_features].double()
+        with torch.no_grad():
+            self.head.weight.copy_(network[2].weight * factors[:, None])
+            self.head.bias.copy_(network[2].bias * factors + offsets)
+
+    def forward(self, x):
+        return self.head(self.trunk(x))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize(
+    ("heteroscedastic", "prior"), [(False, "init"), (True, "init"), (False, "evidence")]
+)
+def test_the_units_of_y_do_not_matter(heteroscedastic, structure, prior, diabetes):
+    """The same network in the units of y has the same draws, with one prior for both.
+
+    The evidence also looks at biases, so it is the same where they are: without a location.
+    """
+    X, y = diabetes
+    location, scale = y.mean() * (prior == "init"), y.std()
+    torch.manual_seed(0)
+    network = Net(X.shape[1], 1 + heteroscedastic).double()
+    options = {"max_epochs": 0, **DOUBLE}
+    posterior = LastLayerLaplace(structure, prior, n_draws=20)
+
+    def fit(module, likelihood):
+        return TorchRegressor(
+            lambda: module, likelihood=likelihood, posterior=posterior, **options
+        ).fit(X, y)
+
+    pair = fit(network, Gaussian(heteroscedastic, standardise=(location, scale)))
+    least = 1e-6 * scale**2
+    own = Gaussian(heteroscedastic, min_variance=least, standardise=False)
+    raw = fit(InUnitsOfY(network, location, scale), own)
+    assert raw.posterior_.prior_precision_ == pytest.approx(pair.posterior_.prior_precision_)
+    for kind in ("epistemic", "aleatoric"):
+        np.testing.assert_allclose(
+            raw.predict_uncertainty(X, kind=kind), pair.predict_uncertainty(X, kind=kind), rtol=1e-6
+        )
+    np.testing.assert_allclose(raw.predict(X), pair.predict(X), rtol=1e-8)

@@ -1,8 +1,7 @@
-"""What skorch's callbacks are told of a training, and may ask of its net."""
+"""What skorch's callbacks see of a training, and may ask of its net."""
 
 from __future__ import annotations
 
-import dis
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags
 from torch import Tensor
 
-__all__ = ["Told", "check_monitors", "raised_on_purpose"]
-
-
-def raised_on_purpose(error: BaseException, kind: type) -> bool:
-    """Whether a callback executed ``raise``, as against a Ctrl-C that arrived while it ran."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return False
-    code = traceback.tb_frame.f_code.co_code
-    in_callback = isinstance(traceback.tb_frame.f_locals.get("self"), kind)
-    return in_callback and dis.opname[code[traceback.tb_lasti]] == "RAISE_VARARGS"
+__all__ = ["CallbackView", "check_monitors"]
 
 
 def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
@@ -47,14 +34,14 @@ def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
             )
 
 
-class Told:
+class CallbackView:
     """Mixin of the net: class indices and probabilities, or means in the units of y."""
 
     criterion_: Any
     forward: Any
 
     def in_units_of_y(self, target: Tensor) -> Tensor:
-        """Targets of the training, as callbacks are told them."""
+        """Targets of the training, as callbacks see them."""
         likelihood = self.criterion_.likelihood
         if likelihood.task == "classification":
             return target
@@ -69,12 +56,15 @@ class Told:
         return np.arange(self.criterion_.likelihood.n_classes_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        return self._predictive(X).probs.numpy()
+        proba: np.ndarray = self._predictive(X).probs.numpy()
+        return proba
 
     def predict(self, X: Any) -> np.ndarray:
         if self.criterion_.likelihood.task == "classification":
-            return self.predict_proba(X).argmax(-1)
-        return self._predictive(X).mean.numpy()
+            labels: np.ndarray = self.predict_proba(X).argmax(-1)
+            return labels
+        mean: np.ndarray = self._predictive(X).mean.numpy()
+        return mean
 
     def score(self, X: Any, y: Any) -> float:
         """Accuracy or R²."""

@@ -1,4 +1,4 @@
-"""Hooks of the networks of a stack: each sees a network of its own."""
+"""Calls the hooks of the networks of a stack: each sees a network of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from skuq._networks._weights import put_weights
 from skuq._training._hooks import TrainingHook, overrides
 from skuq._training._stack import Stack
 
-__all__ = ["Listening"]
+__all__ = ["StackHooks"]
 
 
-class Listening:
+class StackHooks:
     """Shows each hook its network, and adds what it wants to the loss.
 
     Parameters
@@ -75,7 +75,7 @@ class Listening:
             self._hooks[k].after_epoch(self._network(k), epoch)
 
     def _network(self, k: int) -> nn.Module:
-        put_weights(self._shown[k], self._stack.state(k))
+        put_weights(self._shown[k], self._stack.weights(k))
         return self._shown[k]
 
 

@@ -1,0 +1,70 @@
+"""Where rows, outputs, classes and places lie in arrays, decided once for all rooms.
+
+A *row* is what one index of X's first axis gives: a line of a table, an image. A network may answer
+for each *place* of a row, such as each pixel of an image. Then a place is to everything that
+reduces, scores or learns what a row is elsewhere:
+
+=====================  ==========================================================================
+arrays of              axes
+=====================  ==========================================================================
+a network's output     (n_rows, n_outputs, \\*places), as torch's convolutions have them
+raw draws              (n_draws, n_rows, n_outputs, \\*places): ``Engine.__call__``
+likelihoods            (..., n_places, n_outputs): a loss or a distribution for each place;
+                       n_places is n_rows times the number of places of a row
+reductions             (n_draws, n_places, n_outputs): what ``Engine.map`` hands over; in memory
+                       the places lie last
+``Softmax``            (..., n_places, n_classes): classes last
+targets, weights       (n_rows, \\*places), or (n_rows, \\*places, n_targets)
+results of reductions  (n_rows, \\*places, ...): ``Engine.map``
+public arrays          (n_rows, n_classes, \\*places), and (n_draws, n_rows, n_classes, \\*places):
+                       `skuq.uncertainty`, ``predict_proba``, ``predict_draws``
+=====================  ==========================================================================
+
+Without places all this is what a table needs, and nothing is copied for it. The number of places is
+that of each output, not that of `fit`: images of another size have another one.
+
+What a network takes, a batch, is one tensor, or a dict of tensors whose first axes are the rows;
+the module gets a dict as keyword arguments, as in skorch. Rows, streams and chunks slice, pad and
+send each tensor of it in the same way. X of the estimators is one tensor today.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["flat_places", "places_as_rows", "rows_with_places"]
+
+Values = TypeVar("Values", np.ndarray, Tensor)
+
+
+def places_as_rows(output: Tensor) -> Tensor:
+    """Make each place a row.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n_draws, n_rows, n_outputs, *places)
+
+    Returns
+    -------
+    Tensor of shape (n_draws, n_places, n_outputs)
+        The places of the first row first. A view where there is one, in which places may lie last.
+    """
+    return output if output.ndim == 3 else output.movedim(2, 1).flatten(2).mT
+
+
+def flat_places(values: Values, places: Sequence[int]) -> Values:
+    """Make one axis of rows and places: (n_rows, *places, ...) becomes (n_places, ...)."""
+    if not len(places):
+        return values
+    rest: Sequence[int] = values.shape[1 + len(places) :]
+    return values.reshape((len(values) * math.prod(places), *rest))
+
+
+def rows_with_places(values: Values, n_rows: int, places: Sequence[int]) -> Values:
+    """Undo `flat_places`: (n_places, ...) becomes (n_rows, *places, ...)."""
+    return values.reshape((n_rows, *places, *values.shape[1:])) if len(places) else values

@@ -1,0 +1,278 @@
+"""An estimator around a network that something else has trained."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from skuq._estimator._elsewhere import (
+    all_labels,
+    chosen_likelihood,
+    copy_of,
+    first_of,
+    refuse_random_weights,
+)
+from skuq._networks._module import Numerics
+from skuq._utils._sklearn_compat import (
+    StrOptions,
+    _num_samples,
+    _safe_indexing,
+    validate_parameter_constraints,
+)
+from skuq._utils._tensors import tensors_of
+from skuq.estimators import TorchClassifier, TorchRegressor
+from skuq.likelihoods import Likelihood
+from skuq.posteriors import LastLayerLaplace, Posterior
+
+__all__ = ["from_trained"]
+
+_ESTIMATORS = {"classification": TorchClassifier, "regression": TorchRegressor}
+_SCORED = 1000  # rows: enough to see that outputs mean something else
+_FEWEST = 20
+_CONSTRAINTS = {
+    "task": [StrOptions({*_ESTIMATORS})],
+    "posterior": [Posterior, None],
+    "likelihood": [Likelihood, None],
+    "target_scale": [tuple, list, None],
+}
+
+
+def from_trained(
+    module: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    task: str,
+    posterior: Posterior | None = None,
+    likelihood: Likelihood | None = None,
+    classes: Any = None,
+    target_scale: Any = None,
+    sample_weight: Any = None,
+    **parameters: Any,
+) -> TorchClassifier | TorchRegressor:
+    """Make a fitted estimator of a network that you have trained yourself; nothing is trained.
+
+    The network is copied and stays as it is: with ``posterior=PointEstimate()``, predictions are
+    those of ``module.eval()(X)``, read by the likelihood. X and y are a calibration set, from which
+    the estimator learns what the network does not say:
+
+    * the labels, of a classification; at least one row of each, unless `classes` says them all;
+    * one noise level for all rows, of a likelihood that has one (``heteroscedastic=False``). These
+      must be rows that did not train the network, on which residuals are too small. With 100 rows
+      the noise variance has a standard error of 14 %, with 1,000 one of 4 %;
+    * what the posterior learns: `MCDropout` and `PointEstimate` learn nothing from rows. A
+      posterior that learns weights, such as a Laplace approximation, takes these rows for its data:
+      the fewer they are, the more uncertain it is, so give it the training rows.
+
+    Parameters
+    ----------
+    module : nn.Module, or class or callable that returns one
+        The trained network, an instance. It returns logits, or what the likelihood says of its
+        outputs, without a softmax or sigmoid at the end. It is not changed, and later changes of it
+        have no effect. A function returns a trained network in each call, and is called once for
+        each network that the posterior trains: for `DeepEnsemble`, it returns another one each
+        time.
+    X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
+        Rows as the network takes them: what was scaled for its training is scaled. Or a torch
+        Dataset of pairs (x, y).
+    y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
+        Labels or targets in their own units; None if X is a Dataset. Output k of a classifier is
+        that of the k-th label in sorted order.
+    task : {"classification", "regression"}
+        Whether to make a `TorchClassifier` or a `TorchRegressor`.
+    posterior : Posterior, default=None
+        How to model uncertainty about the function; None is ``LastLayerLaplace()``. For a network
+        without dropout, ``MCDropout(p=0.1, where="last")`` inserts some; for one that was trained
+        with dropout there is ``MCDropout()``.
+    likelihood : Likelihood, default=None
+        How the outputs describe y. None goes by their number, if `module` is an instance: for
+        classes `Categorical`, or `Bernoulli` where there is one output or y has several columns;
+        for D targets ``Gaussian(heteroscedastic=False)`` where there are D outputs, `Gaussian`
+        (means, then log-variances) where there are 2 D. Of a function, it is the estimator's
+        default.
+    classes : array-like of shape (n_classes,), default=None
+        All labels, sorted, where y lacks some. Not needed for integers from 0 to the number of
+        outputs less one.
+    target_scale : pair (mean, standard deviation), default=None
+        What y was standardised by when a regression network was trained, numbers or arrays of shape
+        (n_targets,). None: it was trained on y itself.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows; None weights all rows equally.
+    **parameters
+        Further parameters of the estimator: `random_state`, `device`, `precision`, `batch_size`,
+        `verbose` and so on. ``verbose=1`` prints what was found, as does ``print(model.network_)``.
+
+    Returns
+    -------
+    TorchClassifier or TorchRegressor
+        Fitted, with ``max_epochs=0``.
+
+    Raises
+    ------
+    TypeError
+        If `module` is no network (a state dict or a path, for instance).
+    ValueError
+        If the network cannot be used as it is: it ends in a softmax or sigmoid, is not trained, has
+        another number of outputs than the likelihood needs, or is one network where the posterior
+        needs several. Each message says how to mend it.
+
+    See Also
+    --------
+    skuq.TorchClassifier : With ``max_epochs=0`` it takes networks of a function, too.
+    skuq.calibration.TemperatureScaler : Calibrates the result, on rows of its own.
+
+    Warns
+    -----
+    UserWarning
+        If predictions for these rows are worse than chance, or than the mean of y: outputs of
+        another order of labels, targets or rows scaled otherwise.
+
+    Notes
+    -----
+    The parameter ``module`` of the result makes copies of the trained network. So a clone, in a
+    search or a cross-validation, begins with the trained weights, and its `fit` learns again what
+    is listed above; with the same ``random_state`` and rows it gives the same predictions. It
+    learns labels from its rows, so these must hold all of them. `partial_fit`, or `fit` after
+    ``set_params(max_epochs=...)``, goes on training from these weights.
+
+    `skuq.save` stores the trained weights and no code: ``skuq.load(path, module=...)`` needs the
+    class, a function or an instance, of any weights.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier, from_trained
+    >>> from skuq.posteriors import MCDropout, PointEstimate
+    >>> X, y = load_iris(return_X_y=True)
+    >>> elsewhere = TorchClassifier(
+    ...     posterior=PointEstimate(), module__dropout=0.0, lr=0.01, random_state=0
+    ... )
+    >>> network = elsewhere.fit(X[::2], y[::2]).module_  # any trained torch.nn.Module
+    >>> posterior = MCDropout(p=0.1, where="last")
+    >>> model = from_trained(
+    ...     network, X[1::2], y[1::2], task="classification", posterior=posterior, random_state=0
+    ... )
+    >>> print(model.network_)
+    MLP: 3 outputs, 10,903 parameters, last layer '7', dropout inserted before '7' (p = 0.1)
+    >>> model.predict_uncertainty(X, kind="epistemic").shape
+    (150,)
+    """
+    given = {"task": task, "posterior": posterior, "likelihood": likelihood}
+    given["target_scale"] = target_scale
+    validate_parameter_constraints(_CONSTRAINTS, given, "from_trained")
+    _check_module(module)
+    _check_parameters(module, parameters)
+    posterior = _default_posterior() if posterior is None else posterior
+    estimator: TorchClassifier | TorchRegressor = _ESTIMATORS[task](
+        module, posterior=posterior, likelihood=likelihood, max_epochs=0, **parameters
+    )
+    numerics = Numerics.on(estimator.device, estimator.precision)
+    rows, target = first_of(X, y, numerics)
+    n_outputs = None
+    if isinstance(module, nn.Module):
+        estimator.module, n_outputs = copy_of(module, rows, numerics)
+    elif isinstance(module, type):
+        refuse_random_weights(module, rows)
+    estimator.likelihood = chosen_likelihood(task, likelihood, n_outputs, target, target_scale)
+    if task == "classification":
+        labels = all_labels(estimator, classes, y, n_outputs)
+        estimator._fit(X, y, sample_weight, classes=labels)
+    else:
+        _refuse_classes(classes)
+        estimator._fit(X, y, sample_weight)
+    _check_one_network(module, estimator)
+    _warn_if_it_knows_nothing(estimator, X, y)
+    if estimator.verbose:
+        explained = estimator.likelihood_.explain_outputs()
+        print(f"{estimator.network_}\n{estimator.likelihood_}: {explained}")
+    return estimator
+
+
+def _default_posterior() -> Posterior:
+    """What stands for None: nearly free, and made for networks that are trained."""
+    return LastLayerLaplace()
+
+
+def _check_module(module: Any) -> None:
+    if isinstance(module, nn.Module):
+        lazy = [n for n, t in tensors_of(module).items() if nn.parameter.is_lazy(t)]
+        if lazy:
+            raise ValueError(
+                f"{lazy[0]!r} of {type(module).__name__} has no shape yet: a lazy layer that was "
+                "never called is not trained. Train the network first, or load its weights"
+            )
+    elif not callable(module):
+        hint = ""
+        if isinstance(module, dict):
+            hint = ". Of a state dict, build the network and call its load_state_dict"
+        elif isinstance(module, str):
+            hint = ". Of a file, load the network first"
+        elif isinstance(getattr(module, "module_", None), nn.Module):
+            hint = f": give its network, {type(module).__name__}.module_"
+        raise TypeError(
+            "module must be a trained torch.nn.Module, or a function that returns one, got "
+            f"{type(module).__name__}{hint}"
+        )
+
+
+def _check_parameters(module: Any, parameters: dict[str, Any]) -> None:
+    if "max_epochs" in parameters:
+        raise TypeError(
+            "from_trained trains nothing and sets max_epochs=0: leave it out. To go on training, "
+            "call partial_fit of the result, or set_params(max_epochs=...) and fit"
+        )
+    own = [name for name in parameters if name.startswith("module__")]
+    if own and isinstance(module, nn.Module):
+        raise TypeError(
+            f"{own[0]} is a parameter of what builds a network, but {type(module).__name__} is "
+            "built already: leave it out"
+        )
+
+
+def _refuse_classes(classes: Any) -> None:
+    if classes is not None:
+        raise ValueError("classes is for task='classification'; leave it out")
+
+
+def _check_one_network(module: Any, estimator: Any) -> None:
+    if isinstance(module, nn.Module) and (n := len(estimator.histories_)) > 1:
+        raise ValueError(
+            f"{estimator.posterior_} takes {n} trained networks, and module is one: draws would be "
+            "the same. Give a function that returns another of them in each call, such as lambda: "
+            "next(networks) with networks = iter([...])"
+        )
+
+
+def _warn_if_it_knows_nothing(estimator: Any, X: Any, y: Any) -> None:
+    """Outputs that mean something else than thought would give numbers like any others."""
+    if (
+        y is None
+        or (n_rows := _num_samples(X)) < _FEWEST
+        or (np.ndim(y) > 1 and hasattr(estimator, "classes_"))
+    ):
+        return
+    some = slice(None, None, -(-n_rows // _SCORED))
+    part, target = _safe_indexing(X, some), _safe_indexing(y, some)
+    score = estimator.score(part, target)
+    if not hasattr(estimator, "classes_"):
+        if score < 0:
+            warnings.warn(
+                f"the network predicts these rows worse than the mean of y (R² = {score:.2g}). "
+                "Was it trained on standardised targets? Then give target_scale=(mean, standard "
+                "deviation) of those. Were rows scaled for its training? Then scale X, too.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return
+    chance = 1 / len(estimator.classes_)
+    if score < chance - 2 * (chance * (1 - chance) / _num_samples(part)) ** 0.5:
+        warnings.warn(
+            f"the network predicts these rows worse than chance (accuracy {score:.2g}, of "
+            f"{len(estimator.classes_)} labels). Are outputs in the order of the sorted labels, "
+            f"{estimator.classes_[:10]}? Were rows scaled for its training? Then scale X, too.",
+            UserWarning,
+            stacklevel=3,
+        )

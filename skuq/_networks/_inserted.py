@@ -1,0 +1,206 @@
+"""Dropout that is put before layers of a network which has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from skuq._networks._dropout import dropout_layers
+from skuq._networks._module import Numerics, call, private_copy
+from skuq._utils._messages import suggest
+from skuq._utils._tensors import agree
+
+__all__ = [
+    "DroppedInput",
+    "check_as_before",
+    "insert_dropout",
+    "inserted_dropout",
+    "is_linear",
+    "outer_name",
+]
+
+_MOST_NAMES = 20  # of layers in a message
+
+
+class DroppedInput(nn.Module):
+    """A layer behind a dropout of its input.
+
+    What else is asked of it, such as its weight, is that of the layer.
+
+    Parameters
+    ----------
+    layer : nn.Module
+    p : float
+        The rate of the dropout.
+    """
+
+    def __init__(self, layer: nn.Module, p: float) -> None:
+        super().__init__()
+        self.inserted_dropout = nn.Dropout(p)
+        self.layer = layer
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(
+                f"the input of the {type(self.layer).__name__} layer that where= names is {kind}, "
+                "and dropout needs one tensor of floating-point numbers: name a later layer"
+            )
+        return self.layer(self.inserted_dropout(x), *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or "_modules" not in self.__dict__ or name == "layer":
+                raise
+            return getattr(self.layer, name)
+
+
+def outer_name(name: str, module: nn.Module) -> str:
+    """The name that a layer had before dropout was put before it."""
+    parent, _, child = name.rpartition(".")
+    is_inside = child == "layer" and isinstance(module.get_submodule(parent), DroppedInput)
+    return parent if is_inside else name
+
+
+def inserted_dropout(module: nn.Module) -> dict[str, float]:
+    """The layers before which `insert_dropout` put dropout, and its rate."""
+    return {
+        name: layer.inserted_dropout.p
+        for name, layer in module.named_modules()
+        if isinstance(layer, DroppedInput)
+    }
+
+
+def insert_dropout(module: nn.Module, where: str | Sequence[str], p: float) -> nn.Module:
+    """Put ``nn.Dropout(p)`` before some layers of a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Changed in place.
+    where : "last", "linear" or sequence of str
+        Before the ``nn.Linear`` that was registered last, before each of them but the first, or
+        before the layers of these names.
+    p : float
+
+    Returns
+    -------
+    nn.Module
+        The same, or what stands around it where it is one layer.
+
+    Raises
+    ------
+    ValueError
+        If it has dropout already, or no such layer.
+    """
+    _refuse_dropout(module)
+    named = dict(module.named_modules())
+    chosen = {id(named[name]) for name in _places(module, named, where)}
+    wrapped: dict[int, DroppedInput] = {}
+
+    def behind_dropout(layer: nn.Module) -> nn.Module:
+        return wrapped.setdefault(id(layer), DroppedInput(layer, p))
+
+    for parent in list(module.modules()):
+        for name, layer in parent._modules.items():
+            if id(layer) in chosen and layer is not None:
+                parent._modules[name] = behind_dropout(layer)
+    return behind_dropout(module) if id(module) in chosen else module
+
+
+def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
+    """Refuse a module that takes the layers for others since dropout is before them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Not changed.
+    x : Tensor of shape (n_rows, ...)
+        Some rows.
+    numerics : Numerics
+
+    Raises
+    ------
+    ValueError
+        If its outputs without the dropout are others: its forward asks for the class of a layer.
+    """
+    plain = private_copy(module)
+    for parent in list(plain.modules()):
+        for name, layer in parent._modules.items():
+            if isinstance(layer, DroppedInput):
+                parent._modules[name] = layer.layer
+    with torch.no_grad():
+        before, after = (call(shell, x, numerics) for shell in (plain, private_copy(module)))
+    if not agree(after, before, numerics.tolerance):
+        raise ValueError(
+            f"the forward of {type(module).__name__} does something else once dropout is before "
+            f"{', '.join(map(repr, inserted_dropout(module)))}: it asks for the class of a layer "
+            "(isinstance), say. Put nn.Dropout into the module itself, and use MCDropout()"
+        )
+
+
+def _refuse_dropout(module: nn.Module) -> None:
+    active = {name: layer.p for name, layer in dropout_layers(module).items() if layer.p > 0}
+    if active:
+        found = ", ".join(f"'{name}' with p = {p:g}" for name, p in active.items())
+        raise ValueError(
+            f"{type(module).__name__} has dropout already ({found}), which MCDropout() samples as "
+            "it was trained: leave out p and where. To insert dropout in its stead, set the p of "
+            "these layers to 0 first (module__dropout=0 for the default module)"
+        )
+
+
+def _places(module: nn.Module, named: dict[str, nn.Module], where: Any) -> list[str]:
+    """Names of the layers before which dropout is to be."""
+    linear = [name for name, layer in module.named_modules() if is_linear(layer)]
+    kind = type(module).__name__
+    if where == "last":
+        if not linear:
+            raise ValueError(
+                f"where='last' finds no nn.Linear in {kind}; name the layers whose inputs are to "
+                f"be dropped, where=[...]. It has {_candidates(named)}"
+            )
+        return linear[-1:]
+    if where == "linear":
+        if len(linear) < 2:
+            found = f"one alone, {linear[0]!r}: use where='last'" if linear else "none"
+            raise ValueError(
+                f"where='linear' is every nn.Linear but the first, and {kind} has {found}; or "
+                f"name the layers, where=[...]. It has {_candidates(named)}"
+            )
+        return linear[1:]
+    aliases = dict(module.named_modules(remove_duplicate=False))
+    for name in where:
+        layer = named.get(name)
+        if layer is None and name in aliases:
+            first = next(n for n, other in named.items() if other is aliases[name])
+            raise ValueError(f"where={where!r}: {name!r} is the layer {first!r}; give that name")
+        if layer is None or type(layer).forward is nn.Module.forward:
+            why = "a container that is never called" if name in named else "no layer"
+            raise ValueError(
+                f"where={where!r} names {name!r}, which is {why} of {kind}."
+                f"{suggest(str(name), named)} It has {_candidates(named)}"
+            )
+    return list(where)
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether it is an ``nn.Linear`` that is called: attention only reads the weight of its own."""
+    return isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
+
+
+def _candidates(named: dict[str, nn.Module]) -> str:
+    """The layers that have parameters of their own, by name and kind."""
+    own = [
+        f"{name!r} ({type(layer).__name__})"
+        for name, layer in named.items()
+        if name and any(True for _ in layer.parameters(recurse=False))
+    ]
+    more = f" and {len(own) - _MOST_NAMES} more" if len(own) > _MOST_NAMES else ""
+    return (", ".join(own[:_MOST_NAMES]) or "no layer with parameters") + more

@@ -1,0 +1,159 @@
+"""One trained module as a factory of its copies, which clones, pickles and files can hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._networks._module import build, copied
+from skuq._networks._precision import is_usual
+from skuq._utils._tensors import tensors_of
+
+__all__ = ["TrainedNetwork"]
+
+
+class TrainedNetwork:
+    """Returns a copy of one trained module in each call.
+
+    It never changes, so copies and clones of an estimator share it. Its name and its ``repr`` are
+    those of the class of the module and of the weights.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In eval mode, and nobody else's.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._source: nn.Module | Callable[..., nn.Module] = module
+        self._tensors: dict[str, Tensor] | None = None  # those that a call puts in
+        self._frozen: frozenset[str] = frozenset()
+        self._shown: str | None = None
+        self.shared: tuple[str, ...] = ()  # names of tensors that are still to come
+        kind = type(module)
+        self._named(kind.__qualname__, kind.__module__)
+
+    @classmethod
+    def rebuilt(
+        cls,
+        source: nn.Module | Callable[..., nn.Module],
+        tensors: Mapping[str, Tensor],
+        frozen: frozenset[str],
+        name: str,
+        defined_in: str,
+    ) -> TrainedNetwork:
+        """One of a file: what builds the module, and its tensors.
+
+        Parameters
+        ----------
+        source : nn.Module, class or callable that returns one
+        tensors : dict of str to Tensor
+            Parameters and buffers.
+        frozen : frozenset of str
+            The parameters that are not trained.
+        name, defined_in : str
+            Of the class.
+        """
+        made = object.__new__(cls)
+        made._source = copied(source).eval() if isinstance(source, nn.Module) else source
+        made._tensors, made._frozen, made._shown = dict(tensors), frozen, None
+        made.shared = ()
+        made._named(name, defined_in)
+        return made
+
+    def complete(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the tensors that it shares with a fitted network."""
+        if self._tensors is not None:
+            self._tensors |= {name: tensors[name] for name in self.shared}
+            self.shared = ()
+
+    def _named(self, name: str, defined_in: str) -> None:
+        """Be called what the class is called, wherever factories are."""
+        self.__qualname__, self.__module__ = name, defined_in
+        self.__name__ = name.rpartition(".")[2]
+
+    def __call__(self, n_features: int | None = None, n_outputs: int | None = None) -> nn.Module:
+        if isinstance(self._source, nn.Module):
+            module = copied(self._source)
+        else:
+            module = build(self._source, {}, n_features or 0, n_outputs or 0).eval()
+        if self._tensors is not None:
+            self._put(module, self._tensors)
+        return module
+
+    @torch.no_grad()
+    def _put(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """Let the module hold values in the dtype in which they are."""
+        own = tensors_of(module)
+        if own.keys() != tensors.keys():
+            raise ValueError(
+                f"{type(module).__name__} has the tensors {sorted(own)[:20]}, and those of the "
+                f"trained {self.__qualname__} are {sorted(tensors)[:20]}"
+            )
+        for name, tensor in own.items():
+            if nn.parameter.is_lazy(tensor):
+                tensor.materialize(tensors[name].shape)
+            if tensor.shape != tensors[name].shape:
+                raise ValueError(
+                    f"{name!r} of {type(module).__name__} has shape {tuple(tensor.shape)}, and of "
+                    f"the trained {self.__qualname__} {tuple(tensors[name].shape)}"
+                )
+            tensor.data = tensors[name].clone()
+            if isinstance(tensor, nn.Parameter):
+                tensor.requires_grad_(tensor.requires_grad and name not in self._frozen)
+
+    def settle(self, n_features: int, n_outputs: int) -> None:
+        """Become what holds a module, once it is known what builds it and how large it is."""
+        if self._tensors is not None:
+            self._source, self._tensors = self(n_features, n_outputs), None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name."""
+        if self._tensors is not None:
+            return self._tensors
+        assert isinstance(self._source, nn.Module)
+        return tensors_of(self._source)
+
+    @property
+    def frozen(self) -> list[str]:
+        """Parameters that are not trained."""
+        if self._tensors is not None:
+            return sorted(self._frozen)
+        assert isinstance(self._source, nn.Module)
+        return [name for name, p in self._source.named_parameters() if not p.requires_grad]
+
+    def __repr__(self) -> str:
+        if self._shown is None:
+            self._shown = f"TrainedNetwork({self.__name__}, {_digest(self.tensors)})"
+        return self._shown
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainedNetwork:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """On the CPU: a pickle may be read where there is no other device."""
+        state = dict(self.__dict__)
+        if isinstance(self._source, nn.Module) and _is_elsewhere(self._source):
+            state["_source"] = copied(self._source).cpu()
+        return state
+
+
+def _is_elsewhere(module: nn.Module) -> bool:
+    return any(tensor.device.type != "cpu" for tensor in tensors_of(module).values())
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Short, of names and values."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        if is_usual(tensor):
+            plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+            flat = plain.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return digest.hexdigest()

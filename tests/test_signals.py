@@ -1,0 +1,181 @@
+"""Warnings of unscaled features and of training that ended too early."""
+
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EarlyStopping
+
+from skuq import TorchClassifier, TorchRegressor
+from skuq._estimator._signals import warn_if_not_converged, warn_of_scales
+from skuq.modules import MLP
+from skuq.posteriors import DeepEnsemble
+
+QUICK = {"max_epochs": 2, "module__hidden_layer_sizes": (8,), "random_state": 0}
+
+
+def caught(action, category=UserWarning, about=""):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        action()
+    return [str(w.message) for w in found if w.category is category and about in str(w.message)]
+
+
+def scales(X, **options):
+    classifier = TorchClassifier(**{**QUICK, **options})
+    y = np.arange(len(X)) % 2
+    return caught(lambda: classifier.fit(X, y), about="unit scale")
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e3, 1e5, 1e30])
+def test_features_far_from_unit_scale_are_named(factor):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    X[:, 1] *= factor
+    (message,) = scales(X)
+    assert "1 of 3 features" in message and "feature 1 (" in message
+    assert "make_pipeline(StandardScaler(), TorchClassifier(...))" in message
+    (message,) = scales(pd.DataFrame(X, columns=["age", "income", "size"]))
+    assert "income (" in message
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_wine])
+def test_raw_tables_are_warned_about_and_scaled_ones_are_not(load):
+    X, y = load(return_X_y=True)
+    assert scales(X)
+    pipeline = make_pipeline(StandardScaler(), TorchClassifier(**QUICK))
+    assert not caught(lambda: pipeline.fit(X, y), about="unit scale")
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        load_iris().data,
+        load_digits().data,
+        np.eye(100)[np.arange(200) % 100],  # one-hot
+        np.zeros((20, 3)),
+        np.random.default_rng(0).standard_t(3, size=(5000, 4)),
+        1000 * np.random.default_rng(0).normal(size=(20, 1, 4, 4)),  # images are not tables
+    ],
+    ids=["iris", "digits", "one-hot", "constant", "outliers", "images"],
+)
+def test_no_false_alarm(X):
+    assert not scales(X)
+
+
+def test_own_modules_may_scale_for_themselves():
+    assert not scales(1000 * np.random.default_rng(0).normal(size=(20, 3)), module=MLP)
+
+
+def test_a_warm_start_does_not_repeat_itself():
+    X, y = 1e4 * np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+    model = TorchClassifier(warm_start=True, **QUICK)
+    assert len(caught(lambda: model.fit(X, y), about="unit scale")) == 1
+    assert not caught(lambda: model.fit(X, y), about="unit scale")
+    model = TorchClassifier(**QUICK)
+    assert len(caught(lambda: model.partial_fit(X, y, classes=[0, 1]), about="unit scale")) == 1
+    assert not caught(lambda: model.partial_fit(X, y), about="unit scale")
+
+
+def test_the_largest_numbers_do_not_overflow():
+    messages = caught(lambda: warn_of_scales(np.full((3, 1), 1e300), ["x"], "TorchRegressor"))
+    assert "x (1e+300)" in messages[0]
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def history(losses):
+    return [{"epoch": k + 1, "train_loss": loss} for k, loss in enumerate(losses)]
+
+
+def falling(*histories, max_epochs=None):
+    max_epochs = max_epochs or len(histories[0])
+    return caught(
+        lambda: warn_if_not_converged(list(map(history, histories)), max_epochs), ConvergenceWarning
+    )
+
+
+def decay(time_constant, n_epochs=100):
+    return np.exp(-np.arange(n_epochs) / time_constant)
+
+
+def test_the_share_of_the_fall_is_that_of_the_last_tenth():
+    losses = decay(50)
+    slope, level = np.polyfit(np.arange(70, 100), losses[70:], 1)
+    (message,) = falling(losses)
+    share = -100 * slope * 10 / (losses[0] - (level + 99 * slope))
+    assert f"had {share:.0f} %" in message and "max_epochs=200" in message and "lr" in message
+
+
+@pytest.mark.parametrize(
+    ("time_constant", "warns"), [(20, False), (25, False), (40, True), (1e3, True)]
+)
+def test_four_time_constants_are_enough(time_constant, warns):
+    assert bool(falling(decay(time_constant))) is warns
+    assert bool(falling(7 - 1e5 * (1 - decay(time_constant)))) is warns  # of no scale, no zero
+
+
+def test_noise_around_a_level_is_no_fall():
+    rng = np.random.default_rng(0)
+    assert not falling(decay(5) + 0.02 * rng.normal(size=100))
+    assert not falling(np.ones(50)) and not falling(1 - decay(30))
+
+
+def test_of_several_networks_the_median_counts():
+    assert falling(decay(60), decay(60), decay(5))
+    assert not falling(decay(60), decay(5), decay(5))
+
+
+def test_networks_that_stopped_before_are_left_out():
+    assert not falling(decay(60), max_epochs=200)
+    assert falling(decay(60), decay(5, 50), max_epochs=100)
+
+
+def regression():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 2))
+    return X, X[:, 0] + 0.1 * rng.normal(size=100)
+
+
+@pytest.mark.parametrize("posterior", [None, DeepEnsemble(2), DeepEnsemble(2, n_jobs=1)], ids=str)
+def test_short_trainings_are_told(posterior):
+    X, y = regression()
+    short = TorchRegressor(posterior=posterior, **{**QUICK, "max_epochs": 10})
+    assert len(caught(lambda: short.fit(X, y), ConvergenceWarning)) == 1
+    longer = TorchRegressor(posterior=posterior, **{**QUICK, "max_epochs": 300, "lr": 0.01})
+    assert not caught(lambda: longer.fit(X, y), ConvergenceWarning)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"early_stopping": True, "max_epochs": 20},
+        {"callbacks": [EarlyStopping("train_loss", patience=1, threshold=10)], "max_epochs": 20},
+        {"max_epochs": 0},
+        {"max_epochs": 1},
+    ],
+    ids=["early stopping", "a callback that stops", "no training", "one epoch"],
+)
+def test_who_decides_on_the_length_is_not_warned(options):
+    X, y = regression()
+    model = TorchRegressor(**{**QUICK, **options})
+    assert not caught(lambda: model.fit(X, y), ConvergenceWarning)
+    assert not caught(lambda: TorchRegressor(**QUICK).partial_fit(X, y), ConvergenceWarning)
+
+
+def test_the_advice_works():
+    """Twice the epochs, as often as it is said, ends in silence."""
+    X, y = regression()
+    model = TorchRegressor(**{**QUICK, "max_epochs": 25, "lr": 0.01})
+    for _ in range(6):
+        messages = caught(lambda: model.fit(X, y), ConvergenceWarning)
+        if not messages:
+            break
+        model.set_params(max_epochs=int(re.search(r"max_epochs=(\d+)", messages[0])[1]))
+    assert not messages and model.max_epochs > 25
