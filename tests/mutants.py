@@ -47,7 +47,8 @@ TESTS = {
     "tests/likelihoods/test_contract.py tests/likelihoods/test_consumers.py -k test{name}|{Class}",
     "skuq/_distributions/_softmax.py": "tests/test_softmax.py tests/test_uncertainty.py "
     "tests/likelihoods/test_categorical.py",
-    "skuq/_distributions/_transformed.py": "tests/test_pipeline.py tests/likelihoods/test_scale.py",
+    "skuq/_distributions/_transformed.py": "tests/test_transformed.py tests/test_pipeline.py "
+    "tests/likelihoods/test_scale.py",
     "skuq/_distributions/_monotone.py": "tests/test_monotone.py tests/test_pipeline.py "
     "tests/likelihoods/test_scale.py",
     "skuq/_distributions/_derived.py": "tests/test_derived.py tests/calibration/test_regression.py "

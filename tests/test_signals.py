@@ -22,7 +22,8 @@ QUICK = {"max_epochs": 2, "module__hidden_layer_sizes": (8,), "random_state": 0}
 
 def caught(action, category=UserWarning, about=""):
     with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
+        warnings.simplefilter("error", RuntimeWarning)  # of NumPy
+        warnings.simplefilter("always", UserWarning)
         action()
     return [str(w.message) for w in found if w.category is category and about in str(w.message)]
 

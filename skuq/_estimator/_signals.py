@@ -29,7 +29,7 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
     estimator : str
         The name of its class.
     """
-    rows = X[:_LOOKED_AT]
+    rows = X[:_LOOKED_AT].astype(np.float64)
     peak = np.abs(rows).max(axis=0)
     scale = np.sqrt(np.mean(np.square(rows / np.maximum(peak, 1e-300)), axis=0)) * peak
     strange = np.flatnonzero((scale > _LARGEST) | ((peak > 0) & (peak < _SMALLEST)))

@@ -740,6 +740,7 @@ def test_dense_outputs_need_an_inverse(images, view):
     ("options", "error", "message"),
     [
         ({"views": lambda X: X[:, :3]}, ValueError, "changed the shape"),
+        ({"views": [torch.neg, lambda X: X[:, :3]]}, ValueError, "view 2, <lambda>, changed"),
         ({"views": [Flip]}, TypeError, r"write Flip\(\)"),
         ({"views": ["flip"]}, TypeError, "'flip'"),
         ({"views": Flip()}, ValueError, "images or sequences"),

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import torch
 from scipy.special import entr
 from sklearn.datasets import make_multilabel_classification
+from sklearn.utils import get_tags
 from torch import nn
 
 from skuq import TorchClassifier
@@ -261,3 +262,11 @@ def test_errors(labels):
         model.partial_fit(X, y[:, :2])
     with pytest.raises(ValueError, match="one logit for each of 3 labels"):
         TorchClassifier(lambda: nn.Linear(8, 2), likelihood=Bernoulli(), max_epochs=1).fit(X, y)
+
+
+def test_tags():
+    """Two classes, or several labels; Categorical is for any number of classes."""
+    for likelihood, labels in ((Bernoulli(), True), (None, False)):
+        tags = get_tags(TorchClassifier(likelihood=likelihood))
+        assert tags.classifier_tags.multi_label is tags.target_tags.multi_output is labels
+        assert tags.classifier_tags.multi_class is not labels

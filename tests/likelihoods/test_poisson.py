@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from torch import nn
 
 from skuq import TorchRegressor
@@ -130,6 +131,11 @@ def test_several_counts_and_rates():
     exposure = np.random.default_rng(0).integers(1, 9, size=len(X))
     model.fit(X, y[:, 0] / exposure, sample_weight=exposure)  # rates need not be integers
     assert (model.predict(X) >= 0).all()
+
+
+def test_tags():
+    assert get_tags(TorchRegressor(likelihood=Poisson())).target_tags.positive_only
+    assert not get_tags(TorchRegressor()).target_tags.positive_only
 
 
 def test_counts_of_which_none_happened():

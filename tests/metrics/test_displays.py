@@ -179,6 +179,7 @@ def test_no_legend_covers_data(classified, regressed):
         figure = display.figure_.bbox
         assert not legend.overlaps(display.ax_.bbox), type(display).__name__
         assert figure.y0 <= legend.y0 and legend.y1 <= figure.y1, type(display).__name__
+        assert 0 <= legend.x0 - display.ax_.bbox.x0 < 0.1 * display.ax_.bbox.width
 
 
 def lightness(colours):

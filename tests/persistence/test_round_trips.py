@@ -400,7 +400,7 @@ def test_what_cannot_be_saved(blobs, tmp_path):
     with pytest.raises(PersistenceError, match=r"takes a fitted estimator, got .*Meta|type"):
         skuq.save(TorchClassifier, path)
     model = TorchClassifier(posterior=ThirdParty(), **CHEAP).fit(*blobs)
-    with pytest.raises(PersistenceError, match=r"posterior is an object of .*ThirdParty.*joblib"):
+    with pytest.raises(PersistenceError, match=r"posterior is an object of .*ThirdParty.*saved_as"):
         skuq.save(model, path)
     body = nn.Linear(10, 4)
 
