@@ -25,8 +25,9 @@ class Draws:
     ----------
     module : nn.Module
         The trained module; never changed, never called.
-    tensors : mapping of str to Tensor of shape (n_draws, ...), default={}
-        Parameters and buffers of the module, by name, that differ between the draws.
+    tensors : mapping of str to Tensor of shape (n_draws, ...), default=None
+        Parameters and buffers of the module, by name, that differ between the draws; None if
+        there are none.
     n_draws : int, default=None
         Needed by a subclass that makes its tensors when asked.
     networks : {"module", "draws"} or mapping of str to Tensor of shape (n_networks, ...), \

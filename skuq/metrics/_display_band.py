@@ -36,8 +36,10 @@ class PredictionBandDisplay(Display):
         For the legend.
     data : ndarray of shape (n_samples, 2), default=None
         Feature and target of each sample, drawn as points.
-    xlabel, ylabel : str, default="x" and "y"
-        What the axes are called, on axes that no display drew on yet.
+    xlabel : str, default="x"
+        What the axis of the feature is called, on axes that no display drew on yet.
+    ylabel : str, default="y"
+        What the axis of the target is called, likewise.
 
     Attributes
     ----------
