@@ -317,7 +317,7 @@ def begun(blobs, tmp_path, faults):
         ({"random_state": None}, r"parameters \(random_state=0 there, None here\)"),
         ({"optimizer__weight_decay": 0.1}, "optimizer__weight_decay=None there, 0.1 here"),
         ({"posterior": DeepEnsemble(2)}, "posterior=PointEstimate"),
-        ({"module": Noisy}, "module=tests.test_checkpoints.Fallible there"),
+        ({"module": Noisy}, "module=tests.training.test_checkpoints.Fallible there"),
         ({"callbacks": [EarlyStopping("train_loss", patience=3)]}, "callbacks=None there"),
         ({"precision": "float64", "max_epochs": 6}, r"data \(X\).*max_epochs=.*precision="),
     ],
