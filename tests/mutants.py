@@ -79,7 +79,8 @@ TESTS = {
     "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_oracles.py",
     "skuq/metrics/*": "metrics/test_calibration.py metrics/test_more_calibration.py "
     "metrics/test_selective.py metrics/test_oracles.py",
-    "skuq/_predict.py": "test_published_outputs.py test_pipeline.py estimator/test_estimators.py",
+    "skuq/_predict.py": "test_published_outputs.py test_pipeline.py estimator/test_estimators.py "
+    "estimator/test_regression.py",
     "skuq/pipeline.py": "test_pipeline.py distributions/test_derived.py",
     "skuq/augmentation/*": "augmentation",
 }
