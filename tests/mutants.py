@@ -40,11 +40,13 @@ MEMORY = 8 * 2**30  # bytes; a mutant may ask for any number
 TESTS = {
     "skuq/_engine/*": "engine/test_engine.py engine/test_memory.py test_published_outputs.py",
     "skuq/uncertainty.py": "test_uncertainty.py estimator/test_known_noise.py",
-    "skuq/likelihoods/_base.py": "likelihoods/test_contract.py likelihoods/test_consumers.py",
+    "skuq/likelihoods/_base.py": "likelihoods/test_contract.py "
+    "likelihoods/test_calibrators_and_scorers.py",
     "skuq/likelihoods/_standardised.py": "likelihoods/test_gaussian.py "
-    "likelihoods/test_contract.py likelihoods/test_consumers.py",
+    "likelihoods/test_contract.py likelihoods/test_calibrators_and_scorers.py",
     "skuq/likelihoods/*": "likelihoods/test{name}.py likelihoods/test_fisher.py "
-    "likelihoods/test_contract.py likelihoods/test_consumers.py -k test{name}|{Class}",
+    "likelihoods/test_contract.py likelihoods/test_calibrators_and_scorers.py -k "
+    "test{name}|{Class}",
     "skuq/_distributions/_softmax.py": "distributions/test_softmax.py test_uncertainty.py "
     "likelihoods/test_categorical.py",
     "skuq/_distributions/_transformed.py": "distributions/test_transformed.py test_pipeline.py "
@@ -61,26 +63,28 @@ TESTS = {
     "metrics/test_regression.py test_pipeline.py likelihoods/test_quantile.py "
     "likelihoods/test_mixture_of_gaussians.py likelihoods/test_scale.py",
     "skuq/calibration/_temperature.py": "calibration/test_temperature.py "
-    "calibration/test_more_classification.py",
+    "calibration/test_objectives.py calibration/test_beside_scikit_learn.py "
+    "calibration/test_vector_scaler.py",
     "skuq/calibration/_logits.py": "calibration/test_temperature.py calibration/test_vector.py "
-    "calibration/test_more_classification.py",
-    "skuq/calibration/_vector.py": "calibration/test_vector.py calibration/test_weights.py "
-    "calibration/test_classification.py",
+    "calibration/test_vector_scaler.py calibration/test_objectives.py "
+    "calibration/test_beside_scikit_learn.py",
+    "skuq/calibration/_vector.py": "calibration/test_vector.py calibration/test_vector_scaler.py "
+    "calibration/test_weights.py calibration/test_classification.py",
     "skuq/calibration/_regression.py": "calibration/test_regression.py "
     "calibration/test_weights.py calibration/test_folds.py",
     "skuq/calibration/_classification.py": "calibration/test_classification.py "
-    "calibration/test_more_classification.py calibration/test_folds.py",
+    "calibration/test_objectives.py calibration/test_beside_scikit_learn.py "
+    "calibration/test_vector_scaler.py calibration/test_folds.py",
     "skuq/calibration/*": "calibration",
     "skuq/metrics/_display*": "metrics/test_drawings.py metrics/test_displays.py",
     "skuq/metrics/_axes.py": "metrics/test_displays.py",
     "skuq/metrics/*scorers.py": "metrics/test_scorers.py",
     "skuq/metrics/_targets.py": "metrics/test_scorers.py metrics/test_displays.py",
-    "skuq/metrics/_regression.py": "metrics/test_regression.py metrics/test_oracles.py",
-    "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_oracles.py",
-    "skuq/metrics/*": "metrics/test_calibration.py metrics/test_more_calibration.py "
-    "metrics/test_selective.py metrics/test_oracles.py",
-    "skuq/_predict.py": "test_published_outputs.py test_pipeline.py estimator/test_estimators.py "
-    "estimator/test_regression.py",
+    "skuq/metrics/_regression.py": "metrics/test_regression.py metrics/test_other_libraries.py",
+    "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_other_libraries.py",
+    "skuq/metrics/*": "metrics/test_calibration.py metrics/test_debiased_and_smooth_errors.py "
+    "metrics/test_proper_scores.py metrics/test_selective.py metrics/test_other_libraries.py",
+    "skuq/_predict.py": "test_published_outputs.py test_pipeline.py estimator",
     "skuq/pipeline.py": "test_pipeline.py distributions/test_derived.py",
     "skuq/augmentation/*": "augmentation",
 }
