@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import mutants
+
 PACKAGE = Path(__file__).parents[1] / "skuq"
+TESTS_FOLDER = Path(__file__).parent
 
 # From the top of the house to its ground. A room imports only rooms of lower storeys.
 STOREYS = [
@@ -68,6 +71,7 @@ def n_body_lines(function):
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(TESTS_FOLDER.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -98,6 +102,26 @@ def test_a_file(path):
     assert len(text.splitlines()) <= 430
     assert not [f.name for f in functions(ast.parse(text)) if n_body_lines(f) > 50]
     assert len(path.relative_to(PACKAGE).parts) <= 2  # no room within a room
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(TESTS_FOLDER)))
+def test_a_file_of_tests(path):
+    assert len(path.read_text().splitlines()) <= 430  # else split it by subject
+    assert len(path.relative_to(TESTS_FOLDER).parts) <= 2
+
+
+def test_tests_that_are_named_elsewhere_exist():
+    """By the mutants, whose file names may hold the name of a module, and by the Makefile."""
+    named = " ".join(text.partition(" -k ")[0] for text in mutants.TESTS.values()).split()
+    found = {f"tests/{one}" for one in named if "{" not in one}
+    makefile = PACKAGE.parent / "Makefile"
+    if makefile.exists():
+        plan = subprocess.run(
+            ["make", "--dry-run", "--always-make", "test-floors"],
+            capture_output=True, text=True, check=True, cwd=PACKAGE.parent,
+        )  # fmt: skip
+        found |= set(re.findall(r"tests/\S+", plan.stdout))
+    assert [one for one in found if not (PACKAGE.parent / one).exists()] == []
 
 
 def test_import_brings_no_plotting_or_frames():
