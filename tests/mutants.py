@@ -198,13 +198,13 @@ def mutants(n: int, seed: int, only: str) -> list[tuple[str, int]]:
 
 
 def tests_of(path: str) -> list[str]:
-    """The tests of a module, with the doctests in itself, as arguments of pytest."""
+    """The tests of a module, with the doctests in itself and those of its docstrings."""
     pattern, name = next(p for p in TESTS if fnmatch.fnmatch(path, p)), Path(path).stem
     tests = TESTS[pattern].format(name=name, Class=name.title().replace("_", ""))
     files, _, words = tests.partition(" -k ")
-    given = [path, *(f"tests/{one}" for one in files.split())]
+    given = [path, *(f"tests/{one}" for one in (*files.split(), "test_docstrings.py"))]
     found = [one for one in given if (ROOT / one).exists()]
-    return [*found, "-k", words.replace("|", " or ")] if words else found
+    return [*found, "-k", f"{words.replace('|', ' or ')} or docstrings"] if words else found
 
 
 def mutated(source: str, number: int) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Makes the networks of a fit: network k depends only on the seed of the fit and on k."""
+"""Make the networks of a fit: network k depends only on the seed of the fit and on k."""
 
 from __future__ import annotations
 
@@ -33,24 +33,27 @@ __all__ = ["Builder"]
 
 
 class Builder:
-    """Makes networks, untrained or as training goes on from them.
+    """Makes untrained networks, and copies of networks from which training goes on.
 
     Parameters
     ----------
     factory : callable
         Returns an untrained module.
     parameters : dict
-        What it is called with.
+        The arguments of the factory.
     transform : callable
         Maps an untrained module to the one that is trained.
-    likelihood : Likelihood, fitted
+    likelihood : Likelihood
+        The fitted likelihood.
     rows : Rows
-        Of the training data.
+        The training data.
     settings : Settings
+        How networks are trained.
     root : int
         The seed of the fit.
     resume : list of Trained
-        The first networks, where training goes on.
+        The trained networks from which training goes on; the first ones, if there are fewer than
+        the fit trains.
 
     Attributes
     ----------
@@ -59,9 +62,9 @@ class Builder:
     sample : Tensor of shape (3, ...)
         Three rows on the device.
     report : Inspection
-        What the module is called, its dropout layers, its other randomness.
+        The name of the module, its dropout layers, and its other sources of randomness.
     numerics : Numerics
-        With the layout of images that suits the module.
+        Device and precision, with the fastest memory layout of images for the module.
     """
 
     def __init__(
@@ -98,27 +101,27 @@ class Builder:
         self.numerics = with_best_layout(numerics, self.first, self.sample)
 
     def network(self, number: int) -> nn.Module:
-        """A new network; the first one was made already."""
+        """Make a network. The constructor has made the first one, so that is only copied."""
         return copied(self.first) if number == 0 else self._build(number)
 
-    def before(self, number: int) -> Trained | None:
-        """What training goes on from, if it does."""
+    def resumed(self, number: int) -> Trained | None:
+        """Return the trained network from which the training of a network goes on, if any."""
         return self.resume[number] if number < len(self.resume) else None
 
     def on(self, numerics: Numerics) -> Builder:
-        """The same for another device."""
+        """Return a copy of this object that makes networks for another device."""
         there = copy.copy(self)
         there.numerics = numerics
         return there
 
     def with_weights(self, weights: dict[str, Tensor]) -> nn.Module:
-        """A network in eval mode with these parameters and buffers."""
+        """Make a network in eval mode with these parameters and buffers."""
         network = copied(self.first)
         put_weights(network, weights)
         return network.eval()
 
     def trained_elsewhere(self, number: int) -> Trained:
-        """A network that arrives trained."""
+        """Make a network that the factory returns trained; ValueError if it is not finite."""
         module = self.network(number).eval()
         if (name := not_finite(module)) is not None:
             raise ValueError(
@@ -128,7 +131,7 @@ class Builder:
         return Trained(module, [])
 
     def _build(self, number: int) -> nn.Module:
-        if before := self.before(number):
+        if before := self.resumed(number):
             module = copied(before.module)
         else:
             seed = derive_seed(self._root, Purpose.INITIALISATION, number)

@@ -1,4 +1,4 @@
-"""What skorch's callbacks see of a training, and may ask of its net."""
+"""The view of a training for skorch's callbacks: targets, predictions and scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CallbackView", "check_monitors"]
 
 
 def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
-    """Without validation rows, refuse callbacks that wait for a number from them."""
+    """Refuse callbacks that monitor validation rows; call it if there are none."""
     missing, kinds = {"valid_loss"}, {}
     for name, callback in callbacks:
         kinds[name] = {kind.__name__ for kind in type(callback).__mro__}
@@ -35,13 +35,13 @@ def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
 
 
 class CallbackView:
-    """Mixin of the net: class indices and probabilities, or means in the units of y."""
+    """Mixin of the net: predicts class indices and probabilities, or means in the units of y."""
 
     criterion_: Any
     forward: Any
 
     def in_units_of_y(self, target: Tensor) -> Tensor:
-        """Targets of the training, as callbacks see them."""
+        """Convert targets of the training to class indices, or to the units of y."""
         likelihood = self.criterion_.likelihood
         if likelihood.task == "classification":
             return target
@@ -67,7 +67,7 @@ class CallbackView:
         return mean
 
     def score(self, X: Any, y: Any) -> float:
-        """Accuracy or R²."""
+        """Compute the accuracy, or R²."""
         score = accuracy_score if self.criterion_.likelihood.task == "classification" else r2_score
         return float(score(y, self.predict(X)))
 

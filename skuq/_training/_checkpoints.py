@@ -1,10 +1,10 @@
-"""Checkpoints: states of a training in files that are complete or not there, and execute nothing.
+"""Checkpoints: files with the state of a training, which are complete or missing and hold no code.
 
-A file is what `numpy.savez` writes: a zip archive of arrays, one of which is JSON that says how
-they are nested. It is written to a temporary name, flushed to the disk and renamed, so that a
-process that is killed leaves the old file or the new one. It holds digests of its content, its own
-name and the run that wrote it: one that was damaged, edited or mixed up with another is refused,
-since a fit would silently go on from it to other networks.
+`numpy.savez` writes the file, a zip archive of arrays. One array is JSON that says how the values
+are nested. The file gets a temporary name first, is flushed to the disk, and is then renamed: a
+killed process leaves the old file or the new one. A file holds digests of its content, the name of
+its training, and the run that wrote it. Reading refuses a file that was damaged, edited or mixed up
+with another one, because the fit would go on from it to other networks without a warning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 from skuq._utils._files import remove_leftovers, replace_file
 from skuq.exceptions import DivergedError
 
-__all__ = ["Checkpoints", "of_type", "storable"]
+__all__ = ["Checkpoints", "checked_type", "storable"]
 
 _FORMAT = 2
 _Kind = TypeVar("_Kind")
@@ -38,7 +38,7 @@ _DICTS: dict[str, Any] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": C
 
 
 def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
-    """`value` as what JSON knows; its arrays go into `arrays`. TypeError for other kinds."""
+    """Convert a value to JSON and put its arrays into `arrays`. TypeError for other kinds."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Tensor):
@@ -67,7 +67,7 @@ def _add(array: np.ndarray, arrays: list[np.ndarray]) -> int:
 
 
 def _decode(value: Any, array: Callable[[int], np.ndarray]) -> Any:
-    """What `_encode` was given; `array` gives those that it has put aside."""
+    """Undo `_encode`; `array` returns an array by its index."""
     if isinstance(value, list):
         return [_decode(item, array) for item in value]
     if not isinstance(value, dict):
@@ -75,9 +75,9 @@ def _decode(value: Any, array: Callable[[int], np.ndarray]) -> Any:
     kind, content = next(iter(value.items()))
     if kind == "tensor":
         tensor = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]))
-        if tensor.numel():  # copied, so that it lies in memory as torch lays it
+        if tensor.numel():  # copied, so that torch chooses its alignment in memory
             tensor.view(-1).view(torch.uint8).copy_(torch.from_numpy(array(content)))
-        return _sent_back(tensor, value["device"])
+        return _moved_if_possible(tensor, value["device"])
     if kind in ("array", "scalar"):
         return array(content) if kind == "array" else array(content)[()]
     if kind in ("tuple", "set"):
@@ -85,8 +85,8 @@ def _decode(value: Any, array: Callable[[int], np.ndarray]) -> Any:
     return _DICTS[kind]({_decode(k, array): _decode(v, array) for k, v in content})
 
 
-def _sent_back(tensor: Tensor, device: str) -> Tensor:
-    """To the device that it came from; on the CPU where that is gone."""
+def _moved_if_possible(tensor: Tensor, device: str) -> Tensor:
+    """Move a tensor to its former device; leave it on the CPU if there is no such device."""
     try:
         return tensor.to(device)
     except (RuntimeError, AssertionError):
@@ -94,7 +94,7 @@ def _sent_back(tensor: Tensor, device: str) -> Tensor:
 
 
 def storable(value: Any) -> bool:
-    """Whether a checkpoint can hold `value`."""
+    """Return whether a checkpoint can hold `value`."""
     try:
         _encode(value, [])
     except TypeError:
@@ -102,8 +102,8 @@ def storable(value: Any) -> bool:
     return True
 
 
-def of_type(value: Any, kind: type[_Kind]) -> _Kind:
-    """`value`; TypeError if it is not exactly of this type."""
+def checked_type(value: Any, kind: type[_Kind]) -> _Kind:
+    """Return `value`; TypeError if it is not exactly of this type."""
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
     return value
@@ -114,7 +114,7 @@ def of_type(value: Any, kind: type[_Kind]) -> _Kind:
 
 
 def _digest(array: np.ndarray) -> str:
-    """Of the type, the shape and the bytes, in whatever order these lie."""
+    """Hash the type, the shape and the values of an array, for any memory layout."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     digest.update(array.tobytes())
     return digest.hexdigest()
@@ -131,8 +131,8 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> Any:
-    """What `_write` wrote; any exception if it did not."""
-    # Opened here: NumPy leaves files open that are no archives.
+    """Read a file of `_write`; a file from elsewhere may raise any exception."""
+    # Opened here, because NumPy leaves a file open if it is no archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         text = arrays["json"]
         _check(_digest(text) == arrays["digest"].item(), "its content was changed")
@@ -152,10 +152,10 @@ def _check(is_right: bool, wrong: str) -> None:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Any error of reading and restoring says which file is at fault, and what to do.
+def _naming_file_in_errors(path: Path) -> Iterator[None]:
+    """Name the file and the fix in any error of reading or restoring it.
 
-    Memory that is lacking says nothing about the file.
+    A lack of memory is not the file's fault and passes unchanged.
     """
     try:
         yield
@@ -174,19 +174,20 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 class Checkpoints:
-    """The checkpoints of one fit, in a folder: what is being fitted, and a file for each training.
+    """The checkpoints of one fit: a folder with a description of it and a file for each training.
 
-    A context of the fit: leaving it removes them where the fit came to an end.
+    Use it as a context around the fit: at the end of a fit, the context removes the files.
 
     Parameters
     ----------
     folder : path
+        The folder; it is made if it does not exist.
     minutes : float
-        Between two checkpoints of a training at least; 0: at each epoch.
+        Minimum minutes between two checkpoints of a training; 0 writes one after every epoch.
     stage : str, default=""
-        With what the names of the trainings begin.
+        The beginning of the names of the trainings.
     run : str, default=""
-        What tells this fit from all others; `begin` makes it.
+        A random name of this fit, unlike all others; `begin` makes it.
     """
 
     def __init__(self, folder: Any, minutes: float, stage: str = "", run: str = "") -> None:
@@ -195,16 +196,16 @@ class Checkpoints:
         self._stage = stage
         self._run = run
         self._begun = time.monotonic()
-        self._written: dict[str, float] = {}  # when, by training: several may run at once
+        self._written: dict[str, float] = {}  # times by training, of which several may run at once
         self._stays = False
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """After a fit that came to its end the next one begins anew; to diverge is an end, too."""
+        """Remove the files after a fit that ended or diverged, so that the next one begins anew."""
         if issubclass(kind, DivergedError) if kind else not self._stays:
-            self._path("run").unlink(missing_ok=True)  # first: the others count for nothing then
+            self._path("run").unlink(missing_ok=True)  # first: without it, other files are ignored
             self._remove_trainings()
 
     def stay(self) -> None:
@@ -212,26 +213,27 @@ class Checkpoints:
         self._stays = True
 
     def stage(self, name: str) -> Checkpoints:
-        """Those of another part of the same fit, whose trainings have names of their own."""
+        """Return the checkpoints of another part of the same fit, with other names of trainings."""
         return Checkpoints(self.folder, self.minutes, f"{self._stage}{name}-", self._run)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"skuq-{self._stage}{name}.npz"
 
     def begin(self, identity: dict[str, dict[str, str]], root: int) -> int:
-        """Begin a fit, or find the one that was begun here; returns its seed.
+        """Begin a fit, or go on with the fit that the folder holds; return its seed.
 
         Parameters
         ----------
         identity : dict of dict of str
-            What must be the same: by kind ("parameters", "data", ...) and name.
+            A description of the fit, by kind ("parameters", "data", ...) and name. It must be the
+            same when a fit goes on.
         root : int
-            The seed of a fit that begins.
+            The seed of a new fit.
 
         Raises
         ------
         ValueError
-            If what was begun here is something else, or cannot be read.
+            If the folder holds another fit, or cannot be read.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -246,19 +248,19 @@ class Checkpoints:
             self._run = secrets.token_hex(16)
             _write(path, self._labelled("run", {"identity": identity, "root": root}))
             return root
-        with _refusing(path):
+        with _naming_file_in_errors(path):
             content = _read(path)
-            version = of_type(content["format"], int)
+            version = checked_type(content["format"], int)
         if version != _FORMAT:
             raise ValueError(
                 f"{path} has format {version}, expected {_FORMAT}: it is of another version of "
                 f"skuq; delete {self.folder} to begin anew"
             )
-        with _refusing(path):
-            self._run = of_type(content["run"], str)
+        with _naming_file_in_errors(path):
+            self._run = checked_type(content["run"], str)
             begun = self._unlabelled("run", content)
             differences = _differences(begun["identity"], identity)
-            root = of_type(begun["root"], int)
+            root = checked_type(begun["root"], int)
         if differences:
             raise ValueError(
                 f"checkpoint_dir={str(self.folder)!r} holds a fit that was begun with other "
@@ -269,16 +271,16 @@ class Checkpoints:
 
     @contextmanager
     def restored(self, name: str) -> Iterator[dict[str, Any] | None]:
-        """The last state of a training, None if there is none; restore it inside the context.
+        """Yield the last state of a training, or None; restore it inside the context.
 
         Raises
         ------
         ValueError
-            If the file is not what this run wrote under this name, or if what is done inside
-            fails: the message tells which file it is.
+            If this run did not write the file under this name, or if the code inside the context
+            fails. The message names the file.
         """
         path = self._path(name)
-        with _refusing(path):
+        with _naming_file_in_errors(path):
             yield self._unlabelled(name, _read(path)) if path.exists() else None
 
     def _labelled(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
@@ -286,16 +288,16 @@ class Checkpoints:
         return {**label, "state": state}
 
     def _unlabelled(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
-        """The state in a file; ValueError if it is that of another one."""
-        expected, found = f"{self._stage}{name}", of_type(content["name"], str)
+        """Return the state in a file; ValueError if it belongs to another training or run."""
+        expected, found = f"{self._stage}{name}", checked_type(content["name"], str)
         _check(content["format"] == _FORMAT, "it has another format")
         _check(content["run"] == self._run, "another run wrote it")
         _check(found == expected, f"it holds the training {found!r}, expected {expected!r}")
-        state: dict[str, Any] = of_type(content["state"], dict)
+        state: dict[str, Any] = checked_type(content["state"], dict)
         return state
 
     def due(self, name: str) -> bool:
-        """Whether it is time for another checkpoint of a training."""
+        """Return whether it is time for another checkpoint of a training."""
         before = self._written.get(name, self._begun)
         return time.monotonic() - before >= 60 * self.minutes
 
@@ -309,7 +311,7 @@ class Checkpoints:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs, in words, kind by kind."""
+    """Describe the differences, kind by kind."""
     found = []
     for kind in sorted({*before, *now}):
         then, today = before.get(kind, {}), now.get(kind, {})

@@ -1,4 +1,4 @@
-"""What stops a training that diverges: losses and weights that are not finite."""
+"""Stop a training that diverges: losses or weights are not finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Gradients", "check_losses", "check_trained", "gradient_norms"]
 
 
 def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:
-    """The Euclidean norm of the gradient; of a stack, of each network. It stays on the device."""
+    """Compute the Euclidean norm of the gradient, on the device; for a stack, of each network."""
     gradients = [p.grad.detach() for p in module.parameters() if p.grad is not None]
     gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     if n_networks is None:
@@ -30,7 +30,7 @@ def gradient_norms(module: nn.Module, n_networks: int | None = None) -> Tensor:
 
 @dataclass
 class Gradients:
-    """The norms in the first steps of the last two epochs: one per epoch costs next to nothing."""
+    """Gradient norms of the first step of the last two epochs: one norm per epoch is cheap."""
 
     last: list[tuple[int, Tensor]] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class Gradients:
         self.last = [*self.last[-1:], (epoch, norms)]
 
     def known(self, index: int | None = None) -> tuple[float, str]:
-        """The last finite norm, of one network of a stack, and in words where it was."""
+        """Return the last finite norm, and say where it was; `index` is a network of a stack."""
         norm, words = math.nan, "is not known"
         for epoch, norms in self.last:
             found = float(norms if index is None else norms[index])
@@ -62,13 +62,17 @@ def check_losses(
     ----------
     prefix : "train" or "valid"
     loss : float
+        The mean loss of the epoch.
     each : Tensor of shape (n_batches,)
-        The losses that it is the mean of.
+        The loss of each batch.
     epoch : int
+        The number of the epoch.
     settings : Settings
+        The message suggests changes of these.
     gradients : Gradients
+        Known gradient norms, for the message.
     index : int, default=None
-        Of a network in a stack.
+        The place of the network in a stack.
     """
     if math.isfinite(loss):
         return
@@ -93,12 +97,12 @@ def _advice(settings: Settings) -> str:
 def check_trained(
     module: nn.Module, train: Rows, settings: Settings, history: list[dict[str, Any]], norm: float
 ) -> None:
-    """Put a trained module in order; DivergedError if a weight is not finite.
+    """Prepare a trained module for use; DivergedError if a weight is not finite.
 
-    `norm` is that of the gradient in the last step.
+    `norm` is the norm of the gradient in the last step.
     """
     module.eval().zero_grad(set_to_none=True)
-    for layer in module.modules():  # what a forward leaves behind must not hold a graph
+    for layer in module.modules():  # tensors that a forward left as attributes may hold a graph
         for name, value in vars(layer).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 setattr(layer, name, value.detach())

@@ -1,4 +1,4 @@
-"""The parameters of an optimizer in one tensor: a step is one kernel, not one for each."""
+"""Put the parameters of an optimizer into one tensor, so that a step is a single kernel."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ALIGNMENT = 64  # elements: a cache line of every dtype, and more than a vector
 def lay_flat(optimizer: torch.optim.Optimizer) -> None:
     """Make the parameters of each group slices of one tensor, which the optimizer steps instead.
 
-    For optimizers that treat every element by itself, before their first step, after a backward
-    that shows which parameters get a gradient: the others stay as they are. Each slice begins at
-    a multiple of `_ALIGNMENT`, and so ends the tensor: the few elements that a kernel leaves over
-    from its vectors, which it may round otherwise, are never elements of a parameter. An optimizer
-    that holds state from its construction on (Adagrad) knows its parameters and keeps them.
+    For optimizers that treat every element by itself. Call it before the first step, but after a
+    backward: parameters without a gradient stay as they are. Each slice begins at a multiple of
+    `_ALIGNMENT`, and the tensor ends at one. A kernel may round the last few elements, which do not
+    fill a vector, in another way; these are never elements of a parameter. An optimizer with state
+    from its construction on (Adagrad) keeps its own parameters.
     """
     if optimizer.state:
         return
@@ -42,7 +42,7 @@ def _flattened(parameters: list[nn.Parameter]) -> nn.Parameter:
 
 
 def forget_gradients(optimizer: Any) -> None:
-    """Set them to zero in place: those of a flat tensor must stay where they are."""
+    """Set gradients to zero in place: gradients of a flat tensor must keep their memory."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None:

@@ -1,4 +1,4 @@
-"""What is recorded of the epochs of one network, whichever loop trains it."""
+"""The record of the epochs of one network, for both training loops."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Record:
     Parameters
     ----------
     rows : list of dict
-        The history, one row for each epoch; the loop begins the rows.
-    settings : Settings
+        The history, one row for each epoch; the loop appends the rows.
+        settings : Settings
+            How the network is trained, for errors.
     task : Task
         The training of this network; its epochs become subtasks.
     snapshot : callable
         Maps a function that gives weights, and a history, to a function that makes the attributes
         of an estimator.
     gradients : Gradients
-        What an error says about the gradient.
+        Gradient norms, for errors.
     index : int, default=None
-        Of a network in a stack.
+        The place of the network in a stack.
     """
 
     rows: list[dict[str, Any]]
@@ -44,7 +45,7 @@ class Record:
     least: dict[str, float] = field(default_factory=dict)  # mean losses of this training, by kind
 
     def begin_epoch(self) -> None:
-        """Show that an epoch begins."""
+        """Report to callbacks that an epoch begins."""
         self._epoch = self.task.subtask("epoch").begin()
 
     def add(self, kind: str, mean: float, each: Tensor) -> None:
@@ -71,7 +72,7 @@ class Record:
         check_losses(kind, mean, each, epoch, self.settings, self.gradients, self.index)
 
     def end_epoch(self, weights: Callable[[], dict[str, Tensor]]) -> bool:
-        """Show that the epoch has ended; whether a watcher asks for the end of training."""
+        """Report the end of the epoch; return whether a callback asks for the end of training."""
         row = self.rows[-1]
         losses = {name: row[name] for name in ("train_loss", "valid_loss") if name in row}
         return self._epoch.end(self.snapshot(weights, self.rows), **losses)

@@ -1,4 +1,4 @@
-"""The door for posteriors that look at training, or change what it minimises."""
+"""Hooks: for posteriors that watch training, or add a term to its loss."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ __all__ = ["TrainingHook", "overrides"]
 
 
 class TrainingHook:
-    """What a posterior adds to the training of one network.
+    """Lets a posterior watch the training of one network, and add a term to its loss.
 
     Subclass it, override what is needed, and give one object for each network to
-    `Problem.train` or `Problem.explore`. After training, the objects hold what they gathered,
-    wherever the networks were trained. Attributes that are numbers, text, arrays, tensors, or
-    lists, tuples and dicts of these are saved in checkpoints, as are those with a ``state_dict``;
-    define ``state_dict`` and ``load_state_dict`` for anything else. After Ctrl-C, an estimator with
-    ``on_interrupt="keep"`` puts a hook back to the end of its last whole epoch.
+    `Problem.train` or `Problem.explore`. After training, the objects hold everything that they
+    gathered, even if the networks trained in other processes. Checkpoints save attributes that are
+    numbers, text, arrays, tensors, or lists, tuples and dicts of these, and attributes with a
+    ``state_dict``. Define ``state_dict`` and ``load_state_dict`` on the hook for anything else.
+    After Ctrl-C, an estimator with ``on_interrupt="keep"`` puts a hook back to the end of its last
+    whole epoch.
 
     A hook must not draw from global generators: derive a seed from `Problem.seed`.
     """
@@ -62,5 +63,5 @@ class TrainingHook:
 
 
 def overrides(hook: TrainingHook, method: str) -> bool:
-    """Whether a hook does something of its own in this method."""
+    """Return whether a hook overrides this method."""
     return getattr(type(hook), method) is not getattr(TrainingHook, method)

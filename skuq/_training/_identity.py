@@ -1,4 +1,4 @@
-"""Recognises a fit in another process: by its parameters, its data and the versions."""
+"""Recognise a fit in another process by its parameters, its data and the versions."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WITHOUT_EFFECT = ("checkpoint_dir", "checkpoint_minutes", "on_interrupt", "verb
 
 
 def describe(value: Any, depth: int = 0) -> str:
-    """What `value` is, in words that are the same in every process.
+    """Describe a value in words that are the same in every process.
 
-    Functions are known by their name and code, classes by their name, other objects by their class
-    and attributes.
+    The description of a function is its name and code, of a class its name, of any other object its
+    class and attributes.
     """
     if depth > 8:
         return "..."
@@ -68,7 +68,7 @@ def _code_digest(code: types.CodeType) -> str:
 
 
 def _digest(array: np.ndarray) -> str:
-    """Of shape, dtype and values; reads a block of rows at a time."""
+    """Hash shape, dtype and values of an array; reads a block of rows at a time."""
     digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
     if array.dtype.kind == "O":
         digest.update(repr(array.tolist()).encode())
@@ -91,19 +91,21 @@ def _weights_digest(networks: list[Trained]) -> str:
 def run_identity(
     estimator: Any, devices: list[Any], before: list[Trained], root: int, arrays: dict[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """What must be the same for a fit to be the same.
+    """Describe a fit: two fits with equal descriptions give equal networks.
 
     Parameters
     ----------
     estimator : TorchEstimator
+        The estimator; its parameters count.
     devices : list of torch.device
-        On several of one kind, however many, networks come out the same.
+        Only their kind and whether there are several count: on several devices of one kind, their
+        number does not change the networks.
     before : list of Trained
-        The networks that a warm start goes on from.
+        The networks from which a warm start goes on.
     root : int
-        The seed; it counts if `random_state` is given.
+        The seed. It counts only if `random_state` is given.
     arrays : dict of str to ndarray or None
-        The data as training gets them.
+        The training data.
     """
     named = {name: describe(v) for name, v in estimator.get_params(deep=False).items()}
     for name in (*_WITHOUT_EFFECT, "random_state", "device"):

@@ -1,4 +1,4 @@
-"""Ctrl-C, and callbacks that stop a training: both arrive as a KeyboardInterrupt."""
+"""Ctrl-C, and callbacks that stop a training: both raise a KeyboardInterrupt."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["CtrlC", "StopTraining"]
 
 
 class StopTraining(KeyboardInterrupt):
-    """A callback asked for the end of training (skorch's way is to raise KeyboardInterrupt)."""
+    """A callback asks for the end of training (in skorch, it raises KeyboardInterrupt)."""
 
 
 class CtrlC:
-    """A context that knows which KeyboardInterrupt Ctrl-C has raised.
+    """A context that knows whether Ctrl-C raised a KeyboardInterrupt.
 
-    Python raises it in a signal handler, in the main thread. While the context lasts, a handler
-    around that one remembers the error. Other threads never get it, nor does a program that has no
-    handler written in Python: there the context does nothing.
+    Python raises it in a signal handler, in the main thread. Inside the context, a second handler
+    around it remembers the error. The context does nothing in other threads, which never get the
+    error, and in programs whose handler is not written in Python.
     """
 
     def __init__(self) -> None:
@@ -30,18 +30,18 @@ class CtrlC:
         before = signal.getsignal(signal.SIGINT)
         if callable(before) and threading.current_thread() is threading.main_thread():
             self._before = before
-            self._handler = self._remember  # one object: it is looked for at the end
+            self._handler = self._remember  # one object, so that __exit__ can recognise it
             signal.signal(signal.SIGINT, self._handler)
         return self
 
     def __exit__(self, *error: object) -> None:
-        # A handler that a callback has set meanwhile stays.
+        # If a callback has set another handler meanwhile, that one stays.
         if self._before and signal.getsignal(signal.SIGINT) is self._handler:
             signal.signal(signal.SIGINT, self._before)
         self._error = None  # its traceback holds the frames of the fit
 
     def raised(self, error: BaseException) -> bool:
-        """Whether this error is what Ctrl-C has raised."""
+        """Return whether Ctrl-C raised this error."""
         return error is self._error
 
     def _remember(self, number: int, frame: Any) -> None:

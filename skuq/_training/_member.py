@@ -13,23 +13,25 @@ from skuq._training._interrupts import StopTraining
 from skuq._training._net import early_stopping
 from skuq._training._saving import LastEpoch
 from skuq._training._stack import Stack
-from skuq._training._stored import rows_of
+from skuq._training._stored import checked_history
 from skuq.exceptions import DivergedError
 
 __all__ = ["Member"]
 
 
 class Member:
-    """How far one network of a stack is. Early stopping sees it as the net that it may stop.
+    """The progress of one network of a stack. Early stopping sees it in the place of skorch's net.
 
     Parameters
     ----------
     number : int
-        Of the network in the fit, for errors.
+        The number of the network in the fit, for errors.
     index : int
         Its place in the stack.
     stack : Stack
+        The stack that trains it.
     record : Record
+        Its history.
     """
 
     verbose = 0  # for skorch's early stopping
@@ -51,13 +53,13 @@ class Member:
         return self.record.rows
 
     def weights(self) -> dict[str, Tensor]:
-        """The best weights that early stopping has seen, or those of now; copies."""
+        """Copy the best weights that early stopping has seen; without it, the present weights."""
         return self._best or self._stack.state(self.index)
 
     def stop_early(self) -> None:
-        """Ask early stopping after an epoch.
+        """Ask early stopping, after an epoch, whether the network goes on.
 
-        A network that it stops goes on stepping in the stack, but its best weights stay.
+        A stopped network still takes steps in the stack, but its best weights stay.
         """
         if self._stopping is None:
             return
@@ -82,7 +84,7 @@ class Member:
         }
 
     def load_checkpoint(self, saved: dict[str, Any]) -> None:
-        self.history[:] = rows_of(saved["history"])
+        self.history[:] = checked_history(saved["history"])
         self.record.least, self._best = saved["best"], saved["best_state"]
         self.stopped = saved["stopped"]
         if self._stopping is not None:
@@ -91,7 +93,7 @@ class Member:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """Says in a `DivergedError` which network it is about."""
+        """Add the number of the network to a `DivergedError`."""
         try:
             yield
         except DivergedError as error:

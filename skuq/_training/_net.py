@@ -1,6 +1,6 @@
-"""The net that trains one network through skorch. The only file that knows skorch.
+"""The net that trains one network with skorch. Only this file imports skorch.
 
-Callbacks, schedulers, early stopping, history and the printed table are skorch's own. Ours are:
+Callbacks, schedulers, early stopping, history and the printed table come from skorch. skuq adds:
 batches that are slices of tensors on the device, weighted losses, dropout from a private generator,
 a stop when the loss is not finite, checkpoints, and Ctrl-C that reaches the caller.
 """
@@ -43,7 +43,7 @@ __all__ = ["History", "early_stopping", "make_optimizer", "training_net"]
 
 
 class _Epochs(Callback):
-    """Shows epochs to watchers, and ends training where one of them asks for it."""
+    """Reports epochs to scikit-learn's callbacks, and ends training if one of them asks for it."""
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         net.record.begin_epoch()
@@ -54,7 +54,7 @@ class _Epochs(Callback):
 
 
 class _Stopping(EarlyStopping):
-    """skorch's, whose best weights are a state dict, with the buffers that one lacks."""
+    """skorch's early stopping; its best weights also hold buffers that a state dict lacks."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         super().on_train_begin(net, **kwargs)
@@ -77,7 +77,7 @@ class _Stopping(EarlyStopping):
 
 
 class _RowsInUnitsOfY(Dataset):
-    """Rows as callbacks see them: targets are in the units of y."""
+    """The rows that callbacks see: their targets are in the units of y."""
 
     def __init__(self, rows: Rows, y: Tensor) -> None:
         super().__init__(rows.inputs, y, length=len(rows))
@@ -85,7 +85,7 @@ class _RowsInUnitsOfY(Dataset):
 
 
 class _Net(CallbackView, NeuralNet):
-    """skorch's net with our batches, our loss and a lean inner loop."""
+    """skorch's net with the batches and the loss of skuq, and a fast inner loop."""
 
     def __init__(
         self,
@@ -136,11 +136,11 @@ class _Net(CallbackView, NeuralNet):
         return self
 
     def callbacks_with_state(self) -> dict[str, Any]:
-        """Those that a checkpoint asks what they remember, by name."""
+        """Return the callbacks whose state a checkpoint saves, by name."""
         return {name: c for name, c in self.callbacks_ if not isinstance(c, _Epochs)}
 
     def _overridden(self, *events: str) -> bool:
-        """Whether a callback listens to one of these events."""
+        """Return whether a callback listens to one of these events."""
         return any(
             getattr(type(callback), event) is not getattr(Callback, event)
             for event in events
@@ -148,7 +148,7 @@ class _Net(CallbackView, NeuralNet):
         )
 
     def _needs_full_steps(self) -> bool:
-        """Whether a step must be skorch's own: a callback or the optimizer asks for it."""
+        """Return whether a callback or the optimizer needs skorch's own step."""
         closure = inspect.signature(self.optimizer_.step).parameters.get("closure")
         needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         return self._overridden("on_grad_computed") or needs_closure
@@ -166,8 +166,10 @@ class _Net(CallbackView, NeuralNet):
             self.saving.epoch_is_over()
 
     def _call(self, callback: Any, method_name: str, shown: dict[str, Any]) -> None:
-        """A callback that raises KeyboardInterrupt asks for the end of training, if Ctrl-C did not
-        raise it. The watchers of epochs pass on what ends other threads."""
+        """Call a callback. If it raises KeyboardInterrupt without Ctrl-C, training ends.
+
+        `_Epochs` passes the error on, because it may come from another thread.
+        """
         try:
             getattr(callback, method_name)(self, **shown)
         except KeyboardInterrupt as error:
@@ -176,7 +178,7 @@ class _Net(CallbackView, NeuralNet):
             raise StopTraining from None
 
     def _as_shown(self, value: Any) -> Any:
-        """What callbacks see: rows and batches with targets in the units of y."""
+        """Convert rows and batches for callbacks: their targets get the units of y."""
         if isinstance(value, Batch):
             return Batch.of(value[0], self.in_units_of_y(value[1]), value.weight)
         if not isinstance(value, Rows):
@@ -187,7 +189,7 @@ class _Net(CallbackView, NeuralNet):
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         super().on_epoch_begin(net, **kwargs)
-        if len(self.history) > 1:  # of epochs long ago the number is all that is left
+        if len(self.history) > 1:  # early rows of a long history keep only the number of the epoch
             self.history.record("epoch", self.history[-2, "epoch"] + 1)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
@@ -206,7 +208,7 @@ class _Net(CallbackView, NeuralNet):
         return self
 
     def _go_on_with_optimizer(self) -> None:
-        """Momenta and the like as they were; rates and other options as they are set now."""
+        """Restore the state of the optimizer (momenta, ...) with the present options (lr, ...)."""
         kind, before = self.state.get("optimizer", (None, None))
         now = self.optimizer_.state_dict()
         sizes = [[len(g["params"]) for g in s["param_groups"]] for s in (before, now) if s]
@@ -219,7 +221,7 @@ class _Net(CallbackView, NeuralNet):
         return X, (self.train_split(X)[1] if self.train_split else None)
 
     def get_dataset(self, X: Any, y: Any = None) -> Any:
-        """For a callback that predicts: X is what it was given, or an array."""
+        """Make a dataset for a callback that predicts, from the dataset that it got or an array."""
         if isinstance(X, _RowsInUnitsOfY | Rows):
             return X
         numerics = self.settings.numerics
@@ -243,7 +245,7 @@ class _Net(CallbackView, NeuralNet):
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
-        """Without listeners, nothing happens per batch but the step: losses stay on the device."""
+        """Run the steps of an epoch; without listeners, losses stay on the device until its end."""
         if iterator is None:
             return
         self._set_training(training)
@@ -264,7 +266,7 @@ class _Net(CallbackView, NeuralNet):
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", size)
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-                self._set_training(training)  # a callback may have made a prediction
+                self._set_training(training)  # a callback may have predicted, which sets eval mode
         if training and not self._batch_events:
             self.history.new_batch()  # stock callbacks look at the last batch of an epoch
         if not sizes:
@@ -280,7 +282,7 @@ class _Net(CallbackView, NeuralNet):
         if self._full_steps:
             step: dict[str, Tensor] = super().train_step(batch, **fit_params)
         else:
-            for group in self.optimizer_.param_groups:  # zero_grad costs more than the rest of us
+            for group in self.optimizer_.param_groups:  # zero_grad takes longer than all else here
                 for parameter in group["params"]:
                     parameter.grad = None
             step = self.train_step_single(batch)
@@ -293,7 +295,8 @@ class _Net(CallbackView, NeuralNet):
         numerics = self.settings.numerics
         batch = batch.to(numerics.device)
         output = call(self.module_, batch[0], numerics, autocast_is_off=True)
-        losses = self.criterion_.forward(output, batch[1], batch.weight)  # no hooks: ours
+        # Not __call__, since skuq's criterion has no hooks.
+        losses = self.criterion_.forward(output, batch[1], batch.weight)
         loss = losses.detach().mean()
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
             loss = losses.mean() + term
@@ -303,7 +306,7 @@ class _Net(CallbackView, NeuralNet):
         return {"loss": loss, "y_pred": output}
 
     def _shares_of_mean(self, losses: Tensor) -> Tensor:
-        """The gradient of the mean: to begin there costs less than the mean and its backward."""
+        """Return the gradient of the mean; backward from there is faster than from the mean."""
         if self._shares.shape != losses.shape:
             self._shares = torch.ones_like(losses) / losses.numel()
         return self._shares
@@ -321,7 +324,7 @@ class _Net(CallbackView, NeuralNet):
 
 
 def early_stopping(settings: Settings, load_best: bool = True) -> _Stopping:
-    """Waits `patience` epochs for any better loss of the validation rows."""
+    """Make early stopping, which waits `patience` epochs for a better loss on validation rows."""
     return _Stopping(
         monitor="valid_loss",
         patience=settings.patience,
@@ -332,7 +335,7 @@ def early_stopping(settings: Settings, load_best: bool = True) -> _Stopping:
 
 
 def _fresh_callbacks(settings: Settings) -> Any:
-    """Copies: skorch initialises them in place, and parameters are never changed."""
+    """Copy the callbacks, because skorch initialises them in place."""
     if isinstance(settings.callbacks, str):
         return settings.callbacks
     copies: list[Any] = []
@@ -348,7 +351,7 @@ def _fresh_callbacks(settings: Settings) -> Any:
         if type(copied) is EarlyStopping:
             copied.__class__ = _Stopping
         copies.append(copied if name is None else (name, copied))
-    if settings.patience is not None:  # the last, so that the others see the last epoch, too
+    if settings.patience is not None:  # comes last, so that the others also see the last epoch
         copies.append(("early_stopping", early_stopping(settings)))
     return copies
 
@@ -378,7 +381,7 @@ _OPTIMIZER_ONLY: dict[str, Any] = {
 
 
 def make_optimizer(module: nn.Module, likelihood: Likelihood, settings: Settings) -> Optimizer:
-    """The optimizer that skorch makes of the settings, ``optimizer__param_groups`` included."""
+    """Make the optimizer as skorch does from the settings, ``optimizer__param_groups`` included."""
     net = _net(module, likelihood, settings, callbacks="disable", **_OPTIMIZER_ONLY)
     optimizer: Optimizer = net.initialize().optimizer_
     return optimizer
@@ -395,7 +398,7 @@ def training_net(
     state: dict[str, Any],
     hook: TrainingHook | None,
 ) -> _Net:
-    """A net that is ready to train `module`, with callbacks of its own."""
+    """Make a net that is ready to train `module`, with its own copies of the callbacks."""
     net: _Net = _net(
         module,
         likelihood,

@@ -1,4 +1,4 @@
-"""Training one network, from its seeds to a finished checkpoint."""
+"""Train one network, from its seeds to a finished checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from skuq._data._batches import Rows
 from skuq._networks._dropout import Sampler, driven
 from skuq._networks._weights import put_weights, weights_of
-from skuq._training._checkpoints import of_type
+from skuq._training._checkpoints import checked_type
 from skuq._training._divergence import check_trained, gradient_norms
 from skuq._training._hooks import TrainingHook
 from skuq._training._net import training_net
@@ -22,11 +22,11 @@ from skuq._training._saving import LastEpoch, Saving, save_finished
 from skuq._training._settings import Interrupted, Settings, Trained, training_state
 from skuq._training._stored import (
     attributes_of,
+    checked_history,
     load_generators,
     module_state,
     put_into,
     put_into_attributes,
-    rows_of,
     stored_generators,
 )
 from skuq._utils._progress import Task
@@ -36,7 +36,7 @@ __all__ = ["train_network"]
 
 
 class _NetLoop:
-    """The loop of a net, as it is saved."""
+    """The training loop of a net, for `Saving`."""
 
     def __init__(self, net: Any) -> None:
         self._net = net
@@ -60,8 +60,8 @@ class _NetLoop:
         put_into(net.module, saved["module"])
         net.optimizer_.load_state_dict(saved["optimizer"])
         load_generators(net.state, saved["generators"])
-        net.history[:] = rows_of(saved["history"])
-        least = of_type(saved["best_losses"], dict).items()
+        net.history[:] = checked_history(saved["history"])
+        least = checked_type(saved["best_losses"], dict).items()
         net.record.least = {name.removesuffix("_loss"): loss for name, loss in least}
         for name, callback in net.callbacks_with_state().items():
             put_into_attributes(callback, saved["callbacks"][name])
@@ -72,7 +72,7 @@ class _NetLoop:
         return [LastEpoch(weights, len(self._net.history))]
 
     def put_back(self, networks: list[LastEpoch]) -> None:
-        """Callbacks then do what they do at the end: early stopping takes its best weights."""
+        """Undo `last_epoch`; callbacks then see the end: early stopping loads its best weights."""
         (network,) = networks
         put_weights(self._net.module, network.weights)
         del self._net.history[network.n_epochs :]
@@ -99,39 +99,43 @@ def train_network(
 
     Parameters
     ----------
-    module : nn.Module, on the device and in the dtype of the rows
+    module : nn.Module
+        The untrained network, on the device and in the dtype of the rows.
     train, valid : Rows
-    likelihood : Likelihood, fitted
+        Training and validation rows.
+    likelihood : Likelihood
+        The fitted likelihood.
     settings : Settings
+        How to train.
     task : Task
         The training of this network; its epochs become subtasks.
     snapshot : callable
         Maps a function that gives a state dict, and a history, to a function that makes the
         attributes of an estimator.
     root, network, stage : int
-        The seed of the fit, the number of the network and whether it is trained (0) or explored
-        further: from these come its generators.
+        The seed of the fit, the number of the network, and the stage: 0 trains it, later ones
+        explore from there. The generators derive from these.
     other_noise : bool
-        Whether the module draws from global generators, which are then private while it trains,
-        as they are where a user's code runs that may do so.
+        Whether the module draws from global generators. These are then private while it trains, as
+        they are wherever code of a user runs.
     resume : Trained, default=None
-        Go on with the optimizer, the generators and the history of this one.
+        Goes on with the optimizer, the generators and the history of this network.
     hook : TrainingHook, default=None
-        What a posterior adds.
+        The hook of the posterior.
 
     Raises
     ------
     DivergedError
         If a loss or a weight becomes NaN or infinite.
     Interrupted
-        After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
+        After Ctrl-C, if the settings keep finished epochs and there is at least one.
     """
     private = other_noise or bool(task.watchers) or hook is not None
     private = private or runs_foreign_code(module, train, likelihood, settings)
     state = training_state(root, network, settings, private, resume, stage)
     hooks = [] if hook is None else [hook]
     noise: Any = Sampler(state["dropout"])
-    if settings.compile:  # a compiled graph cannot draw from a generator of its own
+    if settings.compile:  # a compiled graph cannot draw from a private generator
         noise = torch.compiler.disable(noise.__call__)
     with state["other"] or nullcontext():
         net = training_net(

@@ -1,4 +1,4 @@
-"""What skorch's net is made of, in terms of torch only: the criterion, and default options."""
+"""Parts of skorch's net that need only torch: the criterion, and default options."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ __all__ = ["Criterion", "unless_chosen"]
 
 
 class Criterion(nn.Module):
-    """The weighted losses of rows, in the form that skorch calls: in training those that the
-    likelihood trains with, else the true NLL."""
+    """The weighted loss of each row: the training loss in training mode, else the true NLL."""
 
     def __init__(self, likelihood: Likelihood) -> None:
         super().__init__()
@@ -27,7 +26,7 @@ class Criterion(nn.Module):
 
 
 def unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:
-    """Options of the net where the user chose none: the fused optimizer, the mode of compiling."""
+    """Return options that the user did not choose: the fused optimizer, the mode of compiling."""
     options: dict[str, Any] = {}
     if isinstance(settings.compile, str):
         options["compile__mode"] = settings.compile

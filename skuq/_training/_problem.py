@@ -1,4 +1,4 @@
-"""The contract of training: what a posterior is given to end as draws."""
+"""The contract of training: a posterior gets a `Problem` and returns `Draws`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem"]
 
-_LARGE = 256  # rows: enough that what a batch costs at least does not count
+_LARGE = 256  # rows: enough that the fixed cost of a batch does not matter
 
 
 class Problem:
-    """A supervised problem, as a posterior sees it.
+    """A supervised problem: all that a posterior needs to train networks and make draws.
 
     Parameters
     ----------
     schedule : Schedule
         Trains the networks; the estimator makes it.
     n_rows : float
-        See the attribute.
+        The amount of training data, see the attribute.
     before : Draws, default=None
-        See the attribute.
+        The draws from which a fit goes on, see the attribute.
     learns_noise : callable, default=None
-        What `learn_noise` does; None: there are no unseen rows.
+        Does the work of `learn_noise`. None if there are no unseen rows.
 
     Attributes
     ----------
@@ -50,10 +50,10 @@ class Problem:
     report : Inspection
         The name of the module, its dropout layers, and its other sources of randomness.
     n_rows : float
-        The amount of training data: the sum of the sample weights as they were given, or the
-        number of rows. Losses have weights of mean 1 and do not show it.
+        The amount of training data: the sum of the sample weights as given, or the number of rows.
+        Losses use weights of mean 1, so they do not show it.
     before : Draws or None
-        The draws of the fit that a warm start or ``partial_fit`` goes on from.
+        The draws from which a warm start or ``partial_fit`` goes on.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Problem:
         return derive_seed(self._trainer.root, purpose, network)
 
     def untrained(self) -> nn.Module:
-        """Return a copy of the first network before it is trained, to refuse misfits early."""
+        """Return a copy of the untrained first network, to refuse unsuitable modules early."""
         return copied(self._trainer.builder.first).eval()
 
     def train(
@@ -104,19 +104,19 @@ class Problem:
         Parameters
         ----------
         n_networks : int, default=1
-            How many.
+            Number of networks.
         bootstrap : bool, default=False
-            Whether each is trained on rows drawn with replacement.
+            Whether each network trains on rows drawn with replacement.
         n_jobs : int, default=None
             How many joblib tasks run at a time, with one torch thread each; None trains in this
             process.
         hooks : sequence of TrainingHook, default=None
-            One for each network: terms of the loss, and looks at steps and epochs.
+            One hook for each network. A hook adds a term to the loss, or watches steps and epochs.
 
         Returns
         -------
         list of nn.Module
-            In eval mode, on the device; after Ctrl-C, fewer.
+            The networks, in eval mode, on the device. After Ctrl-C there may be fewer.
         """
         return self._schedule.train(n_networks, bootstrap, n_jobs, hooks)
 
@@ -129,24 +129,26 @@ class Problem:
         hook: TrainingHook | None = None,
         **options: Any,
     ) -> nn.Module:
-        """Go on from a trained network, with an optimizer of the posterior's own.
+        """Train a copy of a trained network further, with another optimizer.
 
-        No early stopping, no callbacks of the user; seeds and checkpoints of its own. After
-        Ctrl-C that an estimator with ``on_interrupt="keep"`` has caught, before or here, it
-        returns early: a posterior must do with what its hook has by then.
+        It has seeds and checkpoints of its own; early stopping and the callbacks of the user are
+        off. If the estimator has ``on_interrupt="keep"``, it returns early after Ctrl-C, also if
+        Ctrl-C came during `train`. The posterior must then use whatever its hook has gathered so
+        far.
 
         Parameters
         ----------
         network : nn.Module
-            Not changed.
+            The trained network; it is not changed.
         n_epochs : int
-            How many epochs.
+            Number of epochs.
         optimizer : torch.optim.Optimizer class
-            Made with the parameters and `options`; ``lr`` is the estimator's unless it is there.
+            The class of the optimizer, called with the parameters and `options`. Without ``lr``
+            among these, it gets the learning rate of the estimator.
         **options
             Further parameters of the optimizer.
         hook : TrainingHook, default=None
-            Looks at steps and epochs.
+            Adds a term to the loss, or watches steps and epochs.
 
         Returns
         -------
@@ -161,10 +163,10 @@ class Problem:
         Parameters
         ----------
         validation : bool, default=False
-            Give the rows that early stopping watches instead.
+            Whether to return the rows that early stopping watches instead.
         large : bool, default=False
-            Make up to four times as many rows a batch as training has, at most 256, for forwards
-            that keep nothing for gradients.
+            Whether to make batches up to four times as large as in training, with at most 256 rows,
+            for forwards without gradients.
 
         Returns
         -------
@@ -189,9 +191,9 @@ class Problem:
         return iter(SlicedBatches(rows, size, shuffle=False, generator=None, device=device))
 
     def learn_noise(self, network: nn.Module) -> bool:
-        """Let the likelihood learn one noise level for all rows, if it has one, from a network.
+        """Let the likelihood learn one noise level for all rows from a network, if it has one.
 
-        For posteriors whose draws depend on the noise, those whose `noise` is "before".
+        For posteriors whose draws depend on the noise: those with `noise` "before".
 
         Parameters
         ----------
@@ -201,8 +203,8 @@ class Problem:
         Returns
         -------
         bool
-            Whether the noise is known now; False: there are no rows that training has not seen,
-            and `fit` has to set it, as an attribute of `likelihood`.
+            Whether the noise is known now. False means that training has seen all rows: `fit` must
+            then set the noise as an attribute of `likelihood`.
         """
         if not self.likelihood.wants_unseen_rows:
             return True
@@ -210,14 +212,14 @@ class Problem:
 
     @torch.no_grad()
     def estimate_batch_statistics(self, network: nn.Module) -> nn.Module:
-        """Set the running statistics of BatchNorm layers to those of the training rows, in place.
+        """Recompute the running statistics of BatchNorm layers on the training rows, in place.
 
-        For parameters that were never trained as they are, such as averages of weights.
+        For parameters that training never had, such as averages of weights.
 
         Parameters
         ----------
         network : nn.Module
-            Changed in place; without BatchNorm layers nothing happens.
+            The network, changed in place. Nothing happens without BatchNorm layers.
 
         Returns
         -------

@@ -1,9 +1,9 @@
-"""What keeps a fit with a `random_state` repeatable, and a warning where it is not.
+"""Keep a fit with a `random_state` repeatable, and warn if it is not.
 
 A user's forward, optimizer, callback, sampler or Dataset may draw from the global generators, in
-any epoch and at any batch size: where such code runs, they are private ones for the whole of a
-training. What has entropy of its own, an unseeded generator or one that goes on from fit to
-fit, is beyond reach. It is found by doing the same twice from the same state.
+any epoch and at any batch size. Wherever such code runs, the global generators are private ones
+during the whole training. But skuq cannot control code with its own entropy: an unseeded generator,
+or one that goes on from fit to fit. It finds such code by running it twice from the same state.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ __all__ = ["runs_foreign_code", "warn_if_not_repeatable"]
 def runs_foreign_code(
     module: nn.Module, train: Rows, likelihood: Likelihood, settings: Settings
 ) -> bool:
-    """Whether a step runs code that is neither torch's nor skuq's.
+    """Return whether a step runs code from outside of torch and skuq.
 
-    Layers and optimizers of torch draw from the global generators only where that is found when a
-    module is looked at.
+    Layers of torch that draw from the global generators are found when the module is inspected.
     """
     return (
         runs_foreign_forward(module)
@@ -54,16 +53,18 @@ def warn_if_not_repeatable(
     settings: Settings,
     make_optimizer: Callable[[nn.Module], Any],
 ) -> None:
-    """Name what makes fits differ though they have the same `random_state`.
+    """Warn of code that makes fits with the same `random_state` differ.
 
     Parameters
     ----------
     module : nn.Module
-        Untrained; copies of it are tried.
+        The untrained module; only copies of it run.
     rows : Rows
+        The training rows.
     settings : Settings
+        How networks are trained.
     make_optimizer : callable
-        Gives an optimizer of the parameters of a module.
+        Maps a module to an optimizer of its parameters.
     """
     found = []
     if runs_foreign_forward(module):
@@ -88,7 +89,7 @@ def warn_if_not_repeatable(
 
 
 def _differs(once: Callable[[], Any]) -> bool:
-    """Whether doing it twice gives different tensors, with the same global generators."""
+    """Return whether two calls give different tensors from the same global generators."""
     results = []
     for _ in range(2):
         with PrivateGlobals(0):
@@ -109,7 +110,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _own_entropy(rows: Rows, options: dict[str, Any], prefix: str) -> list[str]:
-    """The options of a DataLoader with which its first batch is not the same each time."""
+    """List the options of a DataLoader that make its first batch differ each time."""
     found = []
     for name in ("sampler", "batch_sampler", "collate_fn"):
         if options.get(name) is None:
@@ -132,7 +133,7 @@ def _first_batch(rows: Rows, options: dict[str, Any], prefix: str) -> Any:
 
 
 def _stepped(module: nn.Module, make_optimizer: Callable[[nn.Module], Any]) -> Any:
-    """The parameters after one step, all gradients one."""
+    """Return the parameters after one step in which all gradients are 1."""
     optimizer = make_optimizer(module)
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

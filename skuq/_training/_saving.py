@@ -1,4 +1,4 @@
-"""Saves a training after its epochs: on the disk, and in memory for the case of Ctrl-C."""
+"""Save a training after each epoch: on the disk, and in memory in case of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows
-from skuq._training._checkpoints import of_type
+from skuq._training._checkpoints import checked_type
 from skuq._training._divergence import check_trained
 from skuq._training._hooks import TrainingHook
 from skuq._training._settings import Settings, Trained
 from skuq._training._stored import (
+    checked_history,
     hook_states,
     module_state,
     put_into,
     put_into_hooks,
-    rows_of,
 )
 
 __all__ = ["LastEpoch", "Saving", "load_finished", "save_finished"]
@@ -28,45 +28,46 @@ __all__ = ["LastEpoch", "Saving", "load_finished", "save_finished"]
 
 @dataclass
 class LastEpoch:
-    """A network as it was after its last whole epoch."""
+    """The state of a network after its last whole epoch."""
 
     weights: dict[str, Tensor]
     n_epochs: int  # rows of its history
-    stopped: bool = False  # by early stopping
+    stopped: bool = False  # whether early stopping has stopped it
 
 
 class Loop(Protocol):
-    """What trains: one network, or several in a stack."""
+    """The training loop of one network, or of several in a stack."""
 
     def checkpoint(self) -> dict[str, Any]:
-        """All that one epoch hands to the next, hooks aside.
+        """Return all state that one epoch hands to the next, except that of hooks.
 
-        ValueError if a checkpoint cannot hold what a callback of the user remembers.
+        ValueError if a checkpoint cannot hold the state of a user's callback.
         """
 
     def load_checkpoint(self, saved: dict[str, Any]) -> int:
-        """`checkpoint` back, in place; returns the number of epochs that it has."""
+        """Restore a `checkpoint` in place; return its number of epochs."""
 
     def last_epoch(self) -> list[LastEpoch]:
-        """Each network as it is after an epoch."""
+        """Return the state of each network after an epoch."""
 
     def put_back(self, networks: list[LastEpoch]) -> None:
-        """`last_epoch` back, in place."""
+        """Restore the states of `last_epoch`, in place."""
 
 
 class Saving:
-    """Saves one training, and goes on from what was saved.
+    """Saves one training, and goes on from its last checkpoint.
 
     Parameters
     ----------
     name : str
-        Of the training, among the checkpoints.
+        The name of the training among the checkpoints.
     loop : Loop
+        The training loop.
     settings : Settings
-        Its `checkpoints` are written and read; if `keeps_interrupted`, the weights after each
-        epoch stay in memory.
+        Holds the `checkpoints` to write and read. With `keeps_interrupted`, the weights after each
+        epoch also stay in memory.
     hooks : sequence of TrainingHook
-        Of the posterior: one for each network, or none.
+        The hooks of the posterior: one for each network, or none.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class Saving:
         self._hooks_then: list[dict[str, Any]] = []
 
     def begin(self) -> int:
-        """Put the last checkpoint into a loop that is ready to train; the epochs that it has."""
+        """Restore the last checkpoint into a loop that is ready to train; return its epochs."""
         checkpoints = self._settings.checkpoints
         if checkpoints is None:
             return 0
-        self._state()  # what cannot be saved is refused here, not after an epoch
+        self._state()  # refuses what cannot be saved now, not after an epoch
         with checkpoints.restored(self._name) as saved:
             if saved is None:
                 return 0
@@ -100,8 +101,7 @@ class Saving:
             checkpoints.save(self._name, self._state())
 
     def put_back(self) -> bool:
-        """After Ctrl-C: the networks and hooks as they were after the last whole epoch; whether
-        there is such a thing."""
+        """Restore networks and hooks of the last whole epoch; return False if there is none."""
         if not self._last:
             return False
         put_into_hooks(self._hooks, self._hooks_then)
@@ -120,7 +120,7 @@ class Saving:
 def save_finished(
     name: str, trained: list[Trained], settings: Settings, hooks: Sequence[TrainingHook]
 ) -> None:
-    """Save networks whose training is finished; a resumed fit takes them as they are."""
+    """Save networks after their training; a resumed fit does not train them again."""
     if settings.checkpoints is not None:
         networks = [
             {"module": module_state(one.module), "history": list(one.history)} for one in trained
@@ -136,16 +136,16 @@ def load_finished(
     settings: Settings,
     hooks: Sequence[TrainingHook],
 ) -> list[Trained] | None:
-    """What `save_finished` saved, put into untrained networks; None if that did not happen."""
+    """Load the networks of `save_finished` into untrained ones; None if there are none."""
     if settings.checkpoints is None:
         return None
     with settings.checkpoints.restored(name) as saved:
-        if saved is None or not of_type(saved["finished"], bool):
+        if saved is None or not checked_type(saved["finished"], bool):
             return None
         done = []
         for network, one in zip(networks, saved["networks"], strict=True):
             put_into(network, one["module"])
-            done.append(Trained(network, rows_of(one["history"])))
+            done.append(Trained(network, checked_history(one["history"])))
         put_into_hooks(hooks, saved["hooks"])
     for trained in done:
         check_trained(trained.module, train, settings, trained.history, math.nan)

@@ -1,4 +1,4 @@
-"""When and where the networks of a fit are trained: in stacks, one by one, by device, by joblib."""
+"""Decide how the networks of a fit train: in stacks, one by one, by device, or by joblib."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = ["Schedule"]
 
 
 class Schedule:
-    """Trains networks, and knows which ones it has trained.
+    """Trains the networks of a fit and keeps them.
 
     Parameters
     ----------
     trainer : Trainer
-        Trains each of them.
+        Trains each network.
     task : Task
         The task of fitting, whose subtasks are the networks.
 
     Attributes
     ----------
     trained : list of Trained
-        The networks of every call of `train`, in the order of their numbers.
+        The networks of all calls of `train`, in the order of their numbers.
     interrupted : bool
-        Whether Ctrl-C left fewer networks, or less trained ones, than asked for.
+        Whether Ctrl-C left fewer networks than wanted, or networks with fewer epochs.
     """
 
     def __init__(self, trainer: Trainer, task: Task) -> None:
@@ -61,7 +61,7 @@ class Schedule:
         n_jobs: int | None,
         hooks: Sequence[TrainingHook] | None,
     ) -> list[nn.Module]:
-        """Train as `Problem.train` says."""
+        """Train networks, see `Problem.train`."""
         if hooks is not None and len(hooks) != n_networks:
             raise ValueError(f"expected a hook for each of {n_networks} networks, got {len(hooks)}")
         if self._n_begun == 0:
@@ -86,7 +86,7 @@ class Schedule:
         hook: TrainingHook | None,
         options: dict[str, Any],
     ) -> nn.Module:
-        """Go on as `Problem.explore` says."""
+        """Train a copy of a trained network further, see `Problem.explore`."""
         self._n_explored += 1
         if self.interrupted:
             return network
@@ -110,13 +110,13 @@ class Schedule:
             return so_far.module
 
     def _subtask(self) -> Task:
-        """Of one network; those after the first call of `train` were not announced."""
+        """Make the task of one network; only the first call of `train` announces its number."""
         return (self._task.aside if self.trained else self._task.subtask)("network")
 
     def _keep_interrupted(
         self, error: KeyboardInterrupt, trained: list[Trained], n_networks: int
     ) -> None:
-        """After Ctrl-C: keep the networks that are finished; if none is, those that have begun."""
+        """Keep the finished networks after Ctrl-C; if there are none, those that have begun."""
         if isinstance(error, Interrupted):
             finished = [one for one, is_it in zip(error.trained, error.finished) if is_it]
             trained += finished or ([] if trained or self.trained else error.trained)
@@ -164,7 +164,7 @@ class _Run:
             self._by_joblib(numbers, n_jobs)
 
     def _here(self, numbers: list[int]) -> None:
-        """Networks trained at once where they can be stacked, else one after another."""
+        """Train networks in stacks if possible, else one after another."""
         tasks = [self._subtask() for _ in numbers]
         stacked = self._trainer.stack(numbers, self._bootstrap, tasks, self._hooks)
         if stacked is not None:
@@ -183,12 +183,12 @@ class _Run:
             )
             one_by_one = bool(self._subtask().watchers) or self._trainer.settings.keeps_interrupted
             for number, (trained, gathered) in zip(numbers, parallel(n_jobs, jobs, one_by_one)):
-                if gathered is not None:  # a copy, where the job ran in another process
+                if gathered is not None:  # a copy, if the job ran in another process
                     vars(self._hooks[number]).update(vars(gathered))
                 self.trained.append(self._announced(trained))
 
     def _on_devices(self, numbers: Sequence[int]) -> None:
-        """Network i on device i modulo their number, one after another on each of them."""
+        """Train network i on device i modulo their number, one after another on each device."""
         devices, lock = self._trainer.settings.devices[: len(numbers)], threading.Lock()
         done: dict[int, Trained] = {}
 
@@ -211,12 +211,12 @@ class _Run:
             raise Interrupted(trained, finished) if known else interrupted[0]
 
     def _on_main_device(self, trained: Trained) -> Trained:
-        """A network that was trained elsewhere, on the device where predictions are evaluated."""
+        """Move a network from another device to the one that evaluates predictions."""
         moved(trained.module, self._trainer.numerics.device)
         return trained
 
     def _announced(self, trained: Trained) -> Trained:
-        """A network that was trained elsewhere, of which watchers learn here."""
+        """Report a network from another process or device to the callbacks."""
         trained = self._on_main_device(trained)
         done = self._subtask().begin()
         done.end(self._trainer.state(partial(weights_of, trained.module), trained.history))
@@ -226,7 +226,7 @@ class _Run:
 def _train_job(
     trainer: Trainer, number: int, bootstrap: bool, hook: TrainingHook | None
 ) -> tuple[Trained, TrainingHook | None]:
-    """A joblib task, which may run in another process."""
+    """Run a joblib task, perhaps in another process."""
     devices = trainer.settings.devices
     device = devices[number % len(devices)]
     there = trainer.on(device) if len(devices) > 1 else trainer

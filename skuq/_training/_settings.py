@@ -1,4 +1,4 @@
-"""How networks are trained: the settings, the generators, and what a training ends as."""
+"""How networks are trained: the settings, the generators, and the result of a training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adag
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained: the estimator's parameters, with nothing left to decide."""
+    """How a network is trained: the estimator's parameters, with all choices made."""
 
     optimizer: type[torch.optim.Optimizer]
     lr: float
@@ -41,23 +41,23 @@ class Settings:
     verbose: int
     compile: bool | str  # the mode of torch.compile
     numerics: Numerics
-    devices: Sequence[torch.device]  # of which that of `numerics` is the first
+    devices: Sequence[torch.device]  # the first one is the device of `numerics`
     net_options: dict[str, Any]  # optimizer__*, callbacks__*
     train_options: dict[str, Any]  # iterator_train__*, without the prefix
     valid_options: dict[str, Any]
     checkpoints: Checkpoints | None = None
-    keeps_interrupted: bool = False  # whether Ctrl-C leaves what is finished
-    repeatable: bool = False  # whether a random_state promises the same fit again
+    keeps_interrupted: bool = False  # whether Ctrl-C keeps finished networks and epochs
+    repeatable: bool = False  # whether a random_state promises the same fit each time
 
     @property
     def n_batch_rows(self) -> int:
-        """Rows of a batch, where there are as many."""
+        """The number of rows of a batch, if there are enough."""
         return self.train_options.get("batch_size") or self.batch_size
 
 
 @dataclass
 class Trained:
-    """A trained network, and what is needed to continue its training."""
+    """A trained network, and the state from which its training can go on."""
 
     module: nn.Module
     history: list[dict[str, Any]]
@@ -65,14 +65,14 @@ class Trained:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C arrived when something could be kept.
+    """Ctrl-C arrived after at least one finished epoch, which can be kept.
 
     Attributes
     ----------
     trained : list of Trained
-        The networks as they were after their last epoch.
+        The networks after their last whole epoch.
     finished : list of bool
-        Whether early stopping had ended the training of each.
+        For each network, whether early stopping had ended its training.
     """
 
     def __init__(self, trained: list[Trained], finished: list[bool]) -> None:
@@ -84,10 +84,10 @@ class Interrupted(KeyboardInterrupt):
 def network_state(
     root: int, network: int, settings: Settings, private: bool = False, stage: int = 0
 ) -> dict[str, Any]:
-    """The generators of a network: from the seed of the fit, its number, and the stage.
+    """Make the generators of a network from the seed of the fit, its number, and the stage.
 
-    `private` says that the global ones must be private while it trains. Stage 0 trains it; in later
-    ones a posterior explores from there.
+    With `private`, the global generators are private while it trains. Stage 0 trains the network;
+    in later stages a posterior explores from there.
     """
     device, more = settings.numerics.device, (stage,) if stage else ()
     seed = derive_seed(root, Purpose.OTHER, network, *more)
@@ -99,9 +99,9 @@ def network_state(
 
 
 def may_fuse(module: nn.Module, settings: Settings) -> bool:
-    """Whether one kernel may step all parameters, and the user has not chosen how they are.
+    """Return whether one kernel may step all parameters, and the user has not chosen otherwise.
 
-    torch has none for complex parameters and for sparse gradients.
+    torch has no such kernel for complex parameters and for sparse gradients.
     """
     chosen = {f"optimizer__{n}" for n in ("foreach", "fused", "differentiable", "capturable")}
     return (
@@ -121,9 +121,9 @@ def training_state(
     before: Trained | None,
     stage: int = 0,
 ) -> dict[str, Any]:
-    """`network_state`, or where training goes on, that which it left.
+    """Return the state from which training goes on, or a new `network_state`.
 
-    A generator cannot move to another device: there, a new one takes its place.
+    A generator cannot move to another device; a new one takes its place there.
     """
     begun = network_state(root, network, settings, private, stage)
     if before is None or not before.state:

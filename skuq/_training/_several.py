@@ -1,4 +1,4 @@
-"""Training a stack of networks: each with its own shuffling, noise, early stopping and history."""
+"""Train a stack of networks: each has its own shuffling, noise, early stopping and history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
 from skuq._networks._dropout import driven
 from skuq._networks._weights import put_weights, weights_of
-from skuq._training._checkpoints import of_type
+from skuq._training._checkpoints import checked_type
 from skuq._training._divergence import Gradients, check_trained, gradient_norms
 from skuq._training._flat import forget_gradients, lay_flat
 from skuq._training._history import Record
@@ -53,20 +53,26 @@ def train_stack(
     first: int,
     hooks: Sequence[TrainingHook],
 ) -> list[Trained]:
-    """Train `networks` in place, as `train_network` would, in one stack.
+    """Train `networks` in place in one stack, with the results of `train_network` up to rounding.
 
     Parameters
     ----------
     networks : sequence of nn.Module
-    stack : Stack, of them
+        The untrained networks.
+    stack : Stack
+        The stack of these networks.
     train, valid : Rows
+        Training and validation rows.
     indices : Tensor of shape (n_networks, n_rows), or None
-        The rows that each is trained on; None: all.
-    likelihood : Likelihood, fitted
-    settings : Settings
-    tasks : sequence of Task, begun here
-    snapshot : callable
-        As in `train_network`, of a function that gives weights, and a history.
+        The training rows of each network; None means all rows.
+        likelihood : Likelihood
+            The fitted likelihood.
+        settings : Settings
+            How to train.
+        tasks : sequence of Task
+            The trainings of the networks, which begin here.
+        snapshot : callable
+            See `train_network`.
     root, first : int
         The seed of the fit and the number of the first network.
     hooks : sequence of TrainingHook
@@ -77,7 +83,7 @@ def train_stack(
     DivergedError
         If a loss or a weight becomes NaN or infinite; `network` is its number.
     Interrupted
-        After Ctrl-C, if the settings want to keep what is finished, and an epoch is.
+        After Ctrl-C, if the settings keep finished epochs and there is at least one.
     """
     private = bool(tasks[0].watchers or hooks)
     private = private or runs_foreign_code(networks[0], train, likelihood, settings)
@@ -135,7 +141,7 @@ def _batches(
     settings: Settings,
     states: Sequence[dict[str, Any]],
 ) -> tuple[StackedBatches, SlicedBatches | None]:
-    """The batches of training, and those that early stopping watches."""
+    """Make the batches of training, and the batches that early stopping watches."""
     device, generators = settings.numerics.device, [state["shuffling"] for state in states]
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
     batches = StackedBatches(train, **options, device=device, generators=generators)
@@ -230,7 +236,7 @@ class _StackLoop:
         return _means(losses, sizes)
 
     def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
-        """The mean loss of each network, of shape (n_networks,)."""
+        """Compute the mean loss of each network, of shape (n_networks,)."""
         each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
         losses: Tensor = (each if weight is None else weight * each).mean(1)
         return losses
@@ -258,7 +264,7 @@ class _StackLoop:
             load_generators(own, generators)
         for member, state in zip(self._members, saved["members"], strict=True):
             member.load_checkpoint(state)
-        self._n_epochs = of_type(saved["epoch"], int)
+        self._n_epochs = checked_type(saved["epoch"], int)
         return self._n_epochs
 
     def last_epoch(self) -> list[LastEpoch]:
@@ -270,7 +276,7 @@ class _StackLoop:
 
 
 def _means(losses: list[Tensor], sizes: list[int]) -> tuple[list[float], Tensor]:
-    """The mean loss of each network, and its losses of shape (n_batches, n_networks)."""
+    """Compute the mean loss of each network; also return all losses, (n_batches, n_networks)."""
     shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
     each = torch.stack(losses).cpu().double()
     return (shares @ each).tolist(), each

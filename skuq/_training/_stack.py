@@ -1,10 +1,13 @@
-"""Training several networks as one: parameters stacked, one forward and one backward for all.
+"""Train several networks as one: parameters are stacked, one forward and backward serves all.
 
-A linear layer of all networks is one batched matrix product. A module that gives the same outputs
-with an axis of networks before that of the rows runs so; any other runs under vmap, which finds
-the axis by itself; what neither can do, or what is not exact (an optimizer that couples elements,
-a user's callback), trains one network after another. Which of these is decided once, by comparing
-outputs and gradients on a few rows, never by the clock.
+A linear layer of all networks is one batched matrix product. There are three ways to train:
+
+1. directly, if the module gives the same outputs with an axis of networks before the axis of rows;
+2. under vmap, which adds that axis by itself;
+3. one network after another, if neither works, or if a stack would not be exact (an optimizer that
+   couples elements, a user's callback).
+
+The choice is made once. It compares outputs and gradients on a few rows, and never measures time.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ from skuq._utils._tensors import agree, tensors_of
 
 __all__ = ["MAX_NETWORKS", "Stack", "StackedSampler", "may_stack"]
 
-MAX_NETWORKS = 16  # in a stack: their activations lie in memory together
+MAX_NETWORKS = 16  # in a stack: memory holds the activations of all
 _TRIED_ROWS = 8
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
-# Those that treat every element by itself, so that a stack steps as its networks would.
+# Optimizers that treat every element by itself: a stack then steps like its single networks.
 _ELEMENTWISE = (
     torch.optim.SGD,
     torch.optim.Adam,
@@ -50,16 +53,16 @@ _ELEMENTWISE = (
 
 
 def may_stack(module: nn.Module, settings: Settings) -> bool:
-    """Whether a stack of such networks may train as they would one by one, and be faster.
+    """Return whether a stack of such networks trains like the single networks, but faster.
 
-    On a CPU convolutions of a stack are slower than one after another.
+    On a CPU, stacked convolutions are slower than single ones.
     """
     on_cpu = settings.numerics.device.type == "cpu"
     convolves = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
     return (
         settings.optimizer in _ELEMENTWISE
         and settings.callbacks is None
-        and settings.verbose < 2  # skorch's table is of one network
+        and settings.verbose < 2  # skorch's table shows one network
         and not any(name.startswith("callbacks__") for name in settings.net_options)
         and set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         and not settings.compile
@@ -70,13 +73,16 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
 
 
 class Stack:
-    """Networks of one kind as one module, whose parameters have the names that theirs have.
+    """Networks of one kind as one module, with the names of their parameters.
 
     Parameters
     ----------
     networks : sequence of nn.Module
+        The networks.
+    numerics : Numerics
+        Device and precision.
     vectorized : bool
-        Whether vmap brings the axis of the networks in, or the layers know it themselves.
+        Whether vmap adds the axis of networks; otherwise the layers handle it themselves.
     """
 
     def __init__(self, networks: Sequence[nn.Module], numerics: Numerics, vectorized: bool) -> None:
@@ -92,12 +98,12 @@ class Stack:
 
     @classmethod
     def of(cls, networks: Sequence[nn.Module], train: Rows, numerics: Numerics) -> Stack | None:
-        """A stack that does what the networks do, found by trying; None if there is none."""
+        """Find a stack with the outputs and gradients of the networks; None if there is none."""
         x = train.first(2 * _TRIED_ROWS).to(numerics.device)
         for vectorized in (False, True):
             if vectorized and any(layer.p > 0 for layer in dropout_layers(networks[0]).values()):
-                return None  # vmap knows no masks of our own
-            with PrivateGlobals(0):  # a user's forward may draw from any
+                return None  # the private dropout masks do not work under vmap
+            with PrivateGlobals(0):  # a user's forward may draw from any generator
                 agrees = _agrees(networks[:2], x, numerics, vectorized)
             if agrees:
                 return cls(networks, numerics, vectorized)
@@ -112,27 +118,27 @@ class Stack:
         return tensors_of(self.module)
 
     def weights(self, index: int) -> dict[str, Tensor]:
-        """The weights of one network, which go on being trained."""
+        """Return views of the weights of one network."""
         return {name: t[index] for name, t in weights_of(self.module).items()}
 
     def state(self, index: int) -> dict[str, Tensor]:
-        """The weights of one network, copied."""
+        """Copy the weights of one network."""
         return {name: tensor.clone() for name, tensor in self.weights(index).items()}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs (n_networks, n_rows, n_outputs) for x of shape (n_networks, n_rows, ...)."""
+        """Map x of shape (n_networks, n_rows, ...) to outputs (n_networks, n_rows, n_outputs)."""
         if not self.vectorized:
             return call(self.module, x, self.numerics)
 
         def one(tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
             return call(lambda x: functional_call(self._one, tensors, (x,)), rows, self.numerics)
 
-        # Nothing random was seen in trying; where it comes later, each network has its own.
+        # The trial showed no randomness. If there is some later, each network gets its own.
         return vmap(one, randomness="different")(self.tensors(), x)
 
 
 class StackedSampler:
-    """Dropout masks of each network from its own generator, as if it were trained by itself."""
+    """Draws the dropout masks of each network from its own generator, as in a single training."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self._generators = generators
@@ -148,7 +154,7 @@ class StackedSampler:
 
 
 def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:
-    """A copy of the first network that has the tensors of all; what is tied stays tied."""
+    """Copy the first network and give it the stacked tensors of all; tied tensors stay tied."""
     memo: dict[int, Any] = {}
     others = [tensors_of(network) for network in networks]
     for name, tensor in tensors_of(networks[0]).items():
@@ -160,7 +166,7 @@ def _stacked_copy(networks: Sequence[nn.Module]) -> nn.Module:
 
 
 def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vectorized: bool) -> bool:
-    """Whether a stack has the outputs, gradients and buffers of its networks, in training."""
+    """Return whether a stack has the outputs, gradients and buffers of its networks in training."""
     rows = x.unflatten(0, (len(networks), _TRIED_ROWS))
     separate = [copied(network).train() for network in networks]
     for network in separate:
@@ -177,7 +183,7 @@ def _agrees(networks: Sequence[nn.Module], x: Tensor, numerics: Numerics, vector
         (output * direction).sum().backward()
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # of which type it is says nothing: this way is not open
+    except Exception:  # any error means that this way does not work
         return False
     (expected * direction).sum().backward()
     pairs = [(output, expected)]

@@ -1,4 +1,4 @@
-"""Calls the hooks of the networks of a stack: each sees a network of its own."""
+"""Call the hooks of the networks of a stack; each hook sees its own network."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["StackHooks"]
 
 
 class StackHooks:
-    """Shows each hook its network, and adds what it wants to the loss.
+    """Shows each hook its network, and adds the hook's term to the loss.
 
     Parameters
     ----------
     hooks : sequence of TrainingHook
         One for each network, or none.
     networks : sequence of nn.Module
-        As they were before they were stacked.
-    stack : Stack
-        Holds their tensors.
+        The networks before they were stacked.
+        stack : Stack
+            The stack, which holds their tensors.
     generators : sequence of torch.Generator
-        Of the dropout of each network: a term draws from them after the loss, as it does where a
-        network trains by itself.
+        The generators of the dropout of each network. A term draws from them after the loss, as
+        when a network trains by itself.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StackHooks:
         self._shown = [copied(network) for network in networks] if hooks else []
 
     def penalised(self, losses: Tensor, batch: Batch) -> Tensor:
-        """The losses of all networks, shape (n_networks,), with the terms of their hooks."""
+        """Add the terms of the hooks to the losses of all networks, of shape (n_networks,)."""
         if not self._terms:
             return losses
         tensors, terms = self._stack.tensors(), []
@@ -70,7 +70,7 @@ class StackHooks:
                 hook.after_step(self._network(k))
 
     def after_epoch(self, numbers: Sequence[int], epoch: int) -> None:
-        """Of the networks that still train."""
+        """Call the hooks of the networks `numbers`, which still train."""
         for k in numbers if self._hooks else ():
             self._hooks[k].after_epoch(self._network(k), epoch)
 
@@ -80,7 +80,7 @@ class StackHooks:
 
 
 class _Term(nn.Module):
-    """What a hook adds to the loss of a network, as a module whose tensors can be replaced."""
+    """The term that a hook adds to the loss, as a module whose tensors can be replaced."""
 
     def __init__(self, network: nn.Module, hook: TrainingHook) -> None:
         super().__init__()

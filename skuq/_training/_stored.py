@@ -1,4 +1,4 @@
-"""Modules, generators, callbacks and hooks in the form that a checkpoint can hold."""
+"""Convert modules, generators, callbacks and hooks to and from values of a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from skuq._networks._weights import buffers_outside, put_buffers
-from skuq._training._checkpoints import of_type, storable
+from skuq._training._checkpoints import checked_type, storable
 from skuq._training._hooks import TrainingHook
 from skuq._utils._random import PrivateGlobals
 
@@ -20,7 +20,7 @@ __all__ = [
     "put_into",
     "put_into_attributes",
     "put_into_hooks",
-    "rows_of",
+    "checked_history",
     "stored_generators",
 ]
 
@@ -28,7 +28,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """The state dict, buffers that are not in it, and numbers that a forward may count in."""
+    """Return the state dict, buffers that it lacks, and attributes that a forward may change."""
     return {
         "state": module.state_dict(),
         "buffers": buffers_outside(module),
@@ -40,13 +40,13 @@ def module_state(module: nn.Module) -> dict[str, Any]:
 
 
 def put_into(module: nn.Module, saved: dict[str, Any]) -> None:
-    """`module_state` back, in place. ValueError if it is that of another module."""
+    """Restore a `module_state` in place. ValueError if it belongs to another module."""
     try:
         module.load_state_dict(saved["state"])
     except RuntimeError as error:
         raise ValueError(
-            f"it is of another module than {type(module).__name__} is now, though it has the same "
-            f"name: {error}"
+            f"it belongs to another module than the present {type(module).__name__}, which has the "
+            f"same name: {error}"
         ) from None
     put_buffers(module, saved["buffers"])
     for name, numbers in saved["numbers"].items():
@@ -54,7 +54,7 @@ def put_into(module: nn.Module, saved: dict[str, Any]) -> None:
 
 
 def stored_generators(state: dict[str, Any]) -> dict[str, Any]:
-    """The states of the generators of a network."""
+    """Return the states of the generators of a network."""
     other = state["other"]
     return {
         "shuffling": state["shuffling"].get_state(),
@@ -64,26 +64,26 @@ def stored_generators(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_generators(state: dict[str, Any], saved: dict[str, Any]) -> None:
-    """`stored_generators` back, in place."""
+    """Restore `stored_generators`, in place."""
     for name in ("shuffling", "dropout"):
         state[name].set_state(saved[name].cpu())
-    # Without it nothing draws from global generators: bars had asked for it, which are gone now.
+    # If there is none now, nothing draws from global generators: only bars needed it, now off.
     if saved["other"] is not None and state["other"] is not None:
         state["other"].load_state(saved["other"])
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether training does not change `value`: a function, a class."""
+    """Return whether training cannot change `value`: a function, a class."""
     return isinstance(value, type) or (callable(value) and not getattr(value, "__dict__", {}))
 
 
 def attributes_of(what: str, listener: Any) -> dict[str, Any]:
-    """What a callback of skorch or of a user, or a posterior's hook, remembers.
+    """Return the state of a callback, or of a posterior's hook.
 
     Raises
     ------
     ValueError
-        If a user's callback or hook has something that a checkpoint cannot hold.
+        If a user's callback or hook has an attribute that a checkpoint cannot hold.
     """
     if hasattr(listener, "state_dict"):
         return {"own": listener.state_dict()}
@@ -104,7 +104,7 @@ def attributes_of(what: str, listener: Any) -> dict[str, Any]:
 
 
 def put_into_attributes(listener: Any, saved: dict[str, Any]) -> None:
-    """`attributes_of` back."""
+    """Restore the state that `attributes_of` returned."""
     if "own" in saved:
         listener.load_state_dict(saved["own"])
         return
@@ -114,16 +114,16 @@ def put_into_attributes(listener: Any, saved: dict[str, Any]) -> None:
 
 
 def hook_states(hooks: Sequence[TrainingHook]) -> list[dict[str, Any]]:
-    """What the hooks of a posterior remember."""
+    """Return the states of the hooks of a posterior."""
     return [attributes_of(f"{type(h).__name__}, a hook of the posterior", h) for h in hooks]
 
 
 def put_into_hooks(hooks: Sequence[TrainingHook], saved: list[dict[str, Any]]) -> None:
-    """`hook_states` back."""
+    """Restore `hook_states`."""
     for hook, state in zip(hooks, saved, strict=True):
         put_into_attributes(hook, state)
 
 
-def rows_of(history: Any) -> list[dict[str, Any]]:
-    """A history that was saved; TypeError if it is none."""
-    return [of_type(row, dict) for row in of_type(history, list)]
+def checked_history(history: Any) -> list[dict[str, Any]]:
+    """Check a saved history and return it; TypeError if it is none."""
+    return [checked_type(row, dict) for row in checked_type(history, list)]

@@ -1,4 +1,4 @@
-"""Trains network k of a fit, by itself or in a stack, with its own rows, seeds and checkpoints."""
+"""Train network k of a fit, by itself or in a stack, with its own rows, seeds and checkpoints."""
 
 from __future__ import annotations
 
@@ -35,24 +35,27 @@ Hooks = Mapping[int, TrainingHook]  # by the number of the network
 
 @dataclass(frozen=True)
 class Trainer:
-    """How the networks of a fit are trained; training changes nothing in it.
+    """Trains the networks of a fit; training does not change this object.
 
     Parameters
     ----------
     builder : Builder
         Makes the networks.
-    likelihood : Likelihood, fitted
+    likelihood : Likelihood
+        The fitted likelihood.
     train_rows, valid_rows : Rows
-        Without validation rows, nothing stops early.
+        Training and validation rows. ``valid_rows=None`` turns off early stopping.
     settings : Settings
-    attributes : callable, or None in another process, which has no watchers
-        Maps a trained network to the attributes of an estimator that has only this one.
+        How networks are trained.
+    attributes : callable or None
+        Maps a trained network to the attributes of an estimator that has only this network. None in
+        another process, where no callback watches.
     root : int
         The seed of the fit.
     keeps_optimizers : bool, default=False
-        Whether `partial_fit` is to go on with them.
+        Whether to keep optimizers, so that `partial_fit` goes on with them.
     stage : int, default=0
-        0 trains the networks; later stages go on from them, with other seeds.
+        0 trains the networks. Later stages go on from trained networks, with other seeds.
     """
 
     builder: Builder
@@ -73,7 +76,7 @@ class Trainer:
         return self.settings.numerics
 
     def on(self, device: torch.device, lock: Any = None) -> Trainer:
-        """The same on another device; with a lock, one of several that share its rows."""
+        """Return a copy for another device; `lock` guards rows that several copies share."""
         numerics, valid = replace(self.numerics, device=device), self.valid_rows
         return replace(
             self,
@@ -84,7 +87,7 @@ class Trainer:
         )
 
     def exploring(self, stage: int, **settings: Any) -> Trainer:
-        """One that goes on from trained networks, without early stopping and callbacks."""
+        """Return a copy that goes on from trained networks, without callbacks or early stopping."""
         saved = self.settings.checkpoints
         changed = replace(
             self.settings,
@@ -106,7 +109,7 @@ class Trainer:
         """Train network `number`: a new one, or `module`."""
         before, rows = None, self.train_rows
         if module is None:
-            module, before = self.builder.network(number), self.builder.before(number)
+            module, before = self.builder.network(number), self.builder.resumed(number)
         if bootstrap:
             rows = rows.take(self._bootstrapped(number))
         hooks = {} if hook is None else {number: hook}
@@ -139,7 +142,7 @@ class Trainer:
     def stack(
         self, numbers: Sequence[int], bootstrap: bool, tasks: Sequence[Task], hooks: Hooks
     ) -> list[Trained] | None:
-        """Train networks of consecutive numbers as one module; None where that cannot be."""
+        """Train networks of consecutive numbers as one module; None if they cannot be stacked."""
         if not self._may_stack(numbers):
             return None
         networks = [self.builder.network(k) for k in numbers]
@@ -172,7 +175,10 @@ class Trainer:
     def state(
         self, weights: Callable[[], dict[str, Tensor]], history: list[dict[str, Any]]
     ) -> Callable[[], dict[str, Any]]:
-        """The attributes of an estimator with a copy of a network, which may be in training."""
+        """Return a function that makes the attributes of an estimator with a copy of a network.
+
+        The network may still be in training.
+        """
 
         def state() -> dict[str, Any]:
             assert self.attributes is not None, "another process has no watchers"
@@ -197,7 +203,7 @@ class Trainer:
         hooks: Hooks,
         first: int,
     ) -> list[Trained] | None:
-        """Networks whose training a checkpoint holds, if there is one."""
+        """Load the networks from the checkpoint of a finished training, if there is one."""
         own = [hooks[first + k] for k in range(len(networks))] if hooks else []
         done = load_finished(name, networks, self.train_rows, self.settings, own)
         for task, trained in zip(tasks, done or []):
@@ -205,12 +211,12 @@ class Trainer:
         return done
 
     def _memory(self, n_networks: int = 1) -> AbstractContextManager[Any]:
-        """An error that helps, where the device has no memory for a step."""
+        """Explain the error if the device has no memory for a step."""
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
         return explained_at_fit(n_rows, n_networks, self.numerics.device)
 
     def _bootstrapped(self, network: int) -> Tensor:
-        """Indices of rows drawn with replacement."""
+        """Draw indices of rows with replacement."""
         random = np.random.default_rng(derive_seed(self.root, Purpose.BOOTSTRAP, network))
         n_rows = len(self.train_rows)
         return torch.from_numpy(random.integers(n_rows, size=n_rows))

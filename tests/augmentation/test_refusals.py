@@ -23,7 +23,7 @@ from tests.augmentation.helpers import SHIFTED, classifier, frozen
         ({"views": ["flip"]}, TypeError, "'flip'"),
         ({"views": Flip()}, ValueError, "images or sequences"),
         ({"views": FeatureNoise(-1)}, ValueError, "scale"),
-        ({"n_views": 3}, ValueError, "needs views"),
+        ({"n_views": 2}, ValueError, "needs views"),
         ({"n_views": 0}, ValueError, "n_views"),
         ({"vote": "median"}, ValueError, "vote"),
         ({"threshold": 1.5}, ValueError, "threshold"),

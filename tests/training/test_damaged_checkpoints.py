@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skuq import TorchClassifier
-from skuq._training._checkpoints import Checkpoints, _read, _refusing, _write
+from skuq._training._checkpoints import Checkpoints, _naming_file_in_errors, _read, _write
 from skuq.posteriors import DeepEnsemble
 
 STATE = {
@@ -25,7 +25,7 @@ def path(tmp_path):
 def check(path, content):
     path.write_bytes(content)
     try:
-        with _refusing(path):
+        with _naming_file_in_errors(path):
             found = _read(path)
     except ValueError as error:
         assert "cannot be read as a checkpoint of skuq" in str(error)

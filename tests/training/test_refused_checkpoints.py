@@ -62,7 +62,7 @@ def test_a_module_that_was_rewritten(begun, blobs, monkeypatch):
         self.norm, self.scale, self.calls = nn.BatchNorm1d(8), torch.ones(1), 0
 
     monkeypatch.setattr(Fallible, "__init__", init)
-    with pytest.raises(ValueError, match="of another module than Fallible is now"):
+    with pytest.raises(ValueError, match="another module than the present Fallible"):
         begun().fit(*blobs)
 
 
