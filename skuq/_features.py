@@ -13,7 +13,7 @@ from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._meta import innermost
-from skuq._networks._last_layer import InputOf, calls_of, last_linear
+from skuq._networks._last_layer import InputOf, last_linear, watch_calls
 from skuq._networks._module import private_copy
 from skuq._utils._messages import suggest
 from skuq._utils._tensors import tensors_of
@@ -86,7 +86,7 @@ def _stacked(networks: list[InputOf]) -> Draws:
 
 
 def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str:
-    """The name of the layer whose input is asked for."""
+    """Return the name of the layer; refuse layers whose input is not unique."""
     if layer is None:
         try:
             return last_linear(network, engine._sample, engine.numerics)
@@ -101,7 +101,7 @@ def _checked_layer(network: nn.Module, layer: str | None, engine: Engine) -> str
             f"layer={layer!r} is not a layer of {type(network).__name__}."
             f"{suggest(layer, names)} It has {', '.join(names)}"
         )
-    calls, *_ = calls_of(private_copy(network), [layer], engine._sample, engine.numerics)
+    calls, *_ = watch_calls(private_copy(network), [layer], engine._sample, engine.numerics)
     if calls[layer] != 1:
         raise ValueError(
             f"layer={layer!r} is called {calls[layer]} times in a forward, expected once"

@@ -11,8 +11,8 @@ from torch import nn
 from skuq._estimator._elsewhere import (
     all_labels,
     chosen_likelihood,
-    copy_of,
-    first_of,
+    copy_factory,
+    first_rows_of,
     refuse_random_weights,
 )
 from skuq._networks._module import Numerics
@@ -30,7 +30,7 @@ from skuq.posteriors import LastLayerLaplace, Posterior
 __all__ = ["from_trained"]
 
 _ESTIMATORS = {"classification": TorchClassifier, "regression": TorchRegressor}
-_SCORED = 1000  # rows: enough to see that outputs mean something else
+_SCORED = 1000  # rows: enough to see that outputs have another meaning
 _FEWEST = 20
 _CONSTRAINTS = {
     "task": [StrOptions({*_ESTIMATORS})],
@@ -53,93 +53,95 @@ def from_trained(
     sample_weight: Any = None,
     **parameters: Any,
 ) -> TorchClassifier | TorchRegressor:
-    """Make a fitted estimator of a network that you have trained yourself; nothing is trained.
+    """Make a fitted estimator from a network that you have trained; this trains nothing.
 
-    The network is copied and stays as it is: with ``posterior=PointEstimate()``, predictions are
-    those of ``module.eval()(X)``, read by the likelihood. X and y are a calibration set, from which
-    the estimator learns what the network does not say:
+    skuq copies the network and does not change it: with ``posterior=PointEstimate()``, predictions
+    are the outputs of ``module.eval()(X)``, read by the likelihood. X and y are a calibration set,
+    from which the estimator learns the rest:
 
-    * the labels, of a classification; at least one row of each, unless `classes` says them all;
-    * one noise level for all rows, of a likelihood that has one (``heteroscedastic=False``). These
-      must be rows that did not train the network, on which residuals are too small. With 100 rows
-      the noise variance has a standard error of 14 %, with 1,000 one of 4 %;
-    * what the posterior learns: `MCDropout` and `PointEstimate` learn nothing from rows. A
-      posterior that learns weights, such as a Laplace approximation, takes these rows for its data:
-      the fewer they are, the more uncertain it is, so give it the training rows.
+    * the labels of a classification: at least one row of each, unless `classes` lists them all;
+    * one noise level for all rows, if the likelihood has one (``heteroscedastic=False``). The rows
+      must
+      not have trained the network, because residuals of training rows are too small. The noise
+      variance has a standard error of 14 % with 100 rows, and of 4 % with 1,000;
+    * the posterior. `MCDropout` and `PointEstimate` learn nothing from rows. A Laplace
+      approximation
+      takes these rows as its data. It is more uncertain with fewer rows, so give it the training
+      rows.
 
     Parameters
     ----------
     module : nn.Module, or class or callable that returns one
-        The trained network, an instance. It returns logits, or what the likelihood says of its
-        outputs, without a softmax or sigmoid at the end. It is not changed, and later changes of it
-        have no effect. A function returns a trained network in each call, and is called once for
-        each network that the posterior trains: for `DeepEnsemble`, it returns another one each
-        time.
+        The trained network, as an instance. It returns logits, or other raw outputs of the
+        likelihood, without a softmax or sigmoid at the end. It is not changed, and later changes of
+        it have no effect. A function must return a trained network in each call. There is one call
+        for each network of the posterior: for `DeepEnsemble`, return another network each time.
     X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
-        Rows as the network takes them: what was scaled for its training is scaled. Or a torch
-        Dataset of pairs (x, y).
+        Rows as the network takes them, scaled like its training rows. Or a torch Dataset of pairs
+        (x, y).
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
-        Labels or targets in their own units; None if X is a Dataset. Output k of a classifier is
-        that of the k-th label in sorted order.
+        Labels or targets in their own units; None if X is a Dataset. Output k of a classifier
+        belongs to the k-th label in sorted order.
     task : {"classification", "regression"}
         Whether to make a `TorchClassifier` or a `TorchRegressor`.
     posterior : Posterior, default=None
-        How to model uncertainty about the function; None is ``LastLayerLaplace()``. For a network
-        without dropout, ``MCDropout(p=0.1, where="last")`` inserts some; for one that was trained
-        with dropout there is ``MCDropout()``.
+        How to model uncertainty about the function; None is ``LastLayerLaplace()``. ``MCDropout()``
+        suits a network that was trained with dropout; ``MCDropout(p=0.1, where="last")`` inserts
+        dropout into one without.
     likelihood : Likelihood, default=None
-        How the outputs describe y. None goes by their number, if `module` is an instance: for
-        classes `Categorical`, or `Bernoulli` where there is one output or y has several columns;
-        for D targets ``Gaussian(heteroscedastic=False)`` where there are D outputs, `Gaussian`
-        (means, then log-variances) where there are 2 D. Of a function, it is the estimator's
+        The meaning of the outputs. If `module` is an instance, None chooses by their number. For
+        classes it is `Categorical`, or `Bernoulli` if there is one output or y has several columns.
+        For D targets it is ``Gaussian(heteroscedastic=False)`` with D outputs, and `Gaussian`
+        (means, then log-variances) with 2 D. If `module` is a function, None is the estimator's
         default.
     classes : array-like of shape (n_classes,), default=None
-        All labels, sorted, where y lacks some. Not needed for integers from 0 to the number of
-        outputs less one.
+        All labels, sorted, if y lacks some. Not needed for integers from 0 to the number of outputs
+        minus one.
     target_scale : pair (mean, standard deviation), default=None
-        What y was standardised by when a regression network was trained, numbers or arrays of shape
-        (n_targets,). None: it was trained on y itself.
+        The mean and standard deviation with which y was standardised for the training of a
+        regression network: numbers, or arrays of shape (n_targets,). None means y itself.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows; None weights all rows equally.
     **parameters
         Further parameters of the estimator: `random_state`, `device`, `precision`, `batch_size`,
-        `verbose` and so on. ``verbose=1`` prints what was found, as does ``print(model.network_)``.
+        `verbose` and so on. ``verbose=1`` prints a summary of the network, like
+        ``print(model.network_)``.
 
     Returns
     -------
     TorchClassifier or TorchRegressor
-        Fitted, with ``max_epochs=0``.
+        The fitted estimator, with ``max_epochs=0``.
 
     Raises
     ------
     TypeError
-        If `module` is no network (a state dict or a path, for instance).
+        If `module` is no network, but a state dict or a path, for instance.
     ValueError
-        If the network cannot be used as it is: it ends in a softmax or sigmoid, is not trained, has
-        another number of outputs than the likelihood needs, or is one network where the posterior
-        needs several. Each message says how to mend it.
+        If the network is unsuitable: it ends in a softmax or sigmoid, is not trained, does not have
+        the number of outputs that the likelihood needs, or is a single network where the posterior
+        needs several. Each message has a fix.
 
     See Also
     --------
-    skuq.TorchClassifier : With ``max_epochs=0`` it takes networks of a function, too.
-    skuq.calibration.TemperatureScaler : Calibrates the result, on rows of its own.
+    skuq.TorchClassifier : With ``max_epochs=0`` it also takes trained networks from a function.
+    skuq.calibration.TemperatureScaler : Calibrates the result on other rows.
 
     Warns
     -----
     UserWarning
-        If predictions for these rows are worse than chance, or than the mean of y: outputs of
-        another order of labels, targets or rows scaled otherwise.
+        If predictions for these rows are worse than chance, or than the mean of y: the order of
+        labels, the scale of targets or the scale of rows may be wrong.
 
     Notes
     -----
     The parameter ``module`` of the result makes copies of the trained network. So a clone, in a
-    search or a cross-validation, begins with the trained weights, and its `fit` learns again what
-    is listed above; with the same ``random_state`` and rows it gives the same predictions. It
-    learns labels from its rows, so these must hold all of them. `partial_fit`, or `fit` after
-    ``set_params(max_epochs=...)``, goes on training from these weights.
+    search or a cross-validation, begins with the trained weights, and its `fit` learns the list
+    above again. With the same ``random_state`` and rows it gives the same predictions. Its rows
+    must hold all labels. `partial_fit`, or `fit` after ``set_params(max_epochs=...)``, goes on
+    training from these weights.
 
     `skuq.save` stores the trained weights and no code: ``skuq.load(path, module=...)`` needs the
-    class, a function or an instance, of any weights.
+    class, a function or an instance, whose weights do not matter.
 
     Examples
     --------
@@ -170,10 +172,10 @@ def from_trained(
         module, posterior=posterior, likelihood=likelihood, max_epochs=0, **parameters
     )
     numerics = Numerics.on(estimator.device, estimator.precision)
-    rows, target = first_of(X, y, numerics)
+    rows, target = first_rows_of(X, y, numerics)
     n_outputs = None
     if isinstance(module, nn.Module):
-        estimator.module, n_outputs = copy_of(module, rows, numerics)
+        estimator.module, n_outputs = copy_factory(module, rows, numerics)
     elif isinstance(module, type):
         refuse_random_weights(module, rows)
     estimator.likelihood = chosen_likelihood(task, likelihood, n_outputs, target, target_scale)
@@ -192,7 +194,7 @@ def from_trained(
 
 
 def _default_posterior() -> Posterior:
-    """What stands for None: nearly free, and made for networks that are trained."""
+    """Make the posterior for None: fast, and made for networks that are trained already."""
     return LastLayerLaplace()
 
 
@@ -207,9 +209,9 @@ def _check_module(module: Any) -> None:
     elif not callable(module):
         hint = ""
         if isinstance(module, dict):
-            hint = ". Of a state dict, build the network and call its load_state_dict"
+            hint = ". For a state dict, build the network and call its load_state_dict"
         elif isinstance(module, str):
-            hint = ". Of a file, load the network first"
+            hint = ". For a file, load the network first"
         elif isinstance(getattr(module, "module_", None), nn.Module):
             hint = f": give its network, {type(module).__name__}.module_"
         raise TypeError(
@@ -222,12 +224,12 @@ def _check_parameters(module: Any, parameters: dict[str, Any]) -> None:
     if "max_epochs" in parameters:
         raise TypeError(
             "from_trained trains nothing and sets max_epochs=0: leave it out. To go on training, "
-            "call partial_fit of the result, or set_params(max_epochs=...) and fit"
+            "call partial_fit on the result, or set_params(max_epochs=...) and fit"
         )
     own = [name for name in parameters if name.startswith("module__")]
     if own and isinstance(module, nn.Module):
         raise TypeError(
-            f"{own[0]} is a parameter of what builds a network, but {type(module).__name__} is "
+            f"{own[0]} is a parameter for building a network, but {type(module).__name__} is "
             "built already: leave it out"
         )
 
@@ -240,14 +242,14 @@ def _refuse_classes(classes: Any) -> None:
 def _check_one_network(module: Any, estimator: Any) -> None:
     if isinstance(module, nn.Module) and (n := len(estimator.histories_)) > 1:
         raise ValueError(
-            f"{estimator.posterior_} takes {n} trained networks, and module is one: draws would be "
-            "the same. Give a function that returns another of them in each call, such as lambda: "
+            f"{estimator.posterior_} needs {n} trained networks, but module is one: all draws "
+            "would be equal. Give a function that returns another one in each call, such as lambda: "
             "next(networks) with networks = iter([...])"
         )
 
 
 def _warn_if_it_knows_nothing(estimator: Any, X: Any, y: Any) -> None:
-    """Outputs that mean something else than thought would give numbers like any others."""
+    """Warn if predictions are bad: outputs with another meaning would raise no error."""
     if (
         y is None
         or (n_rows := _num_samples(X)) < _FEWEST

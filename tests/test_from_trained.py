@@ -285,7 +285,7 @@ def test_functions_and_ensembles(network, blobs):
     members = iter([network, trained(*_labelled(blobs), nn.functional.cross_entropy, 3)])
     ensemble = classifier(lambda: next(members), blobs, DeepEnsemble(2))
     assert (ensemble.predict_uncertainty(X, "epistemic") > 0).any()
-    with pytest.raises(ValueError, match="takes 2 trained networks, and module is one"):
+    with pytest.raises(ValueError, match="needs 2 trained networks, but module is one"):
         classifier(network, blobs, DeepEnsemble(2))
 
 
@@ -359,8 +359,8 @@ def test_what_is_no_trained_network(network, blobs):
         with pytest.raises(error, match=match):
             classifier(module, blobs, **options)
 
-    refused(TypeError, "got OrderedDict. Of a state dict", network.state_dict())
-    refused(TypeError, "got str. Of a file", "network.pt")
+    refused(TypeError, "got OrderedDict. For a state dict", network.state_dict())
+    refused(TypeError, "got str. For a file", "network.pt")
     refused(TypeError, r"give its network, TorchClassifier.module_", classifier(network, blobs))
     refused(TypeError, "got int", 3)
     refused(ValueError, "Net is a class that draws its weights at random", Net)
@@ -369,7 +369,7 @@ def test_what_is_no_trained_network(network, blobs):
         scripted = torch.jit.script(network)
     refused(TypeError, r"torch\.jit", scripted)
     refused(TypeError, "from_trained trains nothing", network, max_epochs=3)
-    refused(TypeError, "module__width is a parameter of what builds", network, module__width=3)
+    refused(TypeError, "module__width is a parameter for building", network, module__width=3)
     refused(ValueError, "'task' parameter of from_trained", network, task="ranking")
     refused(ValueError, "'posterior' parameter of from_trained", network, posterior=MCDropout)
     refused(ValueError, "'target_scale' parameter", network, target_scale=3)

@@ -1,8 +1,8 @@
-"""Where rows, outputs, classes and places lie in arrays, decided once for all rooms.
+"""The axes of rows, outputs, classes and places in arrays, decided once for all modules.
 
-A *row* is what one index of X's first axis gives: a line of a table, an image. A network may answer
-for each *place* of a row, such as each pixel of an image. Then a place is to everything that
-reduces, scores or learns what a row is elsewhere:
+A *row* is one entry of X's first axis: a line of a table, an image. A network may predict for each
+*place* of a row, such as each pixel of an image. Code that reduces, scores or learns then treats
+each place as a row:
 
 =====================  ==========================================================================
 arrays of              axes
@@ -11,7 +11,7 @@ a network's output     (n_rows, n_outputs, \\*places), as torch's convolutions h
 raw draws              (n_draws, n_rows, n_outputs, \\*places): ``Engine.__call__``
 likelihoods            (..., n_places, n_outputs): a loss or a distribution for each place;
                        n_places is n_rows times the number of places of a row
-reductions             (n_draws, n_places, n_outputs): what ``Engine.map`` hands over; in memory
+reductions             (n_draws, n_places, n_outputs): input from ``Engine.map``; in memory
                        the places lie last
 ``Softmax``            (..., n_places, n_classes): classes last
 targets, weights       (n_rows, \\*places), or (n_rows, \\*places, n_targets)
@@ -20,12 +20,12 @@ public arrays          (n_rows, n_classes, \\*places), and (n_draws, n_rows, n_c
                        `skuq.uncertainty`, ``predict_proba``, ``predict_draws``
 =====================  ==========================================================================
 
-Without places all this is what a table needs, and nothing is copied for it. The number of places is
-that of each output, not that of `fit`: images of another size have another one.
+Without places, these are the usual arrays of a table, and nothing is copied. The number of places
+comes from each output, not from `fit`: images of another size have another number.
 
-What a network takes, a batch, is one tensor, or a dict of tensors whose first axes are the rows;
-the module gets a dict as keyword arguments, as in skorch. Rows, streams and chunks slice, pad and
-send each tensor of it in the same way. X of the estimators is one tensor today.
+A batch, the input of a network, is one tensor, or a dict of tensors whose first axes are the rows.
+The module gets a dict as keyword arguments, as in skorch. Rows, streams and chunks slice, pad and
+move each tensor of a dict in the same way. X of the estimators is one tensor today.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def places_as_rows(output: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n_draws, n_places, n_outputs)
-        The places of the first row first. A view where there is one, in which places may lie last.
+        The places of the first row come first. It is a view if possible; then places may lie last
+        in memory.
     """
     return output if output.ndim == 3 else output.movedim(2, 1).flatten(2).mT
 

@@ -47,11 +47,11 @@ __all__ = ["Engine"]
 # outputs in float64 that are reduced at a time.
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
-# Only where the fewest rows exceed this with all draws, draws are evaluated in blocks. Rows that
-# have places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
+# Draws are evaluated in blocks only if the fewest rows with all draws need more than this. Rows
+# with places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
-_PROBED_DRAWS = 3  # from so many, the size of any number of draws is known
+_PROBED_DRAWS = 3  # enough to know the sizes for any number of draws
 
 
 class Engine:

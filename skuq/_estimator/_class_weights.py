@@ -1,4 +1,4 @@
-"""Weights of rows by their class."""
+"""The weight of each class, from `class_weight`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def weights_of_classes(
     target: np.ndarray,
     weight: np.ndarray | None,
 ) -> np.ndarray:
-    """The weight of each class, of shape (n_classes,).
+    """Compute the weight of each class, of shape (n_classes,).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What an estimator learns of a network that something else has trained, besides its weights."""
+"""Parts of `from_trained`: a copy of the network, its likelihood, and its labels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ from skuq._utils._sklearn_compat import _safe_indexing
 from skuq._utils._tensors import tensors_of
 from skuq.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 
-__all__ = ["all_labels", "chosen_likelihood", "copy_of", "first_of", "refuse_random_weights"]
+__all__ = [
+    "all_labels",
+    "chosen_likelihood",
+    "copy_factory",
+    "first_rows_of",
+    "refuse_random_weights",
+]
 
 
-def first_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
-    """Three rows of X as the network gets them, and the first target, None if there is no y."""
+def first_rows_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
+    """Return three rows of X as the network gets them, and the first target (None without y)."""
     if is_dataset(X):
         x, target = (next(iter(X)) if isinstance(X, IterableDataset) else X[0])[:2]
         part, target = np.asarray(x)[None], np.asarray(target)
@@ -38,27 +44,30 @@ def first_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
     return first_rows(rows.to(numerics.device, numerics.dtype), 3), target
 
 
-def copy_of(
+def copy_factory(
     module: nn.Module, rows: Tensor, numerics: Numerics
 ) -> tuple[TrainedNetwork, int | None]:
-    """What makes copies of an instance, which the estimator's precision may change, not this."""
+    """Make a factory of copies of a trained module; also return its number of outputs, if usual.
+
+    The copies keep the precision of the module; the estimator may change it later.
+    """
     precision = "float64" if float_dtype(module) == torch.float64 else "float32"
     own = Numerics(numerics.device, precision)
     with PrivateGlobals(0), torch.no_grad():
         network = own_copy(module, rows, own)
         output = call(network, rows.to(own.dtype), own)
-    is_usual = isinstance(output, Tensor) and output.ndim == 2  # else fit says what it lacks
+    is_usual = isinstance(output, Tensor) and output.ndim == 2  # else fit raises the error
     return TrainedNetwork(network), output.shape[1] if is_usual else None
 
 
 def refuse_random_weights(kind: type, rows: Tensor) -> None:
-    """A class whose weights depend on the generator has trained nothing."""
+    """Refuse a class whose weights depend on the generator: these are not trained."""
     weights = []
     for seed in (0, 1):
         with PrivateGlobals(seed), torch.no_grad():
             try:
                 built = build(kind, {}, rows[0].numel(), 2)
-            except TypeError:  # fit says what it lacks
+            except TypeError:  # fit raises the error
                 return
         known = (t for t in tensors_of(built).values() if not nn.parameter.is_lazy(t))
         weights.append([tensor.detach() for tensor in known])
@@ -73,7 +82,7 @@ def refuse_random_weights(kind: type, rows: Tensor) -> None:
 def chosen_likelihood(
     task: str, likelihood: Likelihood | None, n_outputs: int | None, target: Any, scale: Any
 ) -> Likelihood | None:
-    """The likelihood of the outputs, in the units that the network was trained on."""
+    """Choose the likelihood of the outputs, in the units in which the network was trained."""
     if task == "classification":
         if scale is not None:
             raise ValueError("target_scale is for task='regression': labels have no scale")
@@ -87,7 +96,7 @@ def chosen_likelihood(
         own = likelihood.get_params()["standardise"]
         if (
             isinstance(own, bool | np.bool_) and own
-        ):  # by the rows of this set, which trained nothing
+        ):  # it would standardise with these rows, which did not train the network
             plain = (v.item() if isinstance(v, np.generic) else v for v in scale or ())
             likelihood.set_params(standardise=False if scale is None else tuple(plain))
         elif scale is not None:
@@ -96,8 +105,8 @@ def chosen_likelihood(
             )
     elif scale is not None:
         raise ValueError(
-            f"target_scale={scale!r} was given, but {type(likelihood).__name__} has no units that "
-            "could be set: leave it out"
+            f"target_scale={scale!r} sets units, but {type(likelihood).__name__} has none: leave "
+            "it out"
         )
     return likelihood
 
@@ -109,13 +118,13 @@ def _gaussian(n_outputs: int | None, n_targets: int) -> Gaussian:
         return Gaussian(heteroscedastic=False)
     raise ValueError(
         f"the network has {n_outputs} outputs for {n_targets} targets; expected {n_targets}, "
-        f"means, or {2 * n_targets}, means and then log-variances. Give the likelihood that its "
-        "outputs are meant for, such as likelihood=Quantile(q=...)"
+        f"means, or {2 * n_targets}, means and then log-variances. Give the likelihood with which "
+        "the network was trained, such as likelihood=Quantile(q=...)"
     )
 
 
 def all_labels(estimator: Any, classes: Any, y: Any, n_outputs: int | None) -> Any:
-    """The labels of the outputs, where y lacks some; None where y has them."""
+    """Return the labels of all outputs if y lacks some, else None."""
     if classes is not None:
         labels = np.asarray(classes)
         if not np.array_equal(np.unique(labels), labels):
@@ -128,7 +137,7 @@ def all_labels(estimator: Any, classes: Any, y: Any, n_outputs: int | None) -> A
         return None
     try:
         found = np.unique(np.asarray(y))
-    except TypeError:  # labels without an order, which fit refuses
+    except TypeError:  # labels without an order; fit refuses them
         return None
     numbers = found.dtype.kind in "iuf"
     if np.ndim(y) != 1 or len(found) in (0, n_outputs) or (numbers and (found % 1 != 0).any()):
@@ -137,6 +146,6 @@ def all_labels(estimator: Any, classes: Any, y: Any, n_outputs: int | None) -> A
         return np.arange(n_outputs, dtype=found.dtype)
     raise ValueError(
         f"the network has {n_outputs} outputs, but y has {len(found)} labels, {found[:10]}: give "
-        "all labels in the order of the outputs, classes=..., or the likelihood that the outputs "
-        "are meant for"
+        "all labels in the order of the outputs, classes=..., or the likelihood with which the "
+        "network was trained"
     )

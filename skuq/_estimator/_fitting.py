@@ -36,7 +36,7 @@ from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["Fitting"]
 
-_KEPT_EPOCHS = 100  # of the history, for any number of calls of partial_fit
+_KEPT_EPOCHS = 100  # epochs that the history keeps, for any number of calls of partial_fit
 
 
 class Fitting:
@@ -158,19 +158,19 @@ class Fitting:
             return encoded
         if engine is None:
             stage = checkpoints and checkpoints.stage("first")
-            engine = self._other(encoded, apart, clone(self._posterior), checkpoints=stage)
+            engine = self._fit_other(encoded, apart, clone(self._posterior), checkpoints=stage)
         return likelihood.relabel(partial(engine.map, data.X), encoded)
 
-    def _other(
+    def _fit_other(
         self, encoded: np.ndarray, apart: Split | None, posterior: Posterior, **saving: Any
     ) -> Engine:
-        """Another posterior than the one that the estimator will have, of which nobody is told."""
+        """Fit a posterior that the estimator does not keep; callbacks do not see it."""
         problem, schedule = self._problem(encoded, Task("fit"), apart, **saving)
         draws = posterior.fit(problem)
         return Engine(draws, problem.sample, schedule.trainer.builder.numerics)
 
     def _stopping_rows(self) -> Split | None:
-        """Indices of the rows of training, and of those that early stopping watches."""
+        """Choose indices of training rows, and of rows that early stopping watches."""
         estimator, (_, target, _, groups, *_) = self._estimator, self._data
         if not estimator.early_stopping:
             return None
@@ -183,7 +183,7 @@ class Fitting:
     def _rows_for_noise(
         self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
     ) -> Split | None:
-        """How the rows are split at last, once it is known where noise is learnt."""
+        """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
         self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
         trains = self._estimator.max_epochs > 0 and not self._incremental
@@ -194,7 +194,7 @@ class Fitting:
             stage = checkpoints and checkpoints.stage(f"noise-{number}")
             before = self._posterior.noise == "before"
             posterior = PointEstimate() if before else clone(self._posterior)
-            return self._other(encoded, split, posterior, checkpoints=stage, verbose=0)
+            return self._fit_other(encoded, split, posterior, checkpoints=stage, verbose=0)
 
         seed = derive_seed(self._root, Purpose.SPLIT)
         return finish.find_rows(self._likelihood, groups, seed, trained_on)
@@ -208,7 +208,7 @@ class Fitting:
         apart: Split | None,
         **saving: Any,
     ) -> tuple[Problem, Schedule]:
-        """What the posterior sees, and what trains the networks behind it."""
+        """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
         train, valid = rows_on_device(X, encoded, weight, self._numerics), None
         if apart is not None:

@@ -24,7 +24,7 @@ __all__ = ["Finish", "splits_for_noise"]
 
 _ENOUGH = 100  # rows: the standard error of a normal variance is then 14 %
 _MANY = 10_000  # rows: with so many, 1 % stays apart
-_MOST = 10_000  # rows to evaluate: a standard error of 1.4 %
+_MOST = 10_000  # rows to evaluate at most: a standard error of 1.4 %
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -74,9 +74,11 @@ class Finish:
     Attributes
     ----------
     X : ndarray or Streamed of shape (n_samples, ...)
-    target, weight : ndarray of shape (n_samples, ...); weight may be None
+        The training rows.
+    target, weight : ndarray of shape (n_samples, ...)
+        Encoded targets and weights of the rows; `weight` may be None.
     noise : {"unseen", "before", "given", "own"}
-        As in `Posterior`.
+        See `Posterior`.
     apart : tuple of ndarray, or None
         Indices of training rows, and of the rows that were set apart, if any.
     done : bool
@@ -102,7 +104,7 @@ class Finish:
             self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
 
     def before(self, likelihood: Likelihood, engine: Engine) -> bool:
-        """Learn for good from a trained network; False: on no rows that it has not seen."""
+        """Learn from a trained network if there are unseen rows; return whether there are any."""
         known = self.done or self.apart is not None
         if known:
             self(likelihood, engine)
@@ -110,7 +112,7 @@ class Finish:
         return known
 
     def lacks_rows(self, likelihood: Likelihood) -> bool:
-        """Whether unseen rows are wanted, and none were set apart."""
+        """Return whether the likelihood needs unseen rows, but none were set apart."""
         wants = likelihood.wants_unseen_rows and self.noise in ("unseen", "before")
         return wants and self.apart is None
 

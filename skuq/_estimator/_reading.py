@@ -49,7 +49,7 @@ class Reading:
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        """The weight of each class; `weight` is that of the rows themselves."""
+        """Compute the weight of each class; `weight` holds the weights of rows."""
         return None
 
     def _read(

@@ -1,4 +1,4 @@
-"""Warnings about what makes a network bad without an error: unscaled features, short training."""
+"""Warn of causes of bad networks that raise no error: unscaled features, short training."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["warn_if_not_converged", "warn_of_scales"]
 
-_LARGEST = 30.0  # of a root mean square; that of a standardised feature is 1
+_LARGEST = 30.0  # root mean square; a standardised feature has 1
 _SMALLEST = 0.01  # of the largest absolute value of a feature
-_FALL = 0.02  # share of the whole fall of the loss that the last tenth of the epochs may have
+_FALL = 0.02  # largest share of the last tenth of the epochs in the whole fall of the loss
 _FEWEST_EPOCHS = 4
 _LOOKED_AT = 10_000  # rows
 
 
 def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -> None:
-    """Warn of features whose scale makes them useless to a network, or drowns the others.
+    """Warn of features with so small or large a scale that a network learns badly from X.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
+        The training rows.
     names : sequence of str, or None
-        Of the features.
+        Names of the features.
     estimator : str
-        The name of its class.
+        The name of the estimator's class, for the message.
     """
     rows = X[:_LOOKED_AT].astype(np.float64)
     peak = np.abs(rows).max(axis=0)
@@ -50,16 +51,17 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
 def warn_if_not_converged(histories: list[list[dict[str, Any]]], max_epochs: int) -> None:
     """Warn if the loss was still falling when the epochs were over.
 
-    A straight line through the losses of the last three tenths of the epochs tells how far the loss
-    fell in the last tenth. That is compared with the fall since the first epoch; of several
-    networks, the median counts.
+    A straight line through the losses of the last three tenths of the epochs estimates the fall of
+    the loss in the last tenth. Its share in the fall since the first epoch must be small. With
+    several networks, the median counts.
 
     Parameters
     ----------
     histories : list of lists of dict
-        One of each network.
+        The history of each network.
     max_epochs : int
-        Networks that stopped before are left out: somebody decided that.
+        The number of epochs. Networks that stopped earlier are left out, because early stopping or
+        a callback decided that.
     """
     falls = [
         _last_fall(np.array([epoch["train_loss"] for epoch in history]))

@@ -1,1 +1,1 @@
-"""Building, inspecting and calling a user's module, and replacements for some of its layers."""
+"""Build, inspect and call a user's module, and replace some of its layers."""

@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm layers, estimated anew."""
+"""New estimates of the running statistics of BatchNorm layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["batch_statistics"]
 
 @contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[bool]:
-    """Inside, each call of `network` in eval mode adds to fresh running statistics.
+    """Begin fresh running statistics, to which each call of `network` in eval mode adds.
 
-    They are then the plain means over the batches. Yields whether there are any.
+    At the end, they are the plain means over the batches. Yields whether the network has any.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
     layers = [layer for layer in layers if layer.track_running_stats]

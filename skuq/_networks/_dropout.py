@@ -1,9 +1,9 @@
-"""Dropout layers whose noise comes from where we say.
+"""Let dropout layers take their masks from a given source.
 
-`drive` replaces the class of every dropout layer of a private module, so that its masks come from
-a source instead of torch's global generator: a `Sampler` while training, fixed masks at
-prediction, a `Recorder` to learn where dropout happens. The layers keep their names, parameters
-and hooks, and a layer that is used at several places keeps working.
+`drive` replaces the class of every dropout layer of a private module. The masks then come from a
+source instead of torch's global generator: a `Sampler` in training, `FixedMasks` at prediction, or
+a `Recorder`, which finds where dropout happens. The layers keep their names, parameters and hooks,
+and a layer may be used at several places.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
 _CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
 _ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 _TORCH_CLASSES = (nn.Dropout, nn.AlphaDropout, *_CHANNELWISE)
-_SELU_FLOOR = 1.7580993408473766  # −α′ of SELU: what a dropped unit of an alpha dropout becomes
+_SELU_FLOOR = 1.7580993408473766  # −α′ of SELU: the value of a dropped unit of an alpha dropout
 
 Source = Callable[[Any, Tensor], Tensor]
 
 
 def dropout_layers(module: nn.Module) -> dict[str, Any]:
-    """The ``nn.Dropout*`` layers of `module` by name, each once however often it is used.
+    """List the ``nn.Dropout*`` layers of `module` by name, each once, however often it is used.
 
-    A subclass with a forward of its own is not one: what it does is not known.
+    A subclass with its own forward is left out, because its effect is unknown.
     """
     return {
         name: layer
@@ -50,7 +50,7 @@ def dropout_layers(module: nn.Module) -> dict[str, Any]:
 
 
 def mask_shape(layer: nn.Module, shape: torch.Size) -> tuple[int, ...]:
-    """The shape of a mask, its batch axis included, for an input of this shape."""
+    """Return the shape of a mask, with its batch axis, for an input of this shape."""
     if not isinstance(layer, _CHANNELWISE):
         return tuple(shape)
     if isinstance(layer, nn.Dropout1d) and len(shape) == 2:  # torch reads it as (C, L)
@@ -59,7 +59,7 @@ def mask_shape(layer: nn.Module, shape: torch.Size) -> tuple[int, ...]:
 
 
 def apply_mask(layer: Any, x: Tensor, keep: Tensor) -> Tensor:
-    """What `layer` makes of `x` where `keep` is 1, and drops where it is 0.
+    """Apply dropout to `x`: keep entries where `keep` is 1, drop them where it is 0.
 
     Inverted dropout scales by 1/(1 − p). Alpha dropout keeps zero mean and unit variance by
     y = a(x·m − α′·(1 − m)·(−1)) + b as in Klambauer et al. 2017, arXiv:1706.02515.
@@ -74,7 +74,7 @@ def apply_mask(layer: Any, x: Tensor, keep: Tensor) -> Tensor:
 
 
 class Sampler:
-    """Fresh masks from a private generator, while the layer is in training mode."""
+    """Draws fresh masks from a private generator, while the layer is in training mode."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
@@ -87,7 +87,7 @@ class Sampler:
 
 
 class Recorder:
-    """Passes everything through and records the shape of every call of every layer."""
+    """Passes inputs through and records the shape of every call of every layer."""
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[torch.Size, tuple[int, ...]]]] = {}
@@ -100,13 +100,13 @@ class Recorder:
 
 
 class FixedMasks:
-    """Masks that lie in buffers of the layer: ``mask_0`` for its first call, and so on.
+    """Applies masks from buffers of the layer: ``mask_0`` in its first call, and so on.
 
     Parameters
     ----------
     elsewhere : set of (str, int)
-        Layers, by name, and calls that are to do nothing: the weights of what comes next are
-        masked already.
+        Layers, by name, and calls that do nothing, because the weights of the next layer are masked
+        instead.
     """
 
     def __init__(self, elsewhere: Container[tuple[str, int]] = ()) -> None:
@@ -136,7 +136,7 @@ class FixedMasks:
 
 
 class _Driven:
-    """Mixed in before a dropout class: asks its source instead of torch's global generator."""
+    """Mixin before a dropout class: takes masks from a source, not torch's global generator."""
 
     _source: Source
 
@@ -150,14 +150,14 @@ def _driven_class(original: Any) -> Any:
 
 
 def restart_calls(module: nn.Module, args: Any) -> None:
-    """A forward pre-hook of the whole module, for `FixedMasks`: a new forward begins."""
+    """Begin a new forward for `FixedMasks`: a forward pre-hook of the whole module."""
     for layer in module.modules():
         if isinstance(layer, _Driven):
             layer.__dict__["_calls"] = 0
 
 
 def drive(module: nn.Module, source: Source) -> Callable[[], None]:
-    """Let `source` be the noise of the dropout layers of `module`; returns what undoes it."""
+    """Let dropout layers of `module` take masks from `source`; return a function that undoes it."""
     layers = dropout_layers(module)
     originals: dict[str, Any] = {name: type(layer) for name, layer in layers.items()}
     for name, layer in layers.items():
@@ -176,7 +176,7 @@ def drive(module: nn.Module, source: Source) -> Callable[[], None]:
 
 @contextmanager
 def driven(module: nn.Module, source: Source) -> Iterator[None]:
-    """`drive` for the length of a ``with`` block."""
+    """Apply `drive` inside a ``with`` block."""
     restore = drive(module, source)
     try:
         yield

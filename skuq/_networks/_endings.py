@@ -1,4 +1,4 @@
-"""What a network does last: outputs that were squashed before a likelihood squashes them itself."""
+"""Find networks that squash their outputs, although the likelihood squashes them itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from skuq.likelihoods import Likelihood
 
 __all__ = ["Tracer", "check_endings"]
 
-# Operations that leave a value what it is.
+# Operations that do not change values.
 _THROUGH = frozenset(
     "view _unsafe_view reshape squeeze unsqueeze _to_copy clone detach alias select slice expand "
     "transpose permute t split unbind lift_fresh".split()
 )
-# By torch's name of the operation: what it is called, and where its results lie.
+# By torch's name of the operation: its usual name, and the range of its results.
 _RANGES = {
     "sigmoid": ("sigmoid", "between 0 and 1"),
     "hardsigmoid": ("hardsigmoid", "between 0 and 1"),
@@ -41,7 +41,7 @@ _RANGES = {
 }
 _TO_ONE = {"sigmoid", "hardsigmoid", "softmax"}
 _POSITIVE = {"relu", "relu6", "softplus", "exp", "abs"}
-# Endings that no network has on purpose, by what the likelihood does with the output.
+# Endings that no network has on purpose, by the link that the likelihood applies to the output.
 _REFUSED = {
     "softmax": _TO_ONE,
     "sigmoid": _TO_ONE | _POSITIVE | {"logsigmoid"},
@@ -64,7 +64,7 @@ _POSITIVE_TARGETS = (
 
 
 class Tracer(TorchDispatchMode):
-    """Remembers which operation made a tensor, and from what."""
+    """Records which operation made a tensor, and from which tensors."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -81,31 +81,31 @@ class Tracer(TorchDispatchMode):
         return result
 
     def endings(self, output: Tensor) -> list[str | None]:
-        """The last operation of each column, by torch's name, if it limits the values."""
+        """Return the last operation of each column, by torch's name, if it limits the values."""
         width = output.shape[-1] if output.ndim else 1
         name, args, _ = self._made.get(id(output), ("", (), output))
         if name in _THROUGH and args[0] is not output:
             inner = self.endings(args[0])
             alike = len(inner) == width and name not in ("transpose", "permute", "t")
-            return inner if alike else _same(inner, width)
+            return inner if alike else _common_ending(inner, width)
         if name in ("cat", "stack"):
             axis = args[1] if len(args) > 1 else 0
             if axis in (-1, output.ndim - 1):
                 columns = [self.endings(part) for part in args[0]]
                 if name == "stack":
-                    columns = [_same(column, 1) for column in columns]
+                    columns = [_common_ending(column, 1) for column in columns]
                 return [ending for column in columns for ending in column]
             return [None] * width
         return [name if _limits(name, args) else None] * width
 
 
-def _same(endings: list[str | None], width: int) -> list[str | None]:
-    """For columns that were mixed: the ending of all, if they have one."""
+def _common_ending(endings: list[str | None], width: int) -> list[str | None]:
+    """Return the common ending of mixed columns for each of them, None if there is none."""
     return [endings[0] if len(set(endings)) == 1 else None] * width
 
 
 def _limits(name: str, args: tuple[Any, ...]) -> bool:
-    """A clamp to a wide range guards against overflow, and limits nothing."""
+    """Return whether an operation limits values; a clamp to a wide range only avoids overflow."""
     if name in ("clamp", "clamp_min", "hardtanh"):
         low, high = (*args[1:3], None, None)[:2]
         if name == "hardtanh":
@@ -118,16 +118,17 @@ def _limits(name: str, args: tuple[Any, ...]) -> bool:
 def check_endings(
     output: Tensor, tracer: Tracer, module: nn.Module, likelihood: Likelihood
 ) -> None:
-    """Refuse outputs that are probabilities already; warn where others are squashed.
+    """Refuse outputs that are probabilities already; warn of other squashed outputs.
 
     Parameters
     ----------
     output : Tensor of shape (n_rows, n_outputs)
     tracer : Tracer
-        Under which `output` was made.
+        The tracer that recorded how `output` was made.
     module : nn.Module
-        Which made it.
+        The network that made it.
     likelihood : Likelihood
+        The fitted likelihood.
     """
     links, name = likelihood.links(), type(module).__name__
     if set(links) == {"softmax"}:
@@ -142,7 +143,7 @@ def check_endings(
         message = (
             f"{name} ends in {ending}: its outputs{some} lie {where}, but {_REASONS[link]}. "
             f"Return what comes before: remove the {ending} from the end of {name}."
-            + _which_layer(module, ending)
+            + _name_layer(module, ending)
         )
         if ending in _REFUSED[link]:
             raise ValueError(message)
@@ -155,8 +156,8 @@ def _numbers(columns: list[int]) -> str:
     return ", ".join(str(column + 1) for column in columns[:5]) + ("…" if columns[5:] else "")
 
 
-def _which_layer(module: nn.Module, ending: str) -> str:
-    """Where that is, if it is a layer: who has a trained network cannot build another."""
+def _name_layer(module: nn.Module, ending: str) -> str:
+    """Name the layer, if it is one, and its replacement: a trained network cannot be rebuilt."""
     kind = ending.replace("_", "")
     found = [n for n, m in module.named_modules() if n and type(m).__name__.lower() == kind]
     if len(found) != 1:
@@ -167,20 +168,20 @@ def _which_layer(module: nn.Module, ending: str) -> str:
 
 
 def _check_logits(output: Tensor, module: nn.Module) -> None:
-    """By the numbers, however they were made."""
+    """Refuse outputs whose values are probabilities or their logarithms."""
     name = type(module).__name__
     p = output.double()
     sums, log_sums = p.sum(1), p.logsumexp(1)
-    is_softmax = bool((p >= 0).all()) and _near(sums, 1.0)
-    is_log_softmax = _near(log_sums, 0.0)
+    is_softmax = bool((p >= 0).all()) and _all_near(sums, 1.0)
+    is_log_softmax = _all_near(log_sums, 0.0)
     if p.shape[1] > 1 and (is_softmax or is_log_softmax):
         ending = "softmax" if is_softmax else "log_softmax"
         raise ValueError(
             f"{name} ends in {ending}: its outputs are normalised already, and the loss applies "
             f"log_softmax itself, so probabilities would be squashed. Return the logits: remove "
-            f"the {ending} from {name}." + _which_layer(module, ending)
+            f"the {ending} from {name}." + _name_layer(module, ending)
         )
 
 
-def _near(values: Tensor, target: float) -> bool:
+def _all_near(values: Tensor, target: float) -> bool:
     return torch.allclose(values, torch.full_like(values, target), rtol=0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Whose code a network runs."""
+"""Find code of a network that comes from outside of torch and skuq."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["comes_from", "runs_foreign_forward"]
 
 
 def comes_from(made: Any, *packages: str) -> bool:
-    """Whether a class or function is defined in one of these packages, a partial as what it is of.
+    """Return whether one of these packages defines a class or function, or that of a partial.
 
-    Their names end in a dot.
+    The names of the packages end in a dot.
     """
     while isinstance(made, functools.partial):
         made = made.func
@@ -22,7 +22,7 @@ def comes_from(made: Any, *packages: str) -> bool:
 
 
 def runs_foreign_forward(module: nn.Module) -> bool:
-    """Whether a call runs code that is neither torch's nor skuq's."""
+    """Return whether a call runs code from outside of torch and skuq."""
     return any(_is_foreign(layer) for layer in module.modules())
 
 

@@ -1,4 +1,4 @@
-"""Dropout that is put before layers of a network which has none."""
+"""Insert dropout before layers of a network without dropout."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ __all__ = [
     "outer_name",
 ]
 
-_MOST_NAMES = 20  # of layers in a message
+_MOST_NAMES = 20  # layers that a message names
 
 
 class DroppedInput(nn.Module):
-    """A layer behind a dropout of its input.
+    """A layer with dropout before it.
 
-    What else is asked of it, such as its weight, is that of the layer.
+    All other attributes, such as the weight, are those of the layer.
 
     Parameters
     ----------
     layer : nn.Module
+        The layer.
     p : float
         The rate of the dropout.
     """
@@ -48,7 +49,7 @@ class DroppedInput(nn.Module):
             kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
                 f"the input of the {type(self.layer).__name__} layer that where= names is {kind}, "
-                "and dropout needs one tensor of floating-point numbers: name a later layer"
+                "but dropout needs one tensor of floating-point numbers: name a later layer"
             )
         return self.layer(self.inserted_dropout(x), *args, **kwargs)
 
@@ -62,14 +63,14 @@ class DroppedInput(nn.Module):
 
 
 def outer_name(name: str, module: nn.Module) -> str:
-    """The name that a layer had before dropout was put before it."""
+    """Return the name that a layer had before dropout was inserted."""
     parent, _, child = name.rpartition(".")
     is_inside = child == "layer" and isinstance(module.get_submodule(parent), DroppedInput)
     return parent if is_inside else name
 
 
 def inserted_dropout(module: nn.Module) -> dict[str, float]:
-    """The layers before which `insert_dropout` put dropout, and its rate."""
+    """List the layers before which `insert_dropout` put dropout, with its rate."""
     return {
         name: layer.inserted_dropout.p
         for name, layer in module.named_modules()
@@ -78,26 +79,27 @@ def inserted_dropout(module: nn.Module) -> dict[str, float]:
 
 
 def insert_dropout(module: nn.Module, where: str | Sequence[str], p: float) -> nn.Module:
-    """Put ``nn.Dropout(p)`` before some layers of a module.
+    """Insert ``nn.Dropout(p)`` before some layers of a module.
 
     Parameters
     ----------
     module : nn.Module
-        Changed in place.
+        The module, changed in place.
     where : "last", "linear" or sequence of str
-        Before the ``nn.Linear`` that was registered last, before each of them but the first, or
-        before the layers of these names.
-    p : float
+        "last" inserts it before the ``nn.Linear`` that was registered last, "linear" before each of
+        them but the first, and names before the layers of these names.
+        p : float
+            The rate of the dropout.
 
     Returns
     -------
     nn.Module
-        The same, or what stands around it where it is one layer.
+        The module. If it is one layer itself, a module around it.
 
     Raises
     ------
     ValueError
-        If it has dropout already, or no such layer.
+        If the module has dropout already, or no such layer.
     """
     _refuse_dropout(module)
     named = dict(module.named_modules())
@@ -115,20 +117,22 @@ def insert_dropout(module: nn.Module, where: str | Sequence[str], p: float) -> n
 
 
 def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
-    """Refuse a module that takes the layers for others since dropout is before them.
+    """Refuse a module whose forward behaves differently once dropout is inserted.
 
     Parameters
     ----------
     module : nn.Module
-        Not changed.
+        The module with inserted dropout; it is not changed.
     x : Tensor of shape (n_rows, ...)
         Some rows.
-    numerics : Numerics
+        numerics : Numerics
+            Device and precision.
 
     Raises
     ------
     ValueError
-        If its outputs without the dropout are others: its forward asks for the class of a layer.
+        If its outputs with dropout off differ from those of the original: its forward checks the
+        class of a layer.
     """
     plain = private_copy(module)
     for parent in list(plain.modules()):
@@ -139,9 +143,9 @@ def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
         before, after = (call(shell, x, numerics) for shell in (plain, private_copy(module)))
     if not agree(after, before, numerics.tolerance):
         raise ValueError(
-            f"the forward of {type(module).__name__} does something else once dropout is before "
-            f"{', '.join(map(repr, inserted_dropout(module)))}: it asks for the class of a layer "
-            "(isinstance), say. Put nn.Dropout into the module itself, and use MCDropout()"
+            f"the forward of {type(module).__name__} gives other outputs once dropout is before "
+            f"{', '.join(map(repr, inserted_dropout(module)))}, maybe because it checks the class "
+            "of a layer (isinstance). Put nn.Dropout into the module itself, and use MCDropout()"
         )
 
 
@@ -151,27 +155,27 @@ def _refuse_dropout(module: nn.Module) -> None:
         found = ", ".join(f"'{name}' with p = {p:g}" for name, p in active.items())
         raise ValueError(
             f"{type(module).__name__} has dropout already ({found}), which MCDropout() samples as "
-            "it was trained: leave out p and where. To insert dropout in its stead, set the p of "
+            "it was trained: leave out p and where. To insert other dropout instead, set the p of "
             "these layers to 0 first (module__dropout=0 for the default module)"
         )
 
 
 def _places(module: nn.Module, named: dict[str, nn.Module], where: Any) -> list[str]:
-    """Names of the layers before which dropout is to be."""
+    """List the names of the layers before which dropout goes."""
     linear = [name for name, layer in module.named_modules() if is_linear(layer)]
     kind = type(module).__name__
     if where == "last":
         if not linear:
             raise ValueError(
-                f"where='last' finds no nn.Linear in {kind}; name the layers whose inputs are to "
-                f"be dropped, where=[...]. It has {_candidates(named)}"
+                f"where='last' finds no nn.Linear in {kind}; name the layers before which dropout "
+                f"goes, where=[...]. It has {_candidates(named)}"
             )
         return linear[-1:]
     if where == "linear":
         if len(linear) < 2:
-            found = f"one alone, {linear[0]!r}: use where='last'" if linear else "none"
+            found = f"only one, {linear[0]!r}: use where='last'" if linear else "none"
             raise ValueError(
-                f"where='linear' is every nn.Linear but the first, and {kind} has {found}; or "
+                f"where='linear' means every nn.Linear but the first, and {kind} has {found}; or "
                 f"name the layers, where=[...]. It has {_candidates(named)}"
             )
         return linear[1:]
@@ -191,12 +195,12 @@ def _places(module: nn.Module, named: dict[str, nn.Module], where: Any) -> list[
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Whether it is an ``nn.Linear`` that is called: attention only reads the weight of its own."""
+    """Return whether a layer is an ``nn.Linear`` that is called; attention only reads weights."""
     return isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
 
 
 def _candidates(named: dict[str, nn.Module]) -> str:
-    """The layers that have parameters of their own, by name and kind."""
+    """List the layers with their own parameters, by name and kind."""
     own = [
         f"{name!r} ({type(layer).__name__})"
         for name, layer in named.items()

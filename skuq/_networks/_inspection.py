@@ -1,4 +1,4 @@
-"""Looking at a user's module on a few rows, before it is trained."""
+"""Inspect a user's module on a few rows, before it is trained."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _TRIED_ROWS = 32
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect_network` found out."""
+    """The findings of `inspect_network`."""
 
-    name: str  # of the module's class
+    name: str  # name of the module's class
     dropout_layers: tuple[str, ...]  # nn.Dropout* layers with p > 0
     idle_dropout_layers: tuple[str, ...]  # those with p = 0
     other_noise: tuple[str, ...]  # places that draw random numbers outside of nn.Dropout*
@@ -49,21 +49,21 @@ class Inspection:
 def inspect_network(
     module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics, batch_size: int = 3
 ) -> Inspection:
-    """Check on three rows that a module can be trained and asked; report where it is random.
+    """Check on three rows that a module can train and predict; report where it is random.
 
-    A user's forward may be random in larger batches alone: it is looked at in one of 32 rows, or
-    `batch_size` if that is less.
+    A user's forward may be random only in larger batches: so it also runs on 32 rows, or
+    `batch_size` rows if that is less.
 
     Raises
     ------
     ValueError
-        If its outputs have another shape than the likelihood needs, are probabilities already,
+        If its outputs do not have the shape that the likelihood needs, are probabilities already,
         are NaN, depend on the other rows of a batch, or are random in eval mode.
 
     Warns
     -----
     UserWarning
-        If its last operation keeps outputs from values that the likelihood needs.
+        If its last operation limits outputs to a range smaller than the likelihood needs.
     """
     name = type(module).__name__
     rows = first_rows(x, 3)
@@ -126,7 +126,7 @@ def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
 
 
 class _SeededOps(TorchDispatchMode):
-    """Collects which layers call operations that draw from a generator."""
+    """Records which layers call operations that draw from a generator."""
 
     def __init__(self, path: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -168,14 +168,14 @@ def _noise_of_batches(
         try:
             batch = first_rows(x, min(batch_size, _TRIED_ROWS))
             return other_noise(module, batch, numerics)
-        except (RuntimeError, MemoryError) as error:  # who trains says which batch has room
+        except (RuntimeError, MemoryError) as error:  # training itself names the fix
             if not is_out_of_memory(error):
                 raise
     return other_noise(module, first_rows(x, 3), numerics)
 
 
 def try_training(module: nn.Module, training: bool) -> nn.Module:
-    """A copy without dropout, in training mode or not but for normalisations, to be tried."""
+    """Copy a module for a trial without dropout; normalisations are always in eval mode."""
     shell = sharing_copy(module)
     drive(shell, Recorder())
     for layer in shell.modules():
@@ -185,7 +185,7 @@ def try_training(module: nn.Module, training: bool) -> nn.Module:
 
 
 def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, ...]:
-    """Where the forward in training mode draws random numbers other than for nn.Dropout*."""
+    """Find where the forward in training mode draws random numbers outside of nn.Dropout*."""
     in_training = _draws(module, x, numerics, training=True)
     if not in_training:
         return ()
@@ -196,7 +196,7 @@ def other_noise(module: nn.Module, x: Tensor, numerics: Numerics) -> tuple[str, 
 def _draws(
     module: nn.Module, x: Tensor, numerics: Numerics, training: bool
 ) -> dict[tuple[str, str], None]:
-    """The places and operations that draw random numbers in one forward, in order."""
+    """List the places and operations that draw random numbers in one forward, in order."""
     shell = try_training(module, training)
     with _module_path(shell) as path, _SeededOps(path) as ops, PrivateGlobals(2) as private:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The last linear layer of a network, and what enters it."""
+"""The last linear layer of a network, and its inputs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from skuq._networks._layer_calls import watch_layers
 from skuq._networks._module import Numerics, call, private_copy
 from skuq._utils._tensors import agree
 
-__all__ = ["InputOf", "calls_of", "last_linear"]
+__all__ = ["InputOf", "last_linear", "watch_calls"]
 
 
 class InputOf(nn.Module):
-    """A network up to a layer, whose input it returns, flattened.
+    """A network up to a layer; returns the flattened input of that layer.
 
     Parameters
     ----------
     network : nn.Module
-        Gets a hook.
+        The network. It gets a hook.
     layer : str
-        Its name; a forward calls it once.
+        The name of the layer, which a forward calls once.
     """
 
     def __init__(self, network: nn.Module, layer: str) -> None:
@@ -43,11 +43,14 @@ class InputOf(nn.Module):
         return seen.flatten(1)
 
 
-def calls_of(
+def watch_calls(
     shell: nn.Module, names: list[str], x: Tensor, numerics: Numerics
 ) -> tuple[Counter[str], str, Tensor | None, Tensor]:
-    """How often a private copy of a network calls each of these layers, the last of them and its
-    output, and the output of the network."""
+    """Run a private copy of a network, and watch these layers.
+
+    Returns how often each is called, the name and the output of the last one, and the output of the
+    network.
+    """
     with watch_layers({name: shell.get_submodule(name) for name in names}) as calls:
         with torch.no_grad():
             output = call(shell, x, numerics)
@@ -56,26 +59,29 @@ def calls_of(
 
 
 def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: bool = False) -> str:
-    """The name of the last ``nn.Linear`` of a network.
+    """Find the name of the last ``nn.Linear`` of a network.
 
     Parameters
     ----------
     network : nn.Module
+        The network; it is not changed.
     x : Tensor of shape (n_rows, ...)
+        Some rows.
     numerics : Numerics
+        Device and precision.
     exactly : bool, default=False
-        Whether nothing may follow it, so that outputs are linear in its parameters; else a softmax
-        may.
+        Whether nothing may follow the layer, so that outputs are linear in its parameters.
+        Otherwise a softmax may follow.
 
     Raises
     ------
     ValueError
-        With the reason, if there is none, it is called more than once, its weight is tied to
-        another's, or more follows it.
+        If there is none, it is called more than once, its weight is tied to another layer, or more
+        follows it. The message gives the reason.
     """
     names = [name for name, module in network.named_modules() if _is_plain(module)]
     shell = private_copy(network)
-    calls, name, found, output = calls_of(shell, names, x, numerics)
+    calls, name, found, output = watch_calls(shell, names, x, numerics)
     if found is None:
         raise ValueError("it has no nn.Linear layer" + (" that it calls" if names else ""))
     if calls[name] > 1:
@@ -96,13 +102,13 @@ def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: b
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether it is a linear layer that computes W x + b from parameters that are W and b."""
+    """Return whether a module computes W x + b from parameters that are W and b."""
     linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
     return linear and module._parameters.get("weight") is not None
 
 
 def _ends_in(found: Tensor, output: Tensor, softmax: bool) -> bool:
-    """Whether the output is that of a layer, or its softmax."""
+    """Return whether the network's output is the output of the layer, or its softmax."""
     found = found.to(output.dtype)
     if found.ndim == 1:
         found = found[:, None]
@@ -117,7 +123,10 @@ def _ends_in(found: Tensor, output: Tensor, softmax: bool) -> bool:
 def _is_linear_in(
     shell: nn.Module, name: str, x: Tensor, numerics: Numerics, output: Tensor
 ) -> bool:
-    """Whether outputs change sign with the parameters of a layer: a ReLU may not show in them."""
+    """Return whether outputs are linear in a layer's parameters: they change sign together.
+
+    The outputs themselves need not show a ReLU after the layer.
+    """
     prefix = f"{name}." if name else ""
     layer = shell.get_submodule(name)
     negative = {f"{prefix}{n}": -p for n, p in layer.named_parameters(recurse=False)}

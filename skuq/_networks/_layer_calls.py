@@ -1,4 +1,4 @@
-"""Which layers a forward calls, in which order."""
+"""Watch which layers a forward calls, and in which order."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LayerCalls", "linear_layers", "watch_layers"]
 
 @dataclass
 class LayerCalls:
-    """What `watch_layers` saw: names in the order of calls, and the last output."""
+    """The record of `watch_layers`: names in the order of calls, and the last output."""
 
     names: list[str] = field(default_factory=list)
     last_output: Any = None
 
     def last_layer(self, output: Tensor) -> str | None:
-        """The name of the layer whose output is `output`, that of the network, if it is watched."""
+        """Return the name of the watched layer whose output is the network's `output`, if any."""
         found = self.last_output
         if not isinstance(found, Tensor):
             return None
@@ -34,12 +34,12 @@ class LayerCalls:
 
 @contextmanager
 def watch_layers(layers: Mapping[str, nn.Module]) -> Iterator[LayerCalls]:
-    """Watch layers by the names that they are given here.
+    """Watch calls of layers.
 
     Parameters
     ----------
     layers : mapping of str to nn.Module
-        They have hooks in the ``with`` block only.
+        The layers, by any names. They have hooks only inside the ``with`` block.
     """
     calls, hooks = LayerCalls(), []
 
@@ -60,6 +60,6 @@ def watch_layers(layers: Mapping[str, nn.Module]) -> Iterator[LayerCalls]:
 
 
 def linear_layers(module: nn.Module) -> dict[str, nn.Module]:
-    """The ``nn.Linear`` layers, by the names that they had before dropout was inserted."""
+    """List the ``nn.Linear`` layers, by their names before dropout was inserted."""
     named = module.named_modules()
     return {outer_name(name, module): layer for name, layer in named if is_linear(layer)}

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 __all__ = ["STACKED", "DrawnLinear"]
 
 # ---------------------------------------------------------------------------------------------
-# Of networks: parameters (n_networks, ...), x (n_networks, n_rows, ...)
+# Layers of stacked networks: parameters (n_networks, ...), x (n_networks, n_rows, ...)
 
 
 class StackedLinear(nn.Linear):
-    """One batched product.
+    """The linear layers of all networks as one batched product.
 
-    Small batches, as in training, are fastest without vmap, and as W xᵀ: outputs lie in memory with
-    the rows last.
+    The small batches of training are fastest without vmap, and as W xᵀ. In memory, the rows are the
+    last axis of the outputs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,25 +31,25 @@ class StackedLinear(nn.Linear):
         return rows_first
 
 
-def _side_by_side(x: Tensor) -> Tensor:
-    """The channels of all networks as those of one: (n_rows, n_networks · n_channels, ...)."""
+def _join_channels(x: Tensor) -> Tensor:
+    """Join the channels of all networks: (n_rows, n_networks · n_channels, ...)."""
     return x.transpose(0, 1).flatten(1, 2)
 
 
-def _apart(x: Tensor, n_networks: int) -> Tensor:
+def _split_channels(x: Tensor, n_networks: int) -> Tensor:
     apart: Tensor = x.unflatten(1, (n_networks, -1)).transpose(0, 1)
     return apart
 
 
-def _in_a_row(parameter: Any) -> Any:
+def _join_networks(parameter: Any) -> Any:
     return None if parameter is None else parameter.flatten(0, 1)
 
 
 class _StackedConvolution:
-    """A convolution in as many groups as there are networks."""
+    """A convolution with a group for each network."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
-        n_networks, rows = len(x), _side_by_side(x)
+        n_networks, rows = len(x), _join_channels(x)
         padding = self.padding
         if self.padding_mode != "zeros":
             rows = F.pad(rows, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -57,18 +57,18 @@ class _StackedConvolution:
         convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(self.kernel_size)]
         out = convolve(
             rows,
-            _in_a_row(self.weight),
-            _in_a_row(self.bias),
+            _join_networks(self.weight),
+            _join_networks(self.bias),
             self.stride,
             padding,
             self.dilation,
             groups=n_networks * self.groups,
         )
-        return _apart(out, n_networks)
+        return _split_channels(out, n_networks)
 
 
 class _StackedBatchNorm:
-    """Statistics of each channel of each network."""
+    """Batch normalisation with statistics of each channel of each network."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.training and self.num_batches_tracked is not None:
@@ -77,14 +77,14 @@ class _StackedBatchNorm:
         if momentum is None:  # cumulative; the networks have seen equally many batches
             momentum = 1 / float(self.num_batches_tracked.amax()) if self.training else 0.0
         own = (self.running_mean, self.running_var, self.weight, self.bias)
-        mean, variance, weight, bias = map(_in_a_row, own)
-        rows = _side_by_side(x)
+        mean, variance, weight, bias = map(_join_networks, own)
+        rows = _join_channels(x)
         out = F.batch_norm(rows, mean, variance, weight, bias, self.training, momentum, self.eps)
-        return _apart(out, len(x))
+        return _split_channels(out, len(x))
 
 
 class StackedLayerNorm(nn.LayerNorm):
-    """Rows are normalised by themselves, and scaled by the weights of their network."""
+    """Layer normalisation of each row, scaled by the weights of its network."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.layer_norm(x, self.normalized_shape, None, None, self.eps)
@@ -96,7 +96,7 @@ class StackedLayerNorm(nn.LayerNorm):
 
 
 class _RowsOfAll:
-    """A layer without parameters, whose rows do not meet: the rows of all networks as one batch."""
+    """A layer without parameters that treats rows independently: all rows form one batch."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
         out: Tensor = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[misc]
@@ -104,25 +104,27 @@ class _RowsOfAll:
 
 
 class StackedFlatten(nn.Flatten):
-    """Flattens rows where the axis of networks comes before theirs."""
+    """Flattens rows that have the axis of networks before them."""
 
     def forward(self, x: Tensor) -> Tensor:
         first, last = (axis + 1 if axis >= 0 else axis for axis in (self.start_dim, self.end_dim))
         return x.flatten(first, last)
 
 
-def _mixed(mixin: type, *kinds: type[nn.Module]) -> dict[type[nn.Module], type[nn.Module]]:
+def _stacked_versions(
+    mixin: type, *kinds: type[nn.Module]
+) -> dict[type[nn.Module], type[nn.Module]]:
     return {kind: type(f"Stacked{kind.__name__}", (mixin, kind), {}) for kind in kinds}
 
 
-# Layers of torch, and those that do the same for networks in a stack.
+# Layers of torch, and the layers that do the same for a stack of networks.
 STACKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: StackedLinear,
     nn.Flatten: StackedFlatten,
     nn.LayerNorm: StackedLayerNorm,
-    **_mixed(_StackedConvolution, nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    **_mixed(_StackedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
-    **_mixed(
+    **_stacked_versions(_StackedConvolution, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    **_stacked_versions(_StackedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    **_stacked_versions(
         _RowsOfAll,
         *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
         *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
@@ -132,16 +134,15 @@ STACKED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 # ---------------------------------------------------------------------------------------------
-# Of draws
+# Layers of stacked draws
 
 
 class DrawnLinear(nn.Linear):
-    """A layer under vmap, whose weight has an axis that vmap hides.
+    """A linear layer under vmap, whose weight has an axis that vmap hides.
 
-    vmap's own rule for `linear` multiplies by the weight of each draw. Written as W xᵀ, the
-    weights of all draws meet rows that do not depend on a draw in one product. Outputs lie in
-    memory with the rows last, as what comes next, a product or a reduction over outputs, wants
-    them.
+    vmap's own rule for `linear` multiplies by the weight of each draw. Written as W xᵀ, one product
+    serves the weights of all draws if the rows do not depend on a draw. In memory, the rows are the
+    last axis of the outputs, which is best for a following product or reduction over outputs.
     """
 
     def forward(self, x: Tensor) -> Tensor:

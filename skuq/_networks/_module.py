@@ -1,4 +1,4 @@
-"""A user's module: building it, copying it, calling it."""
+"""Build, copy and call a user's module."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TOLERANCE = {
 
 @dataclass(frozen=True)
 class Numerics:
-    """In which precision and on which device networks run."""
+    """The device and the precision of networks."""
 
     device: torch.device
     precision: str  # "float32", "float64" or "bfloat16"
@@ -53,27 +53,27 @@ class Numerics:
 
     @classmethod
     def on(cls, device: Any, precision: str) -> Numerics:
-        """For a device by name, of a list the first. ValueError if it is not here."""
+        """Take a device by name, or the first of a list. ValueError if there is no such device."""
         return cls(named_devices(first_named(device))[0], precision)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of parameters, inputs and outputs; bfloat16 lives inside autocast alone."""
+        """The dtype of parameters, inputs and outputs; bfloat16 exists only inside autocast."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
     @property
     def tolerance(self) -> float:
-        """How far two ways of computing the same outputs may lie apart."""
+        """The largest difference allowed between two ways of computing the same outputs."""
         return TOLERANCE[torch.bfloat16 if self.precision == "bfloat16" else self.dtype]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """For a forward: bfloat16, or the dtype of the parameters."""
+        """Return a context for a forward: bfloat16, or the dtype of the parameters."""
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return self.without_autocast()
 
     def without_autocast(self) -> AbstractContextManager[Any]:
-        """Shields from an autocast that the caller may be in."""
+        """Return a context that turns off an autocast of the caller."""
         if torch.is_autocast_enabled(self.device.type):
             return torch.autocast(self.device.type, enabled=False)
         return nullcontext()
@@ -82,11 +82,12 @@ class Numerics:
 def call(
     module: Callable[[Tensor], Any], x: Tensor, numerics: Numerics, autocast_is_off: bool = False
 ) -> Tensor:
-    """The outputs of a network as a float tensor of shape (n_rows, n_outputs).
+    """Compute the outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
-    Of a tuple the first entry counts; outputs of shape (n_rows,) become one column. The module
-    gets a copy of x: it may work in place. `autocast_is_off` says that the caller is inside of
-    `Numerics.without_autocast`: to ask for it in each step of a training takes long.
+    If a module returns a tuple, the first entry counts; outputs of shape (n_rows,) become one
+    column. The module gets a copy of x, because it may work in place. `autocast_is_off` states that
+    the caller is inside of `Numerics.without_autocast`, which is slow to enter in each step of a
+    training.
     """
     last = numerics.channels_last and x.ndim == 4
     x = x.clone(memory_format=torch.channels_last) if last else x.clone()
@@ -111,10 +112,10 @@ def call(
 
 
 def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numerics:
-    """The same, channels last where that is faster and gives the same outputs and gradients.
+    """Choose channels last if that is faster and gives the same outputs and gradients.
 
-    It is faster for two-dimensional convolutions on a CPU, but not in float64, which they
-    know in one layout alone. A module that asks for views of memory may not take it.
+    It is faster for two-dimensional convolutions on a CPU, but not in float64, for which torch has
+    only one layout. A module that needs views of memory may not work with it.
     """
     fast = numerics.device.type == "cpu" and numerics.precision != "float64"
     if not (fast and x.ndim == 4 and any(type(m) is nn.Conv2d for m in module.modules())):
@@ -127,7 +128,7 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
             with torch.enable_grad(), PrivateGlobals(0):
                 output = call(shell, x, layout)
                 output.square().sum().backward()
-                # What training does besides is random: it only has to run.
+                # Other effects of training mode are random: it only has to run.
                 call(copied(module).train(), x, layout).square().sum().backward()
         except RuntimeError:
             return numerics
@@ -140,15 +141,18 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
 
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """``copy.deepcopy`` in half the time: a layer has a dozen empty dictionaries and a set, and the
-    copy of an empty one is known without a detour. It also copies what torch refuses to: lazy
-    buffers, and tensors that a forward has left behind with their graph.
+    """Copy a module like ``copy.deepcopy``, in half the time.
+
+    A layer has a dozen empty dictionaries and a set, and an empty one needs no deep copy. This also
+    copies tensors that torch refuses to copy: lazy buffers, and tensors with a graph that a forward
+    has left as attributes.
 
     Parameters
     ----------
     module : nn.Module
+        The module to copy.
     memo : dict, default=None
-        What takes the place of which object, by its id.
+        Replacements of objects, by their id.
     """
     memo, lazy_buffer = dict(memo or {}), cast("Any", UninitializedBuffer)
     for layer in module.modules():
@@ -165,7 +169,7 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
 
 @contextmanager
 def explained(module: nn.Module, x: Tensor) -> Iterator[None]:
-    """Adds to an error of a module what it was called on."""
+    """Add the shape and dtype of the input to an error of a module."""
     try:
         yield
     except Exception as error:
@@ -177,7 +181,7 @@ def explained(module: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def accepts(factory: Any, name: str) -> bool:
-    """Whether `factory` names this parameter in its signature."""
+    """Return whether `factory` names this parameter in its signature."""
     try:
         return name in inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -185,7 +189,7 @@ def accepts(factory: Any, name: str) -> bool:
 
 
 def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: int) -> nn.Module:
-    """Make a module; `n_features` and `n_outputs` are passed where its signature names them."""
+    """Make a module; pass `n_features` and `n_outputs` if the signature names them."""
     sizes = {"n_features": n_features, "n_outputs": n_outputs}
     given = {name: size for name, size in sizes.items() if accepts(factory, name)}
     try:
@@ -204,7 +208,7 @@ def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: 
 
 
 class _Touched(TorchDispatchMode):
-    """Notices operations on tensors that lie in given places in memory."""
+    """Notices operations on the memory of given tensors."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -222,22 +226,27 @@ class _Touched(TorchDispatchMode):
 def own_copy(
     module: nn.Module, x: Tensor, numerics: Numerics, *, like_others: bool = False
 ) -> nn.Module:
-    """A copy that shares nothing with a module that a user may hold, lazy layers in shape, on the
-    device and in the precision of `numerics`.
+    """Copy a module of the user, with the device and the precision of `numerics`.
+
+    The copy shares nothing with the original, and its lazy layers have their shapes.
 
     Parameters
     ----------
     module : nn.Module
+        The module to copy.
     x : Tensor of shape (n_rows, ...)
+        Some rows.
     numerics : Numerics
+        Device and precision of the copy.
     like_others : bool, default=False
-        Whether a module of the same making was tried before: this one is only copied then.
+        Whether a module of the same factory was tried before. This one is then copied without a
+        trial.
 
     Raises
     ------
     ValueError
-        If the forward of the copy uses the original: a closure over ``self`` is not copied. Or if
-        the network gives other outputs in this precision than in that which it comes in.
+        If the forward of the copy uses the original: a closure over ``self`` is not copied. Also if
+        this precision changes the outputs of the network.
     """
     check_kind(module)
     name, own = type(module).__name__, copied(module).eval()
@@ -261,11 +270,11 @@ def own_copy(
 
 
 def private_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode that shares the memory of parameters and owns its buffers.
+    """Copy a module in eval mode; the copy shares the memory of parameters and owns its buffers.
 
-    Whatever runs a network for a prediction runs such a copy: the user's module is never touched,
-    and neither threads nor gradients can meet in it. Layers of torch that take a fused path in
-    eval mode do not: it never calls their dropout layers, and vmap does not know it.
+    All predictions run such a copy, so the user's module never changes, and threads and gradients
+    cannot meet in it. Layers of torch with a fused path in eval mode do not take it here: it never
+    calls their dropout layers, and vmap has no rule for it.
     """
     shell = sharing_copy(module).eval()
     share_memory_of_activations(shell)
@@ -285,5 +294,5 @@ def sharing_copy(module: nn.Module) -> nn.Module:
 
 
 def first_rows(x: Tensor, n_rows: int) -> Tensor:
-    """`n_rows` rows of x, repeated where it has fewer."""
+    """Return `n_rows` rows of x, repeated if it has fewer."""
     return x[torch.arange(n_rows, device=x.device) % len(x)]

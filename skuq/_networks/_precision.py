@@ -1,4 +1,4 @@
-"""A module in another precision, on another device, with the numbers that it had."""
+"""Move a module to another precision or device without a change of its numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ORDINARY = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _dtype_in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """The dtype of a tensor of a module whose precision is `dtype`.
+    """Return the dtype of a tensor once its module has the precision `dtype`.
 
-    Complex numbers stay complex; integers, truth values and what is stored in a dtype that says
-    how (quantised, float8) stay as they are.
+    Complex numbers stay complex. Integers, booleans and special storage dtypes (quantised, float8)
+    stay as they are.
     """
     if tensor.is_complex():
         return dtype.to_complex()
@@ -33,28 +33,31 @@ def _dtype_in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
 
 
 def float_dtype(module: nn.Module) -> torch.dtype:
-    """The dtype that a module computes in: that of its first floating tensor, or half a complex."""
+    """Return the dtype in which a module computes, from its first floating or complex tensor."""
     known = [t.dtype for t in (*module.parameters(), *module.buffers())]
     known = [dtype.to_real() if dtype.is_complex else dtype for dtype in known]
     return next((dtype for dtype in known if dtype in _ORDINARY), torch.float32)
 
 
 def moved(module: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    """Move everything of a module to a device and into a precision, in place.
+    """Move all tensors of a module to a device and into a precision, in place.
 
-    Unlike `nn.Module.to` it keeps imaginary parts, and knows of tensors that are plain attributes
-    of a layer: these are moved, and widened where they are narrower than the precision.
+    Unlike `nn.Module.to`, it keeps imaginary parts. It also moves tensors that are plain attributes
+    of a layer, and widens them if they are narrower than the precision.
 
     Parameters
     ----------
     module : nn.Module
+        The module, changed in place.
     device : torch.device
+        The new device.
     dtype : torch.dtype, default=None
-        float32 or float64; None: as everything is.
+        float32 or float64. None keeps all dtypes.
 
     Returns
     -------
-    nn.Module, the same
+    nn.Module
+        The same module.
     """
 
     def converted(tensor: Tensor) -> Tensor:
@@ -65,7 +68,7 @@ def moved(module: nn.Module, device: torch.device, dtype: torch.dtype | None = N
         return tensor.to(device, torch.promote_types(tensor.dtype, wanted)).detach()
 
     module._apply(converted)
-    known: dict[int, Tensor] = {}  # what several layers hold stays one
+    known: dict[int, Tensor] = {}  # a tensor that several layers share stays one
     for layer in module.modules():
         for name, value in list(vars(layer).items()):
             if isinstance(value, Tensor):
@@ -75,7 +78,7 @@ def moved(module: nn.Module, device: torch.device, dtype: torch.dtype | None = N
 
 @torch.no_grad()
 def dtypes_that_change(module: nn.Module, dtype: torch.dtype) -> set[torch.dtype]:
-    """Those of parameters and buffers that are others in a precision."""
+    """Return the dtypes of parameters and buffers that a change to this precision changes."""
     tensors = [*module.parameters(), *module.buffers()]
     return {tensor.dtype for tensor in tensors if _dtype_in(tensor, dtype) != tensor.dtype}
 
@@ -83,18 +86,18 @@ def dtypes_that_change(module: nn.Module, dtype: torch.dtype) -> set[torch.dtype
 def check_precision(
     probe: nn.Module, rows: Tensor, numerics: Any, tolerances: dict[torch.dtype, float]
 ) -> None:
-    """Refuse a module whose outputs a change of precision changes: its numbers need their own.
+    """Refuse a module whose outputs change with the precision.
 
     Parameters
     ----------
     probe : nn.Module
-        A copy of it in eval mode, some of whose dtypes change; it is moved.
+        A copy of the module in eval mode, some of whose dtypes change. It is moved.
     rows : Tensor of shape (n_rows, ...)
-        In the dtype of the module.
-    numerics : Numerics
-        What it is moved to.
+        Rows in the dtype of the module.
+        numerics : Numerics
+            The new device and precision.
     tolerances : dict of torch.dtype to float
-        How far outputs may differ, relative to the largest.
+        Allowed differences of outputs, relative to the largest output.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def check_precision(
     before, again, after = (o.to(numerics.device).to(torch.complex128) for o in outputs)
     kinds = {dtype, *(kind.to_real() if kind.is_complex else kind for kind in changing)}
     limit = max(tolerances[kind] for kind in kinds) * (1 + float(before.abs().max()))
-    repeats = torch.allclose(before, again, rtol=0, atol=limit)  # or is refused elsewhere
+    repeats = torch.allclose(before, again, rtol=0, atol=limit)  # else refused elsewhere
     if repeats and not torch.allclose(before, after, rtol=0, atol=limit, equal_nan=True):
         had = ", ".join(sorted(map(str, changing)))
         widest = max(kinds, key=lambda kind: torch.finfo(kind).bits)
@@ -129,17 +132,17 @@ def check_precision(
 
 
 def is_usual(tensor: Tensor) -> bool:
-    """Whether a tensor is one that can be stacked and compared: dense, and of numbers in full."""
+    """Return whether a tensor can be stacked and compared: dense, and of an ordinary dtype."""
     if tensor.layout is not torch.strided or tensor.is_quantized:
         return False
     return tensor.dtype in _ORDINARY or tensor.is_complex() or not tensor.is_floating_point()
 
 
 def not_finite(module: nn.Module) -> str | None:
-    """The name of a parameter or buffer that holds what no sound network holds, if there is one.
+    """Find a parameter or buffer with invalid values; return its name, or None.
 
-    That is NaN anywhere, and infinity but for buffers that are no statistics of a normalisation:
-    a mask that is added to scores holds it on purpose.
+    NaN is invalid anywhere. Infinity is valid only in buffers that are no statistics of a
+    normalisation, since a mask that is added to scores holds it on purpose.
     """
     for prefix, layer in module.named_modules():
         statistics = isinstance(layer, nn.modules.batchnorm._NormBase)
@@ -154,7 +157,7 @@ def not_finite(module: nn.Module) -> str | None:
 
 
 def _numbers(tensor: Tensor) -> Tensor:
-    """The values of a tensor, of a dtype that torch computes in."""
+    """Return the values of a tensor in a dtype in which torch computes."""
     if not (tensor.is_floating_point() or tensor.is_complex()):  # which are finite
         return torch.zeros(1)
     tensor = tensor.detach()

@@ -1,4 +1,4 @@
-"""Modules that cannot be used, each with the reason and the way out."""
+"""Refuse modules that cannot be used, with the reason and a fix."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def check_kind(module: nn.Module) -> None:
     Raises
     ------
     TypeError
-        If it is, or contains, a module of torch.jit or one that spreads batches over devices.
+        If the module is, or contains, a module of torch.jit or one that spreads batches over
+        devices.
     ValueError
-        If tensors of it are on the meta device, which has no values.
+        If it has tensors on the meta device, which has no values.
     """
     name = type(module).__name__
     for where, layer in module.named_modules():
@@ -51,7 +52,7 @@ def check_kind(module: nn.Module) -> None:
 
 
 def sparse_layers(module: nn.Module) -> list[str]:
-    """Layers whose weights get sparse gradients."""
+    """List the layers whose weights get sparse gradients."""
     return [
         name
         for name, layer in module.named_modules()
@@ -62,22 +63,24 @@ def sparse_layers(module: nn.Module) -> list[str]:
 
 
 def check_trainable(module: nn.Module, x: Tensor, optimizer: Any, call: Any) -> None:
-    """Refuse a module that training could not change, before it begins.
+    """Refuse a module that training could not change.
 
     Parameters
     ----------
     module : nn.Module
+        The untrained module.
     x : Tensor of shape (n_rows, ...)
         Some rows.
     optimizer : type
+        The class of the optimizer.
     call : callable
         Maps a module and rows to outputs.
 
     Raises
     ------
     ValueError
-        If nothing is to be trained, if no gradient reaches the parameters, or if the optimizer
-        takes no sparse gradients and some are.
+        If no parameter trains, if no gradient reaches the parameters, or if the optimizer does not
+        take the sparse gradients of some layers.
     """
     name = type(module).__name__
     if not any(parameter.requires_grad for parameter in module.parameters()):
@@ -102,14 +105,14 @@ def check_trainable(module: nn.Module, x: Tensor, optimizer: Any, call: Any) -> 
     if not output.requires_grad:
         raise ValueError(
             f"no gradient reaches the parameters of {name} from its outputs in training mode: "
-            "they are integers, or detached, or computed under torch.no_grad. Return logits or "
+            "they are integers, detached, or computed under torch.no_grad. Return logits or "
             "parameters of a distribution in floating point; or set max_epochs=0 to take the "
             "network as it is"
         )
 
 
 def hint_at_channels(module: nn.Module, x: Tensor) -> str:
-    """What to do where rows lack the axis of channels of a convolution; else nothing."""
+    """Explain how to add the axis of channels, if rows of a convolution lack it; else ""."""
     for layer in module.modules():
         if isinstance(layer, nn.modules.conv._ConvNd):
             if x.ndim == len(layer.kernel_size) + 1:

@@ -1,4 +1,4 @@
-"""Layers one after another, without a copy where nobody can see that there is none."""
+"""Run the layers of a container in place where no other code can notice."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _FRESH = (  # layers whose output is a new tensor
 
 
 class _Sequential:
-    """Mixed in before a container: a ReLU after a layer that makes a new tensor works in place.
+    """Mixin before a container: a ReLU works in place after a layer that makes a new tensor.
 
-    Only in the forward of the container: who calls the layers one by one gets what they return.
-    Not where there is a gradient: its way back through views changed in place is long.
+    This happens only in the forward of the container; code that calls its layers one by one sees no
+    change. It does not happen with gradients, whose backward through views changed in place is
+    slow.
     """
 
     def forward(self: Any, x: Any) -> Any:
@@ -43,7 +44,7 @@ class _Sequential:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether it does what torch's own layer does: a forward of a user's may return its input."""
+    """Return whether a layer has torch's own forward; a user's forward may return its input."""
     own = any(getattr(type(layer), "forward", None) is kind.forward for kind in _FRESH)
     return own and not _has_hooks(layer)
 

@@ -1,4 +1,4 @@
-"""What there is to tell about a network: outputs, last layer, dropout."""
+"""A summary of a network: outputs, last layer, dropout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NONE = "no dropout layers"
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """What a network consists of; ``print`` shows it in a line.
+    """A summary of a network; ``print`` shows it in one line.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class NetworkSummary:
     n_outputs : int
         The number of raw outputs of a row.
     last_layer : str or None
-        The name of the ``nn.Linear`` whose output is that of the network; None if there is none.
+        The name of the ``nn.Linear`` whose output is the network's output; None if there is none.
     dropout_layers : dict of str to float
-        Names and rates of the ``nn.Dropout*`` layers of the network's own.
+        Names and rates of the network's own ``nn.Dropout*`` layers.
     inserted_dropout : dict of str to float
         Names of the layers before which `MCDropout` inserted dropout, and its rate.
     """
@@ -62,15 +62,16 @@ class NetworkSummary:
 
 
 def summarise(module: nn.Module, x: Tensor, numerics: Numerics) -> NetworkSummary:
-    """Look at a network.
+    """Summarise a network.
 
     Parameters
     ----------
     module : nn.Module
-        Not changed.
+        The network; it is not changed.
     x : Tensor of shape (n_rows, ...)
         Some rows.
-    numerics : Numerics
+        numerics : Numerics
+            Device and precision.
     """
     shell = private_copy(module)
     with torch.no_grad(), watch_layers(linear_layers(shell)) as linear:

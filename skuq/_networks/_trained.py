@@ -1,4 +1,4 @@
-"""One trained module as a factory of its copies, which clones, pickles and files can hold."""
+"""A factory of copies of one trained module, for clones, pickles and files."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["TrainedNetwork"]
 
 
 class TrainedNetwork:
-    """Returns a copy of one trained module in each call.
+    """A factory: each call returns a copy of one trained module.
 
-    It never changes, so copies and clones of an estimator share it. Its name and its ``repr`` are
-    those of the class of the module and of the weights.
+    It never changes, so copies and clones of an estimator share it. Its name is the name of the
+    module's class; its ``repr`` adds a digest of the weights.
 
     Parameters
     ----------
     module : nn.Module
-        In eval mode, and nobody else's.
+        The module, in eval mode; no other object may hold it.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._source: nn.Module | Callable[..., nn.Module] = module
-        self._tensors: dict[str, Tensor] | None = None  # those that a call puts in
+        self._tensors: dict[str, Tensor] | None = None  # each call puts these into the module
         self._frozen: frozenset[str] = frozenset()
         self._shown: str | None = None
-        self.shared: tuple[str, ...] = ()  # names of tensors that are still to come
+        self.shared: tuple[str, ...] = ()  # names of tensors that `complete` will set
         kind = type(module)
         self._named(kind.__qualname__, kind.__module__)
 
@@ -46,17 +46,18 @@ class TrainedNetwork:
         name: str,
         defined_in: str,
     ) -> TrainedNetwork:
-        """One of a file: what builds the module, and its tensors.
+        """Make a factory from the content of a file: a builder of the module, and its tensors.
 
         Parameters
         ----------
         source : nn.Module, class or callable that returns one
+            Builds the module.
         tensors : dict of str to Tensor
             Parameters and buffers.
         frozen : frozenset of str
-            The parameters that are not trained.
+            Names of parameters that are not trained.
         name, defined_in : str
-            Of the class.
+            The name of the class and its module.
         """
         made = object.__new__(cls)
         made._source = copied(source).eval() if isinstance(source, nn.Module) else source
@@ -66,13 +67,13 @@ class TrainedNetwork:
         return made
 
     def complete(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the tensors that it shares with a fitted network."""
+        """Set the tensors that a fitted network shares with this factory."""
         if self._tensors is not None:
             self._tensors |= {name: tensors[name] for name in self.shared}
             self.shared = ()
 
     def _named(self, name: str, defined_in: str) -> None:
-        """Be called what the class is called, wherever factories are."""
+        """Take the name of the class, which messages and files read."""
         self.__qualname__, self.__module__ = name, defined_in
         self.__name__ = name.rpartition(".")[2]
 
@@ -87,7 +88,7 @@ class TrainedNetwork:
 
     @torch.no_grad()
     def _put(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        """Let the module hold values in the dtype in which they are."""
+        """Put values into the module, with their dtype."""
         own = tensors_of(module)
         if own.keys() != tensors.keys():
             raise ValueError(
@@ -107,7 +108,7 @@ class TrainedNetwork:
                 tensor.requires_grad_(tensor.requires_grad and name not in self._frozen)
 
     def settle(self, n_features: int, n_outputs: int) -> None:
-        """Become what holds a module, once it is known what builds it and how large it is."""
+        """Build the module, once its numbers of features and outputs are known."""
         if self._tensors is not None:
             self._source, self._tensors = self(n_features, n_outputs), None
 
@@ -121,7 +122,7 @@ class TrainedNetwork:
 
     @property
     def frozen(self) -> list[str]:
-        """Parameters that are not trained."""
+        """Names of the parameters that are not trained."""
         if self._tensors is not None:
             return sorted(self._frozen)
         assert isinstance(self._source, nn.Module)
@@ -136,7 +137,7 @@ class TrainedNetwork:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """On the CPU: a pickle may be read where there is no other device."""
+        """Pickle a module on the CPU, since a machine without a GPU may load the pickle."""
         state = dict(self.__dict__)
         if isinstance(self._source, nn.Module) and _is_elsewhere(self._source):
             state["_source"] = copied(self._source).cpu()
@@ -148,7 +149,7 @@ def _is_elsewhere(module: nn.Module) -> bool:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Short, of names and values."""
+    """Return a short digest of names and values."""
     digest = hashlib.blake2b(digest_size=4)
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

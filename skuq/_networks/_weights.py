@@ -1,4 +1,4 @@
-"""All tensors that training may change: a state dict, and the buffers that it lacks."""
+"""Read and set all tensors that training may change: a state dict and the buffers that it lacks."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["buffers_outside", "put_buffers", "put_weights", "weights_of"]
 
 
 def weights_of(module: nn.Module) -> dict[str, Any]:
-    """The state dict of a module and, by name, its buffers with ``persistent=False``."""
+    """Return the state dict of a module and, by name, its buffers with ``persistent=False``."""
     return {**module.state_dict(), **buffers_outside(module)}
 
 
 def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """`weights_of` back, in place. RuntimeError if something of the state dict is missing."""
+    """Set the values of `weights_of`, in place. RuntimeError if an entry is missing."""
     names = module.state_dict().keys()
     module.load_state_dict({name: value for name, value in weights.items() if name in names})
     put_buffers(module, {name: value for name, value in weights.items() if name not in names})
 
 
 def buffers_outside(module: nn.Module) -> dict[str, Tensor]:
-    """The buffers that a state dict lacks."""
+    """Return the buffers that a state dict lacks."""
     names = module.state_dict().keys()
     return {name: buffer for name, buffer in module.named_buffers() if name not in names}
 
 
 @torch.no_grad()
 def put_buffers(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """`buffers_outside` back: in place, or anew where a forward makes or resizes a buffer."""
+    """Set the values of `buffers_outside`; replace buffers that a forward makes or resizes."""
     own = dict(module.named_buffers())
     for name, value in saved.items():
         if name in own and own[name].shape == value.shape:

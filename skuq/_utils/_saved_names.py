@@ -11,7 +11,7 @@ __all__ = ["declared", "saved_as"]
 
 Class = TypeVar("Class", bound=type)
 
-_OWN = ("skuq", "sklearn", "torch", "numpy")  # names that begin with these are skuq's to give
+_OWN = ("skuq", "sklearn", "torch", "numpy")  # packages whose names only skuq declares
 
 _QUALIFIED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 

@@ -1,8 +1,8 @@
 """The link from an unbounded output to a variance, a scale or a rate.
 
-An exponential makes any output positive, and outputs near zero are its logarithms. Far from the
-training rows a network's outputs grow, and their exponentials with them, to a noise of millions.
-So the link goes on as a straight line from some point on, and ends at a bound.
+An exponential makes any output positive. But far from the training rows, the outputs of a network
+grow, and their exponentials can become a noise of millions. So the link is an exponential up to
+some point, then a straight line, up to a bound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["LINEAR_FROM", "MOST_NOISE", "positive", "positive_slope"]
 
 LINEAR_FROM = 4.0  # exp(4): a standard deviation 7.4 times that of y
 MOST_NOISE = 1e4  # a variance, in units of that of y; a rate, in units of the mean
-_CLAMPED = 30.0  # no logarithm is smaller; and none is larger in a link that is not linear
+_CLAMPED = 30.0  # the least logarithm; also the largest, in a link without a linear part
 
 
 def positive(raw: Tensor, linear_from: float | None) -> Tensor:
@@ -26,10 +26,10 @@ def positive(raw: Tensor, linear_from: float | None) -> Tensor:
     Parameters
     ----------
     raw : Tensor
-        s.
+        Outputs, s.
     linear_from : float or None
-        c. None gives the exponential of s clamped to [−30, 30], the link of likelihoods that were
-        fitted before there was this one.
+        The point c. None gives the exponential of s clamped to [−30, 30], the link of likelihoods
+        that older versions fitted.
     """
     if linear_from is None:
         return raw.clamp(-_CLAMPED, _CLAMPED).exp()
@@ -39,7 +39,7 @@ def positive(raw: Tensor, linear_from: float | None) -> Tensor:
 
 
 def positive_slope(raw: Tensor, linear_from: float | None) -> Tensor:
-    """The derivative of `positive`: zero where it is clamped."""
+    """Compute the derivative of `positive`; it is zero where the link is clamped."""
     end = _CLAMPED if linear_from is None else _end(linear_from)
     inside = (raw > -_CLAMPED) & (raw < end)
     steepest = raw.clamp(-_CLAMPED, end if linear_from is None else linear_from)
@@ -47,5 +47,5 @@ def positive_slope(raw: Tensor, linear_from: float | None) -> Tensor:
 
 
 def _end(linear_from: float) -> float:
-    """Where the straight line reaches the bound."""
+    """Return the output at which the straight line reaches the bound."""
     return linear_from - 1 + MOST_NOISE * math.exp(-linear_from)

@@ -1,8 +1,8 @@
 """Fitted objects in files that hold no code: `save`, `load`, `inspect`.
 
-A file is a zip of two parts, ``manifest.json`` and ``tensors.safetensors``, and their digests. It
-can be opened even if you do not trust its source: it names no importable object, and nothing of it
-is run. `saved_as` lets files hold classes of your own. See ``docs/saving.md``.
+A file is a zip of two parts, ``manifest.json`` and ``tensors.safetensors``, and their digests. You
+can open it even if you do not trust its source: `load` imports nothing that the file names, and
+runs nothing from it. `saved_as` lets files hold classes of your own. See ``docs/saving.md``.
 """
 
 from skuq._utils._saved_names import saved_as

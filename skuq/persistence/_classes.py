@@ -1,9 +1,8 @@
-"""What a file may name: tables from names to classes and functions, written in code.
+"""Tables of the classes and functions that a file may name.
 
-A name in a file is looked up in these tables, and among the classes that their authors declare with
-`saved_as`, and nowhere else: nothing is imported for it, and no attribute of a module is asked for
-by it. Names are public ones (``skuq.posteriors.MCDropout``), so files outlive a change of the
-layout of the package.
+`load` looks up a name only in these tables, and among the classes that authors declare with
+`saved_as`. It imports nothing by a name from a file, and gets no attribute of a module by one.
+Names are public ones (``skuq.posteriors.MCDropout``), so files survive changes of private modules.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _SKLEARN = {
     "frozen": ("FrozenEstimator",),
     "decomposition": ("PCA", "TruncatedSVD"),
     "feature_selection": ("VarianceThreshold",),
-    # Only what is not fitted yet, as the parameter of a calibrator or of a search.
+    # Saved only if they are not fitted, as a parameter of a calibrator or of a search.
     "model_selection": (
         "GridSearchCV", "GroupKFold", "GroupShuffleSplit", "KFold", "LeaveOneOut",
         "RandomizedSearchCV", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit",
@@ -55,7 +54,7 @@ _SKLEARN = {
     ),
 }  # fmt: skip
 
-# What only another `fit` would ask for. If it cannot be saved, a note takes its place.
+# Parameters that only another `fit` needs. If one cannot be saved, a note takes its place.
 _FOR_FIT_ONLY = {
     "callbacks", "optimizer", "random_state", "cv", "scoring", "refit", "param_grid",
     "param_distributions",
@@ -87,7 +86,7 @@ _UFUNCS = (
 
 
 def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
-    # Here, so that importing skuq does not import what most of its users never need.
+    # Imported here, because most users of skuq do not need all of these.
     import sklearn.compose
     import sklearn.decomposition
     import sklearn.feature_selection
@@ -101,9 +100,9 @@ def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
 
 
 def classes() -> dict[str, type]:
-    """Classes of which a file may hold instances: attributes are set, no constructor runs.
+    """List the classes of which a file may hold instances; `load` sets only their attributes.
 
-    Those that skuq lists here, and those that their authors declare with `saved_as`.
+    These are the classes listed here, and those declared with `saved_as`.
     """
     return {**_listed_classes(), **declared()}
 
@@ -137,7 +136,7 @@ def _listed_classes() -> dict[str, type]:
 
 @functools.cache
 def values() -> dict[str, Any]:
-    """Classes and functions that may be values of parameters."""
+    """List the classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
     found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP}
     for prefix, room, names in (
@@ -157,12 +156,12 @@ def _name_in(table: Mapping[str, Any], value: Any) -> str | None:
 
 
 def class_name(cls: type) -> str | None:
-    """The name of a class of which instances are saved."""
+    """Return the name of a class whose instances files may hold, else None."""
     return _name_in(classes(), cls)
 
 
 def value_name(value: Any) -> str | None:
-    """The name of a class or a function that may be a value."""
+    """Return the name of a class or a function that may be a value, else None."""
     return _name_in(values(), value)
 
 

@@ -1,8 +1,8 @@
-"""The file: a zip of three stored parts, of which every byte is known or under a digest.
+"""The file: a zip of three uncompressed parts. Every byte is determined, or covered by a digest.
 
-`write` makes the bytes around the parts from the parts alone (fixed dates, zip64 throughout), so
-`read` can make them again and compare: an archive with other names, other sizes, gaps, comments,
-compression or a flipped byte anywhere is refused before its content is looked at. The parts are
+`write` makes the bytes around the parts only from the parts (fixed dates, zip64 throughout), so
+`read` can make them again and compare. It refuses an archive with other names, other sizes, gaps,
+comments, compression or a changed byte before it looks at the content. The parts are
 
 * ``manifest.json``, at most `MOST_MANIFEST` bytes,
 * ``tensors.safetensors``,
@@ -27,7 +27,7 @@ __all__ = ["MOST_MANIFEST", "Parts", "read", "write"]
 MANIFEST, TENSORS, SUMS = NAMES = ("manifest.json", "tensors.safetensors", "sha256sums.txt")
 MOST_MANIFEST = 16 * 2**20
 
-_DATE = 0x21  # 1980-01-01, the first that a zip knows
+_DATE = 0x21  # 1980-01-01, the first date of the zip format
 _LOCAL = "<4s5HLLLHH"  # signature, version, flags, method, time, date, crc, sizes, lengths
 _CENTRAL = "<4s6HLLLHHHHHLL"
 _BIG = 0xFFFFFFFF  # the size is in the zip64 field
@@ -71,7 +71,7 @@ def _header_size(name: str) -> int:
 
 
 def _laid_out(sizes: Iterable[int], crcs: Iterable[int]) -> list[_Part]:
-    """The parts, one directly after the other."""
+    """Lay out the parts, one directly after the other."""
     parts, offset = [], 0
     for name, size, crc in zip(NAMES, sizes, crcs):
         parts.append(_Part(name, size, crc, offset))
@@ -80,7 +80,7 @@ def _laid_out(sizes: Iterable[int], crcs: Iterable[int]) -> list[_Part]:
 
 
 def _tail(parts: list[_Part]) -> bytes:
-    """The central directory and what ends it."""
+    """Make the central directory of the zip, and its end records."""
     last = parts[-1]
     start, n = last.offset + _header_size(last.name) + last.size, len(parts)
     entries = b"".join(part.entry for part in parts)
@@ -96,23 +96,23 @@ def _sums(parts: Parts) -> bytes:
 
 
 def write(path: Any, parts: Parts, check: Callable[[Path], Any] | None = None) -> None:
-    """Write a file, as a whole or not at all: under another name first, in the same folder.
+    """Write a file completely or not at all: first under another name, in the same folder.
 
     Parameters
     ----------
     path : str or path-like
-        Where to.
+        The path of the file.
     parts : Parts
         The content.
     check : callable, default=None
-        Gets the path of the complete file under its other name; what it raises leaves the file
-        that was there before.
+        Gets the path of the complete file under its other name. If it raises an error, the old file
+        stays.
     """
     if len(parts.manifest) > MOST_MANIFEST:
         raise PersistenceError(
-            f"what is to be saved besides arrays takes {len(parts.manifest)} bytes, more than the "
-            f"{MOST_MANIFEST} that load accepts; are there very long lists in it (a history with "
-            "an entry for each batch)?"
+            f"the values to save besides arrays take {len(parts.manifest)} bytes, more than "
+            f"the {MOST_MANIFEST} that load accepts; are there very long lists among them (a history "
+            "with an entry for each batch)?"
         )
     contents = (*parts, _sums(parts))
     laid_out = _laid_out(map(len, contents), map(zlib.crc32, contents))
@@ -127,14 +127,14 @@ def write(path: Any, parts: Parts, check: Callable[[Path], Any] | None = None) -
 
 
 def read(path: Any) -> Parts:
-    """The content of a file, every byte of which is as `write` has written it.
+    """Read a file, and check that `write` could have written every byte of it.
 
     Raises
     ------
     PersistenceError
-        If it is no such file, is damaged, or was forged by someone who did not know the format.
+        If the file does not come from `write`, or is damaged.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -168,7 +168,7 @@ def read(path: Any) -> Parts:
 
 
 def _declared_sizes(file: Any, size: int) -> list[int]:
-    """The sizes of the parts, from the directory at the end; they add up to that of the file."""
+    """Read the sizes of the parts from the directory at the end, and compare with the file size."""
     beginning = file.read(512)
     if size > _TAIL_SIZE:
         file.seek(size - _TAIL_SIZE)

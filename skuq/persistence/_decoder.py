@@ -1,7 +1,7 @@
-"""From JSON to values: what `skuq.persistence._encoder` made, and nothing else.
+"""Convert JSON of `skuq.persistence._encoder` to values, and refuse all other JSON.
 
-Names are looked up in the tables of `skuq.persistence._classes`. Of an object the attributes are
-set; neither its constructor nor anything else of it runs.
+It looks up names in the tables of `skuq.persistence._classes`. It sets the attributes of an object,
+and calls neither its constructor nor other code of it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from skuq.persistence._tensors import TensorReader
 
 __all__ = ["Decoder", "defaults_of"]
 
-# To print an estimator takes as long as so many numbers, and longer the deeper it stands.
+# Weight of an estimator in numbers: printing takes about as long, longer at deeper levels.
 _ESTIMATOR_WEIGHT = 4000
 _MOST_WALKED = 1_000_000  # 250 estimators, which scikit-learn prints within seconds
-_MOST_REPEATED = 4  # times what is stored, however much that is
+_MOST_REPEATED = 4  # a walk may meet this many times the stored values, whatever their number
 
 
 def defaults_of(cls: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Parameters that an estimator of another version did not have yet."""
+    """Return defaults of parameters that an estimator of an older version lacks."""
     if not issubclass(cls, BaseEstimator):
         return {}
     missing = {*cls._get_param_names()} - {*state}
@@ -42,9 +42,10 @@ def defaults_of(cls: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 
 class Decoder:
-    """Makes values of JSON that `Encoder` made, or raises PersistenceError.
+    """Makes values from JSON of `Encoder`, or raises PersistenceError.
 
-    `special` may take types of nodes over: by name, functions of the decoder and the node.
+    `special` maps types of nodes, by name, to functions of the decoder and the node that decode
+    them instead.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class Decoder:
     ) -> None:
         self.tensors = tensors
         self._special = special
-        self._known: dict[int, tuple[Any, int]] = {}  # with its weight
-        self._stored = self._walked = 0  # weights: of what is there, and of what a walk meets
+        self._known: dict[int, tuple[Any, int]] = {}  # values with their weights
+        self._stored = self._walked = 0  # weights of stored values, and of values in a walk
 
     def __call__(self, node: Any) -> Any:
         self._weigh(1)
@@ -73,12 +74,12 @@ class Decoder:
             value = read(self, node)
         except PersistenceError:
             raise
-        except Exception as error:  # whatever else a forged value leads to
+        except Exception as error:  # a forged value can lead to any error
             raise PersistenceError(
                 f"a value of type {kind!r} is malformed: {type(error).__name__}: {error}"[:500]
             ) from error
-        # Only estimators stand at several places. Tuples of tuples that did would be small in a
-        # file, and endless for who prints or hashes them.
+        # Only estimators may stand at several places. Tuples of shared tuples could be small in a
+        # file, but would take for ever to print or hash.
         if isinstance(value, BaseEstimator) and kind != "again":
             self._weigh(_ESTIMATOR_WEIGHT)
             if "id" in node:
@@ -86,10 +87,10 @@ class Decoder:
         return value
 
     def again(self, node: dict[str, Any]) -> Any:
-        """An estimator that stands at another place, too.
+        """Return an estimator that also stands at another place.
 
-        Whoever prints, clones or draws an estimator walks through all that it holds, as often as
-        it stands there. Twenty levels that each hold the next one twice would take for ever.
+        Printing or cloning an estimator visits all that it holds, once for each place. Twenty
+        levels that each hold the next one twice would take for ever.
         """
         value, weight = self._known[_index(node["id"])]
         self._walked += weight
@@ -106,13 +107,13 @@ class Decoder:
         self._walked += weight
 
     def plain_object(self, node: dict[str, Any]) -> Any:
-        """An instance of a class in the table: its attributes are set, nothing of it runs."""
+        """Make an instance of a class in the table: set its attributes, call none of its code."""
         name = node["class"]
         cls = classes().get(name) if isinstance(name, str) else None
         if cls is None:
             raise PersistenceError(
-                f"{str(name)[:80]!r} is no class that is known here. If it is of another package, "
-                "import that package before you load; if it is of skuq, use a newer version"
+                f"{str(name)[:80]!r} is no class that skuq knows. If another package defines it, "
+                "import that package before you load; if skuq does, use a newer version"
             )
         state = attribute_names_checked(self.mapping(node["state"]))
         if issubclass(cls, tuple):

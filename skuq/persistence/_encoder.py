@@ -1,8 +1,8 @@
-"""From values to JSON: a closed set of types, everything else is refused with its place.
+"""Convert values to JSON: a closed set of types. An error names the place of any other value.
 
-JSON's own types stand for themselves, all else is an object with the key ``"$"``, which says of
-what type it is. Objects of the classes in `skuq.persistence._classes` are the dictionary of their
-attributes; those that occur at several places are stored once.
+JSON's own types stand for themselves. Everything else is an object whose key ``"$"`` gives the
+type. Objects of the classes in `skuq.persistence._classes` become the dictionary of their
+attributes; objects that occur at several places are stored once.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from skuq.posteriors import Posterior
 __all__ = ["Encoder", "attribute_names_checked"]
 
 _ALTERNATIVE = (
-    "Save the rest of it in another way (preprocessing with skops, or with joblib, whose files are "
+    "Save other parts in another way (preprocessing with skops, or with joblib, whose files are "
     "for trusted sources only)"
 )
 _NUMERIC = "biuf"
-MOST_STRING_BYTES = 64 * 2**20  # of an array of strings, which is as wide as the longest
+MOST_STRING_BYTES = 64 * 2**20  # of an array of strings, in which all are as wide as the longest
 
 
 class Encoder:
-    """Makes JSON of values, and puts their arrays into `tensors`.
+    """Converts values to JSON, and puts their arrays into `tensors`.
 
-    `special` may take a class over: it maps an instance to its JSON, or to None.
+    `special` may encode an object in another way: it maps it to its JSON, or to None.
     """
 
     def __init__(self, tensors: TensorWriter, special: Callable[[Encoder, Any], Any]) -> None:
         self.tensors = tensors
-        self.notes: list[str] = []  # what was left out
+        self.notes: list[str] = []  # on values that were left out
         self._special = special
         self._path: list[str] = []
-        self._known: dict[int, tuple[Any, int]] = {}  # kept alive: their ids are theirs
+        self._known: dict[int, tuple[Any, int]] = {}  # kept alive, so that their ids stay unique
         self._open: set[int] = set()
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
-        """Where we are, for messages."""
+        """Name the present place, for messages."""
         if len(self._path) > MOST_DEPTH // 2:
             raise PersistenceError(f"{self.place} is nested too deeply to be saved")
         self._path.append(place)
@@ -169,7 +169,7 @@ class Encoder:
         return {"$": "object", "class": name, "state": self.state(state)}
 
     def state(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        """Attributes; those that only another `fit` would need may become notes."""
+        """Encode attributes; those that only another `fit` needs may become notes."""
         found = {}
         for name, value in attribute_names_checked(attributes).items():
             if name == "_skl_callbacks":
@@ -180,7 +180,7 @@ class Encoder:
         return found
 
     def attempt(self, value: Any) -> Any:
-        """The same as a call, with a note in the place of what cannot be saved."""
+        """Encode a value, or note that it cannot be saved."""
         depth, known, opened = len(self._path), dict(self._known), set(self._open)
         n_tensors = len(self.tensors)
         try:
@@ -203,23 +203,23 @@ class Encoder:
             hint = "Let a function or a subclass that takes no such argument build the module"
         elif re.search(r"(^|\.)views\b", self.place):
             hint = (
-                "Of views those of skuq.augmentation are saved; else save the estimator inside, "
-                "and put FrozenEstimator of what is loaded into another TestTimeAugmentation"
+                "Files hold only the views of skuq.augmentation; else save the estimator inside, "
+                "load it, and put it in a FrozenEstimator into a new TestTimeAugmentation"
             )
         elif isinstance(value, Posterior | Likelihood):
             hint = f"Decorate {kind.__name__} with skuq.persistence.saved_as"
         elif kind.__module__.partition(".")[0] == "mapie":
-            hint = "Save the estimator inside of it, and conformalize again where it is loaded"
+            hint = "Save the estimator inside of it, and conformalize again after loading"
         elif kind.__module__.partition(".")[0] == "skuq":
-            hint = "It is none of the classes of skuq that are saved"
+            hint = "It is not one of the classes of skuq that files may hold"
         return PersistenceError(
-            f"{self.place} is {what}, which a file of skuq.save cannot hold: it names only what "
-            f"skuq knows. {hint}."
+            f"{self.place} is {what}, which a file of skuq.save cannot hold: it names only classes "
+            f"that skuq knows. {hint}."
         )
 
 
 def attribute_names_checked(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The same, if they are names that attributes may have."""
+    """Return the attributes; refuse names that attributes of files cannot have."""
     for name in attributes:
         if type(name) is not str or not name.isidentifier() or name.startswith("__"):
             raise PersistenceError(f"{str(name)[:80]!r} is no name of an attribute to be saved")

@@ -1,4 +1,4 @@
-"""What is in a file, without building any of it."""
+"""Show the content of a file without building any of it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from skuq.persistence._tensors import header_of, usual_order
 
 __all__ = ["Contents", "inspect"]
 
-_LONGEST = 60  # of a value that is shown
+_LONGEST = 60  # characters of a value
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What `inspect` found in a file; ``print`` shows it as a table.
+    """The content of a file, as `inspect` finds it; ``print`` shows it as a table.
 
     Attributes
     ----------
     format : int
         Number of the format.
     versions : dict of str to str
-        Of skuq, torch, scikit-learn, numpy and python, by which it was written.
+        The versions of skuq, torch, scikit-learn, numpy and python that wrote the file.
     objects : dict of str to (str, dict)
         By place, the name of the class and the constructor's parameters, as text.
     modules : dict of str to str
-        Names of the classes that `load` must be given, and where they were defined.
+        Names of the classes that `load` needs, and where they were defined.
     tensors : dict of str to (str, tuple of int)
         By place, dtype and shape.
     left_out : list of str
-        What was not saved.
+        Parameters that were not saved.
     n_bytes : int
         Size of the file.
     """
@@ -56,7 +56,7 @@ class Contents:
         lines += [f"needs module={name} (from {where})" for name, where in self.modules.items()]
         lines += [f"{place}: {dtype} {shape}" for place, (dtype, shape) in self.tensors.items()]
         lines += [f"left out: {note}" for note in self.left_out]
-        # A file may hold any text, also such as would rule a terminal.
+        # A file may hold any text, including commands to a terminal.
         return "\n".join(line.encode("unicode_escape").decode() for line in lines)
 
 
@@ -76,7 +76,7 @@ def inspect(path: StrPath) -> Contents:
     Raises
     ------
     PersistenceError
-        For what is no sound file of `save`.
+        If the file is damaged or does not come from `save`.
 
     Examples
     --------
@@ -115,13 +115,13 @@ def inspect(path: StrPath) -> Contents:
     )
 
 
-# What stands between an object and its parts in the manifest, but not in Python.
+# Keys between an object and its parts that only the manifest has.
 _SILENT = {"state", "items", "module", "engine", "draws"}
 _RENAMED = {"tensors": "module_", "weights": "module"}
 
 
 def _walk(node: Any, place: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The typed values of a manifest and where they are, the outer ones first."""
+    """Yield the typed values of a manifest and their places, outer values first."""
     if isinstance(node, list):
         for index, item in enumerate(node):
             yield from _walk(item, f"{place}[{index}]")
@@ -139,7 +139,7 @@ def _walk(node: Any, place: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _parameters(node: dict[str, Any]) -> dict[str, str]:
-    """Attributes that are parameters by their name, as short text."""
+    """Return attributes with names of parameters, as short text."""
     state = node.get("state")
     if not isinstance(state, dict):
         return {}

@@ -1,4 +1,4 @@
-"""JSON with limits: what comes in is bounded in depth and in number before it is parsed."""
+"""JSON with limits: the depth and the number of values are bounded before parsing."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from skuq.exceptions import PersistenceError
 __all__ = ["MOST_DEPTH", "dump", "parse"]
 
 MOST_DEPTH = 64
-MOST_VALUES = 1_000_000  # which Python turns into 100 MB or so
+MOST_VALUES = 1_000_000  # about 100 MB in Python
 _BLOCK = 2**20
 
 
 def dump(value: Any) -> bytes:
-    """Compact, in ASCII; floats round-trip to the bit, NaN and infinity are not JSON."""
+    """Write compact JSON in ASCII; floats are exact, NaN and infinity are refused."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
-    _check_size(text, "what is to be saved")
+    _check_size(text, "the object to save")
     return text
 
 
 def parse(text: bytes, what: str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises
     ------
     PersistenceError
-        For what is no JSON in UTF-8, duplicate keys, NaN, a depth of more than `MOST_DEPTH`, or
-        more than `MOST_VALUES` values.
+        If the text is no JSON in UTF-8, has duplicate keys or NaN, is deeper than `MOST_DEPTH`, or
+        has more than `MOST_VALUES` values.
     """
     _check_size(text, what)
     try:
@@ -57,7 +57,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """1e400 is a number that Python reads as infinity."""
+    """Parse a number; refuse 1e400 and the like, which Python reads as infinity."""
     number = float(text)
     return number if math.isfinite(number) else _no_constant(text)
 
@@ -67,10 +67,10 @@ def _no_constant(name: str) -> Any:
 
 
 def _check_size(text: bytes, what: str) -> None:
-    """Bounds depth and number of values by the brackets and commas outside of strings."""
+    """Bound the depth and the number of values by brackets and commas outside of strings."""
     depth = n_values = 0
-    inside = 0  # of a string, at the beginning of a block
-    # Pairs from the left: after a run of backslashes a quote is escaped if their number is odd.
+    inside = 0  # 1 if a block begins inside a string
+    # Pairs from the left: a quote is escaped after an odd number of backslashes.
     bare = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
     for start in range(0, len(bare), _BLOCK):
         block = np.frombuffer(bare, np.uint8, min(_BLOCK, len(bare) - start), start)

@@ -1,4 +1,4 @@
-"""What made the networks of a file: classes that a caller gives, or one trained network."""
+"""The builders of the networks of a file: classes that a caller gives, or one trained network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Modules", "module_node", "qualified_name"]
 
 
 def qualified_name(factory: Any) -> str:
-    """Of a class or function, as users read it."""
+    """Return the name of a class or function, for users."""
     if hasattr(factory, "func") and hasattr(factory, "keywords"):  # functools.partial
         return f"partial({qualified_name(factory.func)})"
     return getattr(factory, "__qualname__", type(factory).__qualname__)
@@ -32,7 +32,7 @@ def module_node(
     fitted: bool,
     known: dict[str, Tensor] | None = None,
 ) -> Any:
-    """What made a network; of a trained one the tensors, but for those that are in `known`."""
+    """Encode the builder of a network; of a trained one, the tensors that `known` lacks."""
     if module is None or value_name(module) is not None:
         return encoder(module)
     if isinstance(module, nn.Module) or not callable(module):  # set after fit, which refuses it
@@ -42,7 +42,7 @@ def module_node(
     name = qualified_name(module)
     if isinstance(module, TrainedNetwork):
         _refuse_namesakes(encoder, module, factories.get(name))
-    if fitted:  # what built a network, rather than a namesake that none was built with
+    if fitted:  # it built a network; a namesake that built none must not replace it
         factories[name] = module
     factories.setdefault(name, module)
     node = {"$": "module", "name": name, "defined_in": str(defined_in)}
@@ -52,11 +52,11 @@ def module_node(
 
 
 def _refuse_namesakes(encoder: Encoder, network: TrainedNetwork, other: Any) -> None:
-    """One name must do for `load` to know what builds a network."""
+    """Refuse two builders with one name, which `load` could not distinguish."""
     if isinstance(other, TrainedNetwork) and _shapes(other) != _shapes(network):
         raise PersistenceError(
             f"{encoder.place}.module and another network are both called {network.__qualname__}, "
-            "and have other layers: give each a class of its own (class Mine(nn.Sequential))"
+            "but their layers differ: give each its own class (class Mine(nn.Sequential))"
         )
 
 
@@ -67,7 +67,7 @@ def _shapes(network: TrainedNetwork) -> dict[str, torch.Size]:
 def _trained_part(
     encoder: Encoder, network: TrainedNetwork, known: dict[str, Tensor]
 ) -> dict[str, Any]:
-    """What `load` needs besides a class: weights that clones begin with, however it went on."""
+    """Encode the weights with which clones begin, also if training went on from them."""
     stored, shared = {}, []
     with encoder.at(".module"):
         for name, tensor in network.tensors.items():
@@ -83,14 +83,14 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 class Modules:
-    """The classes that the caller of `load` gives.
+    """The builders that the caller of `load` gives.
 
     Parameters
     ----------
     given : callable, mapping of str to callable, or None
-        A class or factory; or several, by the names that the file has for them.
+        A class or factory; or several, by their names in the file.
     device : str or torch.device
-        Where networks are to be; "auto" leaves that to each estimator.
+        The device for the networks; "auto" leaves it to each estimator.
     """
 
     def __init__(self, given: Any, device: Any) -> None:
@@ -100,26 +100,26 @@ class Modules:
         if isinstance(device, list | tuple):
             raise TypeError(f"networks are loaded to one device, got device={device!r}")
         if device != "auto":
-            Numerics.on(device, "float32")  # refuses what is not here
+            Numerics.on(device, "float32")  # refuses a device that this machine lacks
         self._given = given
         self._needed: dict[str, Any] = {}
-        self._unnamed: set[str] = set()  # of networks that an instance made: any builder will do
+        self._unnamed: set[str] = set()  # of networks that an instance made: any builder is right
         self.device = device
 
     def __call__(self, decoder: Decoder, node: dict[str, Any]) -> Any:
-        """Of a node that stands for a class of the user."""
+        """Return the builder for a node that stands for a class of the user."""
         found = self._found(node)
         if isinstance(found, nn.Module):
             raise _NoFactory(found)
         return found
 
     def trained(self, decoder: Decoder, node: dict[str, Any]) -> TrainedNetwork:
-        """Of a node that stands for a trained network: what builds it, and its tensors."""
+        """Make the factory for a node that stands for a trained network."""
         found, tensors = self._found(node), decoder.mapping(node["weights"])
         frozen, shared = node["frozen"], node["shared"]
         texts = [*frozen, *shared]
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-            raise PersistenceError("something that is no tensor stands for one of a module")
+            raise PersistenceError("a value that is no tensor stands for one of a module")
         if not all(isinstance(name, str) for name in texts):
             raise PersistenceError("the names of tensors of a trained network are no texts")
         self._unnamed.add(node["name"])
@@ -137,7 +137,7 @@ class Modules:
         if found is None:
             raise PersistenceError(
                 f"the file holds a network that {name[:200]!r} (from {defined_in[:200]!r}) built. "
-                f"Files name no code to import: give it, load(path, module=...)"
+                f"Files name no code to import: give that class, load(path, module=...)"
             )
         self._needed[name] = found
         if len(self._needed) > 1 and not by_name:
@@ -148,7 +148,7 @@ class Modules:
         return found
 
     def check(self) -> None:
-        """Tell of classes that have another name, or are not needed."""
+        """Warn of classes with another name; refuse a module that no network needs."""
         if self._given is not None and not self._needed:
             raise PersistenceError("module was given, but no network in the file needs it")
         for name, found in self._needed.items():
@@ -165,10 +165,10 @@ class Modules:
 
 
 class _NoFactory(PersistenceError, TypeError):
-    """Something was given that builds no network."""
+    """The error for a `module` that builds no network."""
 
     def __init__(self, given: Any) -> None:
         super().__init__(
             "module must be a class or a factory, or a dictionary of them by name, got "
-            f"{given!r}; an instance will do for what skuq.from_trained made of one"
+            f"{given!r}; an instance is only possible if skuq.from_trained got one"
         )

@@ -1,10 +1,10 @@
-"""Estimators that hold a network: what is stored of the network, and how it is built again.
+"""Encode estimators that hold a network, and build the network again.
 
-Of a module its tensors are stored, never its class: `load` builds it as `fit` did, from the class
-that the caller gives (or `skuq.modules.MLP`) and the parameters ``module__*``, and puts the tensors
-in. That the class is the right one is checked twice: names, shapes and dtypes of all tensors must
-be the same, and the outputs of all draws on three rows of the training data must be those that
-`save` recorded.
+A file stores the tensors of a module, never its class. `load` builds the module as `fit` did, from
+the class that the caller gives (or `skuq.modules.MLP`) and the parameters ``module__*``, and puts
+the tensors in. Two checks show that the class is the right one: names, shapes and dtypes of all
+tensors must be the same, and all draws must have the outputs that `save` recorded, on three rows of
+the training data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from skuq.posteriors import Posterior
 
 __all__ = ["decode_estimator", "encode_estimator"]
 
-_MOST_ROWS = 2**20  # in a chunk; whoever declares more wants memory
+_MOST_ROWS = 2**20  # in a chunk; a file that declares more would take too much memory
 
 
 # ---------------------------------------------------------------------------------------------
@@ -47,13 +47,13 @@ _MOST_ROWS = 2**20  # in a chunk; whoever declares more wants memory
 
 
 def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dict[str, Any]) -> Any:
-    """JSON of an estimator, fitted or not; what `load` must be given goes into `factories`."""
+    """Encode an estimator, fitted or not; the builders that `load` needs go into `factories`."""
     name = class_name(type(estimator))
     if name is None:
         return None
     state = dict(estimator.__getstate__())
     engine, module = state.pop("_engine", None), state.pop("module")
-    state.pop("history_", None)  # the first of histories_
+    state.pop("history_", None)  # the same as the first of histories_
     built = state.pop("_built", None)
     changed = built is not None and bool(built.changes(estimator))
     fitted = engine is not None and not changed
@@ -107,7 +107,7 @@ def _engine_node(encoder: Encoder, engine: Engine) -> dict[str, Any]:
 
 
 def decode_estimator(decoder: Decoder, node: dict[str, Any], device: Any) -> Any:
-    """The estimator of a node that `encode_estimator` made."""
+    """Make the estimator of a node of `encode_estimator`."""
     cls = classes().get(node["class"]) if isinstance(node["class"], str) else None
     if cls is None or not issubclass(cls, TorchEstimator):
         raise PersistenceError(f"{str(node['class'])[:80]!r} is no estimator with a network")
@@ -143,7 +143,7 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     draws.check(engine._sample, engine.numerics)
     engine.draws = draws
     _check_outputs(engine, expected)
-    estimator.likelihood_.predictive(expected.double())  # what it has learnt fits, or this fails
+    estimator.likelihood_.predictive(expected.double())  # fails unless its learnt attributes fit
     if (
         isinstance(estimator.module, TrainedNetwork)
         and estimator.module is estimator._built.factory
@@ -164,7 +164,7 @@ def _draws_class(kind: Any) -> type[Draws]:
 
 
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
-    """What the networks were built with: the estimator's parameters, unless those were changed."""
+    """Decode the parameters that built the networks; without a record, the estimator's own."""
     if "built" not in record:
         return Built.by(estimator)
     parameters = decoder.mapping(record["built"]["parameters"])
@@ -175,7 +175,7 @@ def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> B
 
 
 def _check_fitted(estimator: Any) -> None:
-    """What `fit` learns is there and of the kind that it is; that it fits shows when it is used."""
+    """Check that the attributes of `fit` exist and have the right types."""
     if not isinstance(estimator.likelihood_, Likelihood):
         raise PersistenceError("likelihood_ is no likelihood")
     if estimator.likelihood_.task != estimator._task:
@@ -211,7 +211,7 @@ def _sizes(estimator: Any) -> tuple[int, int]:
 def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
-    """The module, built as in `fit`, with the tensors of the file."""
+    """Build the module as in `fit`, and put in the tensors of the file."""
     factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
@@ -233,7 +233,7 @@ def _rebuilt(
             module = moved(module.eval(), engine.numerics.device, engine.numerics.dtype)
     except Exception as error:
         raise PersistenceError(
-            f"{name} cannot be built or called as it was when it was saved, with parameters "
+            f"{name} cannot be built or called as when it was saved, with parameters "
             f"{sorted(parameters)}: {type(error).__name__}: {error}"[:1000]
         ) from error
     own = tensors_of(module)
@@ -247,7 +247,7 @@ def _rebuilt(
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether there is no estimator in it: those may hold one another many times over."""
+    """Return whether a value holds no estimator; estimators may hold one another many times."""
     if isinstance(value, dict):
         return all(map(_is_plain, (*value, *value.values())))
     if isinstance(value, list | tuple):
@@ -256,7 +256,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _check_depth(parameters: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """A perceptron of a million layers would take long to build, even without memory."""
+    """Refuse a perceptron of too many layers, which would take long to build."""
     sizes = parameters.get("hidden_layer_sizes", (100, 100))
     n_layers = len(sizes) if isinstance(sizes, list | tuple) else 1
     if 2 * (n_layers + 1) > len(tensors):  # a posterior may add some
@@ -273,7 +273,7 @@ def _check_unbuilt(
     x: Tensor,
     tensors: dict[str, Tensor],
 ) -> None:
-    """Compare shapes before memory is taken: what the file declares may be absurd."""
+    """Compare shapes before memory is taken: sizes in a forged file may be absurd."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -282,7 +282,7 @@ def _check_unbuilt(
                 if any(nn.parameter.is_lazy(t) for t in tensors_of(module).values()):
                     module(x.to("meta", float_dtype(module)))
                 module = transform(module)
-        except Exception:  # a module that needs values: how large it is shows when it is built
+        except Exception:  # it needs values, so its size shows only when it is built
             return
     _check_same(name, tensors_of(module), tensors, with_dtype=False)
 
@@ -291,11 +291,11 @@ def _check_same(
     name: str, own: dict[str, Tensor], stored: dict[str, Tensor], with_dtype: bool
 ) -> None:
     if not all(isinstance(tensor, Tensor) for tensor in stored.values()):
-        raise PersistenceError("something that is no tensor stands for one of a module")
+        raise PersistenceError("a value that is no tensor stands for one of a module")
     for what, names in (("lacks", set(own) - set(stored)), ("also has", set(stored) - set(own))):
         if names:
             raise PersistenceError(
-                f"{name} as it is here has the tensors {sorted(own)[:20]}; the file {what} "
+                f"the present {name} has the tensors {sorted(own)[:20]}; the file {what} "
                 f"{sorted(names)[:20]}. Give the class and the version of it that was saved."
             )
     for key, tensor in own.items():
@@ -309,7 +309,7 @@ def _check_same(
 
 
 def _check_outputs(engine: Engine, expected: Tensor) -> None:
-    """The module must compute what it computed: other activations have the same tensors."""
+    """Compare outputs with the recorded ones: other activations have the same tensors."""
     with torch.no_grad():
         got = engine(engine._sample)
     if not agree(got, expected, engine.numerics.tolerance):
@@ -321,11 +321,11 @@ def _check_outputs(engine: Engine, expected: Tensor) -> None:
 
 
 def _settle(estimator: Any, device: Any) -> None:
-    """Move the networks to where they are wanted, or stay on the CPU."""
+    """Move the networks to the wanted device, or leave them on the CPU."""
     if device == "auto":
         try:
             chosen = Numerics.on(estimator.device, estimator.precision).device
-        except ValueError:  # it asks for a GPU that is not here
+        except ValueError:  # it asks for a GPU that this machine lacks
             chosen = torch.device("cpu")
     else:
         chosen = Numerics.on(device, estimator.precision).device

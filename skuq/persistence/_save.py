@@ -35,48 +35,48 @@ FORMAT = 1
 
 
 def save(estimator: Any, path: StrPath) -> None:
-    """Save a fitted estimator in a file without pickle, which anyone may open.
+    """Save a fitted estimator in a file without pickle, which is safe to open.
 
     Parameters
     ----------
     estimator : skuq estimator, calibrator or TestTimeAugmentation, or scikit-learn Pipeline, \
             FeatureUnion, ColumnTransformer, TransformedTargetRegressor, FrozenEstimator or search \
             around them
-        Fitted. Of a fitted search the best estimator is saved. Of scikit-learn's transformers
-        scalers, encoders, imputers and a few more are known.
+        The fitted estimator. For a search, the file holds the best estimator. `save` knows
+        scikit-learn's scalers, encoders, imputers and a few more transformers.
     path : str or path-like
-        Where to; by convention it ends in ``.skuq``. An existing file is replaced at once, or
-        stays if something fails. It keeps its permissions, and a symbolic link is followed.
+        The path of the file; by convention it ends in ``.skuq``. An existing file is replaced at
+        once, or stays if an error occurs. It keeps its permissions. `save` follows a symbolic link.
 
     Raises
     ------
     PersistenceError
-        For an object that a file cannot hold: the message names it, where it is, and what to do.
-        Also if `load` would refuse the file: it is loaded once before it replaces the old one.
+        If a file cannot hold an object: the message names the object, its place, and a fix. Also if
+        `load` would refuse the file: `save` loads it once before it replaces the old one.
     NotFittedError
         If the estimator is not fitted.
-    ImportError
-        Without safetensors, the extra ``save``.
+        ImportError
+            If safetensors is missing (the extra ``save``).
 
     Warns
     -----
     UserWarning
-        Where something that only another `fit` would need was left out: callbacks, or an optimizer
-        of your own.
+        If `save` left out parameters that only another `fit` needs: callbacks, or an optimizer of
+        your own.
 
     See Also
     --------
-    load : Makes the object again.
-    inspect : Shows what is in a file.
+    load : Load the object again.
+    inspect : Show the content of a file.
 
     Notes
     -----
-    The file holds three rows of the training data (against which `load` checks the network) and a
-    hash of every row.
+    The file holds three rows of the training data, on which `load` checks the network, and a hash
+    of every row.
 
-    To load the file for the check takes about as long as writing it, and for that time the memory
-    of a second copy of the networks and of two copies of the file. Networks are built again by
-    `module`, on the CPU.
+    The check takes about as long as writing the file. Meanwhile it needs memory for a second copy
+    of the networks and two copies of the file. It builds the networks again with `module`, on the
+    CPU.
 
     Examples
     --------
@@ -93,9 +93,9 @@ def save(estimator: Any, path: StrPath) -> None:
     True
     """
     if isinstance(estimator, type) or not isinstance(estimator, BaseEstimator):
-        kind, hint = type(estimator), "a torch module alone is saved by safetensors"
+        kind, hint = type(estimator), "to save only a torch module, use safetensors"
         if kind.__module__.startswith("mapie"):
-            hint = "save the estimator inside of it, and conformalize again where it is loaded"
+            hint = "save the estimator inside of it, and conformalize again after loading"
         raise PersistenceError(
             f"save takes a fitted estimator, got {kind.__qualname__} of {kind.__module__}; {hint}"
         )
@@ -104,15 +104,15 @@ def save(estimator: Any, path: StrPath) -> None:
     _container.write(path, parts, partial(_check_loads, factories=factories))
     if left_out:
         warnings.warn(
-            f"not saved, and not needed for predictions: {'; '.join(left_out)}. Before "
-            "another fit they must be set anew.",
+            f"save left out, because predictions do not need it: {'; '.join(left_out)}. Before "
+            "another fit, set it again.",
             UserWarning,
             stacklevel=2,
         )
 
 
 def parts_of(estimator: Any) -> tuple[_container.Parts, dict[str, Any], list[str]]:
-    """The content of a file, the classes that `load` must be given, and what was left out."""
+    """Encode an estimator: the parts of the file, builders that `load` needs, and notes."""
     tensors, factories = TensorWriter(), dict[str, Any]()
     encoder = Encoder(tensors, partial(_encode_special, factories=factories))
     manifest = {
@@ -138,7 +138,7 @@ def _check_loads(path: Path, factories: dict[str, Any]) -> None:
             load(path, module=factories or None, device="cpu")
         except PersistenceError as error:
             raise PersistenceError(
-                f"nothing was saved, since load would refuse the file: {error}"
+                f"nothing was saved, because load would refuse the file: {error}"
             ) from error
 
 
@@ -160,21 +160,21 @@ def load(
     module: Callable[..., nn.Module] | dict[str, Callable[..., nn.Module]] | None = None,
     device: str | torch.device = "auto",
 ) -> Any:
-    """Make a fitted object again from a file of `save`; nothing in the file is run.
+    """Load a fitted object from a file of `save`, without running anything in the file.
 
     Parameters
     ----------
     path : str or path-like
         The file to read.
     module : class or callable returning a torch.nn.Module, or dict of str to those, default=None
-        What built the network: files name no code. Not needed where the estimator had
-        ``module=None``. It is called with the parameters ``module__*`` that are in the file. For
-        networks of several classes, a dictionary by the names that the file has for them. For what
-        `skuq.from_trained` made of an instance, any class, function or instance that has the same
-        layers; its weights are not used.
+        The class or function that built the network, because files hold no code. The file holds the
+        parameters ``module__*`` for its call. Not needed if the estimator had ``module=None``. For
+        networks of several classes, give a dictionary by their names in the file. If
+        `skuq.from_trained` got an instance, give any class, function or instance with the same
+        layers; its weights do not matter.
     device : str or torch.device, default="auto"
-        Where networks are to be. "auto" is where the estimator's own parameter `device` says, or
-        the CPU where there is no such device.
+        The device for the networks. "auto" takes the estimator's own parameter `device`, or the CPU
+        if there is no such device.
 
     Returns
     -------
@@ -184,29 +184,29 @@ def load(
     Raises
     ------
     PersistenceError
-        A `ValueError`, for a file that is damaged, forged, of a newer format or no file of `save`
-        at all, and for a module that is not the one that was saved: it must have the same tensors
+        A `ValueError`. If the file is damaged, forged, of a newer format, or does not come from
+        `save`. Also if `module` is not the module that was saved: it must have the same tensors
         and give the same outputs on three rows.
     OSError
         If the file cannot be read.
-    ImportError
-        Without safetensors, the extra ``save``.
+        ImportError
+            If safetensors is missing (the extra ``save``).
 
     Warns
     -----
     InconsistentVersionWarning
-        scikit-learn's own, where its objects were saved by another version of it.
+        If another version of scikit-learn saved its objects.
     UserWarning
-        Where `module` has another name than that which was saved.
+        If the name of `module` differs from the saved name.
 
     See Also
     --------
-    save : Where there is an example.
+    save : Save an object; has an example.
 
     Notes
     -----
-    The same numbers to the bit on the same machine, versions and number of threads; elsewhere to
-    rounding, which is checked.
+    On the same machine, with the same versions and number of threads, predictions are
+    bit-identical. Elsewhere they agree up to rounding, which `load` checks.
     """
     modules = Modules(module, device)
     parts = _container.read(path)
@@ -220,7 +220,7 @@ def load(
         raise PersistenceError(f"the file holds no estimator but {type(estimator).__name__}")
     try:
         check_is_fitted(estimator)
-    except Exception as error:  # of an object whose attributes are forged it may be any
+    except Exception as error:  # forged attributes may raise any error
         raise PersistenceError(f"the estimator in the file is not fitted: {error}") from None
     modules.check()
     _warn_of_versions(parts, manifest)
@@ -228,11 +228,11 @@ def load(
 
 
 def manifest_of(parts: _container.Parts) -> dict[str, Any]:
-    """The manifest, if it is one of a format that is known here."""
+    """Parse the manifest; refuse unknown formats."""
     manifest: Any = _json.parse(parts.manifest, "manifest.json")
     number = manifest.get("format") if isinstance(manifest, dict) else None
     if type(number) is not int or number < 1:
-        raise PersistenceError("manifest.json has no format number: it is not of skuq.save")
+        raise PersistenceError("manifest.json has no format number: skuq.save did not write it")
     versions = manifest.get("versions")
     texts = versions.values() if isinstance(versions, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
@@ -244,7 +244,7 @@ def manifest_of(parts: _container.Parts) -> dict[str, Any]:
         )
     left_out = manifest.get("left_out")
     if not isinstance(left_out, list) or not all(isinstance(note, str) for note in left_out):
-        raise PersistenceError("manifest.json does not say what was left out")
+        raise PersistenceError("manifest.json does not list the parameters that were left out")
     if set(manifest) != {"format", "versions", "left_out", "object"}:
         raise PersistenceError(f"manifest.json has the keys {sorted(manifest)[:20]}"[:500])
     checked: dict[str, Any] = manifest
@@ -252,7 +252,7 @@ def manifest_of(parts: _container.Parts) -> dict[str, Any]:
 
 
 def _warn_of_versions(parts: _container.Parts, manifest: dict[str, Any]) -> None:
-    """Attributes of scikit-learn's objects are its own, and change from version to version."""
+    """Warn of another version of scikit-learn, whose private attributes may differ."""
     before = manifest["versions"].get("scikit-learn", "?")
     same = before.split(".")[:2] == sklearn.__version__.split(".")[:2]
     if not same and b'"class":"sklearn.' in parts.manifest:

@@ -1,4 +1,4 @@
-"""Arrays and tensors in one safetensors part, by names that mean nothing."""
+"""Arrays and tensors in one safetensors part, by meaningless names."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def _safetensors() -> Any:
 
 
 class TensorWriter:
-    """Collects tensors.
+    """Collects tensors for the file.
 
-    A tensor is known by its index; `add` also says in which order its axes are stored, for layout
-    in memory is part of what makes results repeatable to the bit.
+    A tensor is known by its index. `add` also records the order of its axes in memory, because
+    bit-equal results depend on it.
     """
 
     def __init__(self) -> None:
         self._tensors: dict[str, Tensor] = {}
-        self._safetensors = _safetensors()  # asked for before any work is done
+        self._safetensors = _safetensors()  # fails here if it is missing, before any work
 
     def add(self, tensor: Tensor) -> dict[str, Any]:
-        """What refers to the tensor: its name, and the order of its axes if not the usual one."""
+        """Add a tensor; return its name, and the order of its axes if that is unusual."""
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             raise PersistenceError(
                 f"a tensor of layout {tensor.layout} and dtype {tensor.dtype} cannot be saved, "
@@ -62,14 +62,14 @@ class TensorWriter:
         order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
         is_usual = order == list(range(tensor.ndim)) or tensor.is_contiguous()
         if not is_usual and not tensor.permute(order).is_contiguous():
-            is_usual = True  # overlapping or with gaps: nothing that could be kept
+            is_usual = True  # overlapping or with gaps: such a layout cannot be kept
         stored = tensor if is_usual else tensor.permute(order)
         name = f"t{len(self._tensors)}"
         self._tensors[name] = stored.clone(memory_format=torch.contiguous_format)
         return {"tensor": name} if is_usual else {"tensor": name, "order": order}
 
     def add_array(self, array: np.ndarray) -> dict[str, Any]:
-        """The same for an array of numbers, as a tensor of native byte order."""
+        """Add an array of numbers, as a tensor of native byte order."""
         try:
             return self.add(tensor_of(array, only_read=True, order="K"))
         except TypeError:
@@ -79,19 +79,21 @@ class TensorWriter:
         return len(self._tensors)
 
     def forget(self, n_kept: int) -> None:
-        """All but the first `n_kept`."""
+        """Forget all tensors but the first `n_kept`."""
         for name in list(self._tensors)[n_kept:]:
             del self._tensors[name]
 
     def dump(self) -> bytes:
-        """The safetensors part."""
+        """Make the safetensors part."""
         content: bytes = self._safetensors.save(self._tensors)
         return content
 
 
 class TensorReader:
-    """The tensors of a part, each in memory of its own, handed out by name, each once: a file of a
-    megabyte must not become a gigabyte.
+    """The tensors of a part, by name.
+
+    Each has its own memory, and `get` returns each only once: a file of a megabyte must not become
+    a gigabyte.
     """
 
     def __init__(self, part: bytes) -> None:
@@ -100,18 +102,18 @@ class TensorReader:
             self._tensors: dict[str, Tensor] = _safetensors().load(part)
         except ImportError:
             raise
-        except Exception as error:  # of the Rust library, which has its own types
+        except Exception as error:  # the Rust library has its own types of errors
             raise PersistenceError(f"tensors.safetensors is malformed: {error}") from None
 
     def get(self, node: dict[str, Any]) -> Tensor:
-        """The tensor that `TensorWriter.add` described."""
+        """Return the tensor that `TensorWriter.add` described."""
         name, order = node.get("tensor"), node.get("order")
         tensor = self._tensors.pop(name, None) if isinstance(name, str) else None
         if tensor is None:
             raise PersistenceError(
                 f"tensor {str(name)[:80]!r} is referred to, but is not in the file, or not any more"
             )
-        # torch's own memory: that of the file is not aligned, and kernels may round otherwise.
+        # A copy: in the file, tensors are not aligned, and kernels may round in another way.
         tensor = tensor.clone()
         tensor = tensor.permute(usual_order(range(tensor.ndim), order))
         return _complex(tensor) if node.get("complex") is True else tensor
@@ -124,15 +126,16 @@ class TensorReader:
             raise PersistenceError(f"dtype {tensor.dtype} is none of NumPy's") from None
 
     def check_all_used(self) -> None:
-        """A tensor that nothing refers to was put there by someone else."""
+        """Refuse tensors that nothing refers to: `save` writes none."""
         if self._tensors:
             raise PersistenceError(
-                f"tensors.safetensors holds what nothing refers to: {sorted(self._tensors)[:5]}"
+                "tensors.safetensors holds tensors that nothing refers to: "
+                f"{sorted(self._tensors)[:5]}"
             )
 
 
 def _complex(pairs: Tensor) -> Tensor:
-    """What lies in the file as real and imaginary parts, the last axis."""
+    """Make complex numbers from real and imaginary parts, the last axis."""
     if pairs.dtype != torch.float64 or pairs.ndim == 0 or pairs.shape[-1] != 2:
         raise PersistenceError(
             f"a tensor of {pairs.dtype} and shape {tuple(pairs.shape)} holds no complex numbers"
@@ -141,7 +144,7 @@ def _complex(pairs: Tensor) -> Tensor:
 
 
 def usual_order(axes: Sequence[int], order: Any) -> tuple[int, ...]:
-    """What belongs to the axes in the order in which they are stored, in their own order."""
+    """Sort values that belong to axes from the stored order to the usual one."""
     if order is None:
         return tuple(axes)
     is_order = isinstance(order, list) and all(type(axis) is int for axis in order)
@@ -151,12 +154,12 @@ def usual_order(axes: Sequence[int], order: Any) -> tuple[int, ...]:
 
 
 def header_of(part: bytes) -> dict[str, tuple[str, list[int]]]:
-    """The dtype and shape of each tensor, by name, after all sizes were found to be true.
+    """Read the dtype and shape of each tensor, by name, and check all sizes.
 
     Raises
     ------
     PersistenceError
-        Unless the tensors fill the part from the first byte to the last, one after the other.
+        Unless the tensors fill the part completely, one after the other.
     """
     what = "the header of tensors.safetensors"
     size = struct.unpack("<Q", part[:8])[0] if len(part) >= 8 else 0

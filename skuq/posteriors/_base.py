@@ -24,26 +24,27 @@ class Posterior(BaseEstimator):
 
     * "unseen": on rows that training has not seen, as the noise of the highest likelihood of the
       mixture of all draws. For draws that come only from training, such as ensembles.
-    * "before": on rows that training has not seen, from the trained network without the posterior,
-      which depends on the noise. `fit` calls `Problem.learn_noise` once it has a network; where
-      there are no unseen rows, it has to set the noise as under "own".
-    * "given": draws are samples of the posterior given the noise, as those of MCMC or a Laplace
-      approximation. It is the mean squared residual over all draws on the training rows, which
-      is unbiased there.
+    * "before": on rows that training has not seen, from the trained network without the posterior.
+      For
+      posteriors that depend on the noise. `fit` calls `Problem.learn_noise` once it has a network;
+      if there are no unseen rows, it must set the noise as under "own".
+    * "given": draws are samples of the posterior given the noise, for example by MCMC. The noise is
+      the
+      mean squared residual over all draws on the training rows, which is unbiased in this case.
     * "own": `fit` sets it, as an attribute of `problem.likelihood`.
     """
 
-    #: Whether `partial_fit` can go on with it; False: estimators have none, and say why.
+    #: Whether `partial_fit` is possible; False takes it from estimators, with a message.
     goes_on: ClassVar[bool] = True
-    #: Parameters that make a fit quick, for tests of what all posteriors have in common.
+    #: Parameters that make a fit quick, for the common tests of all posteriors.
     quick: ClassVar[dict[str, Any]] = {}
-    #: Where one noise level for all rows is learnt, see above.
+    #: How a likelihood learns one noise level for all rows, see above.
     noise: ClassVar[str] = "unseen"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:
-        """Check the parameters; raises ``InvalidParameterError`` (a `ValueError`)."""
+        """Check the parameters; raise ``InvalidParameterError`` (a `ValueError`)."""
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
@@ -51,28 +52,28 @@ class Posterior(BaseEstimator):
     def transform(self, module: nn.Module) -> nn.Module:
         """Change an untrained network before it is inspected and trained.
 
-        Global generators are private ones while this runs: layers that are made here have initial
-        weights that repeat.
+        Global generators are private while this runs, so layers that it makes have repeatable
+        initial weights.
 
         Parameters
         ----------
         module : nn.Module
-            Built and owned by this fit; it may be changed in place.
+            The network of this fit; it may be changed in place.
 
         Returns
         -------
         nn.Module
-            The network that is trained; by default, the same.
+            The network to train; by default, the same one.
         """
         return module
 
     def fit(self, problem: Problem) -> Draws:
-        """Train what is needed and return a stack of function draws.
+        """Train networks and return a stack of function draws.
 
         Parameters
         ----------
         problem : Problem
-            Trains networks (`problem.train`), derives seeds (`problem.seed`), and knows the
-            likelihood, a few rows of the data and what the module does.
+            Trains networks (`problem.train`) and derives seeds (`problem.seed`). It has the
+            likelihood, a few rows of the data and a description of the module.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement fit")

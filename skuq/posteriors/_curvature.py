@@ -21,21 +21,24 @@ __all__ = [
     "Full",
     "Kronecker",
     "best_evidence",
-    "least",
+    "minimise",
 ]
 
 _GRID = 25  # prior precisions that are tried before the best is refined
-_ROWS = 512  # at a time: their products stay in a cache
+_ROWS = 512  # that are added at a time, so that their products fit into a cache
 
 
 class Curvature:
-    """A sum over rows, of a structure that a subclass knows.
+    """A sum of curvatures over rows; a subclass decides how much of it to keep.
 
     Parameters
     ----------
     n_outputs : int
+        Number of outputs of the layer.
     n_inputs : int
+        Number of its inputs.
     device : torch.device
+        The device of the sum.
     """
 
     def __init__(self, n_outputs: int, n_inputs: int, device: torch.device) -> None:
@@ -51,16 +54,16 @@ class Curvature:
         return torch.zeros(shape, dtype=torch.float64, device=self._device)
 
     def add(self, features: Tensor, fisher: Tensor, weight: Tensor) -> None:
-        """Add rows.
+        """Add the curvature of some rows.
 
         Parameters
         ----------
         features : Tensor of shape (n_rows, n_inputs)
-            φ.
+            The inputs of the layer, φ.
         fisher : Tensor of shape (n_rows, n_outputs, n_outputs)
-            F.
+            The Fisher information of the outputs, F.
         weight : Tensor of shape (n_rows,)
-            w.
+            The sample weights, w.
         """
         self.weight += float(weight.sum())
         weighted = fisher * weight[:, None, None]
@@ -71,22 +74,22 @@ class Curvature:
         raise NotImplementedError
 
     def scale(self, factor: float) -> None:
-        """Let every row count `factor` times."""
+        """Multiply the sum by `factor`."""
         self.weight *= factor
         for total in self._sums.values():
             total *= factor
 
     def eigenvalues(self) -> Tensor:
-        """Of H, all of them, in no order; not negative."""
+        """Compute all eigenvalues of H, in no order; none is negative."""
         raise NotImplementedError
 
     def root(self, precision: float) -> Callable[[Tensor], Tensor]:
-        """A root of the covariance (H + δ I)⁻¹, as a function.
+        """Return a root of the covariance (H + δ I)⁻¹, as a function.
 
         Parameters
         ----------
         precision : float
-            δ.
+            The prior precision, δ.
 
         Returns
         -------
@@ -110,7 +113,7 @@ class Full(Curvature):
         self._sums["blocks"] += (each[:, None, :] * features.T) @ features
 
     def matrix(self) -> Tensor:
-        """H, of shape (n_outputs · n_inputs,) * 2, in the order of ``W.flatten()``."""
+        """Return H, of shape (n_outputs · n_inputs,) * 2, in the order of ``W.flatten()``."""
         n_outputs, n_inputs = self.shape
         matrix = self._zeros(n_outputs, n_outputs, n_inputs, n_inputs)
         k, j = self._pairs
@@ -131,7 +134,7 @@ class Full(Curvature):
             return lambda noise: torch.linalg.solve_triangular(
                 lower.mT, noise.flatten(1).T, upper=True
             ).T.unflatten(1, self.shape)
-        # δ would be lost in H. Where H is rounding itself, the prior is all that is known.
+        # Rounding would lose δ in H. Where H itself is rounding, only the prior counts.
         values, vectors = torch.linalg.eigh(matrix)
         values = torch.where(values > rounding, values, 0.0) + precision
         inverse = (vectors * values.rsqrt()) @ vectors.mT
@@ -139,7 +142,7 @@ class Full(Curvature):
 
 
 class Kronecker(Curvature):
-    """Σ w F ⊗ Σ w φ φᵀ / Σ w: exact where F is the same for all rows [1]_.
+    """One Kronecker product, Σ w F ⊗ Σ w φ φᵀ / Σ w: exact if F is the same for all rows [1]_.
 
     References
     ----------
@@ -156,7 +159,7 @@ class Kronecker(Curvature):
         self._sums["inputs"] += (weight * features.T) @ features
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Eigenvalues and eigenvectors of both factors."""
+        """Compute eigenvalues and eigenvectors of both factors."""
         of_outputs, outputs = torch.linalg.eigh(self._sums["outputs"])
         of_inputs, inputs = torch.linalg.eigh(self._sums["inputs"] / self.weight)
         return of_outputs.clamp(min=0), outputs, of_inputs.clamp(min=0), inputs
@@ -201,7 +204,7 @@ STRUCTURES: dict[str, type[Curvature]] = {
 
 
 def best_evidence(eigenvalues: Tensor, weight: Tensor) -> float:
-    """The δ of the highest log evidence ½ [P log δ − δ |W|² − Σ log(λ + δ)], up to a constant.
+    """Find the δ with the highest log evidence, ½ [P log δ − δ |W|² − Σ log(λ + δ)] + constant.
 
     There, δ = γ / |W|², with γ = Σ λ / (λ + δ) between 0 and P.
     """
@@ -212,11 +215,11 @@ def best_evidence(eigenvalues: Tensor, weight: Tensor) -> float:
         logs = torch.log1p(eigenvalues / precision).sum()
         return 0.5 * (precision * square + float(logs))
 
-    return least(loss, most * 1e-12, most)
+    return minimise(loss, most * 1e-12, most)
 
 
-def least(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function of a positive number is least: on a grid first, of logarithms."""
+def minimise(loss: Callable[[float], float], low: float, high: float) -> float:
+    """Minimise a function of a positive number: first on a grid of logarithms, then nearby."""
     grid = np.linspace(np.log(low), np.log(high), _GRID)
     best = int(np.argmin([loss(float(np.exp(value))) for value in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]

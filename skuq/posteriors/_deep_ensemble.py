@@ -1,4 +1,4 @@
-"""Deep ensembles: several networks, trained from different beginnings."""
+"""Deep ensembles: several networks, trained from different initial weights."""
 
 from __future__ import annotations
 
@@ -32,32 +32,37 @@ class DeepEnsemble(Posterior):
     bootstrap : bool, default=False
         Whether each member is trained on rows drawn with replacement instead of all rows.
     n_jobs : int, default=None
-        Members trained at the same time, as joblib tasks, each with one torch thread. Any integer
-        gives the same networks under every joblib backend. None trains members together in this
-        process, with the threads that torch has.
+        Number of members that train at the same time, as joblib tasks, each with one torch thread.
+        Any integer gives the same networks under every joblib backend. None trains members together
+        in this process, with all threads of torch.
 
     Notes
     -----
-    With several devices (``device=["cuda:0", "cuda:1"]``) and ``n_jobs=None``, each device has a
-    thread in which its members train one after another. On one kind of device and number of
-    threads, these are to the bit the networks that one device gives with any integer `n_jobs`. An
-    integer `n_jobs` then says how many members train at a time, of which member i is on device i
-    modulo their number: give at least as many as there are devices. As with `n_jobs`, bars and
-    callbacks of scikit-learn see networks, not epochs. Ctrl-C reaches the devices at the
-    end of an epoch.
+    **Several devices** (``device=["cuda:0", "cuda:1"]``). Member i trains on device i modulo the
+    number of devices. With ``n_jobs=None``, each device has a thread in which its members train one
+    after another. For the same kind of device and number of threads, the networks are bit-identical
+    to those of one device with any integer `n_jobs`. With an integer `n_jobs`, that many members
+    train at a time: give at least the number of devices. As with `n_jobs`, bars and callbacks of
+    scikit-learn see networks, not epochs. Ctrl-C stops the devices at the end of an epoch.
 
-    With one device and ``n_jobs=None``, up to 16 members train as one module whose parameters are
-    stacked, each with its own shuffling, dropout noise, early stopping and best weights: to
-    rounding the networks that single trainings give. That needs an optimizer that treats every
-    element by itself (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, NAdam, RAdam, Adamax, ASGD,
-    Rprop), no skorch callbacks or table, no DataLoader, no ``compile``, no convolutions on a CPU
-    (where a stack of them is slower), and a module of which a stack has the same outputs and
-    gradients on a few rows. Linear layers, convolutions, batch and layer normalisation, pooling and
-    functions of single elements know a stack; a module with layers or operations that do not runs
-    under vmap, if it has no dropout. Else members train one after another. What is decided never
-    depends on timing. (Rounding is not small everywhere: a bias just before a batch normalisation
-    has no effect on the loss, so that its gradient is nothing but rounding, of which Adam makes
-    steps. In float32 such networks differ by 10⁻³ in probabilities; leave the bias out.)
+    **Stacks.** With one device and ``n_jobs=None``, up to 16 members train as one module with
+    stacked parameters. Each has its own shuffling, dropout noise, early stopping and best weights,
+    and equals a network trained by itself up to rounding. Conditions are:
+
+    * an optimizer that treats every element by itself (SGD, Adam, AdamW, RMSprop, Adagrad,
+      Adadelta,
+      NAdam, RAdam, Adamax, ASGD, Rprop);
+    * no skorch callbacks or table, no DataLoader, no ``compile``;
+    * no convolutions on a CPU, where a stack of them is slower;
+    * a stack with the same outputs and gradients as the members on a few rows. Linear layers,
+      convolutions, batch and layer normalisation, pooling and elementwise functions work directly;
+      a module with other layers or operations runs under vmap, if it has no dropout.
+
+    Otherwise members train one after another. The decision never depends on timing.
+
+    Rounding can become large in one case. A bias just before a batch normalisation has no effect on
+    the loss, so its gradient is only rounding, which Adam turns into steps. In float32, such
+    networks differ by 10⁻³ in probabilities; leave out the bias.
 
     References
     ----------
@@ -100,7 +105,7 @@ class DeepEnsemble(Posterior):
 
 
 def _check_members(draws: Draws, networks: list[nn.Module], problem: Problem) -> None:
-    """Parameters and buffers must be all that members differ in."""
+    """Refuse members that differ in more than parameters and buffers."""
     shell = draws.shell()
     for index, network in enumerate(networks):
         tensors = {name: t[0] for name, t in draws.tensors(index, index + 1).items()}

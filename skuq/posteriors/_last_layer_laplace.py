@@ -1,4 +1,4 @@
-"""The Laplace approximation of the last layer: uncertainty of a network that is trained already."""
+"""The Laplace approximation of the last layer, also for networks that are trained already."""
 
 from __future__ import annotations
 
@@ -18,82 +18,84 @@ from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
-from skuq.posteriors._curvature import STRUCTURES, Curvature, best_evidence, least
+from skuq.posteriors._curvature import STRUCTURES, Curvature, best_evidence, minimise
 
 __all__ = ["LastLayerLaplace"]
 
-_MOST_FULL = 1000  # parameters of a last layer whose covariance "auto" keeps whole
-_PAIRS = 8  # pairs of draws that are made at a time, always as many
-_TRIED_PAIRS = 50  # of the draws that a prior precision or a noise is judged by
+_MAX_FULL = 1000  # parameters of a last layer, up to which "auto" keeps the full covariance
+_PAIRS = 8  # pairs of draws made at a time, always the same number
+_TRIED_PAIRS = 50  # pairs of draws that judge a prior precision or a noise level
 _TRIED_ROWS = 10_000
-_MOST_NUMBERS = 2**24  # of the information of rows that are added at a time
-_AT_ONCE = 512  # rows of which the outputs of these draws are held
-_MOST_ROUNDS = 100  # of learning the noise
+_MAX_ENTRIES = 2**24  # entries of the information of the rows added at a time
+_ROWS_AT_ONCE = 512  # rows for which memory holds the outputs of these draws
+_MAX_ROUNDS = 100  # rounds of learning the noise
 
 
 class LastLayerLaplace(Posterior):
     """A normal approximation of the posterior of the last layer, around the trained weights [1]_.
 
-    Let φ(x) be what enters the last ``nn.Linear``, with a 1 for its bias, and W its weights and
+    Let φ(x) be the input of the last ``nn.Linear``, with a 1 for its bias, and W its weights and
     biases. The draws of W are normal, with the trained weights as their mean and the covariance
 
         T · [Σ_n w_n F(x_n) ⊗ φ(x_n) φ(x_n)ᵀ + δ I]⁻¹,
 
     where F is the Fisher information of the outputs (`Likelihood.fisher`), w the sample weights, δ
-    the prior precision and T the temperature. All other layers stay as they are and are evaluated
-    once for each row. It needs one pass over the training rows after training, and none of
-    training where the network is trained already: ``max_epochs=0``.
+    the prior precision and T the temperature. All other layers stay as they are and run once for
+    each row. After training, one pass over the training rows is enough. A network that is trained
+    already needs only this pass: ``max_epochs=0``.
 
-    The network must end in a plain ``nn.Linear`` that is called once, is not tied, and is followed
-    by nothing. Every likelihood with a Fisher information will do: not `Quantile`,
-    `MixtureOfGaussians` and ``StudentT(df="free")``.
+    The network must end in a plain ``nn.Linear`` that is called once and is not tied; nothing may
+    follow it. The likelihood must have a Fisher information: `Quantile`, `MixtureOfGaussians` and
+    ``StudentT(df="free")`` have none.
 
-    Draws 2k and 2k + 1 lie on opposite sides of the trained weights, at equal distance (an odd
-    last one has no partner): the mean of an even number of them is the trained network's weights.
-    Draw m does not depend on `n_draws`.
+    Draws 2k and 2k + 1 lie on opposite sides of the trained weights, at equal distance, so the mean
+    of an even number of draws is the trained weights. Draw m does not depend on `n_draws`.
 
     Parameters
     ----------
     structure : {"auto", "full", "kronecker", "diagonal"}, default="auto"
-        What is kept of the sum over the rows: all of it, one Kronecker product [2]_, or the
-        diagonal. "auto": full up to 1000 weights and biases, else Kronecker.
+        How much of the sum over rows to keep: all of it, one Kronecker product [2]_, or the
+        diagonal. "auto" takes "full" up to 1000 weights and biases, else "kronecker".
     prior_precision : {"init", "evidence", "validation"} or float > 0, default="init"
-        δ, of weights and biases:
+        The prior precision δ of weights and biases:
 
-        * "init": 3 · fan-in, fan-in the number of inputs of the layer: the precision with which
-          ``nn.Linear`` draws its first weights and biases. Where the network works in the units of
-          y itself (`standardise` of the likelihood), in units of the standard deviation of y;
-        * "evidence": the maximiser of the marginal likelihood [3]_. Good for regressions. **Not
-          for classifiers that separate their training rows**: there, F vanishes, δ is too small,
-          and draws are much too wide;
-        * "validation": the least mean negative log-likelihood of the mixture of 100 draws on the
-          rows of early stopping, which it needs;
+        * "init": 3 · fan-in, where fan-in is the number of inputs of the layer. ``nn.Linear`` draws
+          its
+          initial weights and biases with this precision. If the network works in the units of y
+          (`standardise` of the likelihood), the unit is the standard deviation of y;
+        * "evidence": the maximiser of the marginal likelihood [3]_. It is good for regressions, but
+          **not for classifiers that separate their training rows**: F vanishes there, δ becomes too
+          small, and draws are much too wide;
+        * "validation": the minimiser of the mean negative log-likelihood of the mixture of 100
+          draws
+          on the rows of early stopping. It needs ``early_stopping=True``;
         * a number. With 1 / δ → 0 the draws become the trained network.
     n_draws : int, default=100
         Number of draws.
     temperature : float > 0, default=1.0
-        T; less than 1 makes the draws closer to the trained network.
+        The temperature T; draws are closer to the trained network if it is less than 1.
 
     Attributes
     ----------
     prior_precision_ : float
-        δ, as it is used.
+        The prior precision in use.
     structure_ : {"full", "kronecker", "diagonal"}
-        The structure, as it is used.
+        The structure in use.
     layer_ : str
-        The name of the layer.
+        The name of the last layer.
 
     Notes
     -----
-    Sample weights count as an amount of data: weight 2 is the same as a row twice.
+    Sample weights count as an amount of data: weight 2 is the same as two equal rows.
 
-    One noise level for all rows (``heteroscedastic=False``) must be known before. It is the mean
-    squared residual of the trained network on rows that training has not seen, as for
-    `PointEstimate`. Without such rows (``max_epochs=0``, fewer than 10 rows) it is learnt on the
-    training rows, in turns with the draws, until both fit each other: in a linear regression, the
-    residual sum of squares over n − γ, γ the effective number of parameters.
+    One noise level for all rows (``heteroscedastic=False``) must be known before the draws. It is
+    the mean squared residual of the trained network on rows that training has not seen, as for
+    `PointEstimate`. Without such rows (``max_epochs=0``, fewer than 10 rows) the noise and the
+    draws are learnt in turns on the training rows, until both fit each other. In a linear
+    regression, this gives the residual sum of squares over n − γ, where γ is the effective number
+    of parameters.
 
-    `partial_fit` is refused: the information of earlier rows would be about features that the
+    `partial_fit` is not possible: the information of earlier rows would belong to features that the
     network no longer has. ``warm_start`` goes on from the trained network.
 
     References
@@ -163,12 +165,12 @@ class LastLayerLaplace(Posterior):
         root, scale = curvature.root(self.prior_precision_), self.temperature**0.5
         pairs = -(-self.n_draws // 2)
         noise = head.noise(pairs, problem.seed())
-        blocks = [head.drawn(scale * root(block)) for block in noise]
+        blocks = [head.sampled_weights(scale * root(block)) for block in noise]
         return Draws(network, head.parameters(torch.cat(blocks)[: self.n_draws]))
 
     def _checked_layer(self, problem: Problem) -> str:
-        """The name of the last layer; raises what cannot be done before hours of training."""
-        layer, likelihood = _layer_of(problem.untrained(), problem), problem.likelihood
+        """Find the name of the last layer; refuse unsuitable networks before hours of training."""
+        layer, likelihood = _find_last_layer(problem.untrained(), problem), problem.likelihood
         try:
             likelihood.fisher(torch.zeros(1, likelihood.n_outputs_, dtype=torch.float64))
         except TypeError as error:
@@ -183,13 +185,13 @@ class LastLayerLaplace(Posterior):
     def _chosen_structure(self, head: _Head) -> str:
         if self.structure != "auto":
             return self.structure
-        return "full" if head.weight.numel() <= _MOST_FULL else "kronecker"
+        return "full" if head.weight.numel() <= _MAX_FULL else "kronecker"
 
     def _curvature(self, head: _Head, problem: Problem, rows: Iterable[_Rows]) -> Curvature:
-        """The information of the training rows, each as often as its weight says."""
+        """Sum the information of the training rows, with their weights."""
         n_outputs, n_inputs = head.weight.shape
         curvature = STRUCTURES[self.structure_](n_outputs, n_inputs, head.device)
-        size = max(1, _MOST_NUMBERS // n_outputs**2)
+        size = max(1, _MAX_ENTRIES // n_outputs**2)
         for x, target, weight in (part for batch in rows for part in batch.parts(size)):
             information = problem.likelihood.information(head.outputs(x), target)
             curvature.add(x, head.units[:, None] * information * head.units, weight)
@@ -205,9 +207,9 @@ class LastLayerLaplace(Posterior):
         if self.prior_precision == "evidence":
             return best_evidence(curvature.eigenvalues(), head.weight)
         if self.prior_precision == "validation":
-            rows = _together(head.rows(problem.batches(validation=True, large=True)))
-            tried = head.tried(problem)
-            return least(
+            rows = _concatenate(head.rows(problem.batches(validation=True, large=True)))
+            tried = head.trial_noise(problem)
+            return minimise(
                 lambda precision: self._loss(head, curvature, problem, rows, tried, precision),
                 initial * 1e-4,
                 initial * 1e4,
@@ -223,10 +225,10 @@ class LastLayerLaplace(Posterior):
         tried: Tensor,
         precision: float,
     ) -> float:
-        """The mean negative log-likelihood of the mixture of draws."""
+        """Compute the mean negative log-likelihood of the mixture of draws."""
         deviations: Tensor = self.temperature**0.5 * curvature.root(precision)(tried)
         total = 0.0
-        for x, target, weight in rows.parts(_AT_ONCE):
+        for x, target, weight in rows.parts(_ROWS_AT_ONCE):
             outputs = head.outputs_of_draws(x, deviations)
             targets = target.expand(len(outputs), *target.shape).flatten(0, 1)
             each = problem.likelihood.negative_log_likelihood(outputs.flatten(0, 1), targets)
@@ -237,11 +239,11 @@ class LastLayerLaplace(Posterior):
     # -- the noise -------------------------------------------------------------------------------
 
     def _learn_noise(self, head: _Head, problem: Problem) -> Curvature:
-        """Learn one noise level and the prior in turns with the draws, on the training rows."""
-        rows, likelihood = _together(head.rows(problem.batches(large=True))), problem.likelihood
-        tried, few = head.tried(problem), rows.every(-(-len(rows.x) // _TRIED_ROWS))
+        """Learn one noise level, in turns with the prior and the draws, on the training rows."""
+        rows, likelihood = _concatenate(head.rows(problem.batches(large=True))), problem.likelihood
+        tried, few = head.trial_noise(problem), rows.every_nth(-(-len(rows.x) // _TRIED_ROWS))
         known: Any = np.nan
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             curvature = self._curvature(head, problem, [rows])
             self.prior_precision_ = self._precision(head, curvature, problem)
             now = likelihood.fisher(head.outputs(rows.x[:1])).cpu().numpy()
@@ -266,33 +268,33 @@ class _Rows(NamedTuple):
     target: Tensor
     weight: Tensor
 
-    def every(self, step: int) -> _Rows:
+    def every_nth(self, step: int) -> _Rows:
         return _Rows(*(tensor[::step] for tensor in self))
 
     def parts(self, size: int) -> Iterator[_Rows]:
         return map(_Rows, *(tensor.split(size) for tensor in self))
 
 
-def _together(rows: Iterable[_Rows]) -> _Rows:
+def _concatenate(rows: Iterable[_Rows]) -> _Rows:
     return _Rows(*map(torch.cat, zip(*rows)))
 
 
-def _layer_of(network: nn.Module, problem: Problem) -> str:
+def _find_last_layer(network: nn.Module, problem: Problem) -> str:
     try:
         return last_linear(network, problem.sample, problem.numerics, exactly=True)
     except ValueError as error:
         raise ValueError(
-            f"LastLayerLaplace needs a network that ends in an nn.Linear, but of "
-            f"{problem.report.name} {error}. Let the network return the outputs of a linear layer "
-            "of its own, or choose MCDropout or DeepEnsemble"
+            "LastLayerLaplace needs a network that ends in an nn.Linear, but for "
+            f"{problem.report.name}, {error}. Let the network return the outputs of its own linear "
+            "layer, or choose MCDropout or DeepEnsemble"
         ) from None
 
 
 class _Head:
-    """The last layer of a network, as a matrix in float64, its biases as the last column.
+    """The last layer of a network, as a matrix in float64 whose last column is the biases.
 
-    Each row is in the unit of its output (`Likelihood.output_units`), so that one prior precision
-    does for all, whatever the units of y.
+    Each row has the unit of its output (`Likelihood.output_units`), so one prior precision suits
+    all units of y.
     """
 
     def __init__(self, network: nn.Module, name: str, problem: Problem) -> None:
@@ -322,31 +324,31 @@ class _Head:
         return x @ self.weight.mT * self.units
 
     def outputs_of_draws(self, x: Tensor, deviations: Tensor) -> Tensor:
-        """Of draws on both sides, of shape (2 · n_pairs, n_rows, n_outputs)."""
+        """Compute outputs of draws on both sides, of shape (2 · n_pairs, n_rows, n_outputs)."""
         middle, apart = self.outputs(x), x @ deviations.mT * self.units
         return torch.cat([middle + apart, middle - apart])
 
     def noise(self, n_pairs: int, seed: int) -> Iterator[Tensor]:
-        """Standard normal, in blocks of one size: one more pair does not change the others."""
+        """Draw standard normal noise in blocks of one size: more pairs do not change the first."""
         random = generator(seed)
         for _ in range(0, n_pairs, _PAIRS):
             yield torch.randn(_PAIRS, *self.weight.shape, generator=random, dtype=torch.float64).to(
                 self.device
             )
 
-    def tried(self, problem: Problem) -> Tensor:
-        """The noise of draws that do not depend on how many are wanted."""
+    def trial_noise(self, problem: Problem) -> Tensor:
+        """Draw noise to judge a prior precision or a noise level, the same for any `n_draws`."""
         seed = derive_seed(problem.seed(), Purpose.POSTERIOR)
         return torch.cat(list(self.noise(_TRIED_PAIRS, seed)))[:_TRIED_PAIRS]
 
-    def drawn(self, deviations: Tensor) -> Tensor:
-        """W in pairs of draws, of shape (2 · n_pairs, n_outputs, n_inputs)."""
+    def sampled_weights(self, deviations: Tensor) -> Tensor:
+        """Compute W in pairs of draws, of shape (2 · n_pairs, n_outputs, n_inputs)."""
         both = torch.stack([self.weight + deviations, self.weight - deviations], dim=1)
         drawn = both.flatten(0, 1) * self.units[:, None]
         return drawn.to(self._numerics.device, self._dtype)
 
     def parameters(self, drawn: Tensor) -> dict[str, Tensor]:
-        """Of the layer, by their names in the network."""
+        """Return the parameters of the layer, by their names in the network."""
         found = {f"{self._prefix}weight": drawn[..., : self.fan_in].contiguous()}
         if self._has_bias:
             found[f"{self._prefix}bias"] = drawn[..., -1].contiguous()
@@ -354,7 +356,7 @@ class _Head:
 
 
 def _evaluator(outputs: Tensor) -> Callable[..., np.ndarray]:
-    """What `Likelihood.finish` asks, of outputs that are known."""
+    """Make the function that `Likelihood.finish` calls, from known outputs."""
 
     def evaluate(reduction: Any, *aligned: np.ndarray) -> np.ndarray:
         rows = (torch.as_tensor(values, device=outputs.device) for values in aligned)

@@ -1,7 +1,7 @@
-"""Where dropout is followed by nothing but a linear layer, a mask may as well mask its weight.
+"""Mask weights instead of inputs, where only a linear layer follows dropout.
 
-W (m ⊙ x) = (W ⊙ m) x: all draws of the layer are then one matrix product on the rows before the
-dropout, which do not depend on a draw.
+W (m ⊙ x) = (W ⊙ m) x: all draws of the layer are then one matrix product with the rows before the
+dropout, which are the same for all draws.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ from skuq._networks._module import Numerics, call, private_copy
 
 __all__ = ["linear_readers"]
 
-Site = tuple[str, int]  # a dropout layer, by name, and which of its calls
+Site = tuple[str, int]  # the name of a dropout layer, and the number of its call
 
 
 def linear_readers(network: nn.Module, x: Tensor, numerics: Numerics) -> dict[Site, str]:
-    """Calls of dropout layers whose output one linear layer reads, and no one else.
+    """Find calls of dropout layers whose output only one linear layer reads.
 
     Parameters
     ----------
     network : nn.Module
+        The network; it is not changed.
     x : Tensor of shape (n_rows, ...)
+        Some rows.
     numerics : Numerics
+        Device and precision.
 
     Returns
     -------
     dict of (str, int) to str
-        The names of the dropout layer and of the linear layer, which is called just once and
-        whose weight has no other use.
+        The linear layer for each call of a dropout layer. That layer is called once, and its weight
+        has no other use.
     """
     shell, outputs = private_copy(network), _Outputs()
     drive(shell, outputs)
@@ -53,11 +56,11 @@ def linear_readers(network: nn.Module, x: Tensor, numerics: Numerics) -> dict[Si
 
 
 class _Outputs:
-    """Of every call of every dropout layer a copy, which lies in memory of its own."""
+    """Copies the output of every call of every dropout layer, so that each has its own memory."""
 
     def __init__(self) -> None:
         self.readers: dict[Site, set[str]] = {}
-        self.sites: dict[int, Site] = {}  # by where the memory is
+        self.sites: dict[int, Site] = {}  # by the address of the memory
         self._kept: list[Tensor] = []
 
     def __call__(self, layer: Any, x: Tensor) -> Tensor:
@@ -73,7 +76,7 @@ class _Outputs:
 
 
 class _Readers(TorchDispatchMode):
-    """Notes within which linear layer ("": none) each operation on such a copy happens."""
+    """Records in which linear layer ("": none) each operation on such a copy happens."""
 
     def __init__(self, outputs: _Outputs, inside: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -91,7 +94,7 @@ class _Readers(TorchDispatchMode):
 
 @contextmanager
 def _linear_calls(shell: nn.Module) -> Iterator[tuple[Counter[str], list[str]]]:
-    """How often each linear layer is called, and in which one we are."""
+    """Watch linear layers: yield the number of calls of each, and the stack of running ones."""
     calls: Counter[str] = Counter()
     inside = [""]
 

@@ -24,49 +24,47 @@ from skuq.posteriors._masked_weights import linear_readers
 
 __all__ = ["MCDropout"]
 
-_KEEP_IN_MEMORY = 64 * 2**20  # bytes of masks; more are drawn again for each block
-_WEIGHT_BYTES = 32 * 2**20  # of a layer, masked for each draw; above, its input is masked
+_KEEP_IN_MEMORY = 64 * 2**20  # bytes of masks; larger ones are drawn again for each block
+_WEIGHT_BYTES = 32 * 2**20  # bytes of the masked weights of a layer, all draws
 
 
 class MCDropout(Posterior):
     """Dropout stays on at prediction: each draw is the network under one set of masks [1]_.
 
-    Finds every ``nn.Dropout*`` layer with p > 0 of the module, wherever and however often it is
-    called; BatchNorm and everything else is in eval mode. Masks are drawn once in `fit`, one for
-    each call of a layer, and shared by all rows, so that a draw is a function of x: predictions
-    are repeatable, smooth in x, and do not depend on the other rows. Draw m does not depend on
-    `n_draws`.
+    It finds every ``nn.Dropout*`` layer with p > 0 of the module, however often it is called.
+    BatchNorm and all else is in eval mode. `fit` draws masks once, one for each call of a layer,
+    and all rows share them. So a draw is a function of x: predictions are repeatable, smooth in x,
+    and do not depend on the other rows. Draw m does not depend on `n_draws`.
 
-    Dropout that is no ``nn.Dropout*`` layer (``F.dropout``, inside of attention or of
-    ``nn.LSTM(dropout=)``) works in training and is off at prediction, which a warning says.
-    A module whose dropout layers all have p = 0 gives one draw, and a warning; one without such
-    layers is refused, unless `p` and `where` say which dropout to insert.
+    Dropout outside of ``nn.Dropout*`` layers (``F.dropout``, inside attention or
+    ``nn.LSTM(dropout=)``) works in training and is off at prediction; a warning names it. A module
+    whose dropout layers all have p = 0 gives one draw, and a warning. `fit` refuses a module
+    without such layers, unless `p` and `where` insert dropout.
 
     Parameters
     ----------
     n_draws : int, default=50
         Number of sets of masks.
     p : float in (0, 1), default=None
-        Rate of the dropout that is inserted where `where` says. None inserts none: the dropout of
-        the module itself is sampled.
+        Rate of the inserted dropout. None inserts none and samples the dropout of the module
+        itself.
     where : {"last", "linear"} or list of str, default=None
-        Before which layers of a module without dropout ``nn.Dropout(p)`` is inserted: before the
-        last ``nn.Linear``; before every ``nn.Linear`` but the first; or before the layers of these
-        names, as in ``module.named_modules()``. `p` and `where` are given together or not at all.
+        The layers of a module without dropout before which to insert ``nn.Dropout(p)``. "last": the
+        last ``nn.Linear``; "linear": every ``nn.Linear`` but the first; a list: the layers of these
+        names, as in ``module.named_modules()``. Give `p` and `where` together or not at all.
 
     Notes
     -----
-    The rate of dropout is not learnt, so epistemic uncertainty need not shrink to zero as data
-    grow; `DeepEnsemble` does that better.
+    Training does not learn the rate of dropout, so epistemic uncertainty need not shrink to zero as
+    data grow; `DeepEnsemble` does better.
 
-    Inserted dropout takes part in training, as dropout of the module's own does. In a network that
-    was trained without it (``max_epochs=0``, `skuq.from_trained`) it is not the posterior of the
-    reference: no training has made the network fit under these masks, so the spread of the draws
-    is what `p` makes of it. Before a last linear layer with weights w and inputs h, the variance of
-    an output is p / (1 − p) Σ w² h². Read it as a ranking, and choose `p` by the negative
-    log-likelihood on rows that are apart. In ``module_`` a layer called ``head`` becomes
-    ``head.layer``, behind ``head.inserted_dropout``; other attributes of ``head`` are those of the
-    layer.
+    Inserted dropout takes part in training, like dropout of the module itself. In a network that
+    was trained without it (``max_epochs=0``, `skuq.from_trained`), it is not the posterior of the
+    reference: the network never learnt to agree under these masks, so `p` sets the spread of the
+    draws. Before a last linear layer with weights w and inputs h, the variance of an output is p /
+    (1 − p) Σ w² h². Read it as a ranking, and choose `p` by the negative log-likelihood on held-out
+    rows. In ``module_``, a layer called ``head`` becomes ``head.layer``, behind
+    ``head.inserted_dropout``; ``head`` keeps the other attributes of the layer.
 
     References
     ----------
@@ -128,12 +126,12 @@ class MCDropout(Posterior):
             check_as_before(network, problem.sample, problem.numerics)
         if not problem.report.dropout_layers:
             return Draws(network)
-        masks = _in_weights(_find_masks(network, problem), network, self.n_draws, problem)
+        masks = _move_to_weights(_find_masks(network, problem), network, self.n_draws, problem)
         return _MaskDraws(network, masks, self.n_draws, problem.seed(Purpose.POSTERIOR))
 
 
 def _check_inserted(posterior: MCDropout, problem: Problem) -> None:
-    """Refuse inserted dropout that is not where, or not what, the parameters say."""
+    """Refuse inserted dropout whose place or rate differs from the parameters."""
     report, where = problem.report, posterior.where
     found, calls = report.inserted_dropout, list(dict.fromkeys(report.linear_calls))
     expected = list(where or ())
@@ -143,11 +141,11 @@ def _check_inserted(posterior: MCDropout, problem: Problem) -> None:
         return
     if problem.before is not None:
         raise ValueError(
-            f"training goes on with a network of inserted dropout {found}, and the posterior is "
-            f"{posterior} now: set its p and where back, or begin anew, with warm_start=False"
+            f"training goes on with a network that has inserted dropout {found}, but the posterior "
+            f"is {posterior} now: set its p and where back, or begin anew, with warm_start=False"
         )
     raise ValueError(
-        f"where={where!r} goes by the order in which layers were registered, and would put dropout "
+        f"where={where!r} uses the order in which layers were registered, and would put dropout "
         f"before {sorted(found)}, but the forward of {report.name} calls its nn.Linear layers in "
         f"the order {calls}: name the layers, where={expected}"
     )
@@ -185,7 +183,7 @@ def _check_dropout(problem: Problem) -> None:
 
 @saved_as("skuq.DropoutMask")
 class _Mask(NamedTuple):
-    """What is drawn for one call of a dropout layer."""
+    """The mask of one call of a dropout layer."""
 
     layer: str
     call: int
@@ -195,12 +193,12 @@ class _Mask(NamedTuple):
 
     @property
     def tensor(self) -> str:
-        """What differs between draws: a buffer of the dropout layer, or a weight."""
+        """Name of the tensor that differs between draws: a buffer of the layer, or a weight."""
         return self.weight or ".".join(filter(None, (self.layer, f"mask_{self.call}")))
 
 
 def _find_masks(network: nn.Module, problem: Problem) -> list[_Mask]:
-    """The masks of each call of each dropout layer."""
+    """Find the mask of each call of each dropout layer."""
     calls = []
     for n_rows in (2, 3):
         shell, recorder = private_copy(network), Recorder()
@@ -214,7 +212,7 @@ def _find_masks(network: nn.Module, problem: Problem) -> list[_Mask]:
         if name not in two:
             raise ValueError(
                 f"dropout layer '{name}' of {problem.report.name} has p > 0 but is not called in "
-                "its forward in eval mode; remove it, or call it whatever the mode"
+                "its forward in eval mode; remove it, or call it in both modes"
             )
         layer: Any = network.get_submodule(name)
         for index, ((a, _), (b, shape)) in enumerate(zip(two[name], three[name])):
@@ -223,10 +221,10 @@ def _find_masks(network: nn.Module, problem: Problem) -> list[_Mask]:
     return masks
 
 
-def _in_weights(
+def _move_to_weights(
     masks: list[_Mask], network: nn.Module, n_draws: int, problem: Problem
 ) -> list[_Mask]:
-    """The same, those in weights where a linear layer comes next and its masked weights are few."""
+    """Let masks apply to the weight of the following linear layer, if that is small enough."""
     readers = linear_readers(network, problem.sample, problem.numerics)
     found = []
     for mask in masks:
@@ -255,8 +253,8 @@ def _check_batch_axis(name: str, layer: Any, two: torch.Size, three: torch.Size)
         )
 
 
-def _is_sound(mask: Any) -> bool:
-    """Whether a mask that comes from a file has fields of the right types."""
+def _is_valid(mask: Any) -> bool:
+    """Return whether a mask from a file has fields of the right types."""
     return (
         isinstance(mask, _Mask)
         and type(mask.layer) is str
@@ -270,7 +268,7 @@ def _is_sound(mask: Any) -> bool:
 
 @saved_as("dropout masks")
 class _MaskDraws(Draws):
-    """Draws that differ in dropout masks, which are kept as a seed."""
+    """Draws that differ in dropout masks, which a seed makes again."""
 
     def __init__(self, module: nn.Module, masks: list[_Mask], n_draws: int, seed: int) -> None:
         super().__init__(module, n_draws=n_draws)
@@ -287,7 +285,7 @@ class _MaskDraws(Draws):
         return {name: drawn[start:stop] for name, drawn in self._cache.items()}
 
     def masks(self, start: int, stop: int) -> Iterator[tuple[_Mask, Tensor]]:
-        """Each mask with what is drawn for it: 1 where inputs are kept, else 0."""
+        """Draw each mask: 1 where inputs are kept, else 0."""
         device = next(self.module.parameters(), torch.empty(0)).device
         dtype = float_dtype(self.module)
         for site, mask in enumerate(self._masks):
@@ -320,7 +318,7 @@ class _MaskDraws(Draws):
         super().check(x, numerics)
         if type(self._seed) is not int or self._seed < 0:
             raise ValueError(f"the seed of the masks is a {type(self._seed).__name__}, not an int")
-        if not all(map(_is_sound, self._masks)):
+        if not all(map(_is_valid, self._masks)):
             raise ValueError("the masks are incomplete")
         shell, recorder = private_copy(self.module), Recorder()
         drive(shell, recorder)

@@ -146,7 +146,9 @@ def test_views_of_images(path):
     model = TestTimeAugmentation(classifier(), [Flip(), Shift(1), Crop(0.5)], random_state=0)
     assert_same_answers(model.fit(images, y), round_trip(model, path), images)
     model = TestTimeAugmentation(classifier(), flipped).fit(images, y)
-    with pytest.raises(PersistenceError, match=r"views is .*flipped.*those of skuq.augmentation"):
+    with pytest.raises(
+        PersistenceError, match=r"views is .*flipped.*the views of skuq.augmentation"
+    ):
         skuq.save(model, path)
 
 

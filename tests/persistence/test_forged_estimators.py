@@ -90,7 +90,7 @@ def test_numbers_that_no_calibration_gives(make, name, bad, folder, refused, blo
         setattr(forgery, name, np.full(3, value) if name == "bias_" else value)
         parts, *_ = parts_of(forgery)
         refused(parts, f"{name} of a|could not convert|float")
-        with pytest.raises(PersistenceError, match="nothing was saved, since load would refuse"):
+        with pytest.raises(PersistenceError, match="nothing was saved, because load would refuse"):
             skuq.save(forgery, folder / "absurd.skuq")
     assert not (folder / "absurd.skuq").exists()
 

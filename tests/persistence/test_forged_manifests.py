@@ -42,7 +42,7 @@ pytest.importorskip("safetensors")
         (b'{"format": 1}', "by which versions"),
         (b'{"format": 2, "versions": {"skuq": "9.0"}}', "format 2, of skuq 9.0.*upgrade"),
         (b'{"format": 1, "versions": {"skuq": 9}}', "by which versions"),
-        (b'{"format": 1, "versions": {}, "left_out": [1]}', "what was left out"),
+        (b'{"format": 1, "versions": {}, "left_out": [1]}', "the parameters that were left out"),
         (b'{"format": 1, "versions": {}, "left_out": []}', "has the keys"),
         (b'{"format": 1, "versions": {}, "left_out": [], "object": 1, "x": 1}', "has the keys"),
     ],

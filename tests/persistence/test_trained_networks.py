@@ -44,7 +44,7 @@ def test_files(posterior, network, blobs, tmp_path):
         refitted = clone(loaded).fit(X[1::2], y[1::2])
         np.testing.assert_array_equal(refitted.predict_draws(X), model.predict_draws(X))
         pickle.dumps(loaded)
-    with pytest.raises(skuq.PersistenceError, match=r"'Net'.*give it, load"):
+    with pytest.raises(skuq.PersistenceError, match=r"'Net'.*give that class, load"):
         skuq.load(path)
     with pytest.raises(skuq.PersistenceError, match="trained Net"):
         skuq.load(path, module=networks.Plain)
@@ -96,7 +96,7 @@ def test_namesakes_in_one_file(blobs, tmp_path):
 def test_an_instance_is_no_builder_of_other_networks(blobs, tmp_path):
     X, y = blobs
     skuq.save(TorchClassifier(Net, posterior=POINT, max_epochs=1).fit(X, y), tmp_path / "m.skuq")
-    with pytest.raises(TypeError, match=r"an instance will do for what skuq.from_trained made"):
+    with pytest.raises(TypeError, match=r"an instance is only possible if skuq.from_trained got"):
         skuq.load(tmp_path / "m.skuq", module=Net())
 
 

@@ -264,7 +264,7 @@ def test_where_there_is_no_linear_layer():
         def forward(self, x):
             return self.head(x)
 
-    with pytest.raises(ValueError, match=r"Single has one alone, 'head': use where='last'"):
+    with pytest.raises(ValueError, match=r"Single has only one, 'head': use where='last'"):
         fit(Single, MCDropout(p=0.2, where="linear"))
 
 
@@ -313,7 +313,7 @@ def test_a_forward_that_looks_at_its_layers():
     fitted = fit(Asking, MCDropout(5, p=0.2, where="last"), max_epochs=0)
     x = torch.as_tensor(X, dtype=torch.float32)
     torch.testing.assert_close(fitted.module_(x), plain.module_(x), rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"does something else once dropout is before 'layers.1'"):
+    with pytest.raises(ValueError, match=r"gives other outputs once dropout is before 'layers.1'"):
         fit(Asking, MCDropout(5, p=0.2, where="last"), module__classes=True)
 
 

@@ -80,7 +80,7 @@ def test_networks_that_do_not_end_in_a_linear_layer(ending, why, diabetes):
         Ending, posterior=LastLayerLaplace(), module__ending=ending, likelihood=Known(),
         max_epochs=10**6,
     )  # fmt: skip
-    with pytest.raises(ValueError, match=f"that ends in an nn.Linear, but of Ending .*{why}"):
+    with pytest.raises(ValueError, match=f"that ends in an nn.Linear, but for Ending, .*{why}"):
         regressor.fit(X, y)
 
 
