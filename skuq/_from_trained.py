@@ -243,8 +243,8 @@ def _check_one_network(module: Any, estimator: Any) -> None:
     if isinstance(module, nn.Module) and (n := len(estimator.histories_)) > 1:
         raise ValueError(
             f"{estimator.posterior_} needs {n} trained networks, but module is one: all draws "
-            "would be equal. Give a function that returns another one in each call, such as lambda: "
-            "next(networks) with networks = iter([...])"
+            "would be equal. Give a function that returns another one in each call, such as "
+            "lambda: next(networks) with networks = iter([...])"
         )
 
 

@@ -111,8 +111,8 @@ def write(path: Any, parts: Parts, check: Callable[[Path], Any] | None = None) -
     if len(parts.manifest) > MOST_MANIFEST:
         raise PersistenceError(
             f"the values to save besides arrays take {len(parts.manifest)} bytes, more than "
-            f"the {MOST_MANIFEST} that load accepts; are there very long lists among them (a history "
-            "with an entry for each batch)?"
+            f"the {MOST_MANIFEST} that load accepts; are there very long lists among them (a "
+            "history with an entry for each batch)?"
         )
     contents = (*parts, _sums(parts))
     laid_out = _laid_out(map(len, contents), map(zlib.crc32, contents))
