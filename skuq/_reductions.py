@@ -73,7 +73,7 @@ def _select(parts: Uncertainty, kind: str) -> Any:
 
 
 def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a reduction refuse a number of targets that differs from that of the regressor.
+    """Let a reduction refuse another number of targets than the regressor has.
 
     Broadcasting would score every target against each.
     """

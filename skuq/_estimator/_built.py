@@ -45,7 +45,7 @@ _NOT_GIVEN = _NotGiven()
 
 
 def _copied_containers(value: Any) -> Any:
-    """Copy lists, tuples and dicts, so that nobody else can change them; keep their items."""
+    """Copy lists, tuples and dicts, so that other code cannot change them; keep their items."""
     if type(value) in (list, tuple):
         return type(value)(map(_copied_containers, value))
     return (

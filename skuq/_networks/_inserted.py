@@ -131,8 +131,8 @@ def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
     Raises
     ------
     ValueError
-        If its outputs with dropout off differ from those of the original: its forward checks the
-        class of a layer.
+        If its outputs with dropout off differ from the outputs of the original: its forward
+        checks the class of a layer.
     """
     plain = private_copy(module)
     for parent in list(plain.modules()):

@@ -33,7 +33,7 @@ class _Available:
 def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a method that objects do not have where `reason` gives a text.
 
-    scikit-learn's own ``available_if`` hides the reason from who calls the method.
+    scikit-learn's own ``available_if`` hides the reason from the caller of the method.
 
     Parameters
     ----------

@@ -39,10 +39,10 @@ class Laplace(Standardised, Likelihood):
     min_scale : float, default=1e-3
         Added to b (if homoscedastic: least b), in units of the standard deviation of y.
     standardise : bool or pair (location, scale), default=True
-        The units in which the network works. True: those of y minus its mean, over its standard
-        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
-        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
-        elsewhere; `min_scale` is in the same units.
+        The units in which the network works. True takes y minus its mean over its standard
+        deviation, both of the training rows; False takes y itself. A pair takes
+        (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
+        networks that were trained elsewhere; `min_scale` is in the same units.
 
     Notes
     -----

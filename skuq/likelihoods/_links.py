@@ -13,8 +13,8 @@ from torch import Tensor
 
 __all__ = ["LINEAR_FROM", "MOST_NOISE", "positive", "positive_slope"]
 
-LINEAR_FROM = 4.0  # exp(4): a standard deviation 7.4 times that of y
-MOST_NOISE = 1e4  # a variance, in units of that of y; a rate, in units of the mean
+LINEAR_FROM = 4.0  # exp(4): 7.4 standard deviations of y
+MOST_NOISE = 1e4  # a variance, over the variance of y; a rate, over the mean
 _CLAMPED = 30.0  # the least logarithm; also the largest, in a link without a linear part
 
 

@@ -40,10 +40,10 @@ class MixtureOfGaussians(Standardised, Likelihood):
         Added to σ_k², in units of the variance of y. Without it the likelihood has no bound, since
         a component can shrink onto a single row.
     standardise : bool or pair (location, scale), default=True
-        The units in which the network works. True: those of y minus its mean, over its standard
-        deviation, in training. False: those of y itself; a pair: those of (y − location) / scale,
-        numbers or arrays of shape (n_targets,). The last two are for networks that were trained
-        elsewhere; `min_variance` is in the same units.
+        The units in which the network works. True takes y minus its mean over its standard
+        deviation, both of the training rows; False takes y itself. A pair takes
+        (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
+        networks that were trained elsewhere; `min_variance` is in the same units.
 
     Notes
     -----

@@ -132,7 +132,7 @@ class Standardised:
 
 
 def _moments(y: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each target; of a constant one, what stands for the latter."""
+    """Compute mean and standard deviation of each target; a constant target gets a substitute."""
     location = np.average(y, axis=0, weights=weight)
     apart = np.abs(y - location)
     unit = 2.0 ** np.frexp(apart.max(axis=0))[1]  # squares in any other may vanish
