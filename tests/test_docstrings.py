@@ -101,7 +101,7 @@ def is_ours(thing):
 
 # Words that hide who does what. Say "only" for "alone", and name the thing for "whatever".
 UNUSUAL = re.compile(
-    r"\b(alone|told|somebody|nobody|whoever|whatever|kin)\b|^\s*Of the ", re.I | re.M
+    r"(?i:\b(alone|told|somebody|nobody|whoever|whatever|kin)\b)|^\s*Of the ", re.M
 )
 
 
