@@ -9,8 +9,10 @@ RUN_FLOORS = $(FLOORS)/bin/python
 export SCIPY_ARRAY_API = 1
 
 # What breaks first on other versions of the libraries: estimators, engine, training, files.
-CORE = tests/test_estimators.py tests/test_engine.py tests/test_training.py tests/test_pipeline.py \
-	tests/test_mixture.py tests/posteriors/test_mc_dropout.py tests/persistence/test_round_trips.py \
+ESTIMATOR = estimators inputs regression parameters user_modules early_stopping going_on
+CORE = $(ESTIMATOR:%=tests/estimator/test_%.py) tests/engine/test_engine.py \
+	tests/training/test_training.py tests/test_pipeline.py tests/distributions/test_mixture.py \
+	tests/posteriors/test_mc_dropout.py tests/persistence/test_round_trips.py \
 	tests/metrics/test_scorers.py tests/calibration/test_temperature.py
 
 .PHONY: demo test test-slow test-floors lint types security audit bench bench-peers bench-publish clean

@@ -61,13 +61,11 @@ def from_trained(
 
     * the labels of a classification: at least one row of each, unless `classes` lists them all;
     * one noise level for all rows, if the likelihood has one (``heteroscedastic=False``). The rows
-      must
-      not have trained the network, because residuals of training rows are too small. The noise
+      must not have trained the network, because residuals of training rows are too small. The noise
       variance has a standard error of 14 % with 100 rows, and of 4 % with 1,000;
     * the posterior. `MCDropout` and `PointEstimate` learn nothing from rows. A Laplace
-      approximation
-      takes these rows as its data. It is more uncertain with fewer rows, so give it the training
-      rows.
+      approximation takes these rows as its data. It is more uncertain with fewer rows, so give it
+      the training rows.
 
     Parameters
     ----------

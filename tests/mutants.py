@@ -35,52 +35,58 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MEMORY = 8 * 2**30  # bytes; a mutant may ask for any number
 
-# The tests of a module: those of the first pattern that matches its path. What kills most is first.
+# The tests of a module, in tests/: those of the first pattern that matches its path. What kills
+# most is first.
 TESTS = {
-    "skuq/_engine/*": "tests/test_engine.py tests/test_memory.py tests/test_outputs.py",
-    "skuq/uncertainty.py": "tests/test_uncertainty.py tests/test_behaviour.py",
-    "skuq/likelihoods/_base.py": "tests/likelihoods/test_contract.py "
-    "tests/likelihoods/test_consumers.py",
-    "skuq/likelihoods/_standardised.py": "tests/likelihoods/test_gaussian.py "
-    "tests/likelihoods/test_contract.py tests/likelihoods/test_consumers.py",
-    "skuq/likelihoods/*": "tests/likelihoods/test{name}.py tests/likelihoods/test_fisher.py "
-    "tests/likelihoods/test_contract.py tests/likelihoods/test_consumers.py -k test{name}|{Class}",
-    "skuq/_distributions/_softmax.py": "tests/test_softmax.py tests/test_uncertainty.py "
-    "tests/likelihoods/test_categorical.py",
-    "skuq/_distributions/_transformed.py": "tests/test_transformed.py tests/test_pipeline.py "
-    "tests/likelihoods/test_scale.py",
-    "skuq/_distributions/_monotone.py": "tests/test_monotone.py tests/test_pipeline.py "
-    "tests/likelihoods/test_scale.py",
-    "skuq/_distributions/_derived.py": "tests/test_derived.py tests/calibration/test_regression.py "
-    "tests/likelihoods/test_scale.py",
-    "skuq/_distributions/_families.py": "tests/test_derived.py tests/likelihoods/test_quantile.py "
-    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_student_t.py "
-    "tests/likelihoods/test_poisson.py tests/test_mixture.py tests/likelihoods/test_scale.py",
-    "skuq/_distributions/*": "tests/test_mixture.py tests/test_derived.py "
-    "tests/metrics/test_regression.py tests/test_pipeline.py tests/likelihoods/test_quantile.py "
-    "tests/likelihoods/test_mixture_of_gaussians.py tests/likelihoods/test_scale.py",
-    "skuq/calibration/_temperature.py": "tests/calibration/test_temperature.py "
-    "tests/calibration/test_more_classification.py",
-    "skuq/calibration/_logits.py": "tests/calibration/test_temperature.py "
-    "tests/calibration/test_vector.py tests/calibration/test_more_classification.py",
-    "skuq/calibration/_vector.py": "tests/calibration/test_vector.py "
-    "tests/calibration/test_weights.py tests/calibration/test_classification.py",
-    "skuq/calibration/_regression.py": "tests/calibration/test_regression.py "
-    "tests/calibration/test_weights.py tests/calibration/test_folds.py",
-    "skuq/calibration/_classification.py": "tests/calibration/test_classification.py "
-    "tests/calibration/test_more_classification.py tests/calibration/test_folds.py",
-    "skuq/calibration/*": "tests/calibration",
-    "skuq/metrics/_display*": "tests/metrics/test_drawings.py tests/metrics/test_displays.py",
-    "skuq/metrics/_axes.py": "tests/metrics/test_displays.py",
-    "skuq/metrics/*scorers.py": "tests/metrics/test_scorers.py",
-    "skuq/metrics/_targets.py": "tests/metrics/test_scorers.py tests/metrics/test_displays.py",
-    "skuq/metrics/_regression.py": "tests/metrics/test_regression.py tests/metrics/test_oracles.py",
-    "skuq/metrics/_intervals.py": "tests/metrics/test_regression.py tests/metrics/test_oracles.py",
-    "skuq/metrics/*": "tests/metrics/test_calibration.py tests/metrics/test_more_calibration.py "
-    "tests/metrics/test_selective.py tests/metrics/test_oracles.py",
-    "skuq/_predict.py": "tests/test_outputs.py tests/test_pipeline.py tests/test_estimators.py",
-    "skuq/pipeline.py": "tests/test_pipeline.py tests/test_derived.py",
-    "skuq/augmentation/*": "tests/augmentation",
+    "skuq/_engine/*": "engine/test_engine.py engine/test_memory.py test_published_outputs.py",
+    "skuq/uncertainty.py": "test_uncertainty.py estimator/test_known_noise.py",
+    "skuq/likelihoods/_base.py": "likelihoods/test_contract.py "
+    "likelihoods/test_calibrators_and_scorers.py",
+    "skuq/likelihoods/_standardised.py": "likelihoods/test_gaussian.py "
+    "likelihoods/test_contract.py likelihoods/test_calibrators_and_scorers.py",
+    "skuq/likelihoods/*": "likelihoods/test{name}.py likelihoods/test_fisher.py "
+    "likelihoods/test_contract.py likelihoods/test_calibrators_and_scorers.py -k "
+    "test{name}|{Class}",
+    "skuq/_distributions/_softmax.py": "distributions/test_softmax.py test_uncertainty.py "
+    "likelihoods/test_categorical.py",
+    "skuq/_distributions/_transformed.py": "distributions/test_transformed.py test_pipeline.py "
+    "likelihoods/test_scale.py",
+    "skuq/_distributions/_monotone.py": "distributions/test_monotone.py test_pipeline.py "
+    "likelihoods/test_scale.py",
+    "skuq/_distributions/_derived.py": "distributions/test_derived.py "
+    "calibration/test_regression.py likelihoods/test_scale.py",
+    "skuq/_distributions/_families.py": "distributions/test_derived.py "
+    "likelihoods/test_quantile.py likelihoods/test_mixture_of_gaussians.py "
+    "likelihoods/test_student_t.py likelihoods/test_poisson.py distributions/test_mixture.py "
+    "likelihoods/test_scale.py",
+    "skuq/_distributions/*": "distributions/test_mixture.py distributions/test_derived.py "
+    "metrics/test_regression.py test_pipeline.py likelihoods/test_quantile.py "
+    "likelihoods/test_mixture_of_gaussians.py likelihoods/test_scale.py",
+    "skuq/calibration/_temperature.py": "calibration/test_temperature.py "
+    "calibration/test_objectives.py calibration/test_beside_scikit_learn.py "
+    "calibration/test_vector_scaler.py",
+    "skuq/calibration/_logits.py": "calibration/test_temperature.py calibration/test_vector.py "
+    "calibration/test_vector_scaler.py calibration/test_objectives.py "
+    "calibration/test_beside_scikit_learn.py",
+    "skuq/calibration/_vector.py": "calibration/test_vector.py calibration/test_vector_scaler.py "
+    "calibration/test_weights.py calibration/test_classification.py",
+    "skuq/calibration/_regression.py": "calibration/test_regression.py "
+    "calibration/test_weights.py calibration/test_folds.py",
+    "skuq/calibration/_classification.py": "calibration/test_classification.py "
+    "calibration/test_objectives.py calibration/test_beside_scikit_learn.py "
+    "calibration/test_vector_scaler.py calibration/test_folds.py",
+    "skuq/calibration/*": "calibration",
+    "skuq/metrics/_display*": "metrics/test_drawings.py metrics/test_displays.py",
+    "skuq/metrics/_axes.py": "metrics/test_displays.py",
+    "skuq/metrics/*scorers.py": "metrics/test_scorers.py",
+    "skuq/metrics/_targets.py": "metrics/test_scorers.py metrics/test_displays.py",
+    "skuq/metrics/_regression.py": "metrics/test_regression.py metrics/test_other_libraries.py",
+    "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_other_libraries.py",
+    "skuq/metrics/*": "metrics/test_calibration.py metrics/test_debiased_and_smooth_errors.py "
+    "metrics/test_proper_scores.py metrics/test_selective.py metrics/test_other_libraries.py",
+    "skuq/_predict.py": "test_published_outputs.py test_pipeline.py estimator",
+    "skuq/pipeline.py": "test_pipeline.py distributions/test_derived.py",
+    "skuq/augmentation/*": "augmentation",
 }
 
 COMPARISONS = {
@@ -192,12 +198,13 @@ def mutants(n: int, seed: int, only: str) -> list[tuple[str, int]]:
 
 
 def tests_of(path: str) -> list[str]:
-    """The tests of a module, with the doctests in itself, as arguments of pytest."""
+    """The tests of a module, with the doctests in itself and those of its docstrings."""
     pattern, name = next(p for p in TESTS if fnmatch.fnmatch(path, p)), Path(path).stem
     tests = TESTS[pattern].format(name=name, Class=name.title().replace("_", ""))
     files, _, words = tests.partition(" -k ")
-    found = [one for one in [path, *files.split()] if (ROOT / one).exists()]
-    return [*found, "-k", words.replace("|", " or ")] if words else found
+    given = [path, *(f"tests/{one}" for one in (*files.split(), "test_docstrings.py"))]
+    found = [one for one in given if (ROOT / one).exists()]
+    return [*found, "-k", f"{words.replace('|', ' or ')} or docstrings"] if words else found
 
 
 def mutated(source: str, number: int) -> tuple[str, str]:

@@ -148,3 +148,49 @@ def test_docstrings_are_complete(file):
 def test_texts_are_plain(file):
     found = list(wordings(file))
     assert not found, "\n".join(found)
+
+
+def documented_defaults(doc):
+    """Yield the names and texts of all parameters with "default=…" in their line."""
+    for line in inspect.cleandoc(doc).splitlines():
+        names, colon, kind = line.partition(" : ")
+        if colon and (found := re.search(r"default=(.+)$", kind)):
+            yield from ((name.strip(), found[1]) for name in names.split(","))
+
+
+def is_error(thing):
+    return inspect.isclass(thing) and issubclass(thing, BaseException)
+
+
+def wrong_defaults():
+    """Functions, methods and classes whose docstring names another default than they have."""
+    for room in PUBLIC:
+        module = importlib.import_module(f"skuq{room}")
+        for name, thing in ((name, getattr(module, name)) for name in module.__all__):
+            if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+                continue
+            functions = {} if is_error(thing) else {name: thing}
+            for base in filter(is_ours, thing.__mro__ if inspect.isclass(thing) else ()):
+                found = {key: function_of(member) for key, member in vars(base).items()}
+                functions |= {f"{base.__name__}.{key}": f for key, f in found.items() if f}
+            for title, function in functions.items():
+                if not function.__doc__:
+                    continue
+                actual = inspect.signature(function).parameters
+                for parameter, said in documented_defaults(function.__doc__):
+                    if parameter not in actual:
+                        continue  # of a method, said in the docstring of its class
+                    default = actual[parameter].default
+                    try:
+                        same = type(ast.literal_eval(said)) is type(default)
+                        same = same and ast.literal_eval(said) == default
+                    except (SyntaxError, ValueError):
+                        name = getattr(default, "__name__", getattr(default, "name", None))
+                        same = said.rpartition(".")[2] == name
+                    if not same:
+                        yield f"{title}: {parameter} is {default!r}, its docstring says {said}"
+
+
+def test_defaults_are_those_of_the_docstrings():
+    wrong = sorted(set(wrong_defaults()))
+    assert not wrong, "\n".join(wrong)

@@ -37,6 +37,7 @@ def numbers(text):
     return [float(number) for number in NUMBER.findall(text)]
 
 
+@pytest.mark.filterwarnings("error")  # what users see, none of the exceptions for other tests
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.exists() and BLOCK.search(page.read_text())], ids=str
 )

@@ -14,8 +14,7 @@ import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq.metrics import crps_scorer, ece_scorer
 from skuq.posteriors import MCDropout, PointEstimate
-
-from .networks import ConvNet
+from tests.networks import ConvNet
 
 
 class Strict(HTMLParser):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import mutants
+
 PACKAGE = Path(__file__).parents[1] / "skuq"
+TESTS_FOLDER = Path(__file__).parent
 
 # From the top of the house to its ground. A room imports only rooms of lower storeys.
 STOREYS = [
@@ -68,6 +72,7 @@ def n_body_lines(function):
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(TESTS_FOLDER.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -98,6 +103,27 @@ def test_a_file(path):
     assert len(text.splitlines()) <= 430
     assert not [f.name for f in functions(ast.parse(text)) if n_body_lines(f) > 50]
     assert len(path.relative_to(PACKAGE).parts) <= 2  # no room within a room
+
+
+def test_files_of_tests_are_short():
+    """What is longer is to be split by subject."""
+    assert len(TESTS) > 100
+    assert {path.name: n for path in TESTS if (n := len(path.read_text().splitlines())) > 430} == {}
+    assert [path for path in TESTS if len(path.relative_to(TESTS_FOLDER).parts) > 2] == []
+
+
+def test_tests_that_are_named_elsewhere_exist():
+    """By the mutants, whose file names may hold the name of a module, and by the Makefile."""
+    named = " ".join(text.partition(" -k ")[0] for text in mutants.TESTS.values()).split()
+    found = {f"tests/{one}" for one in named if "{" not in one}
+    makefile = PACKAGE.parent / "Makefile"
+    if makefile.exists() and shutil.which("make"):
+        plan = subprocess.run(
+            ["make", "--dry-run", "--always-make", "test-floors"],
+            capture_output=True, text=True, check=True, cwd=PACKAGE.parent,
+        )  # fmt: skip
+        found |= set(re.findall(r"tests/\S+", plan.stdout))
+    assert [one for one in found if not (PACKAGE.parent / one).exists()] == []
 
 
 def test_import_brings_no_plotting_or_frames():

@@ -34,9 +34,10 @@ __all__ = [
 ]
 
 # Levels Φ(t) for integrals over (0, 1): the trapezoid rule in t converges geometrically there.
+# Φ(8) is less than 1 in float64, too.
 LAST = 8.0
 NODES = torch.linspace(-LAST, LAST, 129, dtype=torch.float64)
-LEVELS = torch.special.ndtr(NODES).clamp(1e-15, 1 - 2e-16)
+LEVELS = torch.special.ndtr(NODES).clamp(min=1e-15)
 SHARES = torch.softmax(-0.5 * NODES.square(), 0)
 _N_NODES = 256  # for all draws together
 _LATTICE = 1024  # most integers of a sum
@@ -143,7 +144,7 @@ def nodes_of(components: Distribution) -> Tensor:
     starts = -LAST + width * offsets.reshape(-1, *(1 for _ in source.batch_shape[1:])).to(device)
     ts = [starts + width * k for k in range(n_levels)]
     ts = [torch.full_like(starts, -LAST), *ts, torch.full_like(starts, LAST)]
-    levels = [torch.special.ndtr(t).clamp(1e-15, 1 - 2e-16).expand(source.batch_shape) for t in ts]
+    levels = [torch.special.ndtr(t).clamp(min=1e-15).expand(source.batch_shape) for t in ts]
     nodes = torch.stack([source.icdf(level) for level in levels])
     if source is not components:
         nodes = nodes.movedim(-1, 0).flatten(0, 1)

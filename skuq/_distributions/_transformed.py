@@ -65,7 +65,7 @@ class Transformed(Integrated):
         self.base = base
         self.is_discrete = is_discrete(base)
         levels = torch.special.ndtr(torch.tensor(_PROBES, dtype=torch.float64))
-        levels = levels.clamp(1e-15, 1 - 2e-16).to(device_of(base))
+        levels = levels.clamp(min=1e-15).to(device_of(base))
         z = torch.stack([base.icdf(level.expand(self.batch_shape)) for level in levels])
         self._check_targets_apart(z[3], z[5], forward)
         self.map = MonotoneMap(forward, inverse, z.flatten(0, -2))

@@ -27,8 +27,9 @@ class Draws:
     ----------
     module : nn.Module
         The trained module, which is never changed or called.
-    tensors : mapping of str to Tensor of shape (n_draws, ...), default={}
-        Parameters and buffers of the module that differ between draws, by name.
+    tensors : mapping of str to Tensor of shape (n_draws, ...), default=None
+        Parameters and buffers of the module that differ between draws, by name; None if there are
+        none.
     n_draws : int, default=None
         Number of draws. Needed by a subclass that makes its tensors on demand; None takes the
         length of the tensors.

@@ -71,7 +71,7 @@ def warn_if_not_converged(histories: list[list[dict[str, Any]]], max_epochs: int
     if falls and np.median(falls) > _FALL:
         warnings.warn(
             f"training ended while the loss was still falling: the last tenth of the {max_epochs} "
-            f"epochs had {100 * np.median(falls):.0f} % of the whole fall, expected at most "
+            f"epochs had {100 * np.median(falls):.1f} % of the whole fall, expected at most "
             f"{100 * _FALL:.0f} %. Give more epochs (max_epochs={2 * max_epochs}), or a higher "
             "learning rate (lr)",
             ConvergenceWarning,

@@ -133,8 +133,8 @@ class Problem:
 
         It has seeds and checkpoints of its own; early stopping and the callbacks of the user are
         off. If the estimator has ``on_interrupt="keep"``, it returns early after Ctrl-C, also if
-        Ctrl-C came during `train`. The posterior must then work with all
-        that its hook has gathered so far.
+        Ctrl-C came during `train`. The posterior must then work with all that its hook has gathered
+        so far.
 
         Parameters
         ----------

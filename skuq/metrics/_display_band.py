@@ -38,8 +38,10 @@ class PredictionBandDisplay(Display):
         For the legend.
     data : ndarray of shape (n_samples, 2), default=None
         Feature and target of each sample, drawn as points.
-    xlabel, ylabel : str, default="x" and "y"
-        Names of the axes, used where no other display drew on them before.
+    xlabel : str, default="x"
+        Name of the axis of the feature, used where no other display drew on it before.
+    ylabel : str, default="y"
+        Name of the axis of the target, likewise.
 
     Attributes
     ----------

@@ -55,8 +55,8 @@ def save(estimator: Any, path: StrPath) -> None:
         `load` would refuse the file: `save` loads it once before it replaces the old one.
     NotFittedError
         If the estimator is not fitted.
-        ImportError
-            If safetensors is missing (the extra ``save``).
+    ImportError
+        If safetensors is missing (the extra ``save``).
 
     Warns
     -----

@@ -50,8 +50,7 @@ class DeepEnsemble(Posterior):
     and equals a network trained by itself up to rounding. Conditions are:
 
     * an optimizer that treats every element by itself (SGD, Adam, AdamW, RMSprop, Adagrad,
-      Adadelta,
-      NAdam, RAdam, Adamax, ASGD, Rprop);
+      Adadelta, NAdam, RAdam, Adamax, ASGD, Rprop);
     * no skorch callbacks or table, no DataLoader, no ``compile``;
     * no convolutions on a CPU, where a stack of them is slower;
     * a stack with the same outputs and gradients as the members on a few rows. Linear layers,

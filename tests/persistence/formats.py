@@ -1,4 +1,4 @@
-"""Makes the files in tests/data that later versions must load, once for each format:
+"""Makes the files in saved_files/ that later versions must load, once for each format:
 
 python -m tests.persistence.formats
 """
@@ -17,7 +17,7 @@ from skuq.persistence._save import FORMAT
 from skuq.posteriors import DeepEnsemble, MCDropout
 from tests.networks import Plain
 
-FOLDER = Path(__file__).parents[1] / "data"
+FOLDER = Path(__file__).parent / "saved_files"
 MODULES = {"ensemble": Plain}  # by the last part of the name of a file
 
 

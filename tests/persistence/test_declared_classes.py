@@ -12,7 +12,7 @@ from skuq.likelihoods import Likelihood
 from skuq.persistence import saved_as
 from skuq.posteriors import Draws, PointEstimate, Posterior
 from tests.persistence.helpers import CHEAP, assert_same_answers, round_trip
-from tests.posteriors.test_seam import Anchored, RandomScales, Snapshots, Taught
+from tests.posteriors.toys import Anchored, RandomScales, Snapshots, Taught
 
 pytest.importorskip("safetensors")
 

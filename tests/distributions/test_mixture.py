@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch.distributions import Normal
 
-from skuq._distributions._mixture import mixture_quantile
+from skuq._distributions._mixture import crps_on, mixture_quantile
 
 
 @pytest.mark.parametrize("q", [1e-6, 0.05, 0.5, 0.731, 0.95, 1 - 1e-6])
@@ -67,3 +67,14 @@ def test_scales_that_are_far_apart(ratio, q):
     # Among numbers near 0.3 the narrow one is a step of a few last bits, from 0.25 to 0.75.
     tolerance = 1e-9 if ratio > 1e-9 else 1e-3
     assert norm.cdf(found, 0.3, std[:, 0].numpy()).mean() == pytest.approx(q, abs=tolerance)
+
+
+@pytest.mark.parametrize("y", [-1.5, 0.0, 0.1, 0.25, 0.3, 0.6, 0.9, 1.0, 4.0])
+def test_crps_of_a_uniform_distribution(y):
+    """(y³ + (1 − y)³)/3 inside, and the distance outside: Simpson's rule is exact for squares."""
+    nodes = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None].expand(5, 2)
+    at = torch.tensor([y, 0.5], dtype=torch.float64)
+    found = crps_on(nodes, lambda x: x.clamp(0, 1), at).tolist()
+    inside = min(max(y, 0), 1)
+    expected = (inside**3 + (1 - inside) ** 3) / 3 + abs(y - inside)
+    assert found == pytest.approx([expected, 1 / 12], rel=1e-12)

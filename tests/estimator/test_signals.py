@@ -111,7 +111,7 @@ def test_the_share_of_the_fall_is_that_of_the_last_tenth():
     slope, level = np.polyfit(np.arange(70, 100), losses[70:], 1)
     (message,) = falling(losses)
     share = -100 * slope * 10 / (losses[0] - (level + 99 * slope))
-    assert f"had {share:.0f} %" in message and "max_epochs=200" in message and "lr" in message
+    assert f"had {share:.1f} %" in message and "max_epochs=200" in message and "lr" in message
 
 
 @pytest.mark.parametrize(

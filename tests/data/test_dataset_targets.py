@@ -11,7 +11,7 @@ from skuq import TorchClassifier, TorchRegressor
 from skuq.augmentation import TestTimeAugmentation
 from skuq.calibration import TemperatureScaler, VarianceScaler
 from skuq.posteriors import MCDropout
-from tests.test_streams import Items, Stream, classifier
+from tests.data.test_streams import Items, Stream, classifier
 
 
 class Shuffled(IterableDataset):

@@ -27,8 +27,10 @@ MAPS = {
              (math.nan, math.nan)),
     "root": (*power(2.0), (-0.5, math.inf), (0.0, math.nan)),
     "pole": (*power(-0.5), (-math.inf, 2.0), (math.nan, math.inf)),
+    "steep pole": (*power(-0.7), (-math.inf, 1 / 0.7), (math.nan, math.inf)),
     "square": (torch.square, torch.sqrt, (0.0, math.inf), (0.0, math.nan)),
     "sine": (torch.sin, torch.arcsin, (-math.pi / 2, math.pi / 2), (-1.0, 1.0)),
+    "tangent": (torch.tan, torch.arctan, (-math.pi / 2, math.pi / 2), (-math.inf, math.inf)),
     "falling": (lambda z: -torch.square(z), lambda y: torch.sqrt(-y), (0.0, math.inf),
                 (0.0, math.nan)),
 }  # fmt: skip
