@@ -25,12 +25,10 @@ class Posterior(BaseEstimator):
     * "unseen": on rows that training has not seen, as the noise of the highest likelihood of the
       mixture of all draws. For draws that come only from training, such as ensembles.
     * "before": on rows that training has not seen, from the trained network without the posterior.
-      For
-      posteriors that depend on the noise. `fit` calls `Problem.learn_noise` once it has a network;
-      if there are no unseen rows, it must set the noise as under "own".
+      For posteriors that depend on the noise. `fit` calls `Problem.learn_noise` once it has a
+      network; if there are no unseen rows, it must set the noise as under "own".
     * "given": draws are samples of the posterior given the noise, for example by MCMC. The noise is
-      the
-      mean squared residual over all draws on the training rows, which is unbiased in this case.
+      the mean squared residual over all draws on the training rows, which is unbiased in this case.
     * "own": `fit` sets it, as an attribute of `problem.likelihood`.
     """
 

@@ -60,15 +60,13 @@ class LastLayerLaplace(Posterior):
         The prior precision δ of weights and biases:
 
         * "init": 3 · fan-in, where fan-in is the number of inputs of the layer. ``nn.Linear`` draws
-          its
-          initial weights and biases with this precision. If the network works in the units of y
+          its initial weights and biases with this precision. If the network works in the units of y
           (`standardise` of the likelihood), the unit is the standard deviation of y;
         * "evidence": the maximiser of the marginal likelihood [3]_. It is good for regressions, but
           **not for classifiers that separate their training rows**: F vanishes there, δ becomes too
           small, and draws are much too wide;
         * "validation": the minimiser of the mean negative log-likelihood of the mixture of 100
-          draws
-          on the rows of early stopping. It needs ``early_stopping=True``;
+          draws on the rows of early stopping. It needs ``early_stopping=True``;
         * a number. With 1 / δ → 0 the draws become the trained network.
     n_draws : int, default=100
         Number of draws.
