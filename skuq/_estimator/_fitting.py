@@ -17,9 +17,10 @@ from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
+from skuq._estimator._contracts import check_loss, checked_draws
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
-from skuq._estimator._signals import warn_if_not_converged
+from skuq._estimator._signals import learnt_nothing, warn_if_not_converged
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
@@ -103,7 +104,7 @@ class Fitting:
                 encoded, task, apart, checkpoints=checkpoints, keeps_interrupted=keeps
             )
             with task:
-                draws = self._posterior.fit(problem)
+                draws = self._fit_posterior(self._posterior, problem)
                 attributes = self._attributes(draws, schedule.trained, schedule)
                 self._estimator.__dict__.update(attributes)
                 task.end(lambda: attributes)
@@ -112,11 +113,14 @@ class Fitting:
             self._warn_if_not_converged(schedule)
 
     def _warn_if_not_converged(self, schedule: Schedule) -> None:
-        estimator = self._estimator
-        watched = self._incremental or estimator.early_stopping or schedule.interrupted
-        if not watched:
-            histories = [network.history for network in schedule.trained]
-            warn_if_not_converged(histories, estimator.max_epochs)
+        estimator, trainer = self._estimator, schedule.trainer
+        if self._incremental or schedule.interrupted or not estimator.max_epochs:
+            return
+        first, likelihood = schedule.trained[0].module, self._likelihood
+        nothing = learnt_nothing(first, trainer.train_rows, likelihood, trainer.numerics)
+        watched = estimator.early_stopping
+        histories = [] if watched else [network.history for network in schedule.trained]
+        warn_if_not_converged(histories, estimator.max_epochs, nothing, estimator.lr)
 
     # -- before training -------------------------------------------------------------------------
 
@@ -151,9 +155,10 @@ class Fitting:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
             likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
-        if data.by_class is not None and self._estimator.prior_correction:
-            likelihood.correct_prior(data.by_class)
+        corrects = getattr(self._estimator, "prior_correction", False)
+        likelihood.correct_prior(data.by_class if corrects else None)
         encoded = likelihood.encode(data.target)
+        check_loss(likelihood, encoded, self._numerics)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
         if engine is None:
@@ -166,8 +171,11 @@ class Fitting:
     ) -> Engine:
         """Fit a posterior that the estimator does not keep; callbacks do not see it."""
         problem, schedule = self._problem(encoded, Task("fit"), apart, **saving)
-        draws = posterior.fit(problem)
+        draws = self._fit_posterior(posterior, problem)
         return Engine(draws, problem.sample, schedule.trainer.builder.numerics)
+
+    def _fit_posterior(self, posterior: Posterior, problem: Problem) -> Draws:
+        return checked_draws(posterior.fit(problem), posterior, problem.sample, self._numerics)
 
     def _stopping_rows(self) -> Split | None:
         """Choose indices of training rows, and of rows that early stopping watches."""

@@ -7,19 +7,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
+from torch import nn
 
-__all__ = ["warn_if_not_converged", "warn_of_scales"]
+from skuq._data._batches import Rows
+from skuq._networks._module import Numerics, call
+from skuq.likelihoods import Likelihood
 
+__all__ = ["learnt_nothing", "warn_if_not_converged", "warn_of_scales"]
+
+_MOST_OFFSET = 100.0  # of the mean, in standard deviations
 _LARGEST = 30.0  # root mean square; a standardised feature has 1
 _SMALLEST = 0.01  # of the largest absolute value of a feature
 _FALL = 0.02  # largest share of the last tenth of the epochs in the whole fall of the loss
 _FEWEST_EPOCHS = 4
 _LOOKED_AT = 10_000  # rows
+_EVALUATED = 1000  # rows
+_MARGIN = 0.1  # nats: an untrained network is hardly worse than zeros
 
 
 def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -> None:
-    """Warn of features with so small or large a scale that a network learns badly from X.
+    """Warn of features whose offset or scale makes a network learn badly from them.
 
     Parameters
     ----------
@@ -32,24 +41,64 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
     """
     rows = X[:_LOOKED_AT].astype(np.float64)
     peak = np.abs(rows).max(axis=0)
-    scale = np.sqrt(np.mean(np.square(rows / np.maximum(peak, 1e-300)), axis=0)) * peak
-    strange = np.flatnonzero((scale > _LARGEST) | ((peak > 0) & (peak < _SMALLEST)))
+    units = rows / np.maximum(peak, 1e-300)  # no squares that overflow
+    mean, deviation = units.mean(axis=0), units.std(axis=0)
+    far = np.hypot(mean, deviation) * peak > _LARGEST
+    flat = (deviation > 1e-12) & (np.abs(mean) > _MOST_OFFSET * deviation)
+    strange = np.flatnonzero(far | flat | ((peak > 0) & (peak < _SMALLEST)))
     if not len(strange):
         return
     shown = ", ".join(
-        f"{names[k] if names is not None else f'feature {k}'} ({scale[k]:.3g})" for k in strange[:3]
+        f"{names[k] if names is not None else f'feature {k}'} (mean {mean[k] * peak[k]:.3g}, "
+        f"standard deviation {deviation[k] * peak[k]:.2g})"
+        for k in strange[:3]
     )
     warnings.warn(
-        f"{len(strange)} of {X.shape[1]} features are far from unit scale; the root mean square of "
-        f"{shown}{', …' if len(strange) > 3 else ''}. Networks learn badly from such features: put "
+        f"{len(strange)} of {X.shape[1]} features are far from zero mean and unit scale: {shown}"
+        f"{', …' if len(strange) > 3 else ''}. Networks learn badly from such features: put "
         f"a StandardScaler before, make_pipeline(StandardScaler(), {estimator}(...))",
         UserWarning,
         stacklevel=2,
     )
 
 
-def warn_if_not_converged(histories: list[list[dict[str, Any]]], max_epochs: int) -> None:
-    """Warn if the loss was still falling when the epochs were over.
+def learnt_nothing(
+    module: nn.Module, rows: Rows, likelihood: Likelihood, numerics: Numerics
+) -> str | None:
+    """Say by how much a trained network is worse than one that returns zeros, if it is.
+
+    Zeros stand for the mean of y, or for equal probabilities. A learning rate that is too high
+    ends there, often without a loss that is not finite.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The trained network.
+    rows : Rows
+        The training rows; a thousand of them are evaluated.
+    likelihood : Likelihood
+        Fitted to the targets.
+    numerics : Numerics
+        The device and the precision of the network.
+    """
+    if not rows.may_be_copied:  # reading single rows on demand takes long
+        return None
+    index = torch.linspace(0, len(rows) - 1, min(len(rows), _EVALUATED), dtype=torch.float64)
+    batch = rows[index.long().to(rows.device)].to(numerics.device)
+    with torch.no_grad():
+        output = call(module, batch[0], numerics)
+        both = [likelihood.loss(one, batch[1]) for one in (output, torch.zeros_like(output))]
+    weight = torch.ones_like(both[0]) if batch.weight is None else batch.weight
+    loss, of_zeros = (float((weight * one).sum() / weight.sum()) for one in both)
+    if loss <= of_zeros + _MARGIN:
+        return None
+    return f"its training loss is {loss:.3g}, and {of_zeros:.3g} for outputs that are all zero"
+
+
+def warn_if_not_converged(
+    histories: list[list[dict[str, Any]]], max_epochs: int, nothing: str | None, lr: float
+) -> None:
+    """Warn if a network has learnt nothing, or the loss was still falling after the last epoch.
 
     A straight line through the losses of the last three tenths of the epochs estimates the fall of
     the loss in the last tenth. Its share in the fall since the first epoch must be small. With
@@ -62,18 +111,30 @@ def warn_if_not_converged(histories: list[list[dict[str, Any]]], max_epochs: int
     max_epochs : int
         The number of epochs. Networks that stopped earlier are left out, because early stopping or
         a callback decided that.
+    nothing : str or None
+        What `learnt_nothing` says.
+    lr : float
+        The learning rate.
     """
+    if nothing is not None:
+        warnings.warn(
+            f"the network has learnt nothing: {nothing}. Lower lr (now {lr:g}), or scale the "
+            "features",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        return
     falls = [
         _last_fall(np.array([epoch["train_loss"] for epoch in history]))
         for history in histories
-        if len(history) == max_epochs >= _FEWEST_EPOCHS and "train_loss" in history[0]
+        if len(history) == max_epochs > 1 and "train_loss" in history[0]
     ]
     if falls and np.median(falls) > _FALL:
         warnings.warn(
             f"training ended while the loss was still falling: the last tenth of the {max_epochs} "
             f"epochs had {100 * np.median(falls):.1f} % of the whole fall, expected at most "
-            f"{100 * _FALL:.0f} %. Give more epochs (max_epochs={2 * max_epochs}), or a higher "
-            "learning rate (lr)",
+            f"{100 * _FALL:.0f} %. Give more epochs (max_epochs={2 * max_epochs}) or a higher "
+            "learning rate (lr); early_stopping=True ends before a network fits noise",
             ConvergenceWarning,
             stacklevel=2,
         )

@@ -30,6 +30,15 @@ def _is_prefixed(name: str) -> bool:
 # Names of skorch, and their equivalents here.
 _ELSEWHERE = {
     "criterion": " The likelihood sets the loss: give likelihood=, from `skuq.likelihoods`.",
+    "learning_rate": " Did you mean 'lr'?",
+    "learning_rate_init": " Did you mean 'lr'?",
+    "hidden_layer_sizes": " Did you mean 'module__hidden_layer_sizes'?",
+    "activation": " Did you mean 'module__activation'?",
+    "solver": " Did you mean 'optimizer', a class of torch.optim?",
+    "alpha": " Weight decay is that of the optimizer: optimizer__weight_decay.",
+    "max_iter": " Did you mean 'max_epochs'?",
+    "tol": " Did you mean 'n_iter_no_change', with early_stopping=True?",
+    "seed": " Did you mean 'random_state'?",
     "train_split": " Use early_stopping=True, validation_fraction= and `fit(..., groups=)`.",
 }
 

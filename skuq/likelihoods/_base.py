@@ -130,7 +130,7 @@ class Likelihood(BaseEstimator):
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement fit")
 
-    def correct_prior(self, weights: np.ndarray) -> None:
+    def correct_prior(self, weights: np.ndarray | None) -> None:
         """Undo what weights of the classes do to the predicted probabilities.
 
         Training with weights w_k learns probabilities in proportion to w_k p(k | x). Predictions
@@ -138,8 +138,8 @@ class Likelihood(BaseEstimator):
 
         Parameters
         ----------
-        weights : ndarray of shape (n_classes,)
-            The weight of each class in training.
+        weights : ndarray of shape (n_classes,), or None
+            The weight of each class in training; None undoes nothing.
 
         Raises
         ------
@@ -148,6 +148,9 @@ class Likelihood(BaseEstimator):
         ValueError
             If a weight is zero: nothing was learnt of that class.
         """
+        if weights is None:
+            self._log_weights = None
+            return
         if not self.takes_prior_correction:
             raise TypeError(
                 f"{self} has no prior correction: use Categorical(), or prior_correction=False"

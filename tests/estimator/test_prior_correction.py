@@ -89,6 +89,19 @@ def test_what_has_no_correction_is_refused():
     assert by_parts.likelihood_._log_weights == pytest.approx(np.log([1, 5]))
 
 
+def test_training_goes_on_with_the_parameters_of_now():
+    X, y = imbalanced(200)
+    options = {**QUICK, "class_weight": {1: 20.0}}
+    model = TorchClassifier(prior_correction=True, **options).partial_fit(X, y)
+    plain = TorchClassifier(**options).partial_fit(X, y)
+    for each in (model, plain):
+        each.set_params(prior_correction=False).partial_fit(X, y)
+    assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))
+    for each in (model, plain):
+        each.set_params(prior_correction=True, class_weight=None).partial_fit(X, y)
+    assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))
+
+
 def test_the_report_tells_of_tilted_probabilities():
     pytest.importorskip("matplotlib")
     X, y = imbalanced(200)

@@ -6,14 +6,19 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EarlyStopping
+from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._estimator._signals import warn_if_not_converged, warn_of_scales
+from skuq._data._batches import Rows
+from skuq._estimator._signals import learnt_nothing, warn_if_not_converged, warn_of_scales
+from skuq._networks._module import Numerics
+from skuq.likelihoods import Gaussian, Poisson, StudentT
 from skuq.modules import MLP
 from skuq.posteriors import DeepEnsemble
 
@@ -42,7 +47,7 @@ def test_features_far_from_unit_scale_are_named(factor):
     assert "1 of 3 features" in message and "feature 1 (" in message
     assert "make_pipeline(StandardScaler(), TorchClassifier(...))" in message
     (message,) = scales(pd.DataFrame(X, columns=["age", "income", "size"]))
-    assert "income (" in message
+    assert f"income (mean {X[:, 1].mean():.3g}, standard deviation {X[:, 1].std():.2g})" in message
 
 
 @pytest.mark.parametrize("load", [load_breast_cancer, load_wine])
@@ -69,6 +74,14 @@ def test_no_false_alarm(X):
     assert not scales(X)
 
 
+def test_an_offset_hides_the_spread():
+    """Room temperatures: 25 degrees, more or less a tenth."""
+    X = 25 + 0.1 * np.random.default_rng(0).normal(size=(60, 1))
+    (message,) = scales(X)
+    assert f"feature 0 (mean 25, standard deviation {X.std():.2g})" in message
+    assert not scales(X - 24)
+
+
 def test_own_modules_may_scale_for_themselves():
     assert not scales(1000 * np.random.default_rng(0).normal(size=(20, 3)), module=MLP)
 
@@ -85,7 +98,7 @@ def test_a_warm_start_does_not_repeat_itself():
 
 def test_the_largest_numbers_do_not_overflow():
     messages = caught(lambda: warn_of_scales(np.full((3, 1), 1e300), ["x"], "TorchRegressor"))
-    assert "x (1e+300)" in messages[0]
+    assert "x (mean 1e+300, standard deviation 0)" in messages[0]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -97,9 +110,8 @@ def history(losses):
 
 def falling(*histories, max_epochs=None):
     max_epochs = max_epochs or len(histories[0])
-    return caught(
-        lambda: warn_if_not_converged(list(map(history, histories)), max_epochs), ConvergenceWarning
-    )
+    each = list(map(history, histories))
+    return caught(lambda: warn_if_not_converged(each, max_epochs, None, 0.1), ConvergenceWarning)
 
 
 def decay(time_constant, n_epochs=100):
@@ -180,3 +192,43 @@ def test_the_advice_works():
             break
         model.set_params(max_epochs=int(re.search(r"max_epochs=(\d+)", messages[0])[1]))
     assert not messages and model.max_epochs > 25
+
+
+@pytest.mark.parametrize(
+    "likelihood", [Gaussian(), Gaussian(False), StudentT(), Poisson()], ids=str
+)
+def test_a_network_that_has_learnt_nothing(likelihood):
+    X, y = regression()
+    y = np.abs(y)
+    options = {**QUICK, "likelihood": likelihood, "max_epochs": 20}
+    high, low = (TorchRegressor(**{**options, "lr": lr}) for lr in (30.0, 0.01))
+    (message,) = caught(lambda: high.fit(X, y), ConvergenceWarning)
+    assert "has learnt nothing" in message and "Lower lr (now 30)" in message
+    assert "higher" not in message
+    found = caught(lambda: low.fit(X, y), ConvergenceWarning)
+    assert not any("learnt nothing" in text for text in found)
+
+
+@pytest.mark.parametrize("weight", [None, np.linspace(0, 2, 150)], ids=["plain", "weighted"])
+def test_classifiers_that_have_learnt_nothing(weight):
+    X, y = load_iris(return_X_y=True)
+    high = TorchClassifier(**{**QUICK, "lr": 100.0, "max_epochs": 20})
+    (message,) = caught(lambda: high.fit(X, y, sample_weight=weight), ConvergenceWarning)
+    assert "has learnt nothing" in message
+
+
+def test_what_the_loss_is_compared_with():
+    """From noise, a network learns no more than the mean: that is no fault."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 2)), rng.normal(size=200)
+    model = TorchRegressor(**{**QUICK, "max_epochs": 1})
+    assert not caught(lambda: model.fit(X, y), ConvergenceWarning)
+    shifted = nn.Linear(2, 2)
+    with torch.no_grad():
+        shifted.weight.zero_()
+        shifted.bias[:] = torch.tensor([3.0, 0.0])  # three deviations beside the mean
+    rows = Rows(torch.tensor(X).float(), torch.tensor((y - y.mean()) / y.std())[:, None].float())
+    likelihood = Gaussian(beta=0).fit(y[:, None])
+    numerics = Numerics(torch.device("cpu"), "float32")
+    text = learnt_nothing(shifted, rows, likelihood, numerics)
+    assert text == "its training loss is 5, and 0.5 for outputs that are all zero"
