@@ -110,7 +110,10 @@ def _created(folder: Path, before: os.stat_result | None) -> tuple[Path, int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         path = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{_SUFFIX}"
-        descriptor = os.open(path, flags, mode)
+        try:
+            descriptor = os.open(path, flags, mode)
+        except FileNotFoundError:  # names the folder, not a file that the user did not ask for
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from None
         if _locked(descriptor, wait=True) and not path.exists():
             os.close(descriptor)  # another writer removed it before it was locked
             continue

@@ -199,3 +199,9 @@ def test_writers_at_the_same_time(tmp_path):
     for thread in threads:
         thread.join()
     assert not errors and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        replace_file(tmp_path / "nowhere" / "page.html", lambda file: file.write(b"x"))
+    assert caught.value.filename == str((tmp_path / "nowhere").resolve())
