@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 __all__ = ["Unavailable", "available_unless"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Unavailable(ValueError, AttributeError):
@@ -30,7 +32,7 @@ class _Available:
         return MethodType(self._method, instance)
 
 
-def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Callable[..., Any]], Any]:
+def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Method], Method]:
     """Decorate a method that objects do not have where `reason` gives a text.
 
     scikit-learn's own ``available_if`` hides the reason from the caller of the method.
@@ -40,4 +42,4 @@ def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Callable[
     reason : callable
         Maps the object to the message of the error, or to None where it has the method.
     """
-    return lambda method: _Available(method, reason)
+    return lambda method: cast("Method", _Available(method, reason))
