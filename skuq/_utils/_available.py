@@ -42,4 +42,10 @@ def available_unless(reason: Callable[[Any], str | None]) -> Callable[[Method], 
     reason : callable
         Maps the object to the message of the error, or to None where it has the method.
     """
-    return lambda method: cast("Method", _Available(method, reason))
+
+    def decorate(method: Method) -> Method:
+        available: Any = _Available(method, reason)
+        found: Method = available
+        return found
+
+    return decorate
