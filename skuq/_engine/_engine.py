@@ -308,10 +308,8 @@ class Engine:
         reduce_on = torch.device("cpu") if device.type == "mps" else device
         step = self.n_reduced
         chunk = X[start : start + chunks.n_rows]
-        if isinstance(chunk, Tensor):
-            chunk = chunk.clone()  # a module may work in place
-        else:
-            chunk = tensor_of(chunk, self.numerics.dtype, copy=True)
+        if not isinstance(chunk, Tensor):  # `call` gives the module a copy
+            chunk = tensor_of(chunk, self.numerics.dtype, only_read=True)
         rows = padded(chunk, chunks.n_rows)
         with noting_input(self.draws.module, rows):
             raw = function(sent(rows, device)).to(reduce_on)

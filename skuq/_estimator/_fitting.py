@@ -20,7 +20,7 @@ from skuq._estimator._built import Built
 from skuq._estimator._contracts import check_loss, checked_draws
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
-from skuq._estimator._signals import learnt_nothing, warn_if_not_converged
+from skuq._estimator._signals import losses_with_zeros, warn_if_not_converged
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
@@ -117,10 +117,10 @@ class Fitting:
         if self._incremental or schedule.interrupted or not estimator.max_epochs:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
-        nothing = learnt_nothing(first, trainer.train_rows, likelihood, trainer.numerics)
+        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics)
+        histories = [network.history for network in schedule.trained]
         watched = estimator.early_stopping
-        histories = [] if watched else [network.history for network in schedule.trained]
-        warn_if_not_converged(histories, estimator.max_epochs, nothing, estimator.lr)
+        warn_if_not_converged(histories, estimator.max_epochs, losses, estimator.lr, watched)
 
     # -- before training -------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from skuq._data._batches import Rows
 from skuq._networks._module import Numerics, call
 from skuq.likelihoods import Likelihood
 
-__all__ = ["learnt_nothing", "warn_if_not_converged", "warn_of_scales"]
+__all__ = ["losses_with_zeros", "warn_if_not_converged", "warn_of_scales"]
 
 _MOST_OFFSET = 100.0  # of the mean, in standard deviations
 _LARGEST = 30.0  # root mean square; a standardised feature has 1
@@ -24,7 +24,8 @@ _FALL = 0.02  # largest share of the last tenth of the epochs in the whole fall 
 _FEWEST_EPOCHS = 4
 _LOOKED_AT = 10_000  # rows
 _EVALUATED = 1000  # rows
-_MARGIN = 0.1  # nats: an untrained network is hardly worse than zeros
+_MARGIN = 0.1  # nats above the loss of zeros
+_UNTRAINED = 1.0  # the same, where training has just begun: first weights are random
 
 
 def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -> None:
@@ -62,13 +63,13 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
     )
 
 
-def learnt_nothing(
+def losses_with_zeros(
     module: nn.Module, rows: Rows, likelihood: Likelihood, numerics: Numerics
-) -> str | None:
-    """Say by how much a trained network is worse than one that returns zeros, if it is.
+) -> tuple[float, float]:
+    """Compute the training loss of a trained network, and that of outputs that are all zero.
 
     Zeros stand for the mean of y, or for equal probabilities. A learning rate that is too high
-    ends there, often without a loss that is not finite.
+    ends above that, often without a loss that is not finite.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def learnt_nothing(
         The device and the precision of the network.
     """
     if not rows.may_be_copied:  # reading single rows on demand takes long
-        return None
+        return 0.0, 0.0
     index = torch.linspace(0, len(rows) - 1, min(len(rows), _EVALUATED), dtype=torch.float64)
     batch = rows[index.long().to(rows.device)].to(numerics.device)
     with torch.no_grad():
@@ -90,13 +91,15 @@ def learnt_nothing(
         both = [likelihood.loss(one, batch[1]) for one in (output, torch.zeros_like(output))]
     weight = torch.ones_like(both[0]) if batch.weight is None else batch.weight
     loss, of_zeros = (float((weight * one).sum() / weight.sum()) for one in both)
-    if loss <= of_zeros + _MARGIN:
-        return None
-    return f"its training loss is {loss:.3g}, and {of_zeros:.3g} for outputs that are all zero"
+    return loss, of_zeros
 
 
 def warn_if_not_converged(
-    histories: list[list[dict[str, Any]]], max_epochs: int, nothing: str | None, lr: float
+    histories: list[list[dict[str, Any]]],
+    max_epochs: int,
+    losses: tuple[float, float],
+    lr: float,
+    watched: bool = False,
 ) -> None:
     """Warn if a network has learnt nothing, or the loss was still falling after the last epoch.
 
@@ -111,25 +114,29 @@ def warn_if_not_converged(
     max_epochs : int
         The number of epochs. Networks that stopped earlier are left out, because early stopping or
         a callback decided that.
-    nothing : str or None
-        What `learnt_nothing` says.
+    losses : pair of float
+        Those of `losses_with_zeros`.
     lr : float
         The learning rate.
+    watched : bool, default=False
+        Whether early stopping decides on the number of epochs.
     """
-    if nothing is not None:
-        warnings.warn(
-            f"the network has learnt nothing: {nothing}. Lower lr (now {lr:g}), or scale the "
-            "features",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-        return
     falls = [
         _last_fall(np.array([epoch["train_loss"] for epoch in history]))
         for history in histories
         if len(history) == max_epochs > 1 and "train_loss" in history[0]
     ]
-    if falls and np.median(falls) > _FALL:
+    is_falling = bool(falls) and float(np.median(falls)) > _FALL
+    excess = losses[0] - losses[1]
+    if excess > (_UNTRAINED if is_falling or max_epochs == 1 else _MARGIN):
+        warnings.warn(
+            f"the network has learnt nothing: its training loss is {losses[0]:.3g}, and "
+            f"{losses[1]:.3g} for outputs that are all zero. Lower lr (now {lr:g}), or scale the "
+            "features",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    elif is_falling and not watched:
         warnings.warn(
             f"training ended while the loss was still falling: the last tenth of the {max_epochs} "
             f"epochs had {100 * np.median(falls):.1f} % of the whole fall, expected at most "

@@ -16,7 +16,7 @@ from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
 from skuq._data._batches import Rows
-from skuq._estimator._signals import learnt_nothing, warn_if_not_converged, warn_of_scales
+from skuq._estimator._signals import losses_with_zeros, warn_if_not_converged, warn_of_scales
 from skuq._networks._module import Numerics
 from skuq.likelihoods import Gaussian, Poisson, StudentT
 from skuq.modules import MLP
@@ -111,7 +111,10 @@ def history(losses):
 def falling(*histories, max_epochs=None):
     max_epochs = max_epochs or len(histories[0])
     each = list(map(history, histories))
-    return caught(lambda: warn_if_not_converged(each, max_epochs, None, 0.1), ConvergenceWarning)
+    alike = (0.0, 0.0), 0.1  # losses that say nothing, and a learning rate
+    return caught(lambda: warn_if_not_converged(each, max_epochs, *alike), ConvergenceWarning)
+        lambda: warn_if_not_converged(each, max_epochs, (0.0, 0.0), 0.1), ConvergenceWarning
+    )
 
 
 def decay(time_constant, n_epochs=100):
@@ -230,5 +233,30 @@ def test_what_the_loss_is_compared_with():
     rows = Rows(torch.tensor(X).float(), torch.tensor((y - y.mean()) / y.std())[:, None].float())
     likelihood = Gaussian(beta=0).fit(y[:, None])
     numerics = Numerics(torch.device("cpu"), "float32")
-    text = learnt_nothing(shifted, rows, likelihood, numerics)
-    assert text == "its training loss is 5, and 0.5 for outputs that are all zero"
+    losses = losses_with_zeros(shifted, rows, likelihood, numerics)
+    assert losses == pytest.approx((5.0, 0.5), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("excess", "losses", "about"),
+    [
+        (0.05, decay(5), None),
+        (0.2, decay(5), "learnt nothing"),
+        (0.2, decay(60), "still falling"),  # it has just begun
+        (1.1, decay(60), "learnt nothing"),
+        (0.2, [1.0], None),
+        (1.1, [1.0], "learnt nothing"),
+    ],
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_which_warning(excess, losses, about, watched):
+    messages = caught(
+        lambda: warn_if_not_converged(
+            [history(losses)], len(losses), (0.5 + excess, 0.5), 0.1, watched
+        ),
+        ConvergenceWarning,
+    )
+    if about is None or (watched and about == "still falling"):
+        assert not messages
+    else:
+        assert len(messages) == 1 and about in messages[0]
