@@ -173,8 +173,9 @@ def _checked_pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:
     except (TypeError, ValueError):
         sound = False
     if not sound or max(location.ndim, scale.ndim) > 1:
+        shown = tuple(v.item() if isinstance(v, np.generic) else v for v in pair)
         raise ValueError(
             "standardise must be True, False or a pair (location, scale) of finite numbers or "
-            f"arrays of one for each target, scales above 0; got {pair!r}"
+            f"arrays of one for each target, scales above 0; got {shown!r}"
         )
     return location, scale
