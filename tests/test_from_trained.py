@@ -109,8 +109,8 @@ def test_labels_that_have_no_row(network, blobs):
         from_trained(network, X[some], names[some], **options)
     given = from_trained(network, X[some], names[some], classes=["a", "b", "c"], **options)
     np.testing.assert_array_equal(given.predict_proba(X), model.predict_proba(X))
-    with pytest.raises(ValueError, match="is not sorted"):
-        from_trained(network, X[some], names[some], classes=["b", "a", "c"], **options)
+    with pytest.raises(ValueError, match=r"\['a', 'a', 'c'\] must be .* all labels, each once"):
+        from_trained(network, X[some], names[some], classes=["a", "a", "c"], **options)
     with pytest.raises(ValueError, match="3 outputs, but y has 4 labels"):
         from_trained(network, X, np.arange(len(X)) % 4, **options)
 

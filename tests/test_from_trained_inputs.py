@@ -92,7 +92,7 @@ def test_uncertain_labels(one_logit, blobs):
 
 
 @pytest.mark.parametrize(
-    "kind", ["coo_matrix", "coo_array", "dia_matrix", "bsr_array", "csc_array"]
+    "kind", ["coo_matrix", "coo_array", "bsr_array", "csc_array", "lil_matrix"]
 )
 def test_sparse_rows_of_any_format(kind, network, blobs):
     X, y = blobs
@@ -183,7 +183,7 @@ def test_orders_that_nothing_can_follow(network, one_logit, blobs):
     options = {"classes": ["b", "c", "a"], **CLASSES}
     with pytest.raises(ValueError, match=r"not sorted.*something follows its last nn\.Linear"):
         from_trained(nn.Sequential(network, nn.LayerNorm(3)), X, names, **options)
-    with pytest.raises(ValueError, match="not sorted.*module is a function or class"):
+    with pytest.raises(ValueError, match=r"not sorted.*module is a function or class"):
         from_trained(lambda: network, X, names, **options)
     with pytest.raises(ValueError, match=r"not sorted.*not for Bernoulli\(\)"):
         from_trained(one_logit, X, y == 2, classes=[True, False], likelihood=Bernoulli(), **CLASSES)
@@ -247,8 +247,8 @@ def test_rows_of_another_shape(given):
     images = np.random.default_rng(0).normal(size=(40, 64))
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
     y = np.arange(40) % 2
-    with pytest.raises(ValueError, match=r"Sequential cannot take rows of X, which has shape "
-                       r"\(n_samples, 64\)\. It said: RuntimeError: .*conv2d.*reshape"):  # fmt: skip
+    match = r"Sequential cannot take rows of X, which has shape \(n_samples, 64\)\. It said: "
+    with pytest.raises(ValueError, match=match + r"RuntimeError: .*conv2d.*reshape"):
         from_trained(given(network), images, y, **CLASSES)
     with pytest.raises(ValueError, match=r"shape \(n_samples, 9\).*mat1 and mat2 shapes"):
         from_trained(given(nn.Sequential(nn.Linear(10, 2))), images[:, :9], y, **CLASSES)

@@ -62,8 +62,8 @@ class Labels(Reading):
         if len(unknown):
             raise ValueError(
                 f"y contains labels {unknown[:5]} that are not in the classes {self.classes_}; "
-                "give all labels as `classes` in the first call of partial_fit, or set "
-                "warm_start=False to fit anew"
+                "give all labels as `classes`, in the first call of partial_fit or in "
+                "from_trained, or set warm_start=False to fit anew"
             )
         if len(self.classes_) < 2:
             raise ValueError(

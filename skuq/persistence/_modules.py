@@ -124,7 +124,10 @@ class Modules:
         """Make the factory for a node that stands for a trained network."""
         found, tensors = self._found(node), decoder.mapping(node["weights"])
         frozen, shared = node["frozen"], node["shared"]
-        others = [decoder.mapping(part) for part in node.get("others", [])]
+        parts = node.get("others", [])
+        if not isinstance(parts, list):
+            raise PersistenceError("the other networks of a list are no JSON list")
+        others = [decoder.mapping(part) for part in parts]
         texts = [*frozen, *shared]
         if not all(isinstance(t, Tensor) for part in (tensors, *others) for t in part.values()):
             raise PersistenceError("a value that is no tensor stands for one of a module")
