@@ -75,32 +75,34 @@ def from_trained(
 
     Parameters
     ----------
-    module : nn.Module, or class or callable that returns one
+    module : nn.Module, list or tuple of them, or class or callable that returns one
         The trained network, as an instance. It returns logits, or other raw outputs of the
         likelihood, without a softmax or sigmoid at the end. It is not changed, and later changes of
-        it have no effect. A function must return a trained network in each call. There is one call
-        for each network of the posterior: for `DeepEnsemble`, return another network each time.
+        it have no effect. A list holds the members of a deep ensemble, networks with the same
+        layers. A function must return a trained network in each call, and every fit, also that of
+        a clone, calls it once for each network of the posterior.
     X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
         Rows as the network takes them, scaled like its training rows. Or a torch Dataset of pairs
         (x, y).
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
         Labels or targets in their own units; None if X is a Dataset. Output k of a classifier
-        belongs to the k-th label in sorted order.
+        belongs to the k-th label in sorted order, or to the k-th in `classes`.
     task : {"classification", "regression"}
         Whether to make a `TorchClassifier` or a `TorchRegressor`.
     posterior : Posterior, default=None
-        How to model uncertainty about the function; None is ``LastLayerLaplace()``. ``MCDropout()``
-        suits a network that was trained with dropout; ``MCDropout(p=0.1, where="last")`` inserts
-        dropout into one without.
+        How to model uncertainty about the function; None is ``LastLayerLaplace()``, and for a list
+        of K networks ``DeepEnsemble(K)``. ``MCDropout()`` suits a network that was trained with
+        dropout; ``MCDropout(p=0.1, where="last")`` inserts dropout into one without.
     likelihood : Likelihood, default=None
-        The meaning of the outputs. If `module` is an instance, None chooses by their number. For
-        classes it is `Categorical`, or `Bernoulli` if there is one output or y has several columns.
-        For D targets it is ``Gaussian(heteroscedastic=False)`` with D outputs, and `Gaussian`
-        (means, then log-variances) with 2 D. If `module` is a function, None is the estimator's
-        default.
+        The meaning of the outputs. None chooses by their number. For classes it is `Categorical`,
+        or `Bernoulli` if there is one output or y has several columns. For D targets it is
+        ``Gaussian(heteroscedastic=False)`` with D outputs, and `Gaussian` (means, then
+        log-variances) with 2 D. If `module` is a function with an argument `n_outputs`, None is the
+        estimator's default.
     classes : array-like of shape (n_classes,), default=None
-        All labels, sorted, if y lacks some. Not needed for integers from 0 to the number of outputs
-        minus one.
+        All labels in the order of the outputs, if y lacks some or if that order is not sorted. Not
+        needed for integers from 0 to the number of outputs minus one. The estimator's ``classes_``
+        are sorted: for another order, skuq moves the outputs in the last ``nn.Linear`` of its copy.
     target_scale : pair (mean, standard deviation), default=None
         The mean and standard deviation with which y was standardised for the training of a
         regression network: numbers, or arrays of shape (n_targets,). None means y itself.
@@ -121,9 +123,9 @@ def from_trained(
     TypeError
         If `module` is no network, but a state dict or a path, for instance.
     ValueError
-        If the network is unsuitable: it ends in a softmax or sigmoid, is not trained, does not have
-        the number of outputs that the likelihood needs, or is a single network where the posterior
-        needs several. Each message has a fix.
+        If the network is unsuitable: it ends in a softmax or sigmoid, is not trained, cannot take
+        rows of X, does not have the number of outputs that the likelihood needs, or is a single
+        network where the posterior needs several. Each message has a fix.
 
     See Also
     --------
@@ -187,8 +189,9 @@ def from_trained(
         estimator.module, n_outputs = _first_built(estimator, rows, numerics)
     estimator.likelihood = chosen_likelihood(task, likelihood, n_outputs, target, target_scale)
     if task == "classification":
-        options = {"likelihood": estimator.likelihood, "n_outputs": n_outputs}
-        labels = partial(all_labels, classes=classes, **options)
+        labels = partial(
+            all_labels, classes=classes, likelihood=estimator.likelihood, n_outputs=n_outputs
+        )
         estimator._fit(X, y, sample_weight, classes=labels)
     else:
         _refuse_classes(classes)

@@ -75,7 +75,8 @@ def _trained_part(
                 shared.append(name)
             else:
                 stored[name] = encoder(tensor)
-    node = {"$": "trained", "weights": stored, "shared": shared, "frozen": network.frozen}
+    node: dict[str, Any] = {"$": "trained", "weights": stored, "shared": shared}
+    node["frozen"] = network.frozen
     if network.others:
         with encoder.at(".module"):
             node["others"] = [
