@@ -63,6 +63,25 @@ def test_the_noise_of_a_regression_has_the_size_of_y(unit):
     assert 0.92 < covered.mean() < 0.98
 
 
+@pytest.mark.parametrize("heteroscedastic", [False, True])
+@pytest.mark.parametrize("unit", [1e-8, 1e7])
+def test_the_default_posterior_has_the_size_of_y(heteroscedastic, unit):
+    """Both parts of the variance grow by the square of the unit."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 3))
+    y = X @ [1.0, 2.0, 3.0] + random.normal(size=200)
+
+    def parts(unit):
+        weights = unit * np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])[: 1 + heteroscedastic]
+        network = linear(weights, [0.0, 2 * np.log(unit)][: 1 + heteroscedastic])
+        options = NUMBERS | {"posterior": None, "precision": "float64"}
+        model = from_trained(network, X, unit * y, **options)
+        both = model.predict_uncertainty(X, kind="all")
+        return both.epistemic / unit**2, both.aleatoric / unit**2
+
+    np.testing.assert_allclose(parts(unit), parts(1.0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("unit", [1e-4, 1e7])
 def test_a_network_in_single_precision(unit):
     random = np.random.default_rng(0)
