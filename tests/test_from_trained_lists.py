@@ -12,7 +12,9 @@ from torch import nn
 import skuq
 from skuq import from_trained
 from skuq.likelihoods import Gaussian
+from skuq.persistence._save import parts_of
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from tests.persistence.forging import file_of, forged, put
 from tests.test_from_trained import Net, outputs, softmax, trained
 
 CLASSES = {"task": "classification", "random_state": 0}
@@ -70,6 +72,7 @@ def test_clones_pickles_and_cross_validation(members, blobs):
 
 
 def test_files(members, blobs, tmp_path):
+    pytest.importorskip("safetensors")
     X, y = blobs
     model, path = of_list(members, blobs), tmp_path / "m.skuq"
     skuq.save(model, path)
@@ -82,6 +85,11 @@ def test_files(members, blobs, tmp_path):
     skuq.save(loaded, path)
     again = skuq.load(path, module=Net)
     np.testing.assert_array_equal(again.predict_draws(X), model.predict_draws(X))
+    for wrong in (3, [3], [{"head.bias": 3}]):
+        parts = forged(parts_of(model)[0], put("module", "others", wrong))
+        path.write_bytes(file_of(parts, tmp_path))
+        with pytest.raises(skuq.PersistenceError, match="no JSON|no tensor"):
+            skuq.load(path, module=Net)
 
 
 def test_a_regression(diabetes):
