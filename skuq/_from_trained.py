@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from skuq._data._checks import dense, shape_of, split_missing
+from skuq._estimator._built import Built
 from skuq._estimator._elsewhere import (
     all_labels,
+    check_order,
     chosen_likelihood,
-    copy_factory,
     first_rows_of,
-    refuse_random_weights,
+    label_order,
+    plain_numbers,
+    sliceable,
 )
+from skuq._estimator._given_networks import FirstBuilt, copy_factory, refuse_random_weights
 from skuq._networks._module import Numerics
 from skuq._utils._sklearn_compat import (
     StrOptions,
@@ -25,7 +31,7 @@ from skuq._utils._sklearn_compat import (
 from skuq._utils._tensors import tensors_of
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.likelihoods import Likelihood
-from skuq.posteriors import LastLayerLaplace, Posterior
+from skuq.posteriors import DeepEnsemble, LastLayerLaplace, Posterior
 
 __all__ = ["from_trained"]
 
@@ -69,32 +75,34 @@ def from_trained(
 
     Parameters
     ----------
-    module : nn.Module, or class or callable that returns one
+    module : nn.Module, list or tuple of them, or class or callable that returns one
         The trained network, as an instance. It returns logits, or other raw outputs of the
         likelihood, without a softmax or sigmoid at the end. It is not changed, and later changes of
-        it have no effect. A function must return a trained network in each call. There is one call
-        for each network of the posterior: for `DeepEnsemble`, return another network each time.
+        it have no effect. A list holds the members of a deep ensemble, networks with the same
+        layers. A function must return a trained network in each call, and every fit, also that of
+        a clone, calls it once for each network of the posterior.
     X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
         Rows as the network takes them, scaled like its training rows. Or a torch Dataset of pairs
         (x, y).
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
         Labels or targets in their own units; None if X is a Dataset. Output k of a classifier
-        belongs to the k-th label in sorted order.
+        belongs to the k-th label in sorted order, or to the k-th in `classes`.
     task : {"classification", "regression"}
         Whether to make a `TorchClassifier` or a `TorchRegressor`.
     posterior : Posterior, default=None
-        How to model uncertainty about the function; None is ``LastLayerLaplace()``. ``MCDropout()``
-        suits a network that was trained with dropout; ``MCDropout(p=0.1, where="last")`` inserts
-        dropout into one without.
+        How to model uncertainty about the function; None is ``LastLayerLaplace()``, and for a list
+        of K networks ``DeepEnsemble(K)``. ``MCDropout()`` suits a network that was trained with
+        dropout; ``MCDropout(p=0.1, where="last")`` inserts dropout into one without.
     likelihood : Likelihood, default=None
-        The meaning of the outputs. If `module` is an instance, None chooses by their number. For
-        classes it is `Categorical`, or `Bernoulli` if there is one output or y has several columns.
-        For D targets it is ``Gaussian(heteroscedastic=False)`` with D outputs, and `Gaussian`
-        (means, then log-variances) with 2 D. If `module` is a function, None is the estimator's
-        default.
+        The meaning of the outputs. None chooses by their number. For classes it is `Categorical`,
+        or `Bernoulli` if there is one output or y has several columns. For D targets it is
+        ``Gaussian(heteroscedastic=False)`` with D outputs, and `Gaussian` (means, then
+        log-variances) with 2 D. If `module` is a function with an argument `n_outputs`, None is the
+        estimator's default.
     classes : array-like of shape (n_classes,), default=None
-        All labels, sorted, if y lacks some. Not needed for integers from 0 to the number of outputs
-        minus one.
+        All labels in the order of the outputs, if y lacks some or if that order is not sorted. Not
+        needed for integers from 0 to the number of outputs minus one. The estimator's ``classes_``
+        are sorted: for another order, skuq moves the outputs in the last ``nn.Linear`` of its copy.
     target_scale : pair (mean, standard deviation), default=None
         The mean and standard deviation with which y was standardised for the training of a
         regression network: numbers, or arrays of shape (n_targets,). None means y itself.
@@ -115,9 +123,9 @@ def from_trained(
     TypeError
         If `module` is no network, but a state dict or a path, for instance.
     ValueError
-        If the network is unsuitable: it ends in a softmax or sigmoid, is not trained, does not have
-        the number of outputs that the likelihood needs, or is a single network where the posterior
-        needs several. Each message has a fix.
+        If the network is unsuitable: it ends in a softmax or sigmoid, is not trained, cannot take
+        rows of X, does not have the number of outputs that the likelihood needs, or is a single
+        network where the posterior needs several. Each message has a fix.
 
     See Also
     --------
@@ -163,37 +171,90 @@ def from_trained(
     given = {"task": task, "posterior": posterior, "likelihood": likelihood}
     given["target_scale"] = target_scale
     validate_parameter_constraints(_CONSTRAINTS, given, "from_trained")
-    _check_module(module)
-    _check_parameters(module, parameters)
-    posterior = _default_posterior() if posterior is None else posterior
+    networks = _networks_in(module)
+    _check_parameters(networks, parameters)
+    posterior = _chosen_posterior(module, networks, posterior)
     estimator: TorchClassifier | TorchRegressor = _ESTIMATORS[task](
         module, posterior=posterior, likelihood=likelihood, max_epochs=0, **parameters
     )
     numerics = Numerics.on(estimator.device, estimator.precision)
+    X, y = sliceable(X), sliceable(y)
     rows, target = first_rows_of(X, y, numerics)
+    order = label_order(classes) if task == "classification" else None
+    check_order(order, likelihood, is_instance=bool(networks))
     n_outputs = None
-    if isinstance(module, nn.Module):
-        estimator.module, n_outputs = copy_factory(module, rows, numerics)
-    elif isinstance(module, type):
-        refuse_random_weights(module, rows)
+    if networks:
+        estimator.module, n_outputs = copy_factory(networks, rows, numerics, order)
+    else:
+        estimator.module, n_outputs = _first_built(estimator, rows, numerics)
     estimator.likelihood = chosen_likelihood(task, likelihood, n_outputs, target, target_scale)
     if task == "classification":
-        labels = all_labels(estimator, classes, y, n_outputs)
+        labels = partial(
+            all_labels, classes=classes, likelihood=estimator.likelihood, n_outputs=n_outputs
+        )
         estimator._fit(X, y, sample_weight, classes=labels)
     else:
         _refuse_classes(classes)
         estimator._fit(X, y, sample_weight)
+    if not networks:  # clones call the function itself
+        estimator.module = module
+        estimator._built = Built.by(estimator)
     _check_one_network(module, estimator)
-    _warn_if_it_knows_nothing(estimator, X, y)
+    _warn_if_it_knows_nothing(estimator, X, y, target_scale)
     if estimator.verbose:
         explained = estimator.likelihood_.explain_outputs()
         print(f"{estimator.network_}\n{estimator.likelihood_}: {explained}")
     return estimator
 
 
-def _default_posterior() -> Posterior:
-    """Make the posterior for None: fast, and made for networks that are trained already."""
-    return LastLayerLaplace()
+def _chosen_posterior(
+    module: Any, networks: list[nn.Module], posterior: Posterior | None
+) -> Posterior:
+    """Choose the posterior for None: fast, and made for networks that are trained already."""
+    if not _is_list(module):
+        return LastLayerLaplace() if posterior is None else posterior
+    n = len(networks)
+    if posterior is None:
+        return DeepEnsemble(n)
+    if not isinstance(posterior, DeepEnsemble) or posterior.n_members != n:
+        raise ValueError(
+            f"module is a list of {n} trained networks, the members of an ensemble: expected "
+            f"posterior=None or DeepEnsemble({n}), got {posterior}. Another posterior takes one "
+            "network: give it without the list"
+        )
+    return posterior
+
+
+def _is_list(module: Any) -> bool:
+    return isinstance(module, list | tuple | nn.ModuleList)
+
+
+def _networks_in(module: Any) -> list[nn.Module]:
+    """List the trained networks; none if `module` is a class or function that returns them."""
+    if not _is_list(module):
+        _check_module(module)
+        return [module] if isinstance(module, nn.Module) else []
+    if not len(module):
+        raise ValueError("module is an empty list; expected one or more trained networks")
+    for network in module:
+        _check_module(network)
+        if not isinstance(network, nn.Module):
+            raise TypeError(
+                "a list as module must hold trained networks, instances of torch.nn.Module, got "
+                f"{network!r:.100}"
+            )
+    return list(module)
+
+
+def _first_built(estimator: Any, rows: Any, numerics: Numerics) -> tuple[Any, int | None]:
+    """Build the first network of a class or function, to see its number of outputs."""
+    module = estimator.module
+    if isinstance(module, type):
+        refuse_random_weights(module, rows)
+    if not FirstBuilt.suits(module):
+        return module, None
+    built = FirstBuilt(module, estimator._with_prefix("module"), rows, estimator.random_state)
+    return built, built.n_outputs(rows, numerics)
 
 
 def _check_module(module: Any) -> None:
@@ -218,16 +279,16 @@ def _check_module(module: Any) -> None:
         )
 
 
-def _check_parameters(module: Any, parameters: dict[str, Any]) -> None:
+def _check_parameters(networks: list[nn.Module], parameters: dict[str, Any]) -> None:
     if "max_epochs" in parameters:
         raise TypeError(
             "from_trained trains nothing and sets max_epochs=0: leave it out. To go on training, "
             "call partial_fit on the result, or set_params(max_epochs=...) and fit"
         )
     own = [name for name in parameters if name.startswith("module__")]
-    if own and isinstance(module, nn.Module):
+    if own and networks:
         raise TypeError(
-            f"{own[0]} is a parameter for building a network, but {type(module).__name__} is "
+            f"{own[0]} is a parameter for building a network, but {type(networks[0]).__name__} is "
             "built already: leave it out"
         )
 
@@ -238,31 +299,34 @@ def _refuse_classes(classes: Any) -> None:
 
 
 def _check_one_network(module: Any, estimator: Any) -> None:
+    if _is_list(module):
+        return
     if isinstance(module, nn.Module) and (n := len(estimator.histories_)) > 1:
         raise ValueError(
             f"{estimator.posterior_} needs {n} trained networks, but module is one: all draws "
-            "would be equal. Give a function that returns another one in each call, such as "
-            "lambda: next(networks) with networks = iter([...])"
+            "would be equal. Give a list of trained networks, from_trained([one, other, ...], ...)"
         )
 
 
-def _warn_if_it_knows_nothing(estimator: Any, X: Any, y: Any) -> None:
+def _warn_if_it_knows_nothing(estimator: Any, X: Any, y: Any, target_scale: Any) -> None:
     """Warn if predictions are bad: outputs with another meaning would raise no error."""
-    if (
-        y is None
-        or (n_rows := _num_samples(X)) < _FEWEST
-        or (np.ndim(y) > 1 and hasattr(estimator, "classes_"))
-    ):
+    classifies = hasattr(estimator, "classes_")
+    if y is None or (classifies and len(shape_of(y)) > 1):
+        return
+    if classifies and (missing := split_missing(y)[1]) is not None:  # uncertain labels
+        known = np.flatnonzero(~missing)
+        X, y = _safe_indexing(X, known), _safe_indexing(y, known)
+    if (n_rows := _num_samples(X)) < _FEWEST:
         return
     some = slice(None, None, -(-n_rows // _SCORED))
-    part, target = _safe_indexing(X, some), _safe_indexing(y, some)
+    part, target = _safe_indexing(X, some), dense(_safe_indexing(y, some))
     score = estimator.score(part, target)
-    if not hasattr(estimator, "classes_"):
+    if not classifies:
         if score < 0:
             warnings.warn(
                 f"the network predicts these rows worse than the mean of y (R² = {score:.2g}). "
-                "Was it trained on standardised targets? Then give target_scale=(mean, standard "
-                "deviation) of those. Were rows scaled for its training? Then scale X, too.",
+                f"{_question_about(target_scale)} Were rows scaled for its training? Then scale X, "
+                "too.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -276,3 +340,15 @@ def _warn_if_it_knows_nothing(estimator: Any, X: Any, y: Any) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def _question_about(target_scale: Any) -> str:
+    if target_scale is None:
+        return (
+            "Was it trained on standardised targets? Then give target_scale=(mean, standard "
+            "deviation) of those."
+        )
+    return (
+        f"target_scale={plain_numbers(target_scale)} was given: is the second number the standard "
+        "deviation, and is y in its own units?"
+    )

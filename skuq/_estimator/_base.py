@@ -201,7 +201,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         data = self._read_training_data(
             X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, incremental, root
         )
-        if not incremental:
+        if not incremental and classes is None:
             self._check_targets(data.target)
         if not goes_on and self.module is None and isinstance(data.X, np.ndarray):
             self._warn_of_scales(data.X)

@@ -1,4 +1,4 @@
-"""Parts of `from_trained`: a copy of the network, its likelihood, and its labels."""
+"""Parts of `from_trained`: rows, the likelihood of the outputs, and their labels."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_array
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from skuq._data._checks import checks_of_rows, dense
 from skuq._data._streams import is_dataset
-from skuq._networks._module import Numerics, build, call, first_rows, own_copy
-from skuq._networks._precision import float_dtype
-from skuq._networks._trained import TrainedNetwork
-from skuq._utils._random import PrivateGlobals
+from skuq._networks._module import Numerics, first_rows
 from skuq._utils._sklearn_compat import _safe_indexing
-from skuq._utils._tensors import tensors_of
 from skuq.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 
 __all__ = [
     "all_labels",
+    "check_order",
     "chosen_likelihood",
-    "copy_factory",
     "first_rows_of",
-    "refuse_random_weights",
+    "label_order",
+    "plain_numbers",
+    "sliceable",
 ]
+
+
+def sliceable(values: Any) -> Any:
+    """Return a sparse matrix in a format that has rows, and anything else unchanged."""
+    return values.tocsr() if issparse(values) and values.ndim == 2 else values
 
 
 def first_rows_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
@@ -42,41 +46,6 @@ def first_rows_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
     checks = {**checks_of_rows(numerics), "ensure_all_finite": False}
     rows = torch.as_tensor(np.array(dense(check_array(part, input_name="X", **checks))))
     return first_rows(rows.to(numerics.device, numerics.dtype), 3), target
-
-
-def copy_factory(
-    module: nn.Module, rows: Tensor, numerics: Numerics
-) -> tuple[TrainedNetwork, int | None]:
-    """Make a factory of copies of a trained module; also return its number of outputs, if usual.
-
-    The copies keep the precision of the module; the estimator may change it later.
-    """
-    precision = "float64" if float_dtype(module) == torch.float64 else "float32"
-    own = Numerics(numerics.device, precision)
-    with PrivateGlobals(0), torch.no_grad():
-        network = own_copy(module, rows, own)
-        output = call(network, rows.to(own.dtype), own)
-    is_usual = isinstance(output, Tensor) and output.ndim == 2  # else fit raises the error
-    return TrainedNetwork(network), output.shape[1] if is_usual else None
-
-
-def refuse_random_weights(kind: type, rows: Tensor) -> None:
-    """Refuse a class whose weights depend on the generator: these are not trained."""
-    weights = []
-    for seed in (0, 1):
-        with PrivateGlobals(seed), torch.no_grad():
-            try:
-                built = build(kind, {}, rows[0].numel(), 2)
-            except TypeError:  # fit raises the error
-                return
-        known = (t for t in tensors_of(built).values() if not nn.parameter.is_lazy(t))
-        weights.append([tensor.detach() for tensor in known])
-    one, other = weights
-    if len(one) != len(other) or not all(map(torch.equal, one, other)):
-        raise ValueError(
-            f"{kind.__name__} is a class that draws its weights at random: it is not trained. Give "
-            "the instance that you have trained, or a function that loads the weights"
-        )
 
 
 def chosen_likelihood(
@@ -97,18 +66,22 @@ def chosen_likelihood(
         if (
             isinstance(own, bool | np.bool_) and own
         ):  # it would standardise with these rows, which did not train the network
-            plain = (v.item() if isinstance(v, np.generic) else v for v in scale or ())
-            likelihood.set_params(standardise=False if scale is None else tuple(plain))
+            likelihood.set_params(standardise=False if scale is None else plain_numbers(scale))
         elif scale is not None:
             raise ValueError(
                 f"target_scale and {likelihood} both give the units of the network: leave one out"
             )
     elif scale is not None:
         raise ValueError(
-            f"target_scale={scale!r} sets units, but {type(likelihood).__name__} has none: leave "
-            "it out"
+            f"target_scale={plain_numbers(scale)!r} sets units, but {type(likelihood).__name__} "
+            "has none: leave it out"
         )
     return likelihood
+
+
+def plain_numbers(pair: Any) -> tuple[Any, ...]:
+    """Return a pair with Python's numbers in place of NumPy's, which messages would show."""
+    return tuple(value.item() if isinstance(value, np.generic) else value for value in pair)
 
 
 def _gaussian(n_outputs: int | None, n_targets: int) -> Gaussian:
@@ -123,29 +96,56 @@ def _gaussian(n_outputs: int | None, n_targets: int) -> Gaussian:
     )
 
 
-def all_labels(estimator: Any, classes: Any, y: Any, n_outputs: int | None) -> Any:
+def label_order(classes: Any) -> np.ndarray | None:
+    """Return the numbers of outputs in the order of the sorted labels; None if that is theirs."""
+    if classes is None:
+        return None
+    labels = np.asarray(classes)
+    if labels.ndim != 1 or len(np.unique(labels)) != len(labels):
+        raise ValueError(
+            f"classes={labels.tolist()!r} must be a list of all labels, each once, in the order of "
+            "the outputs"
+        )
+    order = np.argsort(labels, kind="stable")
+    return None if (order == np.arange(len(labels))).all() else order
+
+
+def check_order(order: np.ndarray | None, likelihood: Any, is_instance: bool) -> None:
+    """Refuse labels in another order than sorted where skuq cannot move the outputs."""
+    if order is None or (is_instance and type(likelihood) in (Categorical, type(None))):
+        return
+    reason = f"not for {likelihood}" if is_instance else "and module is a function or class"
+    raise ValueError(
+        "classes is not sorted. skuq sorts labels, and moves the outputs of networks that are "
+        f"given as instances and end in logits for Categorical(), {reason}. Return outputs in the "
+        "order of the sorted labels, or rename the labels, for instance to numbers of outputs"
+    )
+
+
+def all_labels(
+    y: np.ndarray, classes: Any, likelihood: Likelihood | None, n_outputs: int | None
+) -> Any:
     """Return the labels of all outputs if y lacks some, else None."""
     if classes is not None:
-        labels = np.asarray(classes)
-        if not np.array_equal(np.unique(labels), labels):
-            raise ValueError(
-                f"classes={classes!r} is not sorted, or has a label twice: outputs belong to "
-                "labels in sorted order. Rename the labels, for instance to numbers of outputs"
-            )
-        return classes
-    if y is None or n_outputs is None or type(estimator.likelihood) is not Categorical:
+        return np.sort(np.asarray(classes))
+    kind, one_logit = type(likelihood), type(likelihood) is Bernoulli and n_outputs == 1
+    if n_outputs is None or y.ndim != 1 or (kind is not Categorical and not one_logit):
         return None
+    n_labels = 2 if one_logit else n_outputs
     try:
-        found = np.unique(np.asarray(y))
+        found = np.unique(y)
     except TypeError:  # labels without an order; fit refuses them
         return None
     numbers = found.dtype.kind in "iuf"
-    if np.ndim(y) != 1 or len(found) in (0, n_outputs) or (numbers and (found % 1 != 0).any()):
+    if len(found) in (0, n_labels) or (numbers and (found % 1 != 0).any()):
         return None
-    if numbers and np.isin(found, np.arange(n_outputs)).all():
-        return np.arange(n_outputs, dtype=found.dtype)
+    if numbers and np.isin(found, np.arange(n_labels)).all():
+        return np.arange(n_labels, dtype=found.dtype)
+    if found.dtype.kind == "b" and n_labels == 2:
+        return np.array([False, True])
+    outputs = "1 output, for two labels" if one_logit else f"{n_outputs} outputs"
     raise ValueError(
-        f"the network has {n_outputs} outputs, but y has {len(found)} labels, {found[:10]}: give "
+        f"the network has {outputs}, but y has {len(found)} labels, {found[:10]}: give "
         "all labels in the order of the outputs, classes=..., or the likelihood with which the "
         "network was trained"
     )

@@ -39,6 +39,8 @@ class Labels(Reading):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        if callable(classes):
+            classes = classes(y)
         if classes is not None:
             refuse_no_labels("classes", classes)
         if reset:
@@ -60,8 +62,8 @@ class Labels(Reading):
         if len(unknown):
             raise ValueError(
                 f"y contains labels {unknown[:5]} that are not in the classes {self.classes_}; "
-                "give all labels as `classes` in the first call of partial_fit, or set "
-                "warm_start=False to fit anew"
+                "give all labels as `classes`, in the first call of partial_fit or in "
+                "from_trained, or set warm_start=False to fit anew"
             )
         if len(self.classes_) < 2:
             raise ValueError(
@@ -74,7 +76,7 @@ class Labels(Reading):
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
                 f"y of shape {y.shape} must hold only 0 and 1, got values such as "
-                f"{y[~np.isin(y, (0, 1))][0]!r}; each column says whether its label is true"
+                f"{y[~np.isin(y, (0, 1))][:1]}; each column says whether its label is true"
             )
         labels = np.arange(y.shape[1])
         if classes is not None and not np.array_equal(np.unique(classes), labels):
@@ -105,7 +107,7 @@ class Labels(Reading):
             by_class = "" if self.class_weight is None else "class_weight or "
             raise ValueError(
                 f"only one class is left after rows with {by_class}sample_weight zero are removed, "
-                f"{self.classes_[int(known[0])]!r}; a classifier needs at least 2 classes"
+                f"{self.classes_[[int(known[0])]]}; a classifier needs at least 2 classes"
             )
 
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:

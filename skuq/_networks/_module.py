@@ -194,6 +194,12 @@ def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: 
     given = {name: size for name, size in sizes.items() if accepts(factory, name)}
     try:
         module = factory(**{**given, **parameters})
+    except StopIteration as error:
+        raise ValueError(
+            f"module={factory!r} raised StopIteration: it has no further network. It must return a "
+            "network in each call, and every fit, also that of a clone, calls it anew. For trained "
+            "networks, give skuq.from_trained a list of them"
+        ) from error
     except TypeError as error:
         error.add_note(
             "(skuq fills in n_features and n_outputs where the signature of the module names "

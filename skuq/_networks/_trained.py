@@ -1,9 +1,10 @@
-"""A factory of copies of one trained module, for clones, pickles and files."""
+"""A factory of copies of trained modules, for clones, pickles and files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ __all__ = ["TrainedNetwork"]
 
 
 class TrainedNetwork:
-    """A factory: each call returns a copy of one trained module.
+    """A factory: each call returns a copy of one trained module, or of one of several.
 
     It never changes, so copies and clones of an estimator share it. Its name is the name of the
     module's class; its ``repr`` adds a digest of the weights.
@@ -26,14 +27,19 @@ class TrainedNetwork:
     ----------
     module : nn.Module
         The module, in eval mode; no other object may hold it.
+    others : iterable of dict of str to Tensor, default=()
+        Parameters and buffers of further modules with the same layers.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    others: tuple[dict[str, Tensor], ...] = ()  # pickles of a single network may lack it
+
+    def __init__(self, module: nn.Module, others: Iterable[Mapping[str, Tensor]] = ()) -> None:
         self._source: nn.Module | Callable[..., nn.Module] = module
         self._tensors: dict[str, Tensor] | None = None  # each call puts these into the module
         self._frozen: frozenset[str] = frozenset()
         self._shown: str | None = None
         self.shared: tuple[str, ...] = ()  # names of tensors that `complete` will set
+        self.others = tuple(map(dict, others))
         kind = type(module)
         self._named(kind.__qualname__, kind.__module__)
 
@@ -45,6 +51,7 @@ class TrainedNetwork:
         frozen: frozenset[str],
         name: str,
         defined_in: str,
+        others: Iterable[Mapping[str, Tensor]] = (),
     ) -> TrainedNetwork:
         """Make a factory from the content of a file: a builder of the module, and its tensors.
 
@@ -58,11 +65,13 @@ class TrainedNetwork:
             Names of parameters that are not trained.
         name, defined_in : str
             The name of the class and its module.
+        others : iterable of dict of str to Tensor, default=()
+            Parameters and buffers of further modules.
         """
         made = object.__new__(cls)
         made._source = copied(source).eval() if isinstance(source, nn.Module) else source
         made._tensors, made._frozen, made._shown = dict(tensors), frozen, None
-        made.shared = ()
+        made.shared, made.others = (), tuple(map(dict, others))
         made._named(name, defined_in)
         return made
 
@@ -77,13 +86,39 @@ class TrainedNetwork:
         self.__qualname__, self.__module__ = name, defined_in
         self.__name__ = name.rpartition(".")[2]
 
-    def __call__(self, n_features: int | None = None, n_outputs: int | None = None) -> nn.Module:
+    @property
+    def n_networks(self) -> int:
+        """The number of trained modules."""
+        return 1 + len(self.others)
+
+    def of_network(self, number: int) -> Callable[..., nn.Module]:
+        """Return the builder of a network of a fit; one module is for all of them.
+
+        Raises
+        ------
+        ValueError
+            If there are several modules, but not so many.
+        """
+        if not self.others:
+            return self
+        if number >= self.n_networks:
+            raise ValueError(
+                f"module holds {self.n_networks} trained networks, but the posterior asks for "
+                f"number {number + 1}: give a posterior of {self.n_networks} networks, "
+                f"DeepEnsemble(n_members={self.n_networks}), or give from_trained more networks"
+            )
+        return partial(self, number=number)
+
+    def __call__(
+        self, n_features: int | None = None, n_outputs: int | None = None, number: int = 0
+    ) -> nn.Module:
         if isinstance(self._source, nn.Module):
             module = copied(self._source)
         else:
             module = build(self._source, {}, n_features or 0, n_outputs or 0).eval()
-        if self._tensors is not None:
-            self._put(module, self._tensors)
+        tensors = self._tensors if number == 0 else self.others[number - 1]
+        if tensors is not None:
+            self._put(module, tensors)
         return module
 
     @torch.no_grad()
@@ -130,7 +165,8 @@ class TrainedNetwork:
 
     def __repr__(self) -> str:
         if self._shown is None:
-            self._shown = f"TrainedNetwork({self.__name__}, {_digest(self.tensors)})"
+            digests = ", ".join(map(_digest, (self.tensors, *self.others)))
+            self._shown = f"TrainedNetwork({self.__name__}, {digests})"
         return self._shown
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainedNetwork:
@@ -141,6 +177,9 @@ class TrainedNetwork:
         state = dict(self.__dict__)
         if isinstance(self._source, nn.Module) and _is_elsewhere(self._source):
             state["_source"] = copied(self._source).cpu()
+        state["others"] = tuple(
+            {name: tensor.cpu() for name, tensor in tensors.items()} for tensors in self.others
+        )
         return state
 
 

@@ -22,6 +22,7 @@ from skuq._networks._module import (
 )
 from skuq._networks._precision import moved, not_finite
 from skuq._networks._refusals import check_trainable
+from skuq._networks._trained import TrainedNetwork
 from skuq._networks._weights import put_weights
 from skuq._training._net import make_optimizer
 from skuq._training._repeatable import warn_if_not_repeatable
@@ -137,7 +138,10 @@ class Builder:
             seed = derive_seed(self._root, Purpose.INITIALISATION, number)
             n_outputs = self._likelihood.n_outputs_
             with PrivateGlobals(seed), torch.no_grad():
-                built = build(self._factory, self._parameters, self._n_features, n_outputs)
+                factory = self._factory
+                if isinstance(factory, TrainedNetwork):
+                    factory = factory.of_network(number)
+                built = build(factory, self._parameters, self._n_features, n_outputs)
                 own = own_copy(built, self.sample, self.numerics, like_others=number > 0)
                 module = self._transform(own)
         if not isinstance(module, nn.Module):

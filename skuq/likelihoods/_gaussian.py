@@ -48,7 +48,7 @@ class Gaussian(Standardised, Likelihood):
         The units in which the network works. True takes y minus its mean over its standard
         deviation, both of the training rows; False takes y itself. A pair takes
         (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
-        networks that were trained elsewhere; `min_variance` is in the same units.
+        networks that were trained elsewhere; `min_variance` stays relative to the spread of y.
 
     Notes
     -----
@@ -98,7 +98,7 @@ class Gaussian(Standardised, Likelihood):
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
-        self.noise_variance_ = np.ones(self.n_targets_)
+        self.noise_variance_ = self.spread_**2
         return self
 
     def explain_outputs(self) -> str:
@@ -114,7 +114,8 @@ class Gaussian(Standardised, Likelihood):
         if not self.heteroscedastic:
             return output, output.new_tensor(self.noise_variance_).expand_as(output)
         mean, log_variance = output.split(self.n_targets_, dim=-1)
-        return mean, positive(log_variance, self._linear_from) + self.min_variance
+        variance = positive(log_variance, self._linear_from, self._noise_units(2))
+        return mean, variance + self._floor(self.min_variance, 2, output)
 
     def _distribution(
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
@@ -137,7 +138,8 @@ class Gaussian(Standardised, Likelihood):
         _, variance = self._moments(output)
         if not self.heteroscedastic:
             return torch.diag_embed(1 / variance)
-        slope = positive_slope(output[..., self.n_targets_ :], self._linear_from)
+        raw, unit = output[..., self.n_targets_ :], self._noise_units(2)
+        slope = positive_slope(raw, self._linear_from, unit)
         diagonal = torch.cat([1 / variance, 0.5 * (slope / variance).square()], dim=-1)
         return torch.diag_embed(diagonal)
 
@@ -153,6 +155,7 @@ class Gaussian(Standardised, Likelihood):
         given_noise: bool = False,
     ) -> None:
         if not self.heteroscedastic:
+            least = self._least_noise(self.min_variance, 2)
             self.noise_variance_ = common_noise(
-                evaluate, target, sample_weight, 2, given_noise, self.min_variance
+                evaluate, target, sample_weight, 2, given_noise, least
             )

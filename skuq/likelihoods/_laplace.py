@@ -42,7 +42,7 @@ class Laplace(Standardised, Likelihood):
         The units in which the network works. True takes y minus its mean over its standard
         deviation, both of the training rows; False takes y itself. A pair takes
         (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
-        networks that were trained elsewhere; `min_scale` is in the same units.
+        networks that were trained elsewhere; `min_scale` stays relative to the spread of y.
 
     Notes
     -----
@@ -83,7 +83,7 @@ class Laplace(Standardised, Likelihood):
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
-        self.noise_scale_ = np.ones(self.n_targets_)
+        self.noise_scale_ = self.spread_.copy()
         return self
 
     def explain_outputs(self) -> str:
@@ -99,7 +99,7 @@ class Laplace(Standardised, Likelihood):
     ) -> distributions.Laplace:
         median, *rest = output.split(self.n_targets_, dim=-1)
         if rest:
-            b = self._scale_of(rest[0]) + self.min_scale
+            b = self._scale_of(rest[0]) + self._floor(self.min_scale, 1, output)
         else:
             b = output.new_tensor(self.noise_scale_).expand_as(median)
         return distributions.Laplace(location + scale * median, scale * b, validate_args=False)
@@ -129,6 +129,5 @@ class Laplace(Standardised, Likelihood):
         given_noise: bool = False,
     ) -> None:
         if not self.heteroscedastic:
-            self.noise_scale_ = common_noise(
-                evaluate, target, sample_weight, 1, given_noise, self.min_scale
-            )
+            least = self._least_noise(self.min_scale, 1)
+            self.noise_scale_ = common_noise(evaluate, target, sample_weight, 1, given_noise, least)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from torch import Tensor
 
 __all__ = ["LINEAR_FROM", "MOST_NOISE", "positive", "positive_slope"]
@@ -18,10 +19,11 @@ MOST_NOISE = 1e4  # a variance, over the variance of y; a rate, over the mean
 _CLAMPED = 30.0  # the least logarithm; also the largest, in a link without a linear part
 
 
-def positive(raw: Tensor, linear_from: float | None) -> Tensor:
+def positive(raw: Tensor, linear_from: float | None, unit: np.ndarray | None = None) -> Tensor:
     """Map outputs to positive numbers, smoothly.
 
-    exp(s) up to s = c, and the tangent exp(c) (1 + s − c) beyond it, at most `MOST_NOISE`.
+    exp(s) up to s = c, and the tangent exp(c) (1 + s − c) beyond it, at most `MOST_NOISE`. In a
+    unit u it is u times the link of s − log u: bounds are multiples of u, and exp(s) stays exp(s).
 
     Parameters
     ----------
@@ -29,8 +31,12 @@ def positive(raw: Tensor, linear_from: float | None) -> Tensor:
         Outputs, s.
     linear_from : float or None
         The point c. None gives the exponential of s clamped to [−30, 30], the link of likelihoods
-        that older versions fitted.
+        that older versions fitted, and of outputs that are not standardised.
+    unit : ndarray, default=None
+        The unit u, which broadcasts against the outputs; None is 1.
     """
+    if unit is not None:
+        return raw.new_tensor(unit) * positive(raw - raw.new_tensor(np.log(unit)), linear_from)
     if linear_from is None:
         return raw.clamp(-_CLAMPED, _CLAMPED).exp()
     low = raw.clamp(-_CLAMPED, linear_from).exp()
@@ -38,8 +44,13 @@ def positive(raw: Tensor, linear_from: float | None) -> Tensor:
     return low + math.exp(linear_from) * beyond
 
 
-def positive_slope(raw: Tensor, linear_from: float | None) -> Tensor:
+def positive_slope(
+    raw: Tensor, linear_from: float | None, unit: np.ndarray | None = None
+) -> Tensor:
     """Compute the derivative of `positive`; it is zero where the link is clamped."""
+    if unit is not None:
+        shifted = raw - raw.new_tensor(np.log(unit))
+        return raw.new_tensor(unit) * positive_slope(shifted, linear_from)
     end = _CLAMPED if linear_from is None else _end(linear_from)
     inside = (raw > -_CLAMPED) & (raw < end)
     steepest = raw.clamp(-_CLAMPED, end if linear_from is None else linear_from)

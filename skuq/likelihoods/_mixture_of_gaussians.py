@@ -43,7 +43,7 @@ class MixtureOfGaussians(Standardised, Likelihood):
         The units in which the network works. True takes y minus its mean over its standard
         deviation, both of the training rows; False takes y itself. A pair takes
         (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
-        networks that were trained elsewhere; `min_variance` is in the same units.
+        networks that were trained elsewhere; `min_variance` stays relative to the spread of y.
 
     Notes
     -----
@@ -105,7 +105,8 @@ class MixtureOfGaussians(Standardised, Likelihood):
         logits, mean, log_variance = parts.unbind(-3)
         if self.n_components > 1:
             mean = mean + torch.linspace(-1, 1, self.n_components).to(mean)
-        std = (positive(log_variance, self._linear_from) + self.min_variance).sqrt()
+        variance = positive(log_variance, self._linear_from, self._noise_units(2, parts=True))
+        std = (variance + self._floor(self.min_variance, 2, output, parts=True)).sqrt()
         if isinstance(location, Tensor):  # the components lie on the last axis
             location, scale = location[:, None], scale[:, None]
         return MixtureOfNormals(logits, location + scale * mean, scale * std)

@@ -20,7 +20,7 @@ def common_noise(
     sample_weight: np.ndarray | None,
     power: int,
     given_noise: bool,
-    least: float,
+    least: float | np.ndarray,
 ) -> np.ndarray:
     """Find the noise of each target that fits the draws best: σ² (normal) or b (Laplace).
 
@@ -45,7 +45,7 @@ def common_noise(
         The exponent k.
     given_noise : bool
         Whether the draws are samples given the noise.
-    least : float
+    least : float, or ndarray of shape (n_targets,)
         The smallest noise to return.
 
     Returns
@@ -63,8 +63,13 @@ def common_noise(
         mean = evaluate(lambda output, rows: ((rows - output).abs() ** power).mean(0), target)
         return np.maximum(np.average(mean, axis=0, weights=sample_weight), least)
     sizes = evaluate(lambda output, rows: ((rows - output).abs() ** power).transpose(0, 1), target)
-    columns = (sizes[..., index] for index in range(sizes.shape[-1]))
-    return np.array([_best(column, sample_weight, power, least) for column in columns])
+    floors = np.broadcast_to(least, sizes.shape[-1])
+    return np.array(
+        [
+            _best(sizes[..., index], sample_weight, power, float(floor))
+            for index, floor in enumerate(floors)
+        ]
+    )
 
 
 def _best(sizes: np.ndarray, weight: np.ndarray | None, power: int, least: float) -> float:

@@ -34,7 +34,7 @@ class Poisson(Likelihood):
     Parameters
     ----------
     min_rate : float, default=1e-6
-        Smallest rate λ, in units of c.
+        Smallest rate λ, in units of the mean of the target.
     standardise : bool, default=True
         Whether c is the mean of the target. False sets it to 1: the outputs are logarithms of the
         rates of y itself, for networks that were trained elsewhere.
@@ -65,6 +65,8 @@ class Poisson(Likelihood):
 
     task = "regression"
     _linear_from: float | None = None  # of likelihoods fitted before there was a linear part
+    # The mean, where the network gives rates of y itself; those fitted before this unit lack it.
+    _rate_unit: np.ndarray | None = None
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "min_rate": [Interval(Real, 0, 1, closed="neither")],
         "standardise": ["boolean"],
@@ -88,7 +90,9 @@ class Poisson(Likelihood):
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
         mean = np.average(self._checked(y), axis=0, weights=sample_weight)
-        self.scale_ = np.where((mean > 0) & self.standardise, mean, 1.0)
+        unit = np.where(mean > 0, mean, 1.0)
+        self.scale_ = unit if self.standardise else np.ones_like(unit)
+        self._rate_unit = None if self.standardise else unit
         return self
 
     def _checked(self, y: np.ndarray) -> np.ndarray:
@@ -113,8 +117,11 @@ class Poisson(Likelihood):
         return decoded
 
     def _rate(self, output: Tensor) -> Tensor:
-        """Return rates in units of the mean count."""
-        return positive(output, self._linear_from) + self.min_rate
+        """Return rates in units of `scale_`."""
+        rate = positive(output, self._linear_from, self._rate_unit)
+        if self._rate_unit is None:
+            return rate + self.min_rate
+        return rate + output.new_tensor(self.min_rate * self._rate_unit)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         rate = self._rate(output)
@@ -126,7 +133,7 @@ class Poisson(Likelihood):
 
     def fisher(self, output: Tensor) -> Tensor:
         rate = self._rate(output)
-        slope = positive_slope(output, self._linear_from)
+        slope = positive_slope(output, self._linear_from, self._rate_unit)
         return torch.diag_embed(output.new_tensor(self.scale_) * slope.square() / rate)
 
     def predictive(self, output: Tensor) -> PoissonCounts:

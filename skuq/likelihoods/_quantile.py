@@ -45,7 +45,7 @@ class Quantile(Standardised, Likelihood):
         The units in which the network works. True takes y minus its mean over its standard
         deviation, both of the training rows; False takes y itself. A pair takes
         (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
-        networks that were trained elsewhere; `min_scale` is in the same units.
+        networks that were trained elsewhere; `min_scale` stays relative to the spread of y.
 
     Notes
     -----
@@ -127,7 +127,8 @@ class Quantile(Standardised, Likelihood):
         levels = output.new_tensor(self.q)
         ordered = self._quantiles(output).sort(-1).values
         gaps = ordered.diff(dim=-1)
-        missing = (self.min_scale * levels.diff() - gaps).clamp(min=0)
+        least = self._floor(self.min_scale, 1, output, parts=True)
+        missing = (least * levels.diff() - gaps).clamp(min=0)
         # Quantiles above the middle move up, those below it move down.
         spread = torch.cat([torch.zeros_like(ordered[..., :1]), missing.cumsum(-1)], dim=-1)
         middle = int((levels - 0.5).abs().argmin())

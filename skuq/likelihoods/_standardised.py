@@ -28,6 +28,9 @@ class Standardised:
     n_outputs_: int
     # From where the link of the noise is linear; likelihoods fitted before there was one lack it.
     _linear_from: float | None = None
+    # The standard deviation of encoded targets, where these have given units. Likelihoods fitted
+    # before the noise was bounded in this unit lack it.
+    _noise_unit: np.ndarray | None = None
 
     def validate(self) -> None:
         super().validate()  # type: ignore[misc]
@@ -61,10 +64,10 @@ class Standardised:
         location, deviation = _moments(y, sample_weight)
         if self._is_pair or not self.standardise:
             self.location_, self.scale_ = self._given_units()
-            self.spread_ = deviation / self.scale_
+            self.spread_ = self._noise_unit = deviation / self.scale_
         else:
             self.location_, self.scale_ = location, deviation
-            self.spread_ = np.ones(self.n_targets_)
+            self.spread_, self._noise_unit = np.ones(self.n_targets_), None
         return self
 
     def output_units(self) -> np.ndarray:
@@ -96,15 +99,35 @@ class Standardised:
         others = self.n_outputs_ - self.n_targets_
         return [self._location_link] * self.n_targets_ + ["exp"] * others
 
+    def _noise_units(self, power: int, parts: bool = False) -> np.ndarray | None:
+        """Return the unit of scales (power 1) or variances (2) in encoded units; None is 1.
+
+        It has a last axis for the parts of a target (components, quantiles) if there are any.
+        """
+        if self._noise_unit is None:
+            return None
+        unit: np.ndarray = self._noise_unit**power
+        return unit[:, None] if parts else unit
+
+    def _least_noise(self, value: float, power: int) -> float | np.ndarray:
+        """Return a floor of scales (power 1) or variances (2), in encoded units."""
+        unit = self._noise_units(power)
+        return value if unit is None else value * unit
+
+    def _floor(self, value: float, power: int, like: Tensor, parts: bool = False) -> Any:
+        """Return the same floor, to add to a tensor."""
+        unit = self._noise_units(power, parts)
+        return value if unit is None else value * like.new_tensor(unit)
+
     def _scale_of(self, raw: Tensor) -> Tensor:
         """Compute the scale of a log-scale s, the root of the variance that belongs to 2 s."""
         if self._linear_from is None:
-            return positive(raw, None)
+            return positive(raw, None, self._noise_unit)
         return positive(2 * raw, self._linear_from).sqrt()
 
     def _slope_of_scale(self, raw: Tensor) -> Tensor:
         if self._linear_from is None:
-            return positive_slope(raw, None)
+            return positive_slope(raw, None, self._noise_unit)
         return positive_slope(2 * raw, self._linear_from) / self._scale_of(raw)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
@@ -150,8 +173,9 @@ def _checked_pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:
     except (TypeError, ValueError):
         sound = False
     if not sound or max(location.ndim, scale.ndim) > 1:
+        shown = tuple(v.item() if isinstance(v, np.generic) else v for v in pair)
         raise ValueError(
             "standardise must be True, False or a pair (location, scale) of finite numbers or "
-            f"arrays of one for each target, scales above 0; got {pair!r}"
+            f"arrays of one for each target, scales above 0; got {shown!r}"
         )
     return location, scale

@@ -43,7 +43,7 @@ class StudentT(Standardised, Likelihood):
         The units in which the network works. True takes y minus its mean over its standard
         deviation, both of the training rows; False takes y itself. A pair takes
         (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
-        networks that were trained elsewhere; `min_scale` is in the same units.
+        networks that were trained elsewhere; `min_scale` stays relative to the spread of y.
 
     Notes
     -----
@@ -97,7 +97,7 @@ class StudentT(Standardised, Likelihood):
             df = (_LEAST_DF + softplus(rest[0])).clamp(max=_MOST_DF)
         else:
             df = mean.new_tensor(self.df).expand_as(mean)
-        sigma = self._scale_of(log_scale) + self.min_scale
+        sigma = self._scale_of(log_scale) + self._floor(self.min_scale, 1, output)
         return StudentTQuantiles(df, location + scale * mean, scale * sigma)
 
     def fisher(self, output: Tensor) -> Tensor:

@@ -75,7 +75,15 @@ def _trained_part(
                 shared.append(name)
             else:
                 stored[name] = encoder(tensor)
-    return {"$": "trained", "weights": stored, "shared": shared, "frozen": network.frozen}
+    node: dict[str, Any] = {"$": "trained", "weights": stored, "shared": shared}
+    node["frozen"] = network.frozen
+    if network.others:
+        with encoder.at(".module"):
+            node["others"] = [
+                {name: encoder(tensor) for name, tensor in tensors.items()}
+                for tensors in network.others
+            ]
+    return node
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
@@ -117,14 +125,20 @@ class Modules:
         """Make the factory for a node that stands for a trained network."""
         found, tensors = self._found(node), decoder.mapping(node["weights"])
         frozen, shared = node["frozen"], node["shared"]
+        parts = node.get("others", [])
+        if not isinstance(parts, list):
+            raise PersistenceError("the other networks of a list are no JSON list")
+        others = [decoder.mapping(part) for part in parts]
         texts = [*frozen, *shared]
-        if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        if not all(isinstance(t, Tensor) for part in (tensors, *others) for t in part.values()):
             raise PersistenceError("a value that is no tensor stands for one of a module")
         if not all(isinstance(name, str) for name in texts):
             raise PersistenceError("the names of tensors of a trained network are no texts")
         self._unnamed.add(node["name"])
         name, defined_in = node["name"], node["defined_in"]
-        network = TrainedNetwork.rebuilt(found, tensors, frozenset(frozen), name, defined_in)
+        network = TrainedNetwork.rebuilt(
+            found, tensors, frozenset(frozen), name, defined_in, others
+        )
         network.shared = tuple(shared)
         return network
 
