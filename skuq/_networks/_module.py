@@ -21,7 +21,7 @@ from skuq._networks._refusals import check_kind, hint_at_channels
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
 from skuq._utils._random import PrivateGlobals
-from skuq._utils._tensors import agree
+from skuq._utils._tensors import agree, all_agree
 
 __all__ = [
     "Numerics",
@@ -133,11 +133,12 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
         except RuntimeError:
             return numerics
         gradients = [p.grad for p in shell.parameters() if p.grad is not None]
-        results.append([output, *gradients])
-    for one, other in zip(*results):
-        if not agree(other, one, numerics.tolerance):
-            return numerics
-    return proposed
+        results.append((output, gradients))
+    (output, gradients), (other, others) = results
+    same = agree(other, output, numerics.tolerance) and all_agree(
+        list(zip(others, gradients)), numerics.tolerance
+    )
+    return proposed if same else numerics
 
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
