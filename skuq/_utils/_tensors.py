@@ -15,9 +15,7 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def agree(
-    a: Tensor, b: Tensor, tolerance: float, kinds: Sequence[Hashable] | None = None
-) -> bool:
+def agree(a: Tensor, b: Tensor, tolerance: float, kinds: Sequence[Hashable] | None = None) -> bool:
     """Return whether a equals b, up to a tolerance relative to their largest absolute value.
 
     The unit of the values does not matter. NaN equals NaN, and an infinity only itself; they have
@@ -52,7 +50,9 @@ def all_agree(pairs: Sequence[tuple[Tensor, Tensor]], tolerance: float) -> bool:
     normalisation.
     """
     largest = max((_largest(tensor) for pair in pairs for tensor in pair), default=0.0)
-    return all(a.shape == b.shape and _differ_by_at_most(a, b, tolerance * largest) for a, b in pairs)
+    return all(
+        a.shape == b.shape and _differ_by_at_most(a, b, tolerance * largest) for a, b in pairs
+    )
 
 
 def _largest(tensor: Tensor) -> float:
