@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skuq._networks._names import name_of_module
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Tracer", "check_endings"]
@@ -130,7 +131,7 @@ def check_endings(
     likelihood : Likelihood
         The fitted likelihood.
     """
-    links, name = likelihood.links(), type(module).__name__
+    links, name = likelihood.links(), name_of_module(module)
     if set(links) == {"softmax"}:
         _check_logits(output, module)
     found: dict[tuple[str, str], list[int]] = {}
@@ -169,7 +170,7 @@ def _name_layer(module: nn.Module, ending: str) -> str:
 
 def _check_logits(output: Tensor, module: nn.Module) -> None:
     """Refuse outputs whose values are probabilities or their logarithms."""
-    name = type(module).__name__
+    name = name_of_module(module)
     p = output.double()
     sums, log_sums = p.sum(1), p.logsumexp(1)
     is_softmax = bool((p >= 0).all()) and _all_near(sums, 1.0)

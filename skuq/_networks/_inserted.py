@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from skuq._networks._dropout import dropout_layers
 from skuq._networks._module import Numerics, call, private_copy
+from skuq._networks._names import name_of_module
 from skuq._utils._messages import suggest
 from skuq._utils._tensors import agree
 
@@ -44,14 +46,24 @@ class DroppedInput(nn.Module):
         self.inserted_dropout = nn.Dropout(p)
         self.layer = layer
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def module_of_user(self) -> nn.Module:
+        """Return the layer, whose name messages give."""
+        return self.layer
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            return self.layer(self._dropped(args[0]), *args[1:], **kwargs)
+        name = next(iter(inspect.signature(self.layer.forward).parameters), "")
+        return self.layer(**{**kwargs, name: self._dropped(kwargs.get(name))})
+
+    def _dropped(self, x: Any) -> Any:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
                 f"the input of the {type(self.layer).__name__} layer that where= names is {kind}, "
                 "but dropout needs one tensor of floating-point numbers: name a later layer"
             )
-        return self.layer(self.inserted_dropout(x), *args, **kwargs)
+        return self.inserted_dropout(x)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -99,7 +111,8 @@ def insert_dropout(module: nn.Module, where: str | Sequence[str], p: float) -> n
     Raises
     ------
     ValueError
-        If the module has dropout already, or no such layer.
+        If the module has dropout already, or no such layer, or if one of the layers lies in
+        another.
     """
     _refuse_dropout(module)
     named = dict(module.named_modules())
@@ -141,9 +154,9 @@ def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
                 parent._modules[name] = layer.layer
     with torch.no_grad():
         before, after = (call(shell, x, numerics) for shell in (plain, private_copy(module)))
-    if not agree(after, before, numerics.tolerance):
+    if not agree(after, before, numerics.tolerance, range(before.shape[-1])):
         raise ValueError(
-            f"the forward of {type(module).__name__} gives other outputs once dropout is before "
+            f"the forward of {name_of_module(module)} gives other outputs once dropout is before "
             f"{', '.join(map(repr, inserted_dropout(module)))}, maybe because it checks the class "
             "of a layer (isinstance). Put nn.Dropout into the module itself, and use MCDropout()"
         )
@@ -190,8 +203,33 @@ def _places(module: nn.Module, named: dict[str, nn.Module], where: Any) -> list[
             raise ValueError(
                 f"where={where!r} names {name!r}, which is {why} of {kind}."
                 f"{suggest(str(name), named)} It has {_candidates(named)}"
+                f"{_hint_at_compiled(module)}"
             )
+    _refuse_nested(where, named)
     return list(where)
+
+
+def _refuse_nested(where: Sequence[str], named: dict[str, nn.Module]) -> None:
+    """Refuse names of which one is inside of another."""
+    for outer in where:
+        inside = {id(layer) for layer in named[outer].modules()} - {id(named[outer])}
+        for name in where:
+            if id(named[name]) in inside:
+                raise ValueError(
+                    f"where={list(where)!r}: the layer {name!r} lies in {outer!r}. Name layers of "
+                    f"which none holds another: for dropout at the start of {outer!r}, name the "
+                    "layer in it that is called first"
+                )
+
+
+def _hint_at_compiled(module: nn.Module) -> str:
+    """Explain the names in a module that torch.compile has wrapped; else ""."""
+    if not hasattr(module, "_orig_mod"):
+        return ""
+    return (
+        ". torch.compile puts '_orig_mod.' before its names: pass the module inside, its attribute "
+        "_orig_mod, and set compile=True for speed"
+    )
 
 
 def is_linear(layer: nn.Module) -> bool:

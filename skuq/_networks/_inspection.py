@@ -24,12 +24,13 @@ from skuq._networks._module import (
     private_copy,
     sharing_copy,
 )
+from skuq._networks._names import name_of_module
 from skuq._utils._memory import is_out_of_memory
 from skuq._utils._random import PrivateGlobals
 from skuq._utils._tensors import agree
 from skuq.likelihoods import Likelihood
 
-__all__ = ["Inspection", "inspect_network", "other_noise", "try_training"]
+__all__ = ["Inspection", "inspect_network", "kinds_of_outputs", "other_noise", "try_training"]
 
 _TRIED_ROWS = 32
 
@@ -65,7 +66,7 @@ def inspect_network(
     UserWarning
         If its last operation limits outputs to a range smaller than the likelihood needs.
     """
-    name = type(module).__name__
+    name = name_of_module(module)
     rows = first_rows(x, 3)
     with torch.no_grad():
         with (
@@ -86,12 +87,13 @@ def inspect_network(
         with PrivateGlobals(1):
             again = call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
-    if not agree(again, output, numerics.tolerance):
+    kinds = kinds_of_outputs(likelihood)
+    if not agree(again, output, numerics.tolerance, kinds):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
         )
-    if not agree(alone, output[:2], numerics.tolerance):
+    if not agree(alone, output[:2], numerics.tolerance, kinds):
         raise ValueError(
             f"the outputs of {name} for a row change with the other rows of its batch (a "
             "normalisation over the batch, or a batch axis that is not the first?); rows must be "
@@ -108,6 +110,11 @@ def inspect_network(
         linear_calls=tuple(linear.names),
         inserted_dropout=inserted_dropout(module),
     )
+
+
+def kinds_of_outputs(likelihood: Likelihood) -> list[tuple[str, float]]:
+    """Give the outputs kinds, by their link and their unit, for comparisons of outputs."""
+    return list(zip(likelihood.links(), map(float, likelihood.output_units())))
 
 
 def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
@@ -204,5 +211,5 @@ def _draws(
         unseen = private.drawn() if runs_foreign_forward(module) else ()
     found: dict[tuple[str, str], None] = ops.found
     for source in unseen if not found else set(unseen) - {"torch"}:
-        found[f"{type(module).__name__}.forward (from {source})", source] = None
+        found[f"{name_of_module(module)}.forward (from {source})", source] = None
     return found

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from skuq._networks._inserted import is_linear
 from skuq._networks._layer_calls import watch_layers
 from skuq._networks._module import Numerics, call, private_copy
 from skuq._utils._tensors import agree
@@ -31,16 +32,18 @@ class InputOf(nn.Module):
         super().__init__()
         self.network = network
         self._seen: list[Tensor] = []
-        network.get_submodule(layer).register_forward_pre_hook(self._see)
+        network.get_submodule(layer).register_forward_pre_hook(self._see, with_kwargs=True)
 
-    def _see(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        self._seen.append(args[0])
+    def _see(self, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._seen[:] = [args[0] if args else named["input"]]
 
     def forward(self, x: Tensor) -> Tensor:
-        self._seen.clear()
         self.network(x)
-        seen = self._seen.pop()
-        return seen.flatten(1)
+        return self.seen()
+
+    def seen(self) -> Tensor:
+        """Return, once, the flattened input of the layer in the last forward of `network`."""
+        return self._seen.pop().flatten(1)
 
 
 def watch_calls(
@@ -79,11 +82,19 @@ def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: b
         If there is none, it is called more than once, its weight is tied to another layer, or more
         follows it. The message gives the reason.
     """
-    names = [name for name, module in network.named_modules() if _is_plain(module)]
+    modules = dict(network.named_modules())
+    names = [name for name, m in modules.items() if _is_plain(m) or _is_reparametrized(m)]
     shell = private_copy(network)
     calls, name, found, output = watch_calls(shell, names, x, numerics)
     if found is None:
         raise ValueError("it has no nn.Linear layer" + (" that it calls" if names else ""))
+    if not _is_plain(modules[name]):
+        raise ValueError(
+            f"its last nn.Linear, {name!r}, is reparametrized (weight_norm, spectral_norm, pruning "
+            "or another parametrization): other parameters make its weight. Make it a plain layer "
+            "first, by torch.nn.utils.parametrize.remove_parametrizations, prune.remove or "
+            "remove_weight_norm"
+        )
     if calls[name] > 1:
         raise ValueError(
             f"its last nn.Linear, {name!r}, is called {calls[name]} times in a forward"
@@ -97,7 +108,9 @@ def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: b
     follows = "something" if exactly else "more than a softmax"
     is_end = _is_linear_in(shell, name, x, numerics, output) if exactly else True
     if not _ends_in(found, output, softmax=not exactly) or not is_end:
-        raise ValueError(f"{follows} follows its last nn.Linear, {name!r}")
+        hooked = bool(modules[name]._forward_hooks)
+        hint = ", which has a forward hook (layer._forward_hooks)" if hooked else ""
+        raise ValueError(f"{follows} follows its last nn.Linear, {name!r}{hint}")
     return name
 
 
@@ -107,6 +120,11 @@ def _is_plain(module: nn.Module) -> bool:
     return linear and module._parameters.get("weight") is not None
 
 
+def _is_reparametrized(module: nn.Module) -> bool:
+    """Return whether the weight of a linear layer is computed from other parameters."""
+    return is_linear(module) and module._parameters.get("weight") is None
+
+
 def _ends_in(found: Tensor, output: Tensor, softmax: bool) -> bool:
     """Return whether the network's output is the output of the layer, or its softmax."""
     found = found.to(output.dtype)
@@ -114,9 +132,9 @@ def _ends_in(found: Tensor, output: Tensor, softmax: bool) -> bool:
         found = found[:, None]
     if found.shape != output.shape:
         return False
-    candidates = [found]
-    if softmax:
-        candidates += [found.softmax(-1), found.log_softmax(-1)]
+    if torch.allclose(output, found, rtol=1e-5, atol=0):  # outputs may have any unit
+        return True
+    candidates = (found.softmax(-1), found.log_softmax(-1)) if softmax else ()
     return any(torch.allclose(output, one, rtol=1e-5, atol=1e-6) for one in candidates)
 
 
@@ -132,4 +150,4 @@ def _is_linear_in(
     negative = {f"{prefix}{n}": -p for n, p in layer.named_parameters(recurse=False)}
     with torch.no_grad():
         turned = call(lambda x: functional_call(shell, negative, (x,)), x, numerics)
-    return agree(turned, -output, numerics.tolerance)
+    return agree(turned, -output, numerics.tolerance, range(output.shape[-1]))

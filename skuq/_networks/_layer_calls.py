@@ -49,7 +49,8 @@ def watch_layers(layers: Mapping[str, nn.Module]) -> Iterator[LayerCalls]:
 
     for name, layer in layers.items():
         hook = layer.register_forward_hook(
-            lambda layer, args, output, name=name: called(name, output)
+            lambda layer, args, output, name=name: called(name, output),
+            prepend=True,  # the hooks of the user may change the output
         )
         hooks.append(hook)
     try:

@@ -16,12 +16,13 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from skuq._networks._names import name_of_module
 from skuq._networks._precision import check_precision, dtypes_that_change, float_dtype, moved
 from skuq._networks._refusals import check_kind, hint_at_channels
 from skuq._networks._sequential import share_memory_of_activations
 from skuq._utils._devices import first_named, named_devices
 from skuq._utils._random import PrivateGlobals
-from skuq._utils._tensors import agree
+from skuq._utils._tensors import agree, all_agree
 
 __all__ = [
     "Numerics",
@@ -133,11 +134,12 @@ def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numeri
         except RuntimeError:
             return numerics
         gradients = [p.grad for p in shell.parameters() if p.grad is not None]
-        results.append([output, *gradients])
-    for one, other in zip(*results):
-        if not agree(other, one, numerics.tolerance):
-            return numerics
-    return proposed
+        results.append((output, gradients))
+    (output, gradients), (other, others) = results
+    same = agree(other, output, numerics.tolerance) and all_agree(
+        list(zip(others, gradients)), numerics.tolerance
+    )
+    return proposed if same else numerics
 
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -176,7 +178,7 @@ def noting_input(module: nn.Module, x: Tensor) -> Iterator[None]:
         shape = ", ".join(map(str, ("n_samples", *x.shape[1:])))
         rows = f"rows of X, which has shape ({shape})"
         hint = hint_at_channels(module, x)
-        error.add_note(f"(skuq was calling {type(module).__name__} on {rows}, {x.dtype}.{hint})")
+        error.add_note(f"(skuq was calling {name_of_module(module)} on {rows}, {x.dtype}.{hint})")
         raise
 
 
@@ -255,7 +257,7 @@ def own_copy(
         this precision changes the outputs of the network.
     """
     check_kind(module)
-    name, own = type(module).__name__, copied(module).eval()
+    name, own = name_of_module(module), copied(module).eval()
     tensors = [*module.parameters(), *module.buffers()]
     given = [t for t in tensors if not is_lazy(t)]
     if like_others and len(given) == len(tensors):

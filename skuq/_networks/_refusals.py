@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._networks._dropout import Recorder, drive
+from skuq._networks._names import name_of_module
 from skuq._utils._random import PrivateGlobals
 
 __all__ = ["check_kind", "check_trainable", "hint_at_channels", "sparse_layers"]
@@ -27,7 +28,7 @@ def check_kind(module: nn.Module) -> None:
     ValueError
         If it has tensors on the meta device, which has no values.
     """
-    name = type(module).__name__
+    name = name_of_module(module)
     for where, layer in module.named_modules():
         place = f"'{where}' of {name}" if where else name
         if isinstance(layer, torch.jit.ScriptModule):
@@ -82,7 +83,7 @@ def check_trainable(module: nn.Module, x: Tensor, optimizer: Any, call: Any) -> 
         If no parameter trains, if no gradient reaches the parameters, or if the optimizer does not
         take the sparse gradients of some layers.
     """
-    name = type(module).__name__
+    name = name_of_module(module)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         has_some = next(module.parameters(), None) is not None
         what = f"every parameter of {name} is frozen" if has_some else f"{name} has no parameters"

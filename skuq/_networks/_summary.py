@@ -11,6 +11,7 @@ from skuq._networks._dropout import dropout_layers
 from skuq._networks._inserted import inserted_dropout
 from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import Numerics, call, private_copy
+from skuq._networks._names import name_of_module
 
 __all__ = ["NetworkSummary", "summarise"]
 
@@ -79,7 +80,7 @@ def summarise(module: nn.Module, x: Tensor, numerics: Numerics) -> NetworkSummar
     inserted = inserted_dropout(module)
     put_in = {f"{name}.inserted_dropout".lstrip(".") for name in inserted}
     return NetworkSummary(
-        name=type(module).__name__,
+        name=name_of_module(module),
         n_parameters=sum(p.numel() for p in module.parameters()),
         n_outputs=output.shape[-1],
         last_layer=linear.last_layer(output),

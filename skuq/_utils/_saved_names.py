@@ -40,6 +40,8 @@ def saved_as(name: str) -> Callable[[Class], Class]:
 
     Raises
     ------
+    TypeError
+        If the name is no text.
     ValueError
         If the name is not of the form ``"package.Name"``, belongs to skuq, or is the name of
         another class.
@@ -54,6 +56,12 @@ def saved_as(name: str) -> Callable[[Class], Class]:
     ...         (network,) = problem.train()
     ...         return Draws(network)
     """
+
+    if not isinstance(name, str):
+        raise TypeError(
+            f"saved_as takes the name that files give the class, got {name!r}: write "
+            "@saved_as('mypackage.Name') above the class"
+        )
 
     def declare(cls: Class) -> Class:
         is_own = cls.__module__.partition(".")[0] == "skuq"

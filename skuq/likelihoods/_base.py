@@ -295,7 +295,8 @@ class Likelihood(BaseEstimator):
     def fisher(self, output: Tensor) -> Tensor:
         """Compute the Fisher information of the outputs, E[g gᵀ] over y given the outputs.
 
-        g is the gradient of the true negative log-likelihood. This default serves every
+        g is the gradient of the true negative log-likelihood, whose probabilities take the
+        expectation, too: `correct_prior` does not change them. This default serves every
         classification with one label per row; a regression gives its own closed form. Noise that
         is learnt after the posterior has its present value here.
 
@@ -317,14 +318,16 @@ class Likelihood(BaseEstimator):
         if self.task != "classification":
             raise TypeError(f"{self} has no Fisher information in closed form")
         given, labels = output.detach().requires_grad_(), range(self.n_classes_)
-        proba = self.predictive(output.detach()).probs  # type: ignore[attr-defined]
-        information = output.new_zeros((*output.shape, output.shape[-1]))
+        losses, gradients = [], []
         for label in labels:
             target = torch.full((len(output),), label, device=output.device)
             with torch.enable_grad():
-                loss = self.negative_log_likelihood(given, target).sum()
-            (g,) = torch.autograd.grad(loss, given)
-            information += proba[:, label, None, None] * g[:, :, None] * g[:, None, :]
+                loss = self.negative_log_likelihood(given, target)
+                gradients.append(torch.autograd.grad(loss.sum(), given)[0])
+            losses.append(loss.detach())
+        information = output.new_zeros((*output.shape, output.shape[-1]))
+        for proba, g in zip((-torch.stack(losses)).softmax(0), gradients):
+            information += proba[:, None, None] * g[:, :, None] * g[:, None, :]
         return information
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:

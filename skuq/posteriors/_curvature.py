@@ -99,6 +99,23 @@ class Curvature:
         """
         raise NotImplementedError
 
+    def variances(self, precision: float, features: Tensor) -> Tensor:
+        """Compute the variances of the outputs W φ under the covariance (H + δ I)⁻¹.
+
+        Parameters
+        ----------
+        precision : float
+            The prior precision, δ.
+        features : Tensor of shape (n_rows, n_inputs)
+            The inputs of the layer, φ.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_outputs)
+            The variance of each output of each row.
+        """
+        raise NotImplementedError
+
 
 class Full(Curvature):
     """The whole matrix; its memory grows with the square of the number of weights."""
@@ -140,6 +157,13 @@ class Full(Curvature):
         inverse = (vectors * values.rsqrt()) @ vectors.mT
         return lambda noise: (noise.flatten(1) @ inverse).unflatten(1, self.shape)
 
+    def variances(self, precision: float, features: Tensor) -> Tensor:
+        n_weights = self.shape[0] * self.shape[1]
+        every = torch.eye(n_weights, dtype=torch.float64, device=self._device)
+        root = self.root(precision)(every.unflatten(1, self.shape)).transpose(0, 1)
+        covariances = root.mT @ root  # of the weights of each output
+        return ((features @ covariances) * features).sum(-1).T
+
 
 class Kronecker(Curvature):
     """One Kronecker product, Σ w F ⊗ Σ w φ φᵀ / Σ w: exact if F is the same for all rows [1]_.
@@ -174,6 +198,11 @@ class Kronecker(Curvature):
         # The symmetric root does not depend on signs and order of the eigenvectors.
         return lambda noise: outputs @ ((outputs.mT @ noise @ inputs) / size) @ inputs.mT
 
+    def variances(self, precision: float, features: Tensor) -> Tensor:
+        of_outputs, outputs, of_inputs, inputs = self._factors()
+        of_weights = 1 / (torch.outer(of_outputs, of_inputs) + precision)
+        return (features @ inputs).square() @ (outputs.square() @ of_weights).mT
+
 
 class Diagonal(Curvature):
     """The diagonal of H: weights are independent."""
@@ -190,6 +219,9 @@ class Diagonal(Curvature):
     def root(self, precision: float) -> Callable[[Tensor], Tensor]:
         size = (self._sums["diagonal"] + precision).sqrt()
         return lambda noise: noise / size
+
+    def variances(self, precision: float, features: Tensor) -> Tensor:
+        return features.square() @ (1 / (self._sums["diagonal"] + precision)).mT
 
 
 STRUCTURES: dict[str, type[Curvature]] = {

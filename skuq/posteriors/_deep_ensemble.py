@@ -10,6 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from skuq._engine._draws import Draws
+from skuq._networks._inspection import kinds_of_outputs
 from skuq._networks._module import call
 from skuq._training._problem import Problem
 from skuq._utils._sklearn_compat import Interval
@@ -113,7 +114,8 @@ def _check_members(draws: Draws, networks: list[nn.Module], problem: Problem) ->
                 call(function, problem.sample, problem.numerics)
                 for function in (network, lambda x, t=tensors: functional_call(shell, t, (x,)))
             )
-        if not agree(draw, member, problem.numerics.tolerance):
+        kinds = kinds_of_outputs(problem.likelihood)
+        if not agree(draw, member, problem.numerics.tolerance, kinds):
             raise ValueError(
                 f"members of {problem.report.name} differ in more than parameters and buffers: a "
                 "tensor, list or number that the constructor draws at random must be registered "

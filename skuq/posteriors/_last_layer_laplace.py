@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skuq._data._batches import Batch
 from skuq._engine._draws import Draws
 from skuq._networks._last_layer import InputOf, last_linear
-from skuq._networks._module import call, private_copy
+from skuq._networks._module import TOLERANCE, call, private_copy
 from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
 from skuq._utils._sklearn_compat import Interval, StrOptions
@@ -24,7 +28,9 @@ __all__ = ["LastLayerLaplace"]
 
 _MAX_FULL = 1000  # parameters of a last layer, up to which "auto" keeps the full covariance
 _PAIRS = 8  # pairs of draws made at a time, always the same number
-_TRIED_PAIRS = 50  # pairs of draws that judge a prior precision or a noise level
+_TRIED_PAIRS = 50  # pairs of draws that judge a prior precision
+_TRIED_POINTS = 100  # outputs of a row that judge a noise level
+_WIDEST = 1e4  # the factor up to which a validated prior precision may differ from "init"
 _TRIED_ROWS = 10_000
 _MAX_ENTRIES = 2**24  # entries of the information of the rows added at a time
 _ROWS_AT_ONCE = 512  # rows for which memory holds the outputs of these draws
@@ -44,8 +50,9 @@ class LastLayerLaplace(Posterior):
     each row. After training, one pass over the training rows is enough. A network that is trained
     already needs only this pass: ``max_epochs=0``.
 
-    The network must end in a plain ``nn.Linear`` that is called once and is not tied; nothing may
-    follow it. The likelihood must have a Fisher information: `Quantile`, `MixtureOfGaussians` and
+    The network must end in a plain ``nn.Linear`` that is called once and is not tied. Nothing may
+    follow it that changes the outputs of a training row: a clamp may stay if no row reaches it. The
+    likelihood must have a Fisher information: `Quantile`, `MixtureOfGaussians` and
     ``StudentT(df="free")`` have none.
 
     Draws 2k and 2k + 1 lie on opposite sides of the trained weights, at equal distance, so the mean
@@ -66,7 +73,8 @@ class LastLayerLaplace(Posterior):
           **not for classifiers that separate their training rows**: F vanishes there, δ becomes too
           small, and draws are much too wide;
         * "validation": the minimiser of the mean negative log-likelihood of the mixture of 100
-          draws on the rows of early stopping. It needs ``early_stopping=True``;
+          draws on the rows of early stopping, between 10⁻⁴ and 10⁴ times "init". It needs
+          ``early_stopping=True``; a warning says if it ends at such a bound;
         * a number. With 1 / δ → 0 the draws become the trained network.
     n_draws : int, default=100
         Number of draws.
@@ -91,7 +99,7 @@ class LastLayerLaplace(Posterior):
     `PointEstimate`. Without such rows (``max_epochs=0``, fewer than 10 rows) the noise and the
     draws are learnt in turns on the training rows, until both fit each other. In a linear
     regression, this gives the residual sum of squares over n − γ, where γ is the effective number
-    of parameters.
+    of parameters. The noise is learnt at temperature 1, whatever `temperature` is.
 
     `partial_fit` is not possible: the information of earlier rows would belong to features that the
     network no longer has. ``warm_start`` goes on from the trained network.
@@ -160,6 +168,8 @@ class LastLayerLaplace(Posterior):
             self.prior_precision_ = self._precision(head, curvature, problem)
         else:
             curvature = self._learn_noise(head, problem)
+        if self.prior_precision == "validation":
+            _warn_at_bound(self.prior_precision_ / (3.0 * head.fan_in))
         root, scale = curvature.root(self.prior_precision_), self.temperature**0.5
         pairs = -(-self.n_draws // 2)
         noise = head.noise(pairs, problem.seed())
@@ -209,8 +219,8 @@ class LastLayerLaplace(Posterior):
             tried = head.trial_noise(problem)
             return minimise(
                 lambda precision: self._loss(head, curvature, problem, rows, tried, precision),
-                initial * 1e-4,
-                initial * 1e4,
+                initial / _WIDEST,
+                initial * _WIDEST,
             )
         return float(self.prior_precision)
 
@@ -237,9 +247,12 @@ class LastLayerLaplace(Posterior):
     # -- the noise -------------------------------------------------------------------------------
 
     def _learn_noise(self, head: _Head, problem: Problem) -> Curvature:
-        """Learn one noise level, in turns with the prior and the draws, on the training rows."""
+        """Learn one noise level, in turns with the prior and the draws, on the training rows.
+
+        Only the normal distribution of each output counts, which is known: no draws are needed.
+        """
         rows, likelihood = _concatenate(head.rows(problem.batches(large=True))), problem.likelihood
-        tried, few = head.trial_noise(problem), rows.every_nth(-(-len(rows.x) // _TRIED_ROWS))
+        few = rows.every_nth(-(-len(rows.x) // _TRIED_ROWS))
         known: Any = np.nan
         for _ in range(_MAX_ROUNDS):
             curvature = self._curvature(head, problem, [rows])
@@ -248,8 +261,8 @@ class LastLayerLaplace(Posterior):
             if np.allclose(now, known, rtol=1e-10, atol=0):
                 break
             known = now
-            deviations = curvature.root(self.prior_precision_)(tried)
-            outputs = head.outputs_of_draws(few.x, deviations)
+            variances = curvature.variances(self.prior_precision_, few.x)
+            outputs = head.outputs_of_quantiles(few.x, variances)
             likelihood.finish(
                 _evaluator(outputs), few.target.cpu().numpy(), few.weight.cpu().numpy(), True
             )
@@ -277,6 +290,20 @@ def _concatenate(rows: Iterable[_Rows]) -> _Rows:
     return _Rows(*map(torch.cat, zip(*rows)))
 
 
+def _warn_at_bound(factor: float) -> None:
+    """Warn if "validation" ends where its search does; `factor` is relative to "init"."""
+    if 1.1 / _WIDEST < factor < _WIDEST / 1.1:
+        return
+    so = "the draws are all but the trained network" if factor > 1 else "only the data limit them"
+    warnings.warn(
+        f"prior_precision='validation' ends at the bound of its search, {factor:.0e} times that of "
+        f"'init': {so}. The rows of early stopping show no optimum: set prior_precision='init', or "
+        "give more validation rows (validation_fraction)",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+
+
 def _find_last_layer(network: nn.Module, problem: Problem) -> str:
     try:
         return last_linear(network, problem.sample, problem.numerics, exactly=True)
@@ -298,6 +325,8 @@ class _Head:
     def __init__(self, network: nn.Module, name: str, problem: Problem) -> None:
         layer: Any = network.get_submodule(name)
         self._before = InputOf(private_copy(network), name)
+        self._linear = partial(F.linear, weight=layer.weight, bias=layer.bias)
+        self._name, self._name_of_network = name, problem.report.name
         self._prefix = f"{name}." if name else ""
         self._numerics = problem.numerics
         self._dtype, place = layer.weight.dtype, layer.weight.device
@@ -311,12 +340,36 @@ class _Head:
 
     @torch.no_grad()
     def rows(self, batches: Iterator[Batch]) -> Iterator[_Rows]:
+        """Compute the inputs of the layer; refuse a network whose outputs are not W φ."""
+        n_rows, n_others = 0, 0
         for batch in batches:
-            x = call(self._before, batch[0], self._numerics).to(self.device).double()
+            output = call(self._before.network, batch[0], self._numerics)
+            seen = self._before.seen()
+            x = seen.to(self.device).double()
             if self._has_bias:
                 x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+            n_rows, n_others = n_rows + len(x), n_others + self._count_others(seen, x, output)
             weight = x.new_ones(len(x)) if batch.weight is None else batch.weight.to(x)
             yield _Rows(x, batch[1].to(self.device), weight)
+        if n_others:
+            raise ValueError(
+                f"the outputs of {self._name_of_network} are those of its last nn.Linear, "
+                f"{self._name!r}, in some rows, but not in {n_others} of {n_rows}: something "
+                "changes or limits them after the layer, such as a clamp, nn.Hardtanh or a "
+                "forward hook. LastLayerLaplace would learn from another function than the "
+                "network predicts with. Let the network return the outputs of the layer "
+                "themselves, or choose MCDropout or DeepEnsemble"
+            )
+
+    def _count_others(self, seen: Tensor, x: Tensor, output: Tensor) -> int:
+        """Count the rows whose outputs are not the layer's, by more than rounding explains."""
+        expected = call(self._linear, seen, self._numerics)
+        size = (x.abs() @ (self.weight.mT.abs() * self.units)).to(output)
+        limit = TOLERANCE[self._numerics.dtype] * size
+        limit += self._numerics.tolerance * expected.abs()  # outputs may be rounded to bfloat16
+        differ = (output - expected).abs() > limit
+        differ |= output.isfinite() != expected.isfinite()
+        return int(differ.any(1).sum())
 
     def outputs(self, x: Tensor) -> Tensor:
         return x @ self.weight.mT * self.units
@@ -325,6 +378,17 @@ class _Head:
         """Compute outputs of draws on both sides, of shape (2 · n_pairs, n_rows, n_outputs)."""
         middle, apart = self.outputs(x), x @ deviations.mT * self.units
         return torch.cat([middle + apart, middle - apart])
+
+    def outputs_of_quantiles(self, x: Tensor, variances: Tensor) -> Tensor:
+        """Compute equally likely outputs of normal distributions, (n_points, n_rows, n_outputs).
+
+        Their mean and variance are exact: that of W φ, and `variances` in the units of this matrix.
+        """
+        levels = (torch.arange(_TRIED_POINTS, dtype=torch.float64) + 0.5) / _TRIED_POINTS
+        points = torch.special.ndtri(levels).to(x)
+        points = points / points.square().mean().sqrt()
+        spread: Tensor = variances.sqrt() * self.units
+        return self.outputs(x) + points[:, None, None] * spread
 
     def noise(self, n_pairs: int, seed: int) -> Iterator[Tensor]:
         """Draw standard normal noise in blocks of one size: more pairs do not change the first."""
@@ -335,7 +399,7 @@ class _Head:
             )
 
     def trial_noise(self, problem: Problem) -> Tensor:
-        """Draw noise to judge a prior precision or a noise level, the same for any `n_draws`."""
+        """Draw noise to judge a prior precision, the same for any `n_draws`."""
         seed = derive_seed(problem.seed(), Purpose.POSTERIOR)
         return torch.cat(list(self.noise(_TRIED_PAIRS, seed)))[:_TRIED_PAIRS]
 

@@ -156,8 +156,9 @@ def _check_dropout(problem: Problem) -> None:
     if report.idle_dropout_layers and not report.dropout_layers:
         warnings.warn(
             f"every nn.Dropout layer of {report.name} has p = 0: MCDropout is a single function "
-            "then, and epistemic uncertainty is 0. Set p > 0 (module__dropout=0.1 for the default "
-            "module), or pass posterior=DeepEnsemble()",
+            "then, and epistemic uncertainty is 0. Set p > 0 (only the default module has a "
+            "parameter for it, module__dropout=0.1), insert dropout, posterior=MCDropout(p=0.1, "
+            "where='last'), or pass posterior=DeepEnsemble()",
             UserWarning,
             stacklevel=2,
         )
@@ -171,11 +172,13 @@ def _check_dropout(problem: Problem) -> None:
             f"where='last'){other}"
         )
     if report.other_noise:
+        sampled, fix = "nothing else", "insert dropout, MCDropout(p=0.1, where='last'), "
+        if report.dropout_layers:
+            sampled, fix = f"only {', '.join(report.dropout_layers)}", ""
         warnings.warn(
             f"{report.name} draws random numbers in training outside of nn.Dropout layers: "
             f"{', '.join(report.other_noise)}. MCDropout leaves that off at prediction and samples "
-            f"only {', '.join(report.dropout_layers)}; for the rest use nn.Dropout layers, or "
-            "DeepEnsemble.",
+            f"{sampled}; for the rest use nn.Dropout layers, {fix}or DeepEnsemble.",
             UserWarning,
             stacklevel=2,
         )

@@ -113,8 +113,6 @@ def falling(*histories, max_epochs=None):
     each = list(map(history, histories))
     alike = (0.0, 0.0), 0.1  # losses that say nothing, and a learning rate
     return caught(lambda: warn_if_not_converged(each, max_epochs, *alike), ConvergenceWarning)
-        lambda: warn_if_not_converged(each, max_epochs, (0.0, 0.0), 0.1), ConvergenceWarning
-    )
 
 
 def decay(time_constant, n_epochs=100):

@@ -70,7 +70,7 @@ class Ending(nn.Module):
         ("scaled", "something follows"),
         ("beside", "something follows"),
         ("conv", "something follows its last nn.Linear, 'first'"),
-        ("normalised", "something follows its last nn.Linear, 'first'"),
+        ("normalised", "its last nn.Linear, 'last', is reparametrized"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Ending ends in")
