@@ -88,7 +88,7 @@ def test_files(members, blobs, tmp_path):
     for wrong in (3, [3], [{"head.bias": 3}]):
         parts = forged(parts_of(model)[0], put("module", "others", wrong))
         path.write_bytes(file_of(parts, tmp_path))
-        with pytest.raises(skuq.PersistenceError, match="no JSON|no tensor"):
+        with pytest.raises(skuq.PersistenceError, match=r"no JSON|no tensor"):
             skuq.load(path, module=Net)
 
 
