@@ -56,9 +56,7 @@ def test_a_clamp_that_some_rows_reach(precision, unit):
     make = laplace(likelihood, module__unit=unit, precision=precision)
     make.set_params(module__ending=lambda out: out.clamp(max=3 * unit))
     count = r"\d+" if precision == "bfloat16" else str(bites)  # small changes are rounding
-    with pytest.raises(
-        ValueError, match=f"'last', in some rows, but not in {count} of 60: .*clamp"
-    ):
+    with pytest.raises(ValueError, match=f"'last', in some rows, but not in {count} of 60"):
         make.fit(X, y)
 
 
@@ -90,7 +88,7 @@ def test_what_follows_is_seen_in_any_unit(ending, unit):
     if ending is torch.tanh and unit < 1:
         pytest.skip("tanh is the identity of small numbers")
     make = laplace(Known(), module__unit=unit, module__ending=ending, max_epochs=3)
-    with pytest.raises(ValueError, match="something follows its last nn.Linear, 'last'"):
+    with pytest.raises(ValueError, match=r"something follows its last nn\.Linear, 'last'"):
         make.fit(X, y)
 
 
@@ -133,5 +131,5 @@ def test_a_layer_whose_weight_is_computed(change):
         return nn.Sequential(nn.Linear(n_features, n_features), layer)
 
     regressor = TorchRegressor(make, posterior=LastLayerLaplace(), likelihood=Known())
-    with pytest.raises(ValueError, match="last nn.Linear, '1', is reparametrized"):
+    with pytest.raises(ValueError, match=r"last nn\.Linear, '1', is reparametrized"):
         regressor.fit(*rows())
