@@ -99,7 +99,7 @@ class LastLayerLaplace(Posterior):
     `PointEstimate`. Without such rows (``max_epochs=0``, fewer than 10 rows) the noise and the
     draws are learnt in turns on the training rows, until both fit each other. In a linear
     regression, this gives the residual sum of squares over n − γ, where γ is the effective number
-    of parameters. The noise is learnt at temperature 1, whatever `temperature` is.
+    of parameters. The noise is learnt at temperature 1, also if `temperature` is another.
 
     `partial_fit` is not possible: the information of earlier rows would belong to features that the
     network no longer has. ``warm_start`` goes on from the trained network.
