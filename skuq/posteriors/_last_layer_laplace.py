@@ -387,8 +387,9 @@ class _Head:
         levels = (torch.arange(_TRIED_POINTS, dtype=torch.float64) + 0.5) / _TRIED_POINTS
         points = torch.special.ndtri(levels).to(x)
         points = points / points.square().mean().sqrt()
-        spread: Tensor = variances.sqrt() * self.units
-        return self.outputs(x) + points[:, None, None] * spread
+        spread = variances.sqrt() * self.units
+        outputs: Tensor = self.outputs(x) + points[:, None, None] * spread
+        return outputs
 
     def noise(self, n_pairs: int, seed: int) -> Iterator[Tensor]:
         """Draw standard normal noise in blocks of one size: more pairs do not change the first."""
