@@ -156,19 +156,19 @@ def compare(
 
 def exact_covariance(estimator: TorchClassifier, X: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of weights and then biases, from draws whose noise is one unit vector after another."""
-    from skuq.posteriors import _last_layer_laplace as laplace
+    from skuq.posteriors._head import Head
 
-    before = laplace._Head.noise
+    before = Head.noise
     n = (HIDDEN + 1) * N_CLASSES
 
     def units(self: Any, n_pairs: int, seed: int) -> Any:
         yield torch.eye(n, dtype=torch.float64).reshape(n, N_CLASSES, HIDDEN + 1)
 
-    laplace._Head.noise = units  # type: ignore[method-assign]
+    Head.noise = units  # type: ignore[method-assign]
     try:
         estimator.set_params(posterior__n_draws=2 * n).fit(X, y)
     finally:
-        laplace._Head.noise = before  # type: ignore[method-assign]
+        Head.noise = before  # type: ignore[method-assign]
     tensors = estimator._engine.draws.tensors(0, 2 * n)
     flat = torch.cat([tensor.flatten(1) for tensor in tensors.values()], dim=1)
     deviations = (flat[::2] - flat[1::2]) / 2

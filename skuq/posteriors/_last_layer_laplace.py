@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from skuq._data._batches import Batch
 from skuq._engine._draws import Draws
-from skuq._networks._last_layer import InputOf, last_linear
-from skuq._networks._module import TOLERANCE, call, private_copy
+from skuq._networks._last_layer import last_linear
 from skuq._training._problem import Problem
-from skuq._utils._random import Purpose, derive_seed, generator
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._curvature import STRUCTURES, Curvature, best_evidence, minimise
+from skuq.posteriors._head import Head, Rows, concatenate
 
 __all__ = ["LastLayerLaplace"]
 
 _MAX_FULL = 1000  # parameters of a last layer, up to which "auto" keeps the full covariance
-_PAIRS = 8  # pairs of draws made at a time, always the same number
-_TRIED_PAIRS = 50  # pairs of draws that judge a prior precision
-_TRIED_POINTS = 100  # outputs of a row that judge a noise level
 _WIDEST = 1e4  # the factor up to which a validated prior precision may differ from "init"
 _TRIED_ROWS = 10_000
 _MAX_ENTRIES = 2**24  # entries of the information of the rows added at a time
@@ -99,7 +92,7 @@ class LastLayerLaplace(Posterior):
     `PointEstimate`. Without such rows (``max_epochs=0``, fewer than 10 rows) the noise and the
     draws are learnt in turns on the training rows, until both fit each other. In a linear
     regression, this gives the residual sum of squares over n − γ, where γ is the effective number
-    of parameters. The noise is learnt at temperature 1, whatever `temperature` is.
+    of parameters. The noise is learnt at temperature 1, also if `temperature` is another.
 
     `partial_fit` is not possible: the information of earlier rows would belong to features that the
     network no longer has. ``warm_start`` goes on from the trained network.
@@ -161,7 +154,7 @@ class LastLayerLaplace(Posterior):
     def fit(self, problem: Problem) -> Draws:
         self.layer_ = self._checked_layer(problem)
         (network,) = problem.train()
-        head = _Head(network, self.layer_, problem)
+        head = Head(network, self.layer_, problem)
         self.structure_ = self._chosen_structure(head)
         if problem.learn_noise(network):
             curvature = self._curvature(head, problem, head.rows(problem.batches(large=True)))
@@ -190,12 +183,12 @@ class LastLayerLaplace(Posterior):
             problem.batches(validation=True)
         return layer
 
-    def _chosen_structure(self, head: _Head) -> str:
+    def _chosen_structure(self, head: Head) -> str:
         if self.structure != "auto":
             return self.structure
         return "full" if head.weight.numel() <= _MAX_FULL else "kronecker"
 
-    def _curvature(self, head: _Head, problem: Problem, rows: Iterable[_Rows]) -> Curvature:
+    def _curvature(self, head: Head, problem: Problem, rows: Iterable[Rows]) -> Curvature:
         """Sum the information of the training rows, with their weights."""
         n_outputs, n_inputs = head.weight.shape
         curvature = STRUCTURES[self.structure_](n_outputs, n_inputs, head.device)
@@ -208,14 +201,14 @@ class LastLayerLaplace(Posterior):
 
     # -- the prior -------------------------------------------------------------------------------
 
-    def _precision(self, head: _Head, curvature: Curvature, problem: Problem) -> float:
+    def _precision(self, head: Head, curvature: Curvature, problem: Problem) -> float:
         initial: float = 3.0 * head.fan_in
         if self.prior_precision == "init":
             return initial
         if self.prior_precision == "evidence":
             return best_evidence(curvature.eigenvalues(), head.weight)
         if self.prior_precision == "validation":
-            rows = _concatenate(head.rows(problem.batches(validation=True, large=True)))
+            rows = concatenate(head.rows(problem.batches(validation=True, large=True)))
             tried = head.trial_noise(problem)
             return minimise(
                 lambda precision: self._loss(head, curvature, problem, rows, tried, precision),
@@ -226,10 +219,10 @@ class LastLayerLaplace(Posterior):
 
     def _loss(
         self,
-        head: _Head,
+        head: Head,
         curvature: Curvature,
         problem: Problem,
-        rows: _Rows,
+        rows: Rows,
         tried: Tensor,
         precision: float,
     ) -> float:
@@ -246,12 +239,12 @@ class LastLayerLaplace(Posterior):
 
     # -- the noise -------------------------------------------------------------------------------
 
-    def _learn_noise(self, head: _Head, problem: Problem) -> Curvature:
+    def _learn_noise(self, head: Head, problem: Problem) -> Curvature:
         """Learn one noise level, in turns with the prior and the draws, on the training rows.
 
         Only the normal distribution of each output counts, which is known: no draws are needed.
         """
-        rows, likelihood = _concatenate(head.rows(problem.batches(large=True))), problem.likelihood
+        rows, likelihood = concatenate(head.rows(problem.batches(large=True))), problem.likelihood
         few = rows.every_nth(-(-len(rows.x) // _TRIED_ROWS))
         known: Any = np.nan
         for _ in range(_MAX_ROUNDS):
@@ -270,24 +263,6 @@ class LastLayerLaplace(Posterior):
 
 
 # -------------------------------------------------------------------------------------------------
-
-
-class _Rows(NamedTuple):
-    """Inputs of the last layer with a 1 for the bias, encoded targets and weights."""
-
-    x: Tensor
-    target: Tensor
-    weight: Tensor
-
-    def every_nth(self, step: int) -> _Rows:
-        return _Rows(*(tensor[::step] for tensor in self))
-
-    def parts(self, size: int) -> Iterator[_Rows]:
-        return map(_Rows, *(tensor.split(size) for tensor in self))
-
-
-def _concatenate(rows: Iterable[_Rows]) -> _Rows:
-    return _Rows(*map(torch.cat, zip(*rows)))
 
 
 def _warn_at_bound(factor: float) -> None:
@@ -313,108 +288,6 @@ def _find_last_layer(network: nn.Module, problem: Problem) -> str:
             f"{problem.report.name}, {error}. Let the network return the outputs of its own linear "
             "layer, or choose MCDropout or DeepEnsemble"
         ) from None
-
-
-class _Head:
-    """The last layer of a network, as a matrix in float64 whose last column is the biases.
-
-    Each row has the unit of its output (`Likelihood.output_units`), so one prior precision suits
-    all units of y.
-    """
-
-    def __init__(self, network: nn.Module, name: str, problem: Problem) -> None:
-        layer: Any = network.get_submodule(name)
-        self._before = InputOf(private_copy(network), name)
-        self._linear = partial(F.linear, weight=layer.weight, bias=layer.bias)
-        self._name, self._name_of_network = name, problem.report.name
-        self._prefix = f"{name}." if name else ""
-        self._numerics = problem.numerics
-        self._dtype, place = layer.weight.dtype, layer.weight.device
-        self.device = torch.device("cpu") if place.type == "mps" else place
-        self.fan_in = layer.in_features
-        self._has_bias = layer.bias is not None
-        columns = [layer.weight, *([layer.bias[:, None]] if self._has_bias else [])]
-        self.units = torch.as_tensor(problem.likelihood.output_units(), device=self.device)
-        weight = torch.cat([c.detach().to(self.device).double() for c in columns], dim=1)
-        self.weight = weight / self.units[:, None]
-
-    @torch.no_grad()
-    def rows(self, batches: Iterator[Batch]) -> Iterator[_Rows]:
-        """Compute the inputs of the layer; refuse a network whose outputs are not W φ."""
-        n_rows, n_others = 0, 0
-        for batch in batches:
-            output = call(self._before.network, batch[0], self._numerics)
-            seen = self._before.seen()
-            x = seen.to(self.device).double()
-            if self._has_bias:
-                x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
-            n_rows, n_others = n_rows + len(x), n_others + self._count_others(seen, x, output)
-            weight = x.new_ones(len(x)) if batch.weight is None else batch.weight.to(x)
-            yield _Rows(x, batch[1].to(self.device), weight)
-        if n_others:
-            raise ValueError(
-                f"the outputs of {self._name_of_network} are those of its last nn.Linear, "
-                f"{self._name!r}, in some rows, but not in {n_others} of {n_rows}: something "
-                "changes or limits them after the layer, such as a clamp, nn.Hardtanh or a "
-                "forward hook. LastLayerLaplace would learn from another function than the "
-                "network predicts with. Let the network return the outputs of the layer "
-                "themselves, or choose MCDropout or DeepEnsemble"
-            )
-
-    def _count_others(self, seen: Tensor, x: Tensor, output: Tensor) -> int:
-        """Count the rows whose outputs are not the layer's, by more than rounding explains."""
-        expected = call(self._linear, seen, self._numerics)
-        size = (x.abs() @ (self.weight.mT.abs() * self.units)).to(output)
-        limit = TOLERANCE[self._numerics.dtype] * size
-        limit += self._numerics.tolerance * expected.abs()  # outputs may be rounded to bfloat16
-        differ = (output - expected).abs() > limit
-        differ |= output.isfinite() != expected.isfinite()
-        return int(differ.any(1).sum())
-
-    def outputs(self, x: Tensor) -> Tensor:
-        return x @ self.weight.mT * self.units
-
-    def outputs_of_draws(self, x: Tensor, deviations: Tensor) -> Tensor:
-        """Compute outputs of draws on both sides, of shape (2 · n_pairs, n_rows, n_outputs)."""
-        middle, apart = self.outputs(x), x @ deviations.mT * self.units
-        return torch.cat([middle + apart, middle - apart])
-
-    def outputs_of_quantiles(self, x: Tensor, variances: Tensor) -> Tensor:
-        """Compute equally likely outputs of normal distributions, (n_points, n_rows, n_outputs).
-
-        Their mean and variance are exact: that of W φ, and `variances` in the units of this matrix.
-        """
-        levels = (torch.arange(_TRIED_POINTS, dtype=torch.float64) + 0.5) / _TRIED_POINTS
-        points = torch.special.ndtri(levels).to(x)
-        points = points / points.square().mean().sqrt()
-        spread: Tensor = variances.sqrt() * self.units
-        return self.outputs(x) + points[:, None, None] * spread
-
-    def noise(self, n_pairs: int, seed: int) -> Iterator[Tensor]:
-        """Draw standard normal noise in blocks of one size: more pairs do not change the first."""
-        random = generator(seed)
-        for _ in range(0, n_pairs, _PAIRS):
-            yield torch.randn(_PAIRS, *self.weight.shape, generator=random, dtype=torch.float64).to(
-                self.device
-            )
-
-    def trial_noise(self, problem: Problem) -> Tensor:
-        """Draw noise to judge a prior precision, the same for any `n_draws`."""
-        seed = derive_seed(problem.seed(), Purpose.POSTERIOR)
-        return torch.cat(list(self.noise(_TRIED_PAIRS, seed)))[:_TRIED_PAIRS]
-
-    def sampled_weights(self, deviations: Tensor) -> Tensor:
-        """Compute W in pairs of draws, of shape (2 · n_pairs, n_outputs, n_inputs)."""
-        both = torch.stack([self.weight + deviations, self.weight - deviations], dim=1)
-        drawn = both.flatten(0, 1) * self.units[:, None]
-        return drawn.to(self._numerics.device, self._dtype)
-
-    def parameters(self, drawn: Tensor) -> dict[str, Tensor]:
-        """Return the parameters of the layer, by their names in the network."""
-        found = {f"{self._prefix}weight": drawn[..., : self.fan_in].contiguous()}
-        if self._has_bias:
-            found[f"{self._prefix}bias"] = drawn[..., -1].contiguous()
-        return found
 
 
 def _evaluator(outputs: Tensor) -> Callable[..., np.ndarray]:

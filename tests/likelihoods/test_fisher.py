@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from skuq import TorchClassifier
 from skuq.likelihoods import (
     Bernoulli,
     Categorical,
     Gaussian,
     Laplace,
+    Likelihood,
     MixtureOfGaussians,
     Poisson,
     Quantile,
@@ -16,6 +18,7 @@ from skuq.likelihoods import (
     StudentT,
     UncertaintyAware,
 )
+from skuq.posteriors import LastLayerLaplace
 
 N_CLASSES, N_ROWS = 4, 3
 
@@ -162,3 +165,38 @@ def test_who_has_none_says_why(likelihood, why):
     likelihood.fit(np.array([[0.0], [1.0]]))
     with pytest.raises(TypeError, match=why):
         likelihood.fisher(outputs(likelihood))
+
+
+class OwnClasses(Categorical):
+    """As third parties write it: without a Fisher information of its own."""
+
+    fisher = Likelihood.fisher
+
+
+@pytest.mark.parametrize(
+    "likelihood", [Categorical(), OwnClasses(), StochasticLogits(n_samples=4), Bernoulli()], ids=str
+)
+def test_the_prior_correction_does_not_change_it(likelihood):
+    """It belongs to the loss that trained the network."""
+    n_classes = 2 if isinstance(likelihood, Bernoulli) else N_CLASSES
+    likelihood.fit(np.arange(n_classes), n_classes=n_classes, seed=0)
+    output = outputs(likelihood)
+    before, proba = likelihood.fisher(output), likelihood.predictive(output).probs
+    likelihood.correct_prior(np.linspace(0.2, 5, n_classes))
+    assert torch.equal(likelihood.fisher(output), before)
+    assert (likelihood.predictive(output).probs - proba).abs().max() > 0.05
+
+
+def test_draws_do_not_depend_on_the_prior_correction(blobs):
+    X, y = blobs
+    weights = {label: 1.0 + 4 * label for label in np.unique(y)}
+    options = {"likelihood": StochasticLogits(), "class_weight": weights, "max_epochs": 2}
+    one, two = (
+        TorchClassifier(
+            posterior=LastLayerLaplace(n_draws=4), prior_correction=c, random_state=0, **options
+        ).fit(X, y)
+        for c in (False, True)
+    )
+    a, b = (fitted._engine.draws.tensors(0, 4) for fitted in (one, two))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    assert np.abs(one.predict_proba(X) - two.predict_proba(X)).max() > 0.01

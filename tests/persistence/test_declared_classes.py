@@ -130,3 +130,9 @@ def test_a_subclass_does_not_inherit_the_name(blobs, tmp_path):
     model = TorchClassifier(posterior=Other(), **CHEAP).fit(X, y)
     with pytest.raises(PersistenceError, match="Other"):
         skuq.save(model, tmp_path / "m.skuq")
+
+
+@pytest.mark.parametrize("name", [5, None, PointEstimate])
+def test_a_name_is_text(name):
+    with pytest.raises(TypeError, match=r"saved_as takes the name .*write @saved_as\('mypackage"):
+        saved_as(name)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skuq.posteriors import _last_layer_laplace as module_under_test
+from skuq.posteriors._head import Head
 
 
 @pytest.fixture
@@ -13,4 +13,4 @@ def unit_noise(monkeypatch):
     def units(self, n_pairs, seed):
         yield torch.eye(self.weight.numel()).double().reshape(-1, *self.weight.shape)
 
-    monkeypatch.setattr(module_under_test._Head, "noise", units)
+    monkeypatch.setattr(Head, "noise", units)

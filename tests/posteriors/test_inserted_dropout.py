@@ -326,3 +326,52 @@ def test_attention_keeps_its_own_projection():
     names = {mask.layer.removesuffix(".inserted_dropout") for mask in fitted._engine.draws._masks}
     assert names and not any("attn" in name for name in names)
     assert (fitted.predict_uncertainty(sequences, "epistemic") > 0).all()
+
+
+class Blocks(nn.Module):
+    """Dropout by a function, unless `p` is 0, and layers inside of a block."""
+
+    def __init__(self, n_features, n_outputs, p=0.0, idle=False):
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(n_features, 4), nn.Tanh())
+        self.head = nn.Linear(4, n_outputs)
+        self.p = p
+        if idle:
+            self.drop = nn.Dropout(0.0)
+
+    def forward(self, x):
+        return self.head(nn.functional.dropout(self.block(x), self.p, self.training))
+
+
+@pytest.mark.parametrize("where", [["block", "block.0"], ["block.0", "block"]])
+def test_a_layer_inside_of_another(where, blobs):
+    make = TorchClassifier(Blocks, posterior=MCDropout(5, 0.1, where), max_epochs=1)
+    with pytest.raises(ValueError, match=r"the layer 'block\.0' lies in 'block'"):
+        make.fit(*blobs)
+
+
+def test_dropout_by_a_function_beside_idle_layers(blobs):
+    make = TorchClassifier(Blocks, module__p=0.3, module__idle=True, posterior=MCDropout(5))
+    with pytest.warns(UserWarning) as caught:
+        make.set_params(max_epochs=1).fit(*blobs)
+    first, second = (str(one.message) for one in caught)
+    assert "only the default module has a parameter for it, module__dropout=0.1" in first
+    assert "samples nothing else" in second
+    assert all("MCDropout(p=0.1, where='last')" in text for text in (first, second))
+
+
+def test_names_of_a_compiled_module():
+    module = torch.compile(nn.Sequential(nn.Linear(3, 2)), backend="eager")
+    with pytest.raises(ValueError, match=r"pass the module inside, its attribute _orig_mod"):
+        MCDropout(5, 0.1, ["0"]).transform(module)
+
+
+def test_messages_name_the_user_s_module(blobs):
+    class Broken(nn.Linear):
+        def __init__(self, n_features, n_outputs):
+            super().__init__(n_features, n_outputs)
+            nn.init.constant_(self.weight, np.nan)
+
+    make = TorchClassifier(Broken, posterior=MCDropout(5, 0.1, "last"), max_epochs=1)
+    with pytest.raises(ValueError, match=r"^Broken returns NaN for finite rows"):
+        make.fit(*blobs)

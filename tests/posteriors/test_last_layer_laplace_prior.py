@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from skuq import TorchClassifier, TorchRegressor
 from skuq.likelihoods import Categorical, Gaussian, Laplace
 from skuq.posteriors import LastLayerLaplace, PointEstimate
+from skuq.posteriors import _curvature as curvatures
 from skuq.posteriors import _last_layer_laplace as module_under_test
 from tests.posteriors.laplace_networks import (
     DOUBLE,
@@ -112,6 +115,23 @@ def test_on_digits_the_default_helps_and_the_evidence_harms(digits):
     assert loss(LastLayerLaplace(prior_precision="evidence")) > 1.2 * point
 
 
+@pytest.mark.parametrize(("sign", "so"), [(1, "all but the trained"), (-1, "only the data limit")])
+def test_a_warning_where_validation_finds_no_optimum(sign, so, monkeypatch, blobs):
+    monkeypatch.setattr(LastLayerLaplace, "_loss", lambda *args: -sign * np.log(args[-1]))
+    posterior = LastLayerLaplace(prior_precision="validation", n_draws=2)
+    make = TorchClassifier(posterior=posterior, early_stopping=True, max_epochs=1, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=f"at the bound .*{so}.*prior_precision='init'"):
+        make.fit(*blobs)
+    assert make.posterior_.prior_precision_ == pytest.approx(300 * 1e4**sign, rel=1e-3)
+
+
+def test_no_warning_where_validation_finds_an_optimum(monkeypatch, blobs):
+    monkeypatch.setattr(LastLayerLaplace, "_loss", lambda *args: np.log(args[-1] / 40) ** 2)
+    posterior = LastLayerLaplace(prior_precision="validation", n_draws=2)
+    make = TorchClassifier(posterior=posterior, early_stopping=True, max_epochs=1, random_state=0)
+    assert make.fit(*blobs).posterior_.prior_precision_ == pytest.approx(40, rel=1e-3)
+
+
 # -- one noise level -------------------------------------------------------------------------------
 
 
@@ -150,3 +170,66 @@ def test_without_unseen_rows_noise_and_draws_fit_each_other():
     rss = w @ (target - phi @ best) ** 2
     assert noise == pytest.approx(rss / (w.sum() - gamma), rel=1e-8)
     assert noise > 1.005 * rss / w.sum()
+
+
+@pytest.mark.parametrize(("kind", "rel"), [(Gaussian, 1e-6), (Laplace, 3e-3)])
+def test_the_noise_of_few_rows_is_exact(kind, rel):
+    """Its fixed point is the mean of E|r|^k, with r normal about the residual."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(6, 3))
+    y = X @ [1.0, -2.0, 0.5] + 0.5 * random.normal(size=6)
+    phi = np.column_stack([X, np.ones(6)])
+    likelihood = kind(False).fit(y[:, None])
+    target = likelihood.encode(y[:, None])[:, 0]
+    best = np.linalg.lstsq(phi, target, rcond=None)[0]
+    fitted = TorchRegressor(
+        Linear,
+        module__weights=torch.tensor(best[None]),
+        likelihood=kind(False),
+        posterior=LastLayerLaplace("full", 0.3, n_draws=2),
+        max_epochs=0,
+        **DOUBLE,
+    ).fit(X, y)
+    r = target - phi @ best
+    if kind is Gaussian:
+        noise = fitted.likelihood_.noise_variance_[0]
+        covariance = np.linalg.inv(phi.T @ phi / noise + 0.3 * np.eye(4))
+        expected = r**2 + ((phi @ covariance) * phi).sum(1)
+    else:
+        noise = fitted.likelihood_.noise_scale_[0]
+        covariance = np.linalg.inv(phi.T @ phi / noise**2 + 0.3 * np.eye(4))
+        s = np.sqrt(((phi @ covariance) * phi).sum(1))
+        z = r / s
+        expected = s * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + r * (2 * ndtr(z) - 1)
+    assert noise == pytest.approx(expected.mean(), rel=rel)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_variances_of_outputs_are_those_of_the_draws(structure):
+    """Σ_k φ, from the root that makes the draws."""
+    random = torch.Generator().manual_seed(0)
+    curvature = curvatures.STRUCTURES[structure](2, 3, torch.device("cpu"))
+    features = torch.randn(9, 3, generator=random, dtype=torch.float64)
+    gradients = torch.randn(9, 2, generator=random, dtype=torch.float64)
+    curvature.add(features, gradients[:, :, None] * gradients[:, None], torch.ones(9).double())
+    every = torch.eye(6, dtype=torch.float64).reshape(6, 2, 3)
+    outputs = curvature.root(0.7)(every) @ features.mT  # of each direction of the noise
+    found = curvature.variances(0.7, features)
+    torch.testing.assert_close(found, outputs.square().sum(0).mT, rtol=1e-10, atol=0)
+    if structure == "full":
+        inverse = torch.linalg.inv(curvature.matrix() + 0.7 * torch.eye(6, dtype=torch.float64))
+        blocks = torch.stack([inverse[:3, :3], inverse[3:, 3:]])
+        expected = torch.einsum("nd,kde,ne->nk", features, blocks, features)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+
+
+def test_the_temperature_does_not_change_the_noise():
+    X, y, _ = regression(20)
+    options = {"likelihood": Gaussian(False), "max_epochs": 0, **DOUBLE}
+    noise = [
+        TorchRegressor(Linear, posterior=LastLayerLaplace("full", 1.0, 2, t), **options)
+        .fit(X, y)
+        .likelihood_.noise_variance_[0]
+        for t in (1.0, 0.1)
+    ]
+    assert noise[0] == noise[1]
