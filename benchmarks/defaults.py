@@ -1,12 +1,12 @@
 """How good are skuq's defaults? Tables, splits, peers and scores.
 
     python -m benchmarks.defaults --half choosing [--models skuq,mlp] [--tables boston,iris]
-    python -m benchmarks.defaults --half choosing --settings "steps=max_epochs:1000,lr:0.003"
+    python -m benchmarks.defaults --half choosing --settings "long=max_epochs:1000;lr:0.003"
     python -m benchmarks.defaults --half choosing --report
 
 from the root of the repository. Each run, of a model on a split of a table, is written when it is
 done, to a file below --folder; called again, the program makes only what is missing. `--report`
-prints the tables of all runs that there are. ``--settings NAME=parameter:value,...`` runs skuq with
+prints the tables of all runs that there are. ``--settings NAME=parameter:value;...`` runs skuq with
 parameters other than its defaults, under that name; give it several times for several.
 """
 
@@ -39,7 +39,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--half", choices=("choosing", "confirming"), default="choosing")
     parser.add_argument("--tables", help="names with commas; all of the half by default")
     parser.add_argument("--models", default=",".join(["skuq", *PEERS]), help="names with commas")
-    parser.add_argument("--settings", action="append", default=[], help="NAME=parameter:value,...")
+    parser.add_argument("--settings", action="append", default=[], help="NAME=parameter:value;...")
     parser.add_argument("--splits", type=int, default=N_SPLITS)
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/output/defaults"))
     parser.add_argument("--report", action="store_true", help="print the tables, run nothing")
