@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags
 from torch import Tensor
 
-__all__ = ["CallbackView", "check_monitors"]
+__all__ = ["CallbackView", "check_monitors", "naming_history"]
 
 
 def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
@@ -32,6 +34,24 @@ def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
                 "apart (callbacks__early_stopping=None then leaves stopping to your callbacks), or "
                 "monitor 'train_loss'"
             )
+
+
+@contextmanager
+def naming_history(callback: Any, history: Any) -> Iterator[None]:
+    """Say what the history holds if a callback asks for something else, such as a misspelt monitor."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        if "not found in history" not in str(error):
+            raise
+        keys = sorted(
+            key for key in history[-1] if key != "batches" and not key.startswith("event_")
+        )
+        raise ValueError(
+            f"{type(callback).__name__} asks for an entry that the history lacks: "
+            f"{error.args[0]!s}. Expected one of {', '.join(keys)}; name a score with "
+            "EpochScoring(..., name=...) before it"
+        ) from error
 
 
 class CallbackView:

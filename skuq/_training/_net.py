@@ -27,7 +27,7 @@ from skuq._data._batches import Batch, Rows, SlicedBatches
 from skuq._data._loaders import loader
 from skuq._networks._module import call
 from skuq._networks._weights import buffers_outside, put_buffers, weights_of
-from skuq._training._callbacks import CallbackView, check_monitors
+from skuq._training._callbacks import CallbackView, check_monitors, naming_history
 from skuq._training._divergence import Gradients, gradient_norms
 from skuq._training._history import Record
 from skuq._training._hooks import TrainingHook, overrides
@@ -159,7 +159,8 @@ class _Net(CallbackView, NeuralNet):
         with nullcontext() if private is None else private.lent():
             getattr(self, method_name)(self, **shown)
             for _, callback in self.callbacks_:
-                self._call(callback, method_name, shown)
+                with naming_history(callback, self.history):
+                    self._call(callback, method_name, shown)
         if method_name == "on_epoch_end" and self.hook:
             self.hook.after_epoch(self.module_, self.history[-1, "epoch"])
         if method_name == "on_epoch_end" and self.saving:

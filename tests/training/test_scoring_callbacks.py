@@ -148,3 +148,13 @@ def test_a_monitor_without_validation_rows(callbacks, blobs, tmp_path):
         classifier(callbacks=callbacks).fit(*blobs)
     if not isinstance(callbacks[-1], Checkpoint):
         classifier(callbacks=callbacks, early_stopping=True).fit(*blobs)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [EarlyStopping("valid_los"), LRScheduler("ReduceLROnPlateau", monitor="train_los")],
+    ids=["EarlyStopping", "LRScheduler"],
+)
+def test_a_misspelt_monitor(callback, blobs):
+    with pytest.raises(ValueError, match=r"_los.*Expected one of .*train_loss.*valid_loss"):
+        classifier(callbacks=[callback], early_stopping=True).fit(*blobs)
