@@ -38,7 +38,7 @@ def check_monitors(callbacks: list[tuple[str, Any]]) -> None:
 
 @contextmanager
 def naming_history(callback: Any, history: Any) -> Iterator[None]:
-    """Say what the history holds if a callback asks for something else, such as a misspelt monitor."""
+    """Say what the history holds if a callback asks for anything else: a misspelt monitor."""
     try:
         yield
     except (KeyError, ValueError) as error:
