@@ -44,12 +44,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     for prefix in ("iterator_train", "iterator_valid"):
         check_accepted(prefix, estimator._with_prefix(prefix), DataLoader, but=("dataset",))
-    for name in ("posterior", "likelihood"):
-        if isinstance(getattr(estimator, name), type):
-            raise TypeError(
-                f"{name} must be an instance, got the class: write "
-                f"{name}={getattr(estimator, name).__name__}()"
-            )
+    _check_instance("posterior", estimator.posterior, Posterior, MCDropout())
+    _check_instance("likelihood", estimator.likelihood, Likelihood, estimator._default_likelihood())
     if estimator.checkpoint_dir is not None and not incremental:
         _check_checkpointable(estimator)
     validate_parameter_constraints(
@@ -69,6 +65,19 @@ def why_no_partial_fit(estimator: Any) -> str | None:
         f"partial_fit does not support posterior={posterior}: call fit with all rows, or choose "
         "another posterior"
     )
+
+
+def _check_instance(name: str, value: Any, kind: type, example: Any) -> None:
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} must be an instance, got the class: write {name}={value.__name__}()"
+        )
+    if value is not None and not isinstance(value, kind):
+        room = "posteriors" if name == "posterior" else "likelihoods"
+        raise TypeError(
+            f"{name} must be an instance of skuq.{room}.{kind.__name__}, such as {example}, or "
+            f"None; got {value!r}"
+        )
 
 
 def _check_early_stopping(estimator: Any, incremental: bool) -> None:
