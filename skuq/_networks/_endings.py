@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softsign
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skuq._networks._names import name_of_module
@@ -26,6 +27,7 @@ _RANGES = {
     "_softmax": ("softmax", "between 0 and 1"),
     "log_sigmoid_forward": ("logsigmoid", "below 0"),
     "tanh": ("tanh", "between -1 and 1"),
+    "softsign": ("softsign", "between -1 and 1"),
     "hardtanh": ("hardtanh", "in a short range"),
     "clamp": ("clamp", "in a short range"),
     "clamp_min": ("clamp", "at least 0"),
@@ -40,6 +42,9 @@ _RANGES = {
     "mish": ("mish", "above -0.4"),
     "hardswish": ("hardswish", "above -0.4"),
 }
+# Functions that are written out, as 1 / (1 + exp(-x)), and the operations in which they may end.
+_WRITTEN_OUT = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "softsign": softsign}
+_ARITHMETIC = {"div", "true_divide", "reciprocal", "mul", "add", "sub", "rsub", "pow"}
 _TO_ONE = {"sigmoid", "hardsigmoid", "softmax"}
 _POSITIVE = {"relu", "relu6", "softplus", "exp", "abs"}
 # Endings that no network has on purpose, by the link that the likelihood applies to the output.
@@ -97,7 +102,22 @@ class Tracer(TorchDispatchMode):
                     columns = [_common_ending(column, 1) for column in columns]
                 return [ending for column in columns for ending in column]
             return [None] * width
-        return [name if _limits(name, args) else None] * width
+        ending = name if _limits(name, args) else self._written_out(name, output)
+        return [ending] * width
+
+    def _written_out(self, name: str, output: Tensor) -> str | None:
+        """Return the function of an earlier tensor that arithmetic has computed, if it is known."""
+        if name not in _ARITHMETIC or not output.is_floating_point():
+            return None
+        for _, _, before in self._made.values():
+            if before is output or before.shape != output.shape or before.dtype != output.dtype:
+                continue
+            for known, function in _WRITTEN_OUT.items():
+                result = function(before)
+                is_visible = not torch.allclose(result, before, rtol=0.01, atol=1e-6)
+                if is_visible and torch.allclose(result, output, rtol=1e-5, atol=1e-7):
+                    return known
+        return None
 
 
 def _common_ending(endings: list[str | None], width: int) -> list[str | None]:
