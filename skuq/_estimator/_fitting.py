@@ -117,7 +117,8 @@ class Fitting:
         if self._incremental or schedule.interrupted or not estimator.max_epochs:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
-        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics)
+        n_rows = trainer.settings.n_batch_rows
+        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
         watched = estimator.early_stopping
         warn_if_not_converged(histories, estimator.max_epochs, losses, estimator.lr, watched)

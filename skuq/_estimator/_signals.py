@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skuq._data._batches import Rows
-from skuq._networks._module import Numerics, call
+from skuq._networks._module import Numerics, call, private_copy
+from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
 
 __all__ = ["losses_with_zeros", "warn_if_not_converged", "warn_of_scales"]
@@ -23,7 +24,6 @@ _SMALLEST = 0.01  # of the largest absolute value of a feature
 _FALL = 0.02  # largest share of the last tenth of the epochs in the whole fall of the loss
 _FEWEST_EPOCHS = 4
 _LOOKED_AT = 10_000  # rows
-_EVALUATED = 1000  # rows
 _MARGIN = 0.1  # nats above the loss of zeros
 _UNTRAINED = 1.0  # the same, where training has just begun: first weights are random
 
@@ -64,7 +64,7 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
 
 
 def losses_with_zeros(
-    module: nn.Module, rows: Rows, likelihood: Likelihood, numerics: Numerics
+    module: nn.Module, rows: Rows, likelihood: Likelihood, numerics: Numerics, n_rows: int
 ) -> tuple[float, float]:
     """Compute the training loss of a trained network, and that of outputs that are all zero.
 
@@ -74,20 +74,22 @@ def losses_with_zeros(
     Parameters
     ----------
     module : nn.Module
-        The trained network.
+        The trained network; it is not changed.
     rows : Rows
-        The training rows; a thousand of them are evaluated.
+        The training rows.
     likelihood : Likelihood
         Fitted to the targets.
     numerics : Numerics
         The device and the precision of the network.
+    n_rows : int
+        How many rows to evaluate: a batch, for which there was memory in training.
     """
     if not rows.may_be_copied:  # reading single rows on demand takes long
         return 0.0, 0.0
-    index = torch.linspace(0, len(rows) - 1, min(len(rows), _EVALUATED), dtype=torch.float64)
+    index = torch.linspace(0, len(rows) - 1, min(len(rows), n_rows), dtype=torch.float64)
     batch = rows[index.long().to(rows.device)].to(numerics.device)
-    with torch.no_grad():
-        output = call(module, batch[0], numerics)
+    with torch.no_grad(), PrivateGlobals(0):  # a forward may draw, or change buffers
+        output = call(private_copy(module), batch[0], numerics)
         both = [likelihood.loss(one, batch[1]) for one in (output, torch.zeros_like(output))]
     weight = torch.ones_like(both[0]) if batch.weight is None else batch.weight
     loss, of_zeros = (float((weight * one).sum() / weight.sum()) for one in both)

@@ -83,6 +83,12 @@ class LastLayerLaplace(Posterior):
     layer_ : str
         The name of the last layer.
 
+    Raises
+    ------
+    ValueError
+        In `fit`, if the network does not end in such a layer, the likelihood has no Fisher
+        information, or "validation" has no rows of early stopping. The message has a fix.
+
     Notes
     -----
     Sample weights count as an amount of data: weight 2 is the same as two equal rows.

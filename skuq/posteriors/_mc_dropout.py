@@ -53,6 +53,12 @@ class MCDropout(Posterior):
         last ``nn.Linear``; "linear": every ``nn.Linear`` but the first; a list: the layers of these
         names, as in ``module.named_modules()``. Give `p` and `where` together or not at all.
 
+    Raises
+    ------
+    ValueError
+        In `fit`, if the module has no dropout to sample, or if `p` and `where` cannot insert any:
+        it has dropout already, or lacks such layers. The message lists the candidates.
+
     Notes
     -----
     Training does not learn the rate of dropout, so epistemic uncertainty need not shrink to zero as

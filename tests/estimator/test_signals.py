@@ -20,7 +20,7 @@ from skuq._estimator._signals import losses_with_zeros, warn_if_not_converged, w
 from skuq._networks._module import Numerics
 from skuq.likelihoods import Gaussian, Poisson, StudentT
 from skuq.modules import MLP
-from skuq.posteriors import DeepEnsemble
+from skuq.posteriors import DeepEnsemble, PointEstimate
 
 QUICK = {"max_epochs": 2, "module__hidden_layer_sizes": (8,), "random_state": 0}
 
@@ -231,7 +231,7 @@ def test_what_the_loss_is_compared_with():
     rows = Rows(torch.tensor(X).float(), torch.tensor((y - y.mean()) / y.std())[:, None].float())
     likelihood = Gaussian(beta=0).fit(y[:, None])
     numerics = Numerics(torch.device("cpu"), "float32")
-    losses = losses_with_zeros(shifted, rows, likelihood, numerics)
+    losses = losses_with_zeros(shifted, rows, likelihood, numerics, 200)
     assert losses == pytest.approx((5.0, 0.5), abs=1e-5)
 
 
@@ -258,3 +258,28 @@ def test_which_warning(excess, losses, about, watched):
         assert not messages
     else:
         assert len(messages) == 1 and about in messages[0]
+
+
+class Counting(nn.Linear):
+    """Counts, in a buffer, how many rows it has seen in eval mode, and the most at once."""
+
+    def __init__(self, n_features, n_outputs):
+        super().__init__(n_features, n_outputs)
+        self.register_buffer("seen", torch.zeros(()))
+
+    most = 0
+
+    def forward(self, x):
+        Counting.most = max(Counting.most, len(x))
+        self.seen += len(x) * (not self.training)
+        return super().forward(x)
+
+
+def test_the_look_at_the_loss_changes_nothing_and_takes_one_batch():
+    X, y = regression()
+    model = TorchRegressor(Counting, max_epochs=2, batch_size=10, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.set_params(posterior=PointEstimate()).fit(X, y)
+    assert model.module_.seen < 10  # only the rows that were tried before training
+    assert Counting.most == 10
