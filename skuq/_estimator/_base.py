@@ -20,6 +20,7 @@ from skuq._data._checks import row_hashes
 from skuq._estimator._built import Built
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
+from skuq._estimator._length import Length
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
 from skuq._estimator._signals import warn_of_scales
@@ -47,11 +48,11 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         "likelihood": [Likelihood, None],
         "optimizer": [callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "warm_start": ["boolean"],
         "device": [str, torch.device, list, tuple],
         "precision": [StrOptions({"float32", "float64", "bfloat16"})],
@@ -86,11 +87,11 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
         lr: float = 1e-3,
-        max_epochs: int = 100,
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
@@ -216,13 +217,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
-    def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
+    def _settings(self, numerics: Numerics, devices: list[Any], length: Length) -> Settings:
         return Settings(
             optimizer=self.optimizer,
             lr=self.lr,
-            max_epochs=1 if incremental else self.max_epochs,
+            max_epochs=length.max_epochs,
             batch_size=self.batch_size,
-            patience=self.n_iter_no_change if self.early_stopping else None,
+            patience=length.patience,
             callbacks=self.callbacks,
             verbose=int(self.verbose),
             compile=self.compile,

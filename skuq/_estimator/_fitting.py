@@ -13,11 +13,12 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
+from skuq._data._checks import row_hashes, rows_on_device
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
 from skuq._estimator._contracts import check_loss, checked_draws
+from skuq._estimator._length import Length, may_stop_early
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
 from skuq._estimator._signals import losses_with_zeros, warn_if_not_converged
@@ -25,6 +26,7 @@ from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
 from skuq._training._identity import run_identity
+from skuq._training._own_rows import OwnRows, Splits
 from skuq._training._problem import Problem
 from skuq._training._schedule import Schedule
 from skuq._training._settings import Trained
@@ -81,6 +83,10 @@ class Fitting:
         self._numerics = Numerics(devices[0], estimator.precision)
         self._incremental = incremental
         self._root = root
+        may_stop = may_stop_early(estimator, data.target, data.groups)
+        self._length = Length.of(estimator, len(data.target), may_stop)
+        if incremental:
+            self._length = Length(max_epochs=1, patience=None)
         self._before: Engine | None = estimator._engine if goes_on else None
         self._start = self._networks() if goes_on else []
         self._likelihood = likelihood
@@ -114,14 +120,14 @@ class Fitting:
 
     def _warn_if_not_converged(self, schedule: Schedule) -> None:
         estimator, trainer = self._estimator, schedule.trainer
-        if self._incremental or schedule.interrupted or not estimator.max_epochs:
+        if self._incremental or schedule.interrupted or not self._length.max_epochs:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
         n_rows = trainer.settings.n_batch_rows
         losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
-        watched = estimator.early_stopping
-        warn_if_not_converged(histories, estimator.max_epochs, losses, estimator.lr, watched)
+        watched = self._length.patience is not None
+        warn_if_not_converged(histories, self._length.max_epochs, losses, estimator.lr, watched)
 
     # -- before training -------------------------------------------------------------------------
 
@@ -180,14 +186,15 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Choose indices of training rows, and of rows that early stopping watches."""
+        return None if self._length.patience is None else self._splits()(0)
+
+    def _splits(self) -> Splits:
+        """Make the splits of early stopping."""
         estimator, (_, target, _, groups, *_) = self._estimator, self._data
-        if not estimator.early_stopping:
-            return None
-        seed = derive_seed(self._root, Purpose.SPLIT)
         stratify = estimator._task == "classification" and target.ndim == 1
         known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
         fraction = estimator.validation_fraction
-        return train_valid_indices(known, groups, fraction, seed, stratify)
+        return Splits(known, groups, fraction, stratify, self._root)
 
     def _rows_for_noise(
         self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
@@ -195,7 +202,7 @@ class Fitting:
         """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
         self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
-        trains = self._estimator.max_epochs > 0 and not self._incremental
+        trains = self._length.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
             return apart
 
@@ -219,10 +226,11 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        train, valid = rows_on_device(X, encoded, weight, self._numerics), None
-        if apart is not None:
-            train, valid = map(train.take, apart)
-        settings = estimator._settings(self._numerics, self._devices, self._incremental)
+        rows = rows_on_device(X, encoded, weight, self._numerics)
+        train, valid = (rows, None) if apart is None else map(rows.take, apart)
+        stops = self._length.patience is not None
+        differ = stops and not self._likelihood.wants_unseen_rows
+        settings = estimator._settings(self._numerics, self._devices, self._length)
         settings = replace(settings, **saving)
         builder = Builder(
             factory=estimator.module or MLP,
@@ -238,7 +246,8 @@ class Fitting:
             builder=builder,
             likelihood=self._likelihood,
             train_rows=train,
-            valid_rows=valid if estimator.early_stopping else None,
+            valid_rows=valid if stops else None,
+            own_rows=OwnRows(rows, self._splits()) if differ else None,
             settings=replace(settings, numerics=builder.numerics),
             attributes=lambda one: self._attributes(Draws(one.module), [one], schedule),
             root=self._root,

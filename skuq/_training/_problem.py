@@ -96,6 +96,7 @@ class Problem:
         bootstrap: bool = False,
         n_jobs: int | None = None,
         hooks: Sequence[TrainingHook] | None = None,
+        own_rows: bool = False,
     ) -> list[nn.Module]:
         """Train networks that differ in initial weights, shuffling and dropout noise.
 
@@ -112,13 +113,17 @@ class Problem:
             process.
         hooks : sequence of TrainingHook, default=None
             One hook for each network. A hook adds a term to the loss, or watches steps and epochs.
+        own_rows : bool, default=False
+            Whether early stopping sets other rows apart for each network, so that the networks
+            together train on all rows. `batches` then does not tell which rows. A likelihood that
+            learns its noise needs rows that no network has seen: with it, all have the same.
 
         Returns
         -------
         list of nn.Module
             The networks, in eval mode, on the device. After Ctrl-C there may be fewer.
         """
-        return self._schedule.train(n_networks, bootstrap, n_jobs, hooks)
+        return self._schedule.train(n_networks, bootstrap, n_jobs, hooks, own_rows)
 
     def explore(
         self,

@@ -39,6 +39,10 @@ class DeepEnsemble(Posterior):
 
     Notes
     -----
+    **Early stopping** sets other rows apart for each member, so that the members together learn
+    from all rows. With a likelihood that learns one noise level for all rows, which needs rows that
+    no member has seen, all members have the same.
+
     **Several devices** (``device=["cuda:0", "cuda:1"]``). Member i trains on device i modulo the
     number of devices. With ``n_jobs=None``, each device has a thread in which its members train one
     after another. For the same kind of device and number of threads, the networks are bit-identical
@@ -92,7 +96,9 @@ class DeepEnsemble(Posterior):
         self.n_jobs = n_jobs
 
     def fit(self, problem: Problem) -> Draws:
-        networks = problem.train(self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs)
+        networks = problem.train(
+            self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs, own_rows=True
+        )
         states = [tensors_of(network) for network in networks]
         stacked = {
             name: torch.stack([state[name].detach() for state in states])

@@ -1,0 +1,64 @@
+"""How long networks train: the number of epochs, and early stopping, where they are "auto".
+
+Steps of the optimizer count, not epochs: a small table needs many epochs, because each has few
+steps. `docs/defaults.md` has the measurements.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Length", "may_stop_early"]
+
+_STEPS = 6000  # of the optimizer, at most, if that takes between the least and most epochs
+_LEAST_EPOCHS = 100  # also without early stopping, where more would fit noise
+_MOST_EPOCHS = 1000
+_WAITED_STEPS = 500  # without improvement, if that takes at least this many epochs:
+_WAITED_EPOCHS = 10
+_FEWEST_ROWS = 20  # or groups: a validation loss of fewer rows than two says nothing
+
+
+class Length(NamedTuple):
+    """The length of a training, with all choices made."""
+
+    max_epochs: int
+    patience: int | None  # epochs without improvement before early stopping; None: it is off
+
+    @classmethod
+    def of(cls, estimator: Any, n_rows: int, may_stop: bool) -> Length:
+        """Choose the length for an estimator.
+
+        Parameters
+        ----------
+        estimator : TorchEstimator
+            With `max_epochs`, `early_stopping`, `n_iter_no_change` and the size of batches.
+        n_rows : int
+            The number of rows, those of early stopping included.
+        may_stop : bool
+            Whether early stopping may choose to be on.
+        """
+        epochs, stops = estimator.max_epochs, estimator.early_stopping
+        if stops == "auto":
+            stops = epochs == "auto" and may_stop
+        n_train = n_rows * (1 - estimator.validation_fraction) if stops else n_rows
+        size = estimator._with_prefix("iterator_train").get("batch_size") or estimator.batch_size
+        n_steps = max(1.0, np.ceil(n_train / size))  # of an epoch
+        if epochs == "auto":
+            epochs = _LEAST_EPOCHS
+            if stops:
+                epochs = int(np.clip(np.ceil(_STEPS / n_steps), _LEAST_EPOCHS, _MOST_EPOCHS))
+        waited = estimator.n_iter_no_change
+        if waited == "auto":
+            waited = max(_WAITED_EPOCHS, int(np.ceil(_WAITED_STEPS / n_steps)))
+        return cls(int(epochs), int(waited) if stops else None)
+
+
+def may_stop_early(estimator: Any, target: np.ndarray, groups: Any) -> bool:
+    """Return whether early stopping may set rows apart where nobody asked for it."""
+    n_units = len(target) if groups is None else len(np.unique(groups))
+    n_kinds = len(np.unique(target)) if estimator._task == "classification" else 0
+    return (
+        n_units >= _FEWEST_ROWS and n_kinds < len(target) and estimator.callbacks != "disable"
+    )
