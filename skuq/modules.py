@@ -22,9 +22,10 @@ class MLP(nn.Sequential):
         Number of raw outputs.
     hidden_layer_sizes : int or sequence of int, default=(100, 100)
         Number of units in each hidden layer; an integer makes one layer.
-    dropout : float in [0, 1], default=0.1
-        Rate of the dropout after each hidden layer.
-    activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
+    dropout : float in [0, 1], default=0.0
+        Rate of the dropout after each hidden layer. Estimators that build their default network
+        for `MCDropout` set 0.1.
+    activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
         Function that follows each hidden linear layer.
 
     Examples
@@ -40,8 +41,8 @@ class MLP(nn.Sequential):
         n_features: int,
         n_outputs: int,
         hidden_layer_sizes: int | Sequence[int] = (100, 100),
-        dropout: float = 0.1,
-        activation: str = "relu",
+        dropout: float = 0.0,
+        activation: str = "silu",
     ) -> None:
         if activation not in _ACTIVATIONS:
             raise ValueError(

@@ -5,20 +5,37 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from skuq._training._identity import describe
+from skuq.modules import MLP
+from skuq.posteriors import DeepEnsemble
 
 __all__ = ["Built", "check_unchanged"]
 
 
 class Built(NamedTuple):
-    """The parameters that built networks: `module` and ``module__*``."""
+    """The parameters that built networks: `module` and ``module__*``.
+
+    `filled` holds the parameters of the default network that depend on the posterior or differ
+    between versions; without a record, those of the version that kept none.
+    """
 
     factory: Any
     parameters: dict[str, Any]
+    filled: dict[str, Any] = {"activation": "relu", "dropout": 0.1}  # noqa: RUF012  # never changed
 
     @classmethod
     def by(cls, estimator: Any) -> Built:
         """Copy the present parameters of an estimator."""
-        return cls(estimator.module, _copied_containers(estimator._with_prefix("module")))
+        given = _copied_containers(estimator._with_prefix("module"))
+        posterior = DeepEnsemble() if estimator.posterior is None else estimator.posterior
+        return cls(
+            estimator.module, given, {"activation": "silu", "dropout": posterior.default_dropout}
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the factory."""
+        is_default = self.factory is None or self.factory is MLP
+        return {**(self.filled if is_default else {}), **self.parameters}
 
     def changes(self, estimator: Any) -> dict[str, tuple[Any, Any]]:
         """Return parameters that would build other networks: their values before and now."""

@@ -83,6 +83,9 @@ class Fitting:
         self._numerics = Numerics(devices[0], estimator.precision)
         self._incremental = incremental
         self._root = root
+        self._built = Built.by(estimator)
+        if goes_on and hasattr(estimator, "_built"):  # further members are like the first ones
+            self._built = self._built._replace(filled=estimator._built.filled)
         may_stop = may_stop_early(estimator, data.target, data.groups)
         self._length = Length.of(estimator, len(data.target), may_stop)
         if incremental:
@@ -234,7 +237,7 @@ class Fitting:
         settings = replace(settings, **saving)
         builder = Builder(
             factory=estimator.module or MLP,
-            parameters=estimator._with_prefix("module"),
+            parameters=self._built.arguments,
             transform=self._posterior.transform,
             likelihood=self._likelihood,
             rows=train,
@@ -277,7 +280,7 @@ class Fitting:
         return {
             "_engine": engine,
             "_root": self._root,
-            "_built": Built.by(self._estimator),
+            "_built": self._built,
             "_rows_seen": row_hashes(self._data.X),
             "_states": [network.state for network in networks] if self._incremental else [],
             "likelihood_": learnt,

@@ -66,6 +66,8 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
     if engine is not None:
         node["going_on"] = goes_on
         node["engine"] = _engine_node(encoder, engine)
+        if built is not None:
+            node["engine"]["filled"] = encoder.state(built.filled)
         if built is not None and changed:
             parameters = {f"module__{name}": value for name, value in built.parameters.items()}
             node["engine"]["built"] = {
@@ -165,13 +167,18 @@ def _draws_class(kind: Any) -> type[Draws]:
 
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
     """Decode the parameters that built the networks; without a record, the estimator's own."""
+    filled = decoder.mapping(record["filled"]) if "filled" in record else {}
+    if not all(isinstance(value, str | float) for value in filled.values()):
+        raise PersistenceError("the parameters of the default network are not those of one")
+    more = (filled,) if filled else ()
     if "built" not in record:
-        return Built.by(estimator)
+        now = Built.by(estimator)
+        return Built(now.factory, now.parameters, *more)
     parameters = decoder.mapping(record["built"]["parameters"])
     if not all(name.startswith("module__") for name in parameters):
         raise PersistenceError("the parameters of a module are not those of a module")
     own = {name.removeprefix("module__"): value for name, value in parameters.items()}
-    return Built(decoder(record["built"]["module"]), own)
+    return Built(decoder(record["built"]["module"]), own, *more)
 
 
 def _check_fitted(estimator: Any) -> None:
@@ -212,7 +219,7 @@ def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """Build the module as in `fit`, and put in the tensors of the file."""
-    factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
+    factory, parameters = estimator._built.factory or MLP, estimator._built.arguments
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
