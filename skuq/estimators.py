@@ -41,8 +41,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         How the outputs of the network describe y, which sets the loss; None is ``Categorical()``.
     optimizer : torch optimizer class, default=torch.optim.Adam
         The class of the optimizer that trains the network. Its parameters are ``optimizer__*``.
-    lr : float, default=1e-3
-        Learning rate of the optimizer.
+    lr : float or "auto", default="auto"
+        Learning rate of the optimizer. "auto": 3e-3 for the default module, 1e-3 for others.
     max_epochs : int or "auto", default="auto"
         Maximum number of passes over the training data. "auto": as many as take 6,000 steps, but
         100 to 1,000; 100 without early stopping. 0 skips training: `module` must return a trained
@@ -175,7 +175,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
-        lr: float = 1e-3,
+        lr: float | str = "auto",
         max_epochs: int | str = "auto",
         batch_size: int = 128,
         early_stopping: bool | str = "auto",
@@ -279,8 +279,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         How the outputs of the network describe y, which sets the loss; None is ``Gaussian()``.
     optimizer : torch optimizer class, default=torch.optim.Adam
         The class of the optimizer that trains the network. Its parameters are ``optimizer__*``.
-    lr : float, default=1e-3
-        Learning rate of the optimizer.
+    lr : float or "auto", default="auto"
+        Learning rate of the optimizer. "auto": 3e-3 for the default module, 1e-3 for others.
     max_epochs : int or "auto", default="auto"
         Maximum number of passes over the training data. "auto": as many as take 6,000 steps, but
         100 to 1,000; 100 without early stopping. 0 skips training: `module` must return a trained

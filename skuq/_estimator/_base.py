@@ -18,9 +18,9 @@ from torch import nn
 
 from skuq._data._checks import row_hashes
 from skuq._estimator._built import Built
+from skuq._estimator._chosen import Chosen
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
-from skuq._estimator._length import Length
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
 from skuq._estimator._signals import warn_of_scales
@@ -47,7 +47,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         "posterior": [Posterior, None],
         "likelihood": [Likelihood, None],
         "optimizer": [callable],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -86,7 +86,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
-        lr: float = 1e-3,
+        lr: float | str = "auto",
         max_epochs: int | str = "auto",
         batch_size: int = 128,
         early_stopping: bool | str = "auto",
@@ -217,13 +217,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
-    def _settings(self, numerics: Numerics, devices: list[Any], length: Length) -> Settings:
+    def _settings(self, numerics: Numerics, devices: list[Any], chosen: Chosen) -> Settings:
         return Settings(
             optimizer=self.optimizer,
-            lr=self.lr,
-            max_epochs=length.max_epochs,
+            lr=chosen.lr,
+            max_epochs=chosen.max_epochs,
             batch_size=self.batch_size,
-            patience=length.patience,
+            patience=chosen.patience,
             callbacks=self.callbacks,
             verbose=int(self.verbose),
             compile=self.compile,

@@ -20,7 +20,7 @@ class Built(NamedTuple):
 
     factory: Any
     parameters: dict[str, Any]
-    filled: dict[str, Any] = {"activation": "relu", "dropout": 0.1}  # noqa: RUF012  # never changed
+    filled: dict[str, Any] = {"activation": "relu", "dropout": 0.1}  # never changed
 
     @classmethod
     def by(cls, estimator: Any) -> Built:

@@ -17,8 +17,8 @@ from skuq._data._checks import row_hashes, rows_on_device
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
+from skuq._estimator._chosen import Chosen, may_stop_early
 from skuq._estimator._contracts import check_loss, checked_draws
-from skuq._estimator._length import Length, may_stop_early
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
 from skuq._estimator._signals import losses_with_zeros, warn_if_not_converged
@@ -87,9 +87,9 @@ class Fitting:
         if goes_on and hasattr(estimator, "_built"):  # further members are like the first ones
             self._built = self._built._replace(filled=estimator._built.filled)
         may_stop = may_stop_early(estimator, data.target, data.groups)
-        self._length = Length.of(estimator, len(data.target), may_stop)
+        self._chosen = Chosen.of(estimator, len(data.target), may_stop)
         if incremental:
-            self._length = Length(max_epochs=1, patience=None)
+            self._chosen = self._chosen._replace(max_epochs=1, patience=None)
         self._before: Engine | None = estimator._engine if goes_on else None
         self._start = self._networks() if goes_on else []
         self._likelihood = likelihood
@@ -122,15 +122,15 @@ class Fitting:
             self._warn_if_not_converged(schedule)
 
     def _warn_if_not_converged(self, schedule: Schedule) -> None:
-        estimator, trainer = self._estimator, schedule.trainer
-        if self._incremental or schedule.interrupted or not self._length.max_epochs:
+        trainer = schedule.trainer
+        if self._incremental or schedule.interrupted or not self._chosen.max_epochs:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
         n_rows = trainer.settings.n_batch_rows
         losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
-        watched = self._length.patience is not None
-        warn_if_not_converged(histories, self._length.max_epochs, losses, estimator.lr, watched)
+        epochs, patience, lr = self._chosen
+        warn_if_not_converged(histories, epochs, losses, lr, watched=patience is not None)
 
     # -- before training -------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Choose indices of training rows, and of rows that early stopping watches."""
-        return None if self._length.patience is None else self._splits()(0)
+        return None if self._chosen.patience is None else self._splits()(0)
 
     def _splits(self) -> Splits:
         """Make the splits of early stopping."""
@@ -205,7 +205,7 @@ class Fitting:
         """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
         self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
-        trains = self._length.max_epochs > 0 and not self._incremental
+        trains = self._chosen.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
             return apart
 
@@ -231,9 +231,9 @@ class Fitting:
         estimator, (X, _, weight, *_) = self._estimator, self._data
         rows = rows_on_device(X, encoded, weight, self._numerics)
         train, valid = (rows, None) if apart is None else map(rows.take, apart)
-        stops = self._length.patience is not None
+        stops = self._chosen.patience is not None
         differ = stops and not self._likelihood.wants_unseen_rows
-        settings = estimator._settings(self._numerics, self._devices, self._length)
+        settings = estimator._settings(self._numerics, self._devices, self._chosen)
         settings = replace(settings, **saving)
         builder = Builder(
             factory=estimator.module or MLP,

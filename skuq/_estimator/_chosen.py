@@ -1,4 +1,4 @@
-"""How long networks train: the number of epochs, and early stopping, where they are "auto".
+"""What is chosen where parameters of training are "auto": its length, and the learning rate.
 
 Steps of the optimizer count, not epochs: a small table needs many epochs, because each has few
 steps. `docs/defaults.md` has the measurements.
@@ -10,30 +10,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Length", "may_stop_early"]
+from skuq.modules import MLP
+
+__all__ = ["Chosen", "may_stop_early"]
 
 _STEPS = 6000  # of the optimizer, at most, if that takes between the least and most epochs
 _LEAST_EPOCHS = 100  # also without early stopping, where more would fit noise
 _MOST_EPOCHS = 1000
 _WAITED_STEPS = 500  # without improvement, if that takes at least this many epochs:
 _WAITED_EPOCHS = 10
+_LR = 3e-3  # of the default network, whose size is known; 1e-3 is common for others
+_LR_OF_OTHERS = 1e-3
 _FEWEST_ROWS = 20  # or groups: a validation loss of fewer rows than two says nothing
 
 
-class Length(NamedTuple):
-    """The length of a training, with all choices made."""
+class Chosen(NamedTuple):
+    """The parameters of a training, with all choices made."""
 
     max_epochs: int
     patience: int | None  # epochs without improvement before early stopping; None: it is off
+    lr: float
 
     @classmethod
-    def of(cls, estimator: Any, n_rows: int, may_stop: bool) -> Length:
-        """Choose the length for an estimator.
+    def of(cls, estimator: Any, n_rows: int, may_stop: bool) -> Chosen:
+        """Choose for an estimator.
 
         Parameters
         ----------
         estimator : TorchEstimator
-            With `max_epochs`, `early_stopping`, `n_iter_no_change` and the size of batches.
+            The estimator, with its parameters.
         n_rows : int
             The number of rows, those of early stopping included.
         may_stop : bool
@@ -52,13 +57,14 @@ class Length(NamedTuple):
         waited = estimator.n_iter_no_change
         if waited == "auto":
             waited = max(_WAITED_EPOCHS, int(np.ceil(_WAITED_STEPS / n_steps)))
-        return cls(int(epochs), int(waited) if stops else None)
+        lr = estimator.lr
+        if lr == "auto":
+            lr = _LR if estimator.module in (None, MLP) else _LR_OF_OTHERS
+        return cls(int(epochs), int(waited) if stops else None, lr)
 
 
 def may_stop_early(estimator: Any, target: np.ndarray, groups: Any) -> bool:
     """Return whether early stopping may set rows apart where nobody asked for it."""
     n_units = len(target) if groups is None else len(np.unique(groups))
     n_kinds = len(np.unique(target)) if estimator._task == "classification" else 0
-    return (
-        n_units >= _FEWEST_ROWS and n_kinds < len(target) and estimator.callbacks != "disable"
-    )
+    return n_units >= _FEWEST_ROWS and n_kinds < len(target) and estimator.callbacks != "disable"
