@@ -64,7 +64,7 @@ class Chosen(NamedTuple):
 
 
 def may_stop_early(estimator: Any, target: np.ndarray, groups: Any) -> bool:
-    """Return whether early stopping may set rows apart where nobody asked for it."""
+    """Return whether early stopping may set rows apart without being asked for."""
     n_units = len(target) if groups is None else len(np.unique(groups))
     n_kinds = len(np.unique(target)) if estimator._task == "classification" else 0
     return n_units >= _FEWEST_ROWS and n_kinds < len(target) and estimator.callbacks != "disable"
