@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from skuq._training._identity import describe
 from skuq.modules import MLP
-from skuq.posteriors import DeepEnsemble
+from skuq.posteriors import DeepEnsemble, Posterior
 
-__all__ = ["Built", "check_unchanged"]
+__all__ = ["Built", "check_unchanged", "posterior_of"]
 
 
 class Built(NamedTuple):
@@ -26,10 +26,9 @@ class Built(NamedTuple):
     def by(cls, estimator: Any) -> Built:
         """Copy the present parameters of an estimator."""
         given = _copied_containers(estimator._with_prefix("module"))
-        posterior = DeepEnsemble() if estimator.posterior is None else estimator.posterior
-        return cls(
-            estimator.module, given, {"activation": "silu", "dropout": posterior.default_dropout}
-        )
+        # A posterior that was not saved, or a mistake that is found later, has no rate.
+        dropout = getattr(posterior_of(estimator), "default_dropout", 0.0)
+        return cls(estimator.module, given, {"activation": "silu", "dropout": dropout})
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -51,6 +50,12 @@ class Built(NamedTuple):
             for name, (before, after) in pairs.items()
             if before is not after and describe(before) != describe(after)
         }
+
+
+def posterior_of(estimator: Any) -> Posterior:
+    """Return the posterior of an estimator, which may be the default."""
+    given: Posterior | None = estimator.posterior
+    return DeepEnsemble() if given is None else given
 
 
 class _NotGiven:

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skuq._estimator._built import check_unchanged
+from skuq._estimator._built import check_unchanged, posterior_of
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
@@ -51,7 +51,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     validate_parameter_constraints(
         estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
     )
-    posterior = DeepEnsemble() if estimator.posterior is None else clone(estimator.posterior)
+    posterior = clone(posterior_of(estimator))
     posterior.validate()
     return posterior, _checked_likelihood(estimator, incremental)
 

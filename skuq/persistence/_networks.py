@@ -168,7 +168,8 @@ def _draws_class(kind: Any) -> type[Draws]:
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
     """Decode the parameters that built the networks; without a record, the estimator's own."""
     filled = decoder.mapping(record["filled"]) if "filled" in record else {}
-    if not all(isinstance(value, str | float) for value in filled.values()):
+    kinds = {"activation": str, "dropout": float}
+    if filled and {name: type(value) for name, value in filled.items()} != kinds:
         raise PersistenceError("the parameters of the default network are not those of one")
     more = (filled,) if filled else ()
     if "built" not in record:

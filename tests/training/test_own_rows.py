@@ -34,9 +34,7 @@ def test_a_stack_is_its_members_by_themselves(blobs, bootstrap):
     )
     for one, other in zip(losses(stacked), losses(alone)):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(
-        stacked.predict_proba(X), alone.predict_proba(X), rtol=0, atol=1e-4
-    )
+    np.testing.assert_allclose(stacked.predict_proba(X), alone.predict_proba(X), rtol=0, atol=1e-4)
 
 
 def test_the_first_member_is_the_network_of_a_single_fit(blobs):
