@@ -74,7 +74,7 @@ def test_dropout_only_where_the_posterior_samples_it(blobs):
         model = TorchClassifier(module, posterior=posterior, max_epochs=1, **options).fit(*blobs)
         return {layer.p for layer in model.module_.modules() if isinstance(layer, nn.Dropout)}
 
-    for posterior in (None, DeepEnsemble(1), PointEstimate(), LastLayerLaplace(2)):
+    for posterior in (None, DeepEnsemble(1), PointEstimate(), LastLayerLaplace()):
         assert rates(posterior) == {0.0}
     assert rates(MCDropout(2)) == rates(MCDropout(2), MLP) == {0.1}
     assert rates(MCDropout(2), module__dropout=0.3) == {0.3}
@@ -83,13 +83,11 @@ def test_dropout_only_where_the_posterior_samples_it(blobs):
 
 
 def test_further_members_are_like_the_first_ones(blobs):
-    """Also where the default network was another one when the first were trained."""
-    model = TorchClassifier(
-        posterior=DeepEnsemble(1), warm_start=True, max_epochs=1, random_state=0
-    ).fit(*blobs)
-    model._built = model._built._replace(filled={"activation": "tanh", "dropout": 0.0})
-    model.set_params(posterior=DeepEnsemble(2)).fit(*blobs)
-    assert model._built.filled["activation"] == "tanh"
+    """The network that begins has dropout; so have those that join it in a warm start."""
+    model = TorchClassifier(posterior=MCDropout(2), warm_start=True, max_epochs=1, random_state=0)
+    model.fit(*blobs).set_params(posterior=DeepEnsemble(2, n_jobs=1)).fit(*blobs)
+    assert model._built.filled == {"activation": "silu", "dropout": 0.1}
+    assert model._built.arguments["dropout"] == 0.1
 
 
 def test_parts_of_a_training_take_one_epoch(blobs):
