@@ -277,6 +277,13 @@ class Fitting:
         engine = Engine(draws, builder.sample, builder.numerics)
         learnt = copy.deepcopy(self._likelihood)
         self._finish(learnt, engine)
+        if schedule.watched and len(networks) == len(schedule.trained) and not schedule.interrupted:
+            parts = [schedule.watched(number) for number in range(len(networks))]
+
+            def member(number: int) -> Engine:
+                return Engine(Draws(networks[number].module), builder.sample, builder.numerics)
+
+            self._finish.scale(learnt, parts, member)
         return {
             "_engine": engine,
             "_root": self._root,

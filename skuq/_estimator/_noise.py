@@ -98,10 +98,19 @@ class Finish:
             likelihood.finish(partial(engine.map, self.X), self.target, self.weight)
         elif self.noise == "given":
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
-            self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
+            self._learn(likelihood.finish, [rows], lambda number: engine, given_noise=True)
         elif self.noise in ("unseen", "before") and not self.done:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
-            self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
+            few = rows[:: -(-len(rows) // _MOST)]
+            self._learn(likelihood.finish, [few], lambda number: engine)
+
+    def scale(
+        self, likelihood: Likelihood, parts: list[np.ndarray], engine_of: Callable[[int], Engine]
+    ) -> None:
+        """Call `Likelihood.learn_scale`: network k is evaluated by its engine on part k."""
+        if not likelihood.wants_unseen_rows:
+            parts = [rows[:: -(-len(rows) * len(parts) // _MOST)] for rows in parts]
+            self._learn(likelihood.learn_scale, parts, engine_of)
 
     def before(self, likelihood: Likelihood, engine: Engine) -> bool:
         """Learn from a trained network if there are unseen rows; return whether there are any."""
@@ -146,16 +155,16 @@ class Finish:
             self.apart = splits[0]
         elif splits:
             rows = [apart for _, apart in splits]
-            self._learn(likelihood, rows, lambda number: trained_on(number, splits[number]))
+            self._learn(likelihood.finish, rows, lambda k: trained_on(k, splits[k]))
             self.done = True
         return self.apart
 
     def _learn(
         self,
-        likelihood: Likelihood,
+        learn: Callable[..., None],
         parts: Sequence[np.ndarray],
         engine_of: Callable[[int], Engine],
-        given_noise: bool = False,
+        **options: Any,
     ) -> None:
         """Learn from each part of the rows by its own engine; only one exists at a time."""
 
@@ -171,7 +180,7 @@ class Finish:
 
         rows = np.concatenate(parts)
         weight = None if self.weight is None else self.weight[rows]
-        likelihood.finish(evaluate, self.target[rows], weight, given_noise)
+        learn(evaluate, self.target[rows], weight, **options)
 
     def _taken(self, rows: np.ndarray) -> Any:
         return self.X.subset(rows) if isinstance(self.X, Streamed) else self.X[rows]

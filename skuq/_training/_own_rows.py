@@ -66,6 +66,10 @@ class OwnRows:
     rows: Rows
     split: Callable[[int], Split]
 
+    def watched(self, number: int) -> np.ndarray:
+        """Return the indices of the validation rows of a network."""
+        return self.split(number)[1]
+
     def on(self, device: torch.device, lock: Any = None) -> OwnRows:
         """Return a copy with the rows on another device, see `Rows.on`."""
         return replace(self, rows=self.rows.on(device, lock))

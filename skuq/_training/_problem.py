@@ -114,9 +114,11 @@ class Problem:
         hooks : sequence of TrainingHook, default=None
             One hook for each network. A hook adds a term to the loss, or watches steps and epochs.
         own_rows : bool, default=False
-            Whether early stopping sets other rows apart for each network, so that the networks
-            together train on all rows. `batches` then does not tell which rows. A likelihood that
-            learns its noise needs rows that no network has seen: with it, all have the same.
+            Whether each draw will be one of these networks. Early stopping then sets other rows
+            apart for each, so that they together train on all rows, and the likelihood may correct
+            its noise on these rows. `batches` does not know them. A likelihood that learns one
+            noise level for all rows needs rows that no network has seen: with it, all have the
+            same.
 
         Returns
         -------

@@ -349,6 +349,19 @@ class Likelihood(BaseEstimator):
         """
         return self.fisher(output)
 
+    def learn_scale(
+        self,
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        sample_weight: np.ndarray | None,
+    ) -> None:
+        """Correct the noise on rows that early stopping watched; by default, nothing happens.
+
+        Called after `finish` where each draw is a trained network. Parameters are those of
+        `finish`, but ``evaluate`` has one draw: in each row, a network that was not trained on it.
+        Rows may come more than once, for different networks.
+        """
+
     def finish(
         self,
         evaluate: Callable[..., Any],
