@@ -97,3 +97,31 @@ def test_batches_of_rows_of_their_own():
     shuffled = StackedBatches(rows, indices, shuffle=True, **options)
     seen = torch.cat([target for _, target in shuffled], 1)
     assert torch.equal(seen.sort(1).values, indices.sort(1).values.float())
+
+
+@pytest.mark.parametrize("posterior", [DeepEnsemble(3), PointEstimate()], ids=str)
+def test_the_noise_is_corrected_on_the_watched_rows_of_each_network(posterior, diabetes):
+    X, y = diabetes
+    weight = 1.0 + np.arange(len(y)) % 2
+    model = TorchRegressor(posterior=posterior, **QUICK).fit(X, y, sample_weight=weight)
+    splits = Splits(y, None, 0.1, False, model._root)
+    likelihood, total, count = model.likelihood_, 20.0, 20.0
+    outputs = model._engine(torch.as_tensor(X, dtype=torch.float32))
+    for k in range(len(model.histories_)):
+        rows = splits(k)[1]
+        mean, variance = likelihood._moments(outputs[k, rows])
+        residuals = likelihood.encode(y[rows, None]) - mean.numpy()
+        own = (weight / weight.mean())[rows]
+        total += own @ (residuals**2 / variance.numpy()).ravel()
+        count += own.sum()
+    assert likelihood.variance_factor_ == pytest.approx([total / count], rel=1e-4)
+    means, variances = likelihood._moments(outputs)
+    expected = (total / count) * variances.mean(0) + means.var(0, correction=0)
+    _, std = model.predict(X, return_std=True)
+    np.testing.assert_allclose(std, likelihood.scale_ * expected.sqrt().numpy().ravel(), rtol=1e-4)
+
+
+def test_nothing_is_corrected_without_early_stopping(diabetes):
+    options = {**QUICK, "early_stopping": False}
+    model = TorchRegressor(posterior=DeepEnsemble(2), **options).fit(*diabetes)
+    assert model.likelihood_.variance_factor_.tolist() == [1.0]
