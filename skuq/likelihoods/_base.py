@@ -357,9 +357,16 @@ class Likelihood(BaseEstimator):
     ) -> None:
         """Correct the noise on rows that early stopping watched; by default, nothing happens.
 
-        Called after `finish` where each draw is a trained network. Parameters are those of
-        `finish`, but ``evaluate`` has one draw: in each row, a network that was not trained on it.
-        Rows may come more than once, for different networks.
+        Called after `finish` where each draw is a trained network.
+
+        Parameters
+        ----------
+        evaluate : callable
+            As in `finish`, but with one draw: in each row, a network that was not trained on it.
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets of these rows. A row may come several times, for several networks.
+        sample_weight : ndarray of shape (n_samples,), or None
+            Weights of these rows.
         """
 
     def finish(
