@@ -12,8 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skuq._distributions._softmax import log_mean, mean_of_draws
+from skuq._meta import ignore_label_of
+from skuq._pixels import mean_iou
 from skuq._predict import ClassifierPredictions, RegressorPredictions
-from skuq._predict_maps import mean_iou
 from skuq._reductions import Part
 from skuq._sklearn_estimators import of_probabilities, reduced
 from skuq._utils._sklearn_compat import available_if
@@ -409,7 +410,6 @@ class AugmentedPredictions:
             At most 1; greater is better.
         """
         if self._evaluation._is_dense and _is_around_classifier(self):
-            ignore_label = self._evaluation._leaf.ignore_label
-            return mean_iou(y, self.predict(X), ignore_label, sample_weight)
+            return mean_iou(y, self.predict(X), ignore_label_of(self.estimator), sample_weight)
         metric: Callable[..., float] = accuracy_score if _is_around_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)

@@ -93,7 +93,7 @@ def test_inside_and_around_a_calibrator_and_a_pipeline(fitted):
     augmented = frozen(inside, Flip(), X, y)
     expected = inside.predict_proba(X) + inside.predict_proba(X[..., ::-1])[..., ::-1]
     np.testing.assert_allclose(augmented.predict_proba(X), expected / 2, rtol=0, atol=1e-12)
-    pipeline = make_pipeline(FunctionTransformer(), segmenter()).fit(X, y)
+    pipeline = make_pipeline(FunctionTransformer(np.negative), segmenter()).fit(X, y)
     with pytest.raises(ValueError, match="as the last step of the Pipeline"):
         frozen(pipeline, Flip(), X, y)
     last = make_pipeline(FunctionTransformer(), TestTimeAugmentation(segmenter(), Flip()))
