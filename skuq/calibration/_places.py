@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Subset
 
 from skuq._data._streams import is_dataset
+from skuq._utils._saved_names import saved_as
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 
 __all__ = ["SampledPlaces"]
@@ -18,6 +19,7 @@ _MOST = 100_000  # pixels in all: more change a temperature by less than their o
 _CHUNK_BYTES = 64 * 2**20
 
 
+@saved_as("skuq.calibration.SampledPlaces")
 class SampledPlaces(NamedTuple):
     """The same few pixels of every image, drawn without replacement; all of them if they are few.
 
