@@ -32,8 +32,9 @@ STOREYS = [
     ["_meta"],
     ["pipeline"],
     ["_composition"],
-    ["estimators", "_sklearn_estimators"],
-    ["_estimator", "_predict"],
+    ["estimators", "segmentation", "_sklearn_estimators"],
+    ["_estimator", "_predict_maps"],
+    ["_predict"],
     ["posteriors"],
     ["_training"],
     ["_engine"],
@@ -42,7 +43,7 @@ STOREYS = [
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
     ["_distributions"],
-    ["_utils", "_bins", "exceptions", "_version"],
+    ["_utils", "_bins", "_pixels", "exceptions", "_version"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,25 @@ class CheckedRows:
     """Rows for a prediction that are already a tensor of the network's device and dtype.
 
     Their maker must ensure the right shape and finite values.
+
+    Parameters
+    ----------
+    tensor : Tensor of shape (n_rows, ...)
+        The rows.
+    undo : callable, default=None
+        If they are a view of images, moves outputs (n, n_outputs, *places) back to their places.
     """
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, undo: Callable[[Tensor], Tensor] | None = None) -> None:
         self.tensor = tensor
+        self.undo = undo
         self.shape = tensor.shape
 
     def __len__(self) -> int:
         return len(self.tensor)
 
     def __getitem__(self, span: slice) -> CheckedRows:
-        return CheckedRows(self.tensor[span])
+        return CheckedRows(self.tensor[span], self.undo)
 
 
 def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
@@ -190,8 +199,10 @@ def _streamed_rows(
 
 
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
-    dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-    return tensor_of(values, copy=True).to(device, dtype)
+    tensor = tensor_of(values, copy=True)
+    if values.dtype.kind == "f":
+        return tensor.to(device, numerics.dtype)
+    return tensor.to(device, torch.int64 if values.ndim == 1 else None)  # masks stay small integers
 
 
 def train_valid_indices(

@@ -247,6 +247,7 @@ class Engine:
         reduction: Callable[..., Any],
         *aligned: np.ndarray,
         verbose: int = 0,
+        undo: Callable[[Tensor], Tensor] | None = None,
     ) -> Any:
         """Reduce the outputs of all draws, row by row, chunk after chunk.
 
@@ -261,6 +262,9 @@ class Engine:
             Reductions also get the same rows of these, as tensors.
         verbose : int, default=0
             1 shows a bar over the chunks, after a second.
+        undo : callable, default=None
+            Moves outputs of shape (n, n_outputs, *places) back to their places, if the rows are a
+            view that moved them.
 
         Returns
         -------
@@ -269,7 +273,7 @@ class Engine:
         check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
         single, places = False, torch.Size()
-        for block in one_behind(self._reduced(X, reduction, aligned, verbose)):
+        for block in one_behind(self._reduced(X, reduction, aligned, verbose, undo)):
             single, parts, places = block.single, block.parts(), block.places
             arrays = [part.numpy() for part in parts]  # NumPy transposes twice as fast as torch
             if not results:
@@ -282,10 +286,15 @@ class Engine:
         return results[0] if single else tuple(results)
 
     def _reduced(
-        self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
+        self,
+        X: np.ndarray | Tensor,
+        reduction: Any,
+        aligned: tuple[np.ndarray, ...],
+        verbose: int,
+        undo: Callable[[Tensor], Tensor] | None,
     ) -> Iterator[Reduced]:
         """Yield blocks of rows; use smaller chunks once the device has no memory left."""
-        function, chunks = self._function(), Chunks(len(X), self.n_rows)
+        function, chunks = _undone(self._function(), undo), Chunks(len(X), self.n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
                 for start, output, places in self._outputs(function, X, chunks):
@@ -362,6 +371,19 @@ class Engine:
         for name in _SIZES:  # for the device before
             self.__dict__.pop(name, None)
         return self
+
+
+def _undone(
+    function: Callable[[Tensor], Tensor], undo: Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], Tensor]:
+    if undo is None:
+        return function
+
+    def moved_back(x: Tensor) -> Tensor:
+        outputs = function(x)
+        return undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+
+    return moved_back
 
 
 class _OutputSizes(TorchDispatchMode):

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows
+from skuq._data._places import row_losses
 from skuq._networks._module import Numerics, call, private_copy
 from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
@@ -71,6 +72,7 @@ def losses_with_zeros(
     numerics: Numerics,
     n_rows: int,
     last: float = math.inf,
+    places: tuple[int, ...] = (),
 ) -> tuple[float, float]:
     """Compute the training loss of a trained network, and that of outputs that are all zero.
 
@@ -92,19 +94,22 @@ def losses_with_zeros(
     last : float, default=inf
         The loss of the last epoch. Where it is below that of zeros, it is returned instead: dropout
         and other terms of the loss only raise it.
+    places : tuple of int, default=()
+        The places of a row, if the network answers for each.
     """
     if not rows.may_be_copied:  # reading single rows on demand takes long
         return 0.0, 0.0
     index = torch.linspace(0, len(rows) - 1, min(len(rows), n_rows), dtype=torch.float64)
     batch = rows[index.long().to(rows.device)].to(numerics.device)
-    size, device = (len(batch[0]), likelihood.n_outputs_), numerics.device
-    weight = torch.ones(len(batch[0]), device=device) if batch.weight is None else batch.weight
+    size = (len(batch[0]), likelihood.n_outputs_, *places)
+    share = 1.0 if batch.weight is None else float(batch.weight.mean())
 
     def mean_loss(output: Tensor) -> float:
-        return float((weight * likelihood.loss(output, batch[1])).sum() / weight.sum())
+        each = row_losses(likelihood.loss, output, batch[1], batch.weight)
+        return float(each.mean()) / share if share else 0.0
 
     with torch.no_grad():
-        of_zeros = mean_loss(torch.zeros(size, dtype=numerics.dtype, device=device))
+        of_zeros = mean_loss(torch.zeros(size, dtype=numerics.dtype, device=numerics.device))
         if last < of_zeros:
             return last, of_zeros
         with PrivateGlobals(0):  # a forward may draw
