@@ -47,7 +47,7 @@ def pixel_weights(
         "balanced" if rule == "border" else rule, pixel_counts(codes, n_classes, counted)
     )
     known = codes if counted is None else np.where(counted, codes, 0)
-    weights = of_class[known]
+    weights: np.ndarray = of_class[known]
     if rule == "border":
         for image, weight in enumerate(weights):
             weight += gap_weights(codes[image], None if counted is None else counted[image])
