@@ -17,6 +17,20 @@ from skuq.metrics._intervals import (
     prediction_interval_coverage,
     quantile_calibration_error,
 )
+from skuq.metrics._overlap import (
+    dice_score,
+    intersection_over_union,
+    mean_dice_score,
+    mean_intersection_over_union,
+    pixel_accuracy,
+)
+from skuq.metrics._pixel_uncertainty import (
+    PatchScores,
+    pavpu_score,
+    pixel_accuracy_at_coverage,
+    pixel_calibration_error,
+    pixel_risk_coverage_curve,
+)
 from skuq.metrics._proper import (
     BrierDecomposition,
     brier_decomposition,
@@ -47,6 +61,7 @@ from skuq.metrics._scorers import (
     make_uncertainty_scorer,
     uncertainty_scorers,
 )
+from skuq.metrics._segmentation_scores import SegmentationScores
 from skuq.metrics._selective import (
     RiskCoverageCurve,
     SelectiveGuarantee,
@@ -66,6 +81,18 @@ __all__ = [
     "brier_score",
     "brier_decomposition",
     "BrierDecomposition",
+    # segmentation
+    "intersection_over_union",
+    "mean_intersection_over_union",
+    "dice_score",
+    "mean_dice_score",
+    "pixel_accuracy",
+    "pixel_calibration_error",
+    "pixel_risk_coverage_curve",
+    "pixel_accuracy_at_coverage",
+    "pavpu_score",
+    "PatchScores",
+    "SegmentationScores",
     # regression
     "gaussian_nll",
     "crps",
