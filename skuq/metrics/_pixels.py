@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skuq._data._checks import refuse_no_labels
-from skuq.metrics._checks import ProbabilityTable, check_real
+from skuq.metrics._checks import ProbabilityTable, check_labels, check_real
 
 __all__ = ["PixelLabels", "counted_uncertainty", "flat_probabilities", "images_with", "labels_of"]
 
@@ -57,8 +57,11 @@ class PixelLabels:
 def labels_of(masks: Any, predicted: Any, labels: Any, ignore_label: Any) -> PixelLabels:
     """Return the given labels, or else all that occur in the masks and in the predictions."""
     if labels is None:
-        images = (*_images("y_true", masks), *_images("y_pred", predicted))
-        parts = [np.unique(one) for one in images]
+        parts = []
+        for name, values in (("y_true", masks), ("y_pred", predicted)):
+            for image in _images(name, values):
+                check_labels(name, image)
+                parts.append(np.unique(image))
         labels = np.unique(np.concatenate(parts)) if parts else np.empty(0)
         if ignore_label is not None:
             labels = labels[labels != ignore_label]
