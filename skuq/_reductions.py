@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -27,6 +28,7 @@ __all__ = [
     "DECOMPOSED",
     "OF_EACH_DRAW",
     "TOTALS",
+    "ManyDraws",
     "Part",
     "class_uncertainty",
     "of_targets",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 Part: TypeAlias = Literal["total", "aleatoric", "epistemic"]  # the kinds that are one array
+_MANY_BYTES = 2**30
 KINDS = ("total", "aleatoric", "epistemic", "all")
 
 
@@ -87,6 +90,25 @@ def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
         return reduction(predictive, y, *rows)
 
     return checked
+
+
+class ManyDraws:
+    """Warns once if the draws of all rows take much memory."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def warn_of(self, draws: Tensor, n_rows: int | None) -> None:
+        """Warn, given the draws of some rows and the number of all rows, if it is known."""
+        size = draws[:, :1].numel() * (draws.shape[1] if n_rows is None else n_rows) * 8
+        if size > _MANY_BYTES and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
+                "time, or use predict_uncertainty, which keeps no draws.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 def class_uncertainty(kind: str = "total", measure: str = "entropy") -> Callable[[Softmax], Any]:

@@ -190,8 +190,10 @@ def _streamed_rows(
 
 
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
-    dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-    return tensor_of(values, copy=True).to(device, dtype)
+    tensor = tensor_of(values, copy=True)
+    if values.dtype.kind == "f":
+        return tensor.to(device, numerics.dtype)
+    return tensor.to(device, torch.int64 if values.ndim == 1 else None)  # masks stay small integers
 
 
 def train_valid_indices(

@@ -33,6 +33,7 @@ from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Likelihood
+from skuq.modules import MLP
 from skuq.posteriors import Posterior
 
 __all__ = ["TorchEstimator"]
@@ -65,6 +66,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     }
 
     _task: ClassVar[str]
+    _default_module: ClassVar[type[nn.Module]] = MLP
+    _is_dense: ClassVar[bool] = False  # whether it answers for each pixel of an image
     _default_likelihood: ClassVar[type[Likelihood]]
 
     # Fitted
@@ -190,7 +193,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         classes: Any = None,
     ) -> Self:
         one_thread_if_forked()
-        task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
+        rows = getattr(sample_weight, "rows", sample_weight)
+        task = Task("fit", [] if incremental else watchers(self, X, y, rows))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
             self.__dict__.pop("_engine", None)  # after an error, the estimator is not fitted

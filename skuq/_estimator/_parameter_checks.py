@@ -12,7 +12,6 @@ from skuq._estimator._built import check_unchanged
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
 from skuq.posteriors import MCDropout, Posterior
 
 __all__ = ["checked_parameters", "why_no_partial_fit"]
@@ -35,7 +34,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             f"module={name} and its arguments as module__*, or a function that returns a "
             "copy of the instance each time. If it is trained, skuq.from_trained takes it as it is"
         )
-    check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
+    given = estimator._with_prefix("module")
+    check_accepted("module", given, estimator.module or estimator._default_module)
     if hasattr(estimator, "_engine"):  # training goes on
         check_unchanged(estimator)
     optimizer = estimator._with_prefix("optimizer")

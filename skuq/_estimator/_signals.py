@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skuq._data._batches import Rows
+from skuq._data._places import row_losses
 from skuq._networks._module import Numerics, call, private_copy
 from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
@@ -90,9 +91,10 @@ def losses_with_zeros(
     batch = rows[index.long().to(rows.device)].to(numerics.device)
     with torch.no_grad(), PrivateGlobals(0):  # a forward may draw, or change buffers
         output = call(private_copy(module), batch[0], numerics)
-        both = [likelihood.loss(one, batch[1]) for one in (output, torch.zeros_like(output))]
-    weight = torch.ones_like(both[0]) if batch.weight is None else batch.weight
-    loss, of_zeros = (float((weight * one).sum() / weight.sum()) for one in both)
+        outputs = (output, torch.zeros_like(output))
+        both = [row_losses(likelihood.loss, one, batch[1], batch.weight) for one in outputs]
+    share = 1.0 if batch.weight is None else float(batch.weight.mean())
+    loss, of_zeros = (float(one.mean()) / share if share else 0.0 for one in both)
     return loss, of_zeros
 
 

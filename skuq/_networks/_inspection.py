@@ -48,12 +48,17 @@ class Inspection:
 
 
 def inspect_network(
-    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics, batch_size: int = 3
+    module: nn.Module,
+    x: Tensor,
+    likelihood: Likelihood,
+    numerics: Numerics,
+    batch_size: int = 3,
+    places: tuple[int, ...] = (),
 ) -> Inspection:
     """Check on three rows that a module can train and predict; report where it is random.
 
     A user's forward may be random only in larger batches: so it also runs on 32 rows, or
-    `batch_size` rows if that is less.
+    `batch_size` rows if that is less. With `places`, it must answer for each place of a row.
 
     Raises
     ------
@@ -76,7 +81,7 @@ def inspect_network(
         ):
             with Tracer() as tracer:
                 output = call(module.eval(), rows, numerics)
-                _check_shape(output, name, likelihood)
+                _check_shape(output, name, likelihood, places)
         if bool(output.isnan().any()):
             raise ValueError(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
@@ -88,12 +93,12 @@ def inspect_network(
             again = call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
     kinds = kinds_of_outputs(likelihood)
-    if not agree(again, output, numerics.tolerance, kinds):
+    if not agree(again.movedim(1, -1), output.movedim(1, -1), numerics.tolerance, kinds):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
         )
-    if not agree(alone, output[:2], numerics.tolerance, kinds):
+    if not agree(alone.movedim(1, -1), output[:2].movedim(1, -1), numerics.tolerance, kinds):
         raise ValueError(
             f"the outputs of {name} for a row change with the other rows of its batch (a "
             "normalisation over the batch, or a batch axis that is not the first?); rows must be "
@@ -117,18 +122,29 @@ def kinds_of_outputs(likelihood: Likelihood) -> list[tuple[str, float]]:
     return list(zip(likelihood.links(), map(float, likelihood.output_units())))
 
 
-def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
-    expected = (3, likelihood.n_outputs_)
+def _check_shape(output: Any, name: str, likelihood: Likelihood, places: tuple[int, ...]) -> None:
+    expected = (3, likelihood.n_outputs_, *places)
     if not isinstance(output, Tensor):
         raise ValueError(
             f"{name} returned {type(output).__name__}; expected a tensor of shape (n_rows, "
-            f"{likelihood.n_outputs_}) or a tuple that begins with it"
+            f"{', '.join(map(str, expected[1:]))}) or a tuple that begins with it"
         )
+    if places and tuple(output.shape[:2]) == expected[:2]:
+        _check_places(tuple(output.shape[2:]), name, places)
     if tuple(output.shape) != expected:
         raise ValueError(
             f"{name} returned shape {tuple(output.shape)} for 3 rows, expected {expected}: "
             f"{likelihood.explain_outputs()}. Give its last layer {likelihood.n_outputs_} outputs "
             "(a module whose signature names n_outputs is given this number)."
+        )
+
+
+def _check_places(got: tuple[int, ...], name: str, places: tuple[int, ...]) -> None:
+    if got != places:
+        raise ValueError(
+            f"{name} returned outputs of height and width {got} for images of {places}: expected "
+            "one output for each pixel. Pad its convolutions (padding='same'), or enlarge its last "
+            "outputs with torch.nn.functional.interpolate"
         )
 
 

@@ -182,18 +182,33 @@ def noting_input(module: nn.Module, x: Tensor) -> Iterator[None]:
         raise
 
 
-def accepts(factory: Any, name: str) -> bool:
-    """Return whether `factory` names this parameter in its signature."""
+def accepts(factory: Any, name: str, *, needs: bool = False) -> bool:
+    """Return whether `factory` names this parameter in its signature, without a default if `needs`.
+
+    A factory whose signature is not known names none.
+    """
     try:
-        return name in inspect.signature(factory).parameters
+        named = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return False
+    return name in named and not (needs and named[name].default is not inspect.Parameter.empty)
 
 
-def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: int) -> nn.Module:
-    """Make a module; pass `n_features` and `n_outputs` if the signature names them."""
+def build(
+    factory: Any,
+    parameters: dict[str, Any],
+    n_features: int,
+    n_outputs: int,
+    n_channels: int | None = None,
+) -> nn.Module:
+    """Make a module; pass `n_features` and `n_outputs` if the signature names them.
+
+    `n_channels`, the size of the first axis of an image, is passed only if it has no default there.
+    """
     sizes = {"n_features": n_features, "n_outputs": n_outputs}
     given = {name: size for name, size in sizes.items() if accepts(factory, name)}
+    if n_channels is not None and accepts(factory, "n_channels", needs=True):
+        given["n_channels"] = n_channels
     try:
         module = factory(**{**given, **parameters})
     except StopIteration as error:

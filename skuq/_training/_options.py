@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from skuq._data._places import row_losses
 from skuq._training._settings import Settings, may_fuse
 from skuq.likelihoods import Likelihood
 
@@ -21,8 +22,7 @@ class Criterion(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         rule = self.likelihood.loss if self.training else self.likelihood.negative_log_likelihood
-        losses: Tensor = rule(output, target)
-        return losses if weight is None else weight * losses
+        return row_losses(rule, output, target, weight)
 
 
 def unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:

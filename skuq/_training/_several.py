@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
+from skuq._data._places import row_losses
 from skuq._networks._dropout import driven
 from skuq._networks._weights import put_weights, weights_of
 from skuq._training._checkpoints import checked_type
@@ -230,15 +231,19 @@ class _StackLoop:
         n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
         for batch in batches:
             x, target = (t.expand(n, *t.shape) for t in batch)
-            weight = None if batch.weight is None else batch.weight.expand(n, len(x[0]))
+            weight = None if batch.weight is None else batch.weight.expand(n, *batch.weight.shape)
             losses.append(self._losses(rule, x, target, weight))
             sizes.append(len(batch[0]))
         return _means(losses, sizes)
 
     def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
         """Compute the mean loss of each network, of shape (n_networks,)."""
-        each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
-        losses: Tensor = (each if weight is None else weight * each).mean(1)
+        output, flat = (
+            self._stack(x).flatten(0, 1),
+            None if weight is None else weight.flatten(0, 1),
+        )
+        each = row_losses(rule, output, target.flatten(0, 1), flat)
+        losses: Tensor = each.unflatten(0, x.shape[:2]).mean(1)
         return losses
 
     def checkpoint(self) -> dict[str, Any]:
