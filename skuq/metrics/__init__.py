@@ -45,8 +45,11 @@ from skuq.metrics._ready_scorers import (
     ece_scorer,
     error_auroc_scorer,
     interval_score_scorer,
+    mean_dice_scorer,
+    mean_iou_scorer,
     nll_scorer,
     picp_scorer,
+    pixel_accuracy_scorer,
 )
 from skuq.metrics._regression import (
     crps,
@@ -126,6 +129,9 @@ __all__ = [
     "interval_score_scorer",
     "aurc_scorer",
     "error_auroc_scorer",
+    "mean_iou_scorer",
+    "mean_dice_scorer",
+    "pixel_accuracy_scorer",
     # pictures
     "ReliabilityDisplay",
     "RiskCoverageDisplay",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skuq._confusion import ConfusionCounts, mean_of_defined
 from skuq.metrics._calibration import expected_calibration_error
 from skuq.metrics._checks import check_weight
 from skuq.metrics._intervals import interval_score, prediction_interval_coverage
@@ -22,8 +23,11 @@ __all__ = [
     "ece_scorer",
     "error_auroc_scorer",
     "interval_score_scorer",
+    "mean_dice_scorer",
+    "mean_iou_scorer",
     "nll_scorer",
     "picp_scorer",
+    "pixel_accuracy_scorer",
 ]
 
 Metric = Callable[..., float]
@@ -38,6 +42,26 @@ def _coverage_gap(
 ) -> float:
     coverage = prediction_interval_coverage(y_true, interval, sample_weight=sample_weight)
     return abs(coverage - confidence_level)
+
+
+def _counts(y_true: Any, y_pred: Any, labels: Any, sample_weight: Any) -> ConfusionCounts:
+    true, predicted = (np.searchsorted(labels, values) for values in (y_true, y_pred))
+    counts = ConfusionCounts(len(labels))
+    counts.add(true, predicted, check_weight(sample_weight, len(true)))
+    return counts
+
+
+def _mean_iou(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:
+    counts = _counts(y_true, y_pred, labels, sample_weight)
+    return mean_of_defined(counts.intersection_over_union())
+
+
+def _mean_dice(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:
+    return mean_of_defined(_counts(y_true, y_pred, labels, sample_weight).dice())
+
+
+def _accuracy(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:
+    return _counts(y_true, y_pred, labels, sample_weight).accuracy()
 
 
 def _ready(
@@ -127,4 +151,22 @@ error_auroc_scorer = _ready(
     "1, 0.5 for random ranks, 1 at best. See `uncertainty_error_auroc`.",
     uncertainty_error_auroc,
     "uncertainty",
+)
+mean_iou_scorer = _ready(
+    "Mean over the classes of the intersection over union of true and predicted pixels, of "
+    "segmenters: between 0 and 1, 1 at best. See `mean_intersection_over_union`.",
+    _mean_iou,
+    "prediction",
+)
+mean_dice_scorer = _ready(
+    "Mean over the classes of the Dice score of true and predicted pixels, of segmenters: between "
+    "0 and 1, 1 at best. See `mean_dice_score`.",
+    _mean_dice,
+    "prediction",
+)
+pixel_accuracy_scorer = _ready(
+    "Share of the pixels that count whose label is right, of segmenters: between 0 and 1, 1 at "
+    "best. See `pixel_accuracy`.",
+    _accuracy,
+    "prediction",
 )
