@@ -28,7 +28,14 @@ from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 
-__all__ = ["Around", "fit_clone", "folds_of", "innermost", "warn_of_rows_seen"]
+__all__ = [
+    "Around",
+    "fit_clone",
+    "folds_of",
+    "ignore_label_of",
+    "innermost",
+    "warn_of_rows_seen",
+]
 
 _MANY_SEEN = 0.1  # share of rows seen in training; above it, warn
 
@@ -99,6 +106,18 @@ def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
     while isinstance(leaf, Around):
         leaf, X, _ = see_through(leaf.estimator_, X)
     return leaf, X
+
+
+def ignore_label_of(estimator: Any) -> Any:
+    """Return the label of pixels that do not count for the segmenter inside; None if none has."""
+    while not hasattr(estimator, "ignore_label"):
+        inner = getattr(estimator, "estimator", None)
+        if isinstance(estimator, Pipeline):
+            inner = estimator.steps[-1][1]
+        if inner is None:
+            return None
+        estimator = inner
+    return estimator.ignore_label
 
 
 def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:

@@ -7,12 +7,13 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from skuq._data._streams import with_targets
+from skuq._pixels import mean_iou
 from skuq._predict import ClassifierPredictions
 from skuq._reductions import Part
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.uncertainty import Uncertainty
 
-__all__ = ["MapPredictions", "mean_iou"]
+__all__ = ["MapPredictions"]
 
 _REDUCTIONS = ("mean", "max", "share_above")
 
@@ -264,25 +265,3 @@ class MapPredictions(ClassifierPredictions):
                 f"of pairs (image, mask); got y=None and X of type {type(X).__name__}"
             )
         return mean_iou(y, self.predict(X), self.ignore_label, sample_weight)
-
-
-def mean_iou(y: Any, predicted: np.ndarray, ignore_label: Any, sample_weight: Any = None) -> float:
-    """Compute the mean intersection over union, with one running count of pixels per class."""
-    truth = np.asarray(y)
-    if truth.shape != predicted.shape:
-        raise ValueError(f"y has shape {truth.shape}, expected {predicted.shape}, as predictions")
-    weight = np.ones(len(truth)) if sample_weight is None else np.asarray(sample_weight, float)
-    several = truth.ndim == 4
-    labels = np.arange(truth.shape[1]) if several else np.union1d(truth, predicted)
-    both, either = np.zeros(len(labels)), np.zeros(len(labels))
-    for w, true, guess in zip(weight, truth, predicted):
-        counts = np.ones(true.shape, bool) if ignore_label is None else true != ignore_label
-        for k, label in enumerate(labels):
-            a = true[k] == 1 if several else true == label
-            b = guess[k] == 1 if several else guess == label
-            known = counts.all(axis=0) if several else counts
-            both[k] += w * (a & b & known).sum()
-            either[k] += w * ((a | b) & known).sum()
-    if not either.any():
-        raise ValueError(f"no pixel of y counts: all are {ignore_label!r}, the ignore_label")
-    return float((both[either > 0] / either[either > 0]).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,25 @@ class CheckedRows:
     """Rows for a prediction that are already a tensor of the network's device and dtype.
 
     Their maker must ensure the right shape and finite values.
+
+    Parameters
+    ----------
+    tensor : Tensor of shape (n_rows, ...)
+        The rows.
+    undo : callable, default=None
+        If they are a view of images, moves outputs (n, n_outputs, *places) back to their places.
     """
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, undo: Callable[[Tensor], Tensor] | None = None) -> None:
         self.tensor = tensor
+        self.undo = undo
         self.shape = tensor.shape
 
     def __len__(self) -> int:
         return len(self.tensor)
 
     def __getitem__(self, span: slice) -> CheckedRows:
-        return CheckedRows(self.tensor[span])
+        return CheckedRows(self.tensor[span], self.undo)
 
 
 def checks_of_rows(numerics: Numerics) -> dict[str, Any]:

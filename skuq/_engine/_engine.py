@@ -222,6 +222,7 @@ class Engine:
         reduction: Callable[..., Any],
         *aligned: np.ndarray,
         verbose: int = 0,
+        undo: Callable[[Tensor], Tensor] | None = None,
     ) -> Any:
         """Reduce the outputs of all draws, row by row, chunk after chunk.
 
@@ -236,6 +237,9 @@ class Engine:
             Reductions also get the same rows of these, as tensors.
         verbose : int, default=0
             1 shows a bar over the chunks, after a second.
+        undo : callable, default=None
+            Moves outputs of shape (n, n_outputs, *places) back to their places, if the rows are a
+            view that moved them.
 
         Returns
         -------
@@ -244,7 +248,7 @@ class Engine:
         check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
         single, places = False, torch.Size()
-        for block in one_behind(self._reduced(X, reduction, aligned, verbose)):
+        for block in one_behind(self._reduced(X, reduction, aligned, verbose, undo)):
             single, parts, places = block.single, block.parts(), block.places
             arrays = [part.numpy() for part in parts]  # NumPy transposes twice as fast as torch
             if not results:
@@ -257,10 +261,15 @@ class Engine:
         return results[0] if single else tuple(results)
 
     def _reduced(
-        self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
+        self,
+        X: np.ndarray | Tensor,
+        reduction: Any,
+        aligned: tuple[np.ndarray, ...],
+        verbose: int,
+        undo: Callable[[Tensor], Tensor] | None,
     ) -> Iterator[Reduced]:
         """Yield blocks of rows; use smaller chunks once the device has no memory left."""
-        function, chunks = self._function(), Chunks(len(X), self.n_rows)
+        function, chunks = _undone(self._function(), undo), Chunks(len(X), self.n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
                 for start, output, places in self._outputs(function, X, chunks):
@@ -338,6 +347,19 @@ class Engine:
         self._sample = self._sample.to(device)
         self._size_chunks()
         return self
+
+
+def _undone(
+    function: Callable[[Tensor], Tensor], undo: Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], Tensor]:
+    if undo is None:
+        return function
+
+    def moved_back(x: Tensor) -> Tensor:
+        outputs = function(x)
+        return undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+
+    return moved_back
 
 
 class _OutputSizes(TorchDispatchMode):

@@ -255,9 +255,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
-        X, predictive = self._check_rows(X), self.likelihood_.predictive
+        undo, predictive = getattr(X, "undo", None), self.likelihood_.predictive
         return self._engine.map(
-            X, lambda out, *rows: reduction(predictive(out), *rows), *aligned, verbose=self.verbose
+            self._check_rows(X),
+            lambda out, *rows: reduction(predictive(out), *rows),
+            *aligned,
+            verbose=self.verbose,
+            undo=undo,
         )
 
     def _share_seen(self, X: Any) -> float:

@@ -11,6 +11,7 @@ from skuq._data._checks import given_weights, refuse_no_labels, shape_of
 from skuq._data._streams import Streamed
 from skuq._estimator._class_weights import weights_of_classes
 from skuq._estimator._reading import Reading, TrainingData
+from skuq._pixels import is_label
 from skuq.likelihoods import Likelihood
 
 __all__ = ["GivenWeights", "Masks"]
@@ -102,7 +103,7 @@ class Masks(Reading):
                 f"{'several masks' if self._multilabel else 'one mask'} for each image"
             )
         labels = np.unique(y)
-        counted = labels[~_is(labels, self.ignore_label)]
+        counted = labels[~is_label(labels, self.ignore_label)]
         if not len(counted):
             raise ValueError(
                 f"every pixel of y is {self.ignore_label!r}, the ignore_label; nothing is learnt"
@@ -135,7 +136,7 @@ class Masks(Reading):
         for own, mask in zip(codes, y):
             own[:] = np.searchsorted(self.classes_, mask).clip(max=len(self.classes_) - 1)
             if self.ignore_label is not None:
-                own[_is(mask, self.ignore_label)] = _IGNORED
+                own[is_label(mask, self.ignore_label)] = _IGNORED
         return codes
 
     def _read_indicators(self, y: np.ndarray, counted: np.ndarray, reset: bool) -> np.ndarray:
@@ -159,7 +160,7 @@ class Masks(Reading):
             )
         codes = np.ascontiguousarray(np.moveaxis(y, 1, -1)).astype(np.int8)
         if self.ignore_label is not None:
-            codes[_is(y, self.ignore_label).any(axis=1)] = _IGNORED
+            codes[is_label(y, self.ignore_label).any(axis=1)] = _IGNORED
         return codes
 
     def _check_warm_start(self, target: np.ndarray) -> None:
@@ -260,20 +261,6 @@ class Masks(Reading):
             )
 
 
-def _is(values: np.ndarray, label: Any) -> np.ndarray:
-    """Return where values are the label; NaN is NaN."""
-    if label is None:
-        return np.zeros(np.shape(values), dtype=bool)
-    if isinstance(label, float) and np.isnan(label):
-        is_float = values.dtype.kind == "f"
-        return np.isnan(values) if is_float else np.zeros(values.shape, dtype=bool)
-    if (values.dtype.kind in "US") != isinstance(label, str):
-        if values.dtype.kind != "O":
-            return np.zeros(values.shape, dtype=bool)
-    same: np.ndarray = np.asarray(values == label)
-    return same
-
-
 def _hint(masks: np.ndarray, shape: tuple[int, ...]) -> str:
     if masks.shape == (shape[0], 1, *shape[2:]):
         return " Give y[:, 0]."
@@ -291,7 +278,7 @@ def _check_whole_numbers(masks: np.ndarray, ignore_label: Any) -> None:
     """Refuse masks of floats that are no labels."""
     if masks.dtype.kind != "f":
         return
-    counted = masks[~_is(masks, ignore_label)]
+    counted = masks[~is_label(masks, ignore_label)]
     if not np.isfinite(counted).all():
         raise ValueError(
             "y contains NaN or infinity; mark pixels that do not count by a label, "

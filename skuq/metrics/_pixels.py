@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skuq._data._checks import refuse_no_labels
+from skuq._pixels import is_label
 from skuq.metrics._checks import ProbabilityTable, check_labels, check_real
 
 __all__ = [
@@ -15,7 +16,6 @@ __all__ = [
     "counted_uncertainty",
     "flat_probabilities",
     "images_with",
-    "is_ignored",
     "labels_of",
 ]
 
@@ -36,7 +36,7 @@ class PixelLabels:
             raise ValueError(
                 f"labels must be sorted and without repetition, as in classes_, got {self.classes}"
             )
-        if not len(self.classes) or (ignore_label is not None and ignore_label in self.classes):
+        if not len(self.classes) or is_label(self.classes, ignore_label).any():
             raise ValueError(
                 f"labels must hold at least one label and not ignore_label={ignore_label!r}, got "
                 f"{self.classes}"
@@ -44,7 +44,7 @@ class PixelLabels:
 
     def counted(self, y_true: np.ndarray) -> np.ndarray:
         """Return which pixels count."""
-        return ~is_ignored(y_true, self.ignore_label)
+        return ~is_label(y_true, self.ignore_label)
 
     def codes(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return the place of each label among the classes; refuse all others."""
@@ -59,24 +59,16 @@ class PixelLabels:
         return index
 
 
-def is_ignored(values: np.ndarray, ignore_label: Any) -> np.ndarray:
-    """Return where values are the label of pixels that do not count, which may be NaN."""
-    if ignore_label is None:
-        return np.zeros(values.shape, dtype=bool)
-    same = values != values if ignore_label != ignore_label else values == ignore_label
-    return np.broadcast_to(same, values.shape)
-
-
 def labels_of(masks: Any, predicted: Any, labels: Any, ignore_label: Any) -> PixelLabels:
     """Return the given labels, or else all that occur in the masks and in the predictions."""
     if labels is None:
         parts = []
         for name, values in (("y_true", masks), ("y_pred", predicted)):
             for image in _images(name, values):
-                check_labels(name, image[~is_ignored(image, ignore_label)])
+                check_labels(name, image[~is_label(image, ignore_label)])
                 parts.append(np.unique(image))
         labels = np.unique(np.concatenate(parts)) if parts else np.empty(0)
-        labels = labels[~is_ignored(labels, ignore_label)]
+        labels = labels[~is_label(labels, ignore_label)]
     return PixelLabels(labels, ignore_label)
 
 

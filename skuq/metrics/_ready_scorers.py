@@ -51,13 +51,27 @@ def _counts(y_true: Any, y_pred: Any, labels: Any, sample_weight: Any) -> Confus
     return counts
 
 
-def _mean_iou(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:
-    counts = _counts(y_true, y_pred, labels, sample_weight)
-    return mean_of_defined(counts.intersection_over_union())
+def _mean_overlap(
+    score: Callable[[ConfusionCounts], np.ndarray], y: Any, p: Any, labels: Any, mask: Any, w: Any
+) -> float:
+    """Average over the classes; with several masks, over the masks, of where each holds 1."""
+    if mask is None:
+        return mean_of_defined(score(_counts(y, p, labels, w)))
+    both = np.arange(2 * (mask.max() + 1))  # 0 and 1 of each mask
+    return mean_of_defined(score(_counts(2 * mask + y, 2 * mask + p, both, w))[1::2])
 
 
-def _mean_dice(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:
-    return mean_of_defined(_counts(y_true, y_pred, labels, sample_weight).dice())
+def _mean_iou(
+    y_true: Any, y_pred: Any, *, labels: Any, mask: Any = None, sample_weight: Any = None
+) -> float:
+    score = ConfusionCounts.intersection_over_union
+    return _mean_overlap(score, y_true, y_pred, labels, mask, sample_weight)
+
+
+def _mean_dice(
+    y_true: Any, y_pred: Any, *, labels: Any, mask: Any = None, sample_weight: Any = None
+) -> float:
+    return _mean_overlap(ConfusionCounts.dice, y_true, y_pred, labels, mask, sample_weight)
 
 
 def _accuracy(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:

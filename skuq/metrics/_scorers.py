@@ -157,7 +157,7 @@ def _evaluate(
     """Compute the scores from one evaluation of the posterior."""
     asked, X = predictions(estimator, X)
     inputs = [_METRIC_INPUTS[s.needs](asked, s._options()) for s in scorers]
-    pixels = counted_pixels(asked, X, y)
+    pixels, more = counted_pixels(asked, X, y), {}
     target = encoded_targets(asked, y) if pixels is None else pixels.codes
     counts: list[int] = []
 
@@ -171,6 +171,7 @@ def _evaluate(
     if pixels is not None:  # each pixel that counts is a sample
         arrays = [pixels.flat(array) for array in arrays]
         y = label_values(asked)[pixels.flat(target)]
+        more = {"mask": pixels.which_mask()} if is_multilabel(asked) else {}
         sample_weight = pixels.flat_weights(sample_weight)
     elif is_multilabel(asked):  # each label of a row counts as a sample
         arrays = [array.reshape(-1, *array.shape[2:]) for array in arrays]
@@ -180,7 +181,8 @@ def _evaluate(
     scores = []
     for scorer, own, count in zip(scorers, inputs, counts):
         arguments, arrays = tuple(arrays[:count]), arrays[count:]
-        scores.append(scorer._score(y, own.arguments(arguments), own.keywords(), sample_weight))
+        keywords = own.keywords() | more
+        scores.append(scorer._score(y, own.arguments(arguments), keywords, sample_weight))
     return scores
 
 

@@ -9,10 +9,10 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from skuq._data._checks import refuse_no_labels
 from skuq._meta import innermost
+from skuq._pixels import is_label
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_weight
-from skuq.metrics._pixels import is_ignored
 
 __all__ = ["CountedPixels", "counted_pixels", "encoded_targets", "is_multilabel", "label_values"]
 
@@ -57,6 +57,10 @@ class CountedPixels(NamedTuple):
         flat: np.ndarray = values[self.counted]
         return flat
 
+    def which_mask(self) -> np.ndarray:
+        """Return the number of the mask of each, where there are several."""
+        return self.flat(np.broadcast_to(np.arange(self.counted.shape[-1]), self.counted.shape))
+
     def flat_weights(self, sample_weight: Any) -> np.ndarray | None:
         """Return a weight for each pixel that counts, from weights of images."""
         weight = check_weight(sample_weight, len(self.counted))
@@ -74,7 +78,7 @@ def counted_pixels(asked: Predictions, X: Any, y: ArrayLike) -> CountedPixels | 
     masks = np.asarray(y)
     if is_multilabel(asked):
         masks = np.moveaxis(masks, 1, -1)
-    counted = ~is_ignored(masks, leaf.ignore_label)
+    counted = ~is_label(masks, leaf.ignore_label)
     if is_multilabel(asked):  # a pixel counts if it does in all masks
         counted = np.broadcast_to(counted.all(axis=-1, keepdims=True), masks.shape)
     if not counted.any():

@@ -28,8 +28,9 @@ from skuq._utils._saved_names import declared
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
-from skuq.modules import MLP
+from skuq.modules import MLP, UNet
 from skuq.pipeline import Pipeline
+from skuq.segmentation import TorchSegmenter
 
 __all__ = ["class_name", "classes", "is_for_fit_only", "value_name", "values"]
 
@@ -112,6 +113,7 @@ def _listed_classes() -> dict[str, type]:
     found: dict[str, type] = {
         "skuq.TorchClassifier": TorchClassifier,
         "skuq.TorchRegressor": TorchRegressor,
+        "skuq.TorchSegmenter": TorchSegmenter,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
         "skuq.PrivateGlobals": PrivateGlobals,
@@ -138,7 +140,7 @@ def _listed_classes() -> dict[str, type]:
 def values() -> dict[str, Any]:
     """List the classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
-    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP}
+    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP, "skuq.modules.UNet": UNet}
     for prefix, room, names in (
         ("torch.optim", torch.optim, _OPTIMIZERS),
         ("torch.nn", nn, _LAYERS),

@@ -130,6 +130,9 @@ def test_several_masks(data):
     assert nll == pytest.approx(log_loss(truth, chances), rel=1e-6)
     accuracy = m.pixel_accuracy_scorer(network, X, y)
     assert accuracy == pytest.approx(((chances > 0.5) == truth).mean())
+    assert m.mean_iou_scorer(network, X, y) == pytest.approx(network.score(X, y), abs=1e-12)
+    both = [f1_score(y[:, k, 1:].ravel(), (proba[:, k, 1:] > 0.5).ravel()) for k in range(2)]
+    assert m.mean_dice_scorer(network, X, y) == pytest.approx(np.mean(both))
 
 
 def test_mean_iou_of_a_classifier_of_rows(blobs):
