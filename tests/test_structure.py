@@ -43,7 +43,7 @@ STOREYS = [
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
     ["_distributions"],
-    ["_utils", "_bins", "_pixels", "exceptions", "_version"],
+    ["_utils", "_bins", "_confusion", "_pixels", "exceptions", "_version"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

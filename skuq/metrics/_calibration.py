@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.fft import dct, idct
@@ -141,7 +141,11 @@ def expected_calibration_error(
     if debias and norm != "l2":
         raise ValueError(f"debias=True needs norm='l2', got norm={norm!r}")
     table = check_predictions(y_true, y_proba, labels, sample_weight)
-    bins = _bins_of_each(table, kind, n_bins, strategy)
+    return calibration_error_of(_bins_of_each(table, kind, n_bins, strategy), norm, debias)
+
+
+def calibration_error_of(bins: Iterable[Bins], norm: str, debias: bool = False) -> float:
+    """Combine the gaps of each set of bins, and average over the sets."""
     return float(np.mean([_gap_norm(each, norm, debias) for each in bins]))
 
 
