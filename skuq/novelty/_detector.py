@@ -38,7 +38,7 @@ from skuq.novelty._rows import (
     judged_rows,
     on_numpy,
 )
-from skuq.novelty._scores import FEATURE_SCORES, OUTPUT_SCORES, FeatureScore, OutputScore
+from skuq.novelty._measures import FEATURE_MEASURES, OUTPUT_MEASURES, FeatureMeasure, OutputMeasure
 
 __all__ = ["NoveltyDetector"]
 
@@ -50,7 +50,7 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
     """Finds rows that are unlike the known ones."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "score": [StrOptions({*FEATURE_SCORES, *OUTPUT_SCORES}), callable],
+        "measure": [StrOptions({*FEATURE_MEASURES, *OUTPUT_MEASURES}), callable],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "cv": ["cv_object"],
         "layer": [str, None],
@@ -61,14 +61,14 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         self,
         estimator: Any = None,
         *,
-        score: str | Callable[[Any, Any], ArrayLike] = "mahalanobis",
+        measure: str | Callable[[Any, Any], ArrayLike] = "mahalanobis",
         contamination: float = 0.05,
         cv: Any = None,
         layer: str | None = None,
         random_state: RandomState = 0,
     ) -> None:
         self.estimator = estimator
-        self.score = score
+        self.measure = measure
         self.contamination = contamination
         self.cv = cv
         self.layer = layer
@@ -81,8 +81,8 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         parameters = self.get_params(deep=False)
         validate_parameter_constraints(self._parameter_constraints, parameters, "NoveltyDetector")
         self.__dict__.pop("estimator_", None)  # after an error, the detector is not fitted
-        self._by, self._at = self.score, self.layer
-        look_up(self.score, self.estimator)
+        self._by, self._at = self.measure, self.layer
+        look_up(self.measure, self.estimator)
         if self.estimator is None:
             known, flagged = self._learn(None, self._read_rows(X, reset=True), None)
             fitted = None
@@ -105,22 +105,22 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
 
         Returns the novelty of rows that were left out, and of the rows of which to flag a share.
         """
-        score = look_up(self._by, estimator)
-        if not isinstance(score, FeatureScore):
+        measure = look_up(self._by, estimator)
+        if not isinstance(measure, FeatureMeasure):
             self._learnt = None
             return (self._judge(estimator, None, X),) * 2
         features = X[None] if estimator is None else self._features(estimator, X)
-        codes = self._codes(score, estimator, y, features.shape[1])
+        codes = self._codes(measure, estimator, y, features.shape[1])
         splits = self._splits(features.shape[1], y, codes)
         left_out = np.full(len(codes), np.nan)
         for train, test in splits:
-            learnt = learn(score, features[:, train], codes[train], self._resolution)
-            left_out[test] = judge_features(score, learnt, features[:, test])
+            learnt = learn(measure, features[:, train], codes[train], self._resolution)
+            left_out[test] = judge_features(measure, learnt, features[:, test])
         if len(splits) > 1:
-            learnt = learn(score, features, codes, self._resolution)
+            learnt = learn(measure, features, codes, self._resolution)
         self._learnt = learnt
         if estimator is None and self.cv is None:  # as scikit-learn's detectors
-            return left_out, judge_features(score, learnt, features)
+            return left_out, judge_features(measure, learnt, features)
         return left_out, left_out
 
     def _fit_estimator(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
@@ -137,8 +137,8 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
                 "learns from y. Give fit(X, y), or a fitted estimator as FrozenEstimator(estimator)"
             )
         X, y = indexable(X, y)
-        score = look_up(self._by, self.estimator)
-        codes = self._codes(score, self.estimator, y, _num_samples(X))
+        measure = look_up(self._by, self.estimator)
+        codes = self._codes(measure, self.estimator, y, _num_samples(X))
         splits = self._splits(len(codes), y, codes)
         everything = np.arange(len(codes))
         left_out = np.full(len(codes), np.nan)
@@ -152,26 +152,26 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
 
     def _fit_on(self, X: Any, y: Any, codes: np.ndarray, index: np.ndarray) -> tuple[Any, Any]:
         """Fit the estimator, and learn from its features, on some of the rows."""
-        score = look_up(self._by, self.estimator)
+        measure = look_up(self._by, self.estimator)
         rows, targets = _safe_indexing(X, index), _safe_indexing(y, index)
         fitted = fit_clone(Task("fit"), self.estimator, rows, targets, None)
-        if not isinstance(score, FeatureScore):
+        if not isinstance(measure, FeatureMeasure):
             return fitted, None
         features = self._features(fitted, rows)
-        return fitted, learn(score, features, codes[index], self._resolution)
+        return fitted, learn(measure, features, codes[index], self._resolution)
 
     def _features(self, estimator: Any, X: Any) -> np.ndarray:
-        return features_of(estimator, X, self._at, f"score={self._by!r}")
+        return features_of(estimator, X, self._at, f"measure={self._by!r}")
 
-    def _codes(self, score: Any, estimator: Any, y: Any, n_rows: int) -> np.ndarray:
+    def _codes(self, measure: Any, estimator: Any, y: Any, n_rows: int) -> np.ndarray:
         """Return the class of each row as a number, 0 for all where there are no classes."""
-        if not isinstance(score, FeatureScore) or score.classes == "unused":
+        if not isinstance(measure, FeatureMeasure) or measure.classes == "unused":
             return np.zeros(n_rows, dtype=np.intp)
-        codes = codes_of(estimator, y, n_rows, f"score={self._by!r}")
-        if score.classes == "needed" and codes.max(initial=0) == 0:
+        codes = codes_of(estimator, y, n_rows, f"measure={self._by!r}")
+        if measure.classes == "needed" and codes.max(initial=0) == 0:
             raise ValueError(
-                f"score={self._by!r} compares classes: expected a classifier and rows of at least "
-                "2 classes, got 1 class or none; use score='mahalanobis'"
+                f"measure={self._by!r} compares classes: expected a classifier and rows of at least "
+                "2 classes, got 1 class or none; use measure='mahalanobis'"
             )
         return codes
 
@@ -199,22 +199,22 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
 
     def _judge(self, estimator: Any, learnt: Learnt | None, X: Any) -> np.ndarray:
         """Compute the novelty of rows, checked."""
-        score = look_up(self._by, estimator)
-        if isinstance(score, FeatureScore):
+        measure = look_up(self._by, estimator)
+        if isinstance(measure, FeatureMeasure):
             assert learnt is not None
 
             def judged(features: np.ndarray) -> np.ndarray:
-                return judge_features(score, learnt, features)
+                return judge_features(measure, learnt, features)
 
             if estimator is None:
                 novelty = np.concatenate([judged(block[None]) for block in blocks(X)])
             else:
-                checked_network(estimator, X, f"score={self._by!r}")
+                checked_network(estimator, X, f"measure={self._by!r}")
                 novelty = map_features(estimator, X, on_numpy(judged), layer=self._at)
-        elif isinstance(score, OutputScore):
-            novelty = judge_outputs(score, self._by, estimator, X)
+        elif isinstance(measure, OutputMeasure):
+            novelty = judge_outputs(measure, self._by, estimator, X)
         else:
-            novelty = score(estimator, X)
+            novelty = measure(estimator, X)
         return judged_rows(novelty, X, self._by)
 
     def predict_novelty(self, X: MatrixLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a detector learns from known rows, and how it then judges rows: one way for each score."""
+"""What a detector learns from known rows, and how it then judges rows: one way for each measure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of
 from skuq.novelty._rows import outputs_of
-from skuq.novelty._scores import FEATURE_SCORES, OUTPUT_SCORES, FeatureScore, OutputScore
+from skuq.novelty._measures import FEATURE_MEASURES, OUTPUT_MEASURES, FeatureMeasure, OutputMeasure
 
-__all__ = ["Learnt", "Score", "judge_features", "judge_outputs", "learn", "look_up"]
+__all__ = ["Learnt", "Measure", "judge_features", "judge_outputs", "learn", "look_up"]
 
-Score = FeatureScore | OutputScore | Callable[..., Any]
+Measure = FeatureMeasure | OutputMeasure | Callable[..., Any]
 
 
 class Learnt(NamedTuple):
-    """What a score of features has learnt, for each network.
+    """What a measure of features has learnt, for each network.
 
     Attributes
     ----------
     models : list
-        What `FeatureScore.learn` gave for each network.
+        What `FeatureMeasure.learn` gave for each network.
     location, scale : ndarray of shape (n_networks,)
         Mean and standard deviation of the scores of the rows learnt from.
     """
@@ -33,32 +33,32 @@ class Learnt(NamedTuple):
     scale: np.ndarray
 
 
-def look_up(score: Any, estimator: Any) -> Score:
-    """Return the entry of a score in the table, or the callable itself."""
-    if callable(score):
+def look_up(measure: Any, estimator: Any) -> Measure:
+    """Return the entry of a measure in the table, or the callable itself."""
+    if callable(measure):
         if estimator is None:
-            raise ValueError("a function as score needs an estimator to look at, got estimator=None")
-        function: Callable[..., Any] = score
+            raise ValueError("a function as measure needs an estimator to look at, got estimator=None")
+        function: Callable[..., Any] = measure
         return function
-    if score in FEATURE_SCORES:
-        return FEATURE_SCORES[score]
+    if measure in FEATURE_MEASURES:
+        return FEATURE_MEASURES[measure]
     if estimator is None:
         raise ValueError(
-            f"score={score!r} needs the outputs of an estimator, got estimator=None; expected one "
-            f"of {', '.join(map(repr, FEATURE_SCORES))}"
+            f"measure={measure!r} needs the outputs of an estimator, got estimator=None; expected one "
+            f"of {', '.join(map(repr, FEATURE_MEASURES))}"
         )
-    return OUTPUT_SCORES[score]
+    return OUTPUT_MEASURES[measure]
 
 
 def learn(
-    score: FeatureScore, features: np.ndarray, codes: np.ndarray, resolution: float
+    measure: FeatureMeasure, features: np.ndarray, codes: np.ndarray, resolution: float
 ) -> Learnt:
     """Learn from known rows.
 
     Parameters
     ----------
-    score : FeatureScore
-        The score.
+    measure : FeatureMeasure
+        The measure.
     features : ndarray of shape (n_networks, n_samples, n_features)
         Features of the rows.
     codes : ndarray of shape (n_samples,)
@@ -67,20 +67,20 @@ def learn(
         Relative size of rounding in the features.
     """
     codes = np.unique(codes, return_inverse=True)[1]  # some may lack a class
-    models = [score.learn(rows, codes, resolution) for rows in features]
+    models = [measure.learn(rows, codes, resolution) for rows in features]
     if len(models) == 1:
         return Learnt(models, np.zeros(1), np.ones(1))
-    scores = [score.judge(model, rows) for model, rows in zip(models, features)]
+    scores = [measure.judge(model, rows) for model, rows in zip(models, features)]
     location, scale = np.mean(scores, axis=1), np.std(scores, axis=1)
     return Learnt(models, location, np.where(scale > 0, scale, 1.0))
 
 
-def judge_features(score: FeatureScore, learnt: Learnt, features: np.ndarray) -> np.ndarray:
+def judge_features(measure: FeatureMeasure, learnt: Learnt, features: np.ndarray) -> np.ndarray:
     """Judge rows by features of shape (n_networks, n_samples, n_features).
 
     Several networks count equally: their scores are standardised, then averaged.
     """
-    judged = [score.judge(model, rows) for model, rows in zip(learnt.models, features)]
+    judged = [measure.judge(model, rows) for model, rows in zip(learnt.models, features)]
     if len(judged) == 1:
         return judged[0]
     standard = (np.stack(judged) - learnt.location[:, None]) / learnt.scale[:, None]
@@ -88,21 +88,21 @@ def judge_features(score: FeatureScore, learnt: Learnt, features: np.ndarray) ->
     return mean
 
 
-def judge_outputs(score: OutputScore, name: str, estimator: Any, X: Any) -> np.ndarray:
+def judge_outputs(measure: OutputMeasure, name: str, estimator: Any, X: Any) -> np.ndarray:
     """Judge rows by the predictive distribution of a fitted estimator."""
-    asked, inner = outputs_of(estimator, X, of_network=score.of_network)
+    asked, inner = outputs_of(estimator, X, of_network=measure.of_network)
     classifies = isinstance(asked, ClassifierPredictions)
-    reduction = score.of_classifier if classifies else score.of_regressor
+    reduction = measure.of_classifier if classifies else measure.of_regressor
     if reduction is None:
         raise TypeError(
-            f"score={name!r} needs a classifier, got {name_of(estimator)}: use 'epistemic', or a "
-            "score of features, such as 'mahalanobis'"
+            f"measure={name!r} needs a classifier, got {name_of(estimator)}: use 'epistemic', or a "
+            "measure of features, such as 'mahalanobis'"
         )
     judged: np.ndarray = asked._reduce(inner, reduction)
     judged = judged.reshape(len(judged), -1)
     if judged.shape[1] != 1:
         raise ValueError(
-            f"score={name!r} needs one label or target for each row, but {name_of(estimator)} "
-            f"predicts {judged.shape[1]}: use a score of features, such as 'mahalanobis'"
+            f"measure={name!r} needs one label or target for each row, but {name_of(estimator)} "
+            f"predicts {judged.shape[1]}: use a measure of features, such as 'mahalanobis'"
         )
     return judged[:, 0]

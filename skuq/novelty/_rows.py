@@ -61,11 +61,10 @@ class OnFeatures(Around):
             return super().__sklearn_tags__()
         return super(Around, self).__sklearn_tags__()  # type: ignore[misc]
 
-    def _read_rows(self, X: Any, reset: bool) -> np.ndarray:
-        """Check rows of X, without an estimator."""
+    def _read_rows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        """Check rows of X, and y if given, without an estimator."""
         checks = {"dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
-        rows: np.ndarray = validate_data(self, X, reset=reset, **checks)
-        return rows
+        return validate_data(self, X, y, reset=reset, **checks)
 
     @property
     def _resolution(self) -> float:
@@ -141,18 +140,18 @@ def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
     return np.asarray(codes)
 
 
-def judged_rows(novelty: Any, X: Any, score: Any) -> np.ndarray:
+def judged_rows(novelty: Any, X: Any, measure: Any) -> np.ndarray:
     """Return scores of rows as float64; refuse those that are no numbers, or of another length."""
     judged = np.asarray(novelty, dtype=np.float64)
     n_rows = _num_samples(X) if hasattr(X, "__len__") else len(judged)
     if judged.shape != (n_rows,):
         raise ValueError(
-            f"score={score!r} must give one number for each row, of shape ({n_rows},), got "
+            f"measure={measure!r} must give one number for each row, of shape ({n_rows},), got "
             f"{judged.shape}"
         )
     if not np.isfinite(judged).all():
         row = int(np.flatnonzero(~np.isfinite(judged))[0])
         raise ValueError(
-            f"score={score!r} gave {judged[row]} for row {row} of X; expected finite numbers"
+            f"measure={measure!r} gave {judged[row]} for row {row} of X; expected finite numbers"
         )
     return judged

@@ -1,7 +1,7 @@
-"""The kinds of scores, as a table of functions. High is strange.
+"""The measures of novelty, as a table of functions. High is strange.
 
-A score of features learns from known rows, and then maps features of new rows to numbers. A score
-of outputs only looks at the predictive distribution.
+A measure of features learns from known rows, and then maps features of new rows to numbers. A
+measure of outputs only looks at the predictive distribution.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from skuq._distributions._softmax import Softmax
 from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq.novelty._gaussians import distances, fit_gaussians, log_densities
 
-__all__ = ["FEATURE_SCORES", "OUTPUT_SCORES", "FeatureScore", "OutputScore"]
+__all__ = ["FEATURE_MEASURES", "OUTPUT_MEASURES", "FeatureMeasure", "OutputMeasure"]
 
 _N_NEIGHBORS = 10
 
 
-class FeatureScore(NamedTuple):
-    """A score that learns from the features of known rows.
+class FeatureMeasure(NamedTuple):
+    """A measure that learns from the features of known rows.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class FeatureScore(NamedTuple):
     classes: Literal["unused", "used", "needed"] = "used"
 
 
-class OutputScore(NamedTuple):
-    """A score of the predictive distribution.
+class OutputMeasure(NamedTuple):
+    """A measure of the predictive distribution.
 
     Attributes
     ----------
@@ -87,19 +87,19 @@ def _to_neighbours(learnt: Any, features: np.ndarray) -> np.ndarray:
     return np.asarray(found[:, -1])
 
 
-FEATURE_SCORES: dict[str, FeatureScore] = {
-    "mahalanobis": FeatureScore(
+FEATURE_MEASURES: dict[str, FeatureMeasure] = {
+    "mahalanobis": FeatureMeasure(
         lambda features, codes, resolution: fit_gaussians(features, codes, resolution=resolution),
         lambda learnt, features: np.sqrt(distances(learnt, features).min(axis=1)),
     ),
-    "relative_mahalanobis": FeatureScore(_learn_relative, _relative, classes="needed"),
-    "density": FeatureScore(
+    "relative_mahalanobis": FeatureMeasure(_learn_relative, _relative, classes="needed"),
+    "density": FeatureMeasure(
         lambda features, codes, resolution: fit_gaussians(
             features, codes, tied=False, resolution=resolution
         ),
         _rarity,
     ),
-    "knn": FeatureScore(
+    "knn": FeatureMeasure(
         lambda features, codes, resolution: features.copy(), _to_neighbours, classes="unused"
     ),
 }
@@ -115,7 +115,7 @@ def _raw_logits(predictive: Softmax) -> Tensor:
     if bool((logits.logsumexp(-1).abs() < 1e-6).all()):
         raise ValueError(
             "the estimator gives probabilities, not logits, so that their sum says nothing: "
-            "expected a network or a classifier with decision_function. Use score='entropy' or "
+            "expected a network or a classifier with decision_function. Use measure='entropy' or "
             "'max_probability'"
         )
     if not logits[..., 0].any():  # one logit for two classes: the other is 0 by convention
@@ -123,10 +123,10 @@ def _raw_logits(predictive: Softmax) -> Tensor:
     return logits
 
 
-OUTPUT_SCORES: dict[str, OutputScore] = {
-    "energy": OutputScore(lambda p: -_raw_logits(p).logsumexp(-1).mean(0), of_network=True),
-    "max_logit": OutputScore(lambda p: -_raw_logits(p).amax(-1).mean(0), of_network=True),
-    "max_probability": OutputScore(lambda p: 1 - p.mean_probs.amax(-1)),
-    "entropy": OutputScore(class_uncertainty("total")),
-    "epistemic": OutputScore(class_uncertainty("epistemic"), target_uncertainty("epistemic")),
+OUTPUT_MEASURES: dict[str, OutputMeasure] = {
+    "energy": OutputMeasure(lambda p: -_raw_logits(p).logsumexp(-1).mean(0), of_network=True),
+    "max_logit": OutputMeasure(lambda p: -_raw_logits(p).amax(-1).mean(0), of_network=True),
+    "max_probability": OutputMeasure(lambda p: 1 - p.mean_probs.amax(-1)),
+    "entropy": OutputMeasure(class_uncertainty("total")),
+    "epistemic": OutputMeasure(class_uncertainty("epistemic"), target_uncertainty("epistemic")),
 }
