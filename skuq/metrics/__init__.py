@@ -8,6 +8,7 @@ from skuq.metrics._calibration import (
 from skuq.metrics._display import ReliabilityDisplay
 from skuq.metrics._display_band import PredictionBandDisplay
 from skuq.metrics._display_decomposition import DecompositionDisplay
+from skuq.metrics._display_novelty import NoveltyHistogramDisplay, NoveltyROCDisplay
 from skuq.metrics._display_regression import PITDisplay, RegressionCalibrationDisplay
 from skuq.metrics._display_uncertainty import RiskCoverageDisplay, UncertaintyHistogramDisplay
 from skuq.metrics._intervals import (
@@ -17,6 +18,7 @@ from skuq.metrics._intervals import (
     prediction_interval_coverage,
     quantile_calibration_error,
 )
+from skuq.metrics._novelty import NoveltyMetrics, novelty_metrics
 from skuq.metrics._proper import (
     BrierDecomposition,
     brier_decomposition,
@@ -85,6 +87,9 @@ __all__ = [
     "accuracy_at_coverage",
     "coverage_at_risk",
     "SelectiveGuarantee",
+    # novelty
+    "novelty_metrics",
+    "NoveltyMetrics",
     # scorers
     "make_uncertainty_scorer",
     "uncertainty_scorers",
@@ -104,6 +109,8 @@ __all__ = [
     "RiskCoverageDisplay",
     "UncertaintyHistogramDisplay",
     "DecompositionDisplay",
+    "NoveltyHistogramDisplay",
+    "NoveltyROCDisplay",
     "PredictionBandDisplay",
     "RegressionCalibrationDisplay",
     "PITDisplay",

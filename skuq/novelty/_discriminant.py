@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
 from skuq._data._checks import refuse_no_labels
-from skuq._data._streams import with_targets
 from skuq._distributions._softmax import Softmax
 from skuq._features import map_features
 from skuq._meta import fit_clone
@@ -22,9 +21,9 @@ from skuq._sklearn_estimators import reduced
 from skuq._utils._arrays import tensor_of
 from skuq._utils._messages import unfrozen
 from skuq._utils._progress import Task
-from skuq._utils._sklearn_compat import StrOptions, validate_parameter_constraints
+from skuq._utils._sklearn_compat import StrOptions
 from skuq._utils._typing import ArrayLike, MatrixLike
-from skuq.novelty._gaussians import Gaussians, fit_gaussians, log_densities
+from skuq.novelty._gaussians import fit_gaussians, log_densities
 from skuq.novelty._rows import OnFeatures, checked_network, features_of
 
 __all__ = ["GaussianDiscriminant"]

@@ -1,4 +1,4 @@
-"""What a detector learns from known rows, and how it then judges rows: one way for each measure."""
+"""What a detector learns from known rows, and how it then judges rows, by any measure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of
-from skuq.novelty._rows import outputs_of
 from skuq.novelty._measures import FEATURE_MEASURES, OUTPUT_MEASURES, FeatureMeasure, OutputMeasure
+from skuq.novelty._rows import outputs_of
 
 __all__ = ["Learnt", "Measure", "judge_features", "judge_outputs", "learn", "look_up"]
 
@@ -37,15 +37,17 @@ def look_up(measure: Any, estimator: Any) -> Measure:
     """Return the entry of a measure in the table, or the callable itself."""
     if callable(measure):
         if estimator is None:
-            raise ValueError("a function as measure needs an estimator to look at, got estimator=None")
+            raise ValueError(
+                "a function as measure needs an estimator to look at, got estimator=None"
+            )
         function: Callable[..., Any] = measure
         return function
     if measure in FEATURE_MEASURES:
         return FEATURE_MEASURES[measure]
     if estimator is None:
         raise ValueError(
-            f"measure={measure!r} needs the outputs of an estimator, got estimator=None; expected one "
-            f"of {', '.join(map(repr, FEATURE_MEASURES))}"
+            f"measure={measure!r} needs the outputs of an estimator, got estimator=None; expected "
+            f"one of {', '.join(map(repr, FEATURE_MEASURES))}"
         )
     return OUTPUT_MEASURES[measure]
 

@@ -19,7 +19,7 @@ from skuq.novelty._gaussians import distances, fit_gaussians, log_densities
 
 __all__ = ["FEATURE_MEASURES", "OUTPUT_MEASURES", "FeatureMeasure", "OutputMeasure"]
 
-_N_NEIGHBORS = 10
+_N_NEIGHBORS = 5
 
 
 class FeatureMeasure(NamedTuple):

@@ -53,8 +53,8 @@ class OnFeatures(Around):
     layer: str | None
     estimator_: Any
 
-    n_features_in_ = _OfEstimator("n_features_in_")  # type: ignore[assignment]
-    feature_names_in_ = _OfEstimator("feature_names_in_")  # type: ignore[assignment]
+    n_features_in_ = _OfEstimator("n_features_in_")
+    feature_names_in_ = _OfEstimator("feature_names_in_")
 
     def __sklearn_tags__(self) -> Any:
         if self.estimator is not None:
