@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length
 from skuq._composition import predictions
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
+from skuq._report_novelty import judge_novelty
 from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
 from skuq._utils._typing import ArrayLike, MatrixLike, StrPath
@@ -106,6 +107,8 @@ def report(
     X: MatrixLike,
     y: ArrayLike,
     *,
+    novelty: Any = None,
+    X_novel: MatrixLike | None = None,
     n_most_uncertain: int = 10,
     title: str | None = None,
 ) -> Report:
@@ -119,8 +122,12 @@ def report(
         Rows that the model has not seen.
     y : array-like of shape (n_samples,)
         The true labels or targets of these rows.
+    novelty : fitted NoveltyDetector, default=None
+        The page then also shows which rows are strange.
+    X_novel : array-like of shape (n_novel, ...), default=None
+        Rows of another kind, which the detector should flag; needs `novelty`.
     n_most_uncertain : int, default=10
-        Number of the most uncertain samples to list.
+        Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
         Heading of the page; None names the estimator.
 
@@ -132,7 +139,7 @@ def report(
     Raises
     ------
     ValueError
-        If there are fewer than 2 samples, or several targets.
+        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`.
 
     Examples
     --------
@@ -149,6 +156,8 @@ def report(
         raise ValueError(
             f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
         )
+    if X_novel is not None and novelty is None:
+        raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
     asked, inner = predictions(estimator, X)
     check_consistent_length(X, truth)
     classifies = isinstance(asked, ClassifierPredictions)
@@ -159,6 +168,13 @@ def report(
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
     metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    columns, strangest = parts._asdict(), ""
+    if novelty is not None:
+        more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
+        metrics, figures, notes = metrics | more[0], [*figures, *more[1]], notes | more[2]
+        columns["novelty"] = more[3]
+        rows = _samples(X, y, predicted, columns, "novelty", n_most_uncertain)
+        strangest = f"<h2>The strangest samples</h2>{rows}"
     title = title or f"Uncertainty of {description(estimator)}"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -174,7 +190,8 @@ def report(
         "<h2>In pictures</h2><div class='figures'>",
         *(_figure(draw, caption) for caption, draw in figures),
         f"</div><h2>The most uncertain samples ({escape(unit)})</h2>",
-        _most_uncertain(X, y, predicted, parts, n_most_uncertain),
+        _samples(X, y, predicted, columns, "total", n_most_uncertain),
+        strangest,
     ]
     return Report(metrics, title, "".join(body))
 
@@ -343,15 +360,18 @@ def _table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
     return "<div class='wide'><table><tr>" + "</tr><tr>".join(lines) + "</tr></table></div>"
 
 
-def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -> str:
-    order = np.argsort(-parts.total, kind="stable")[:n]
+def _samples(
+    X: Any, y: Any, predicted: np.ndarray, columns: dict[str, np.ndarray], by: str, n: int
+) -> str:
+    """Make a table of the samples that are the highest in one of the columns."""
+    order = np.argsort(-columns[by], kind="stable")[:n]
     row_names, index = _row_names(X, y)
     truth = np.asarray(y)
-    head = [row_names, "true", "predicted", "total", "aleatoric", "epistemic"]
+    head = [row_names, "true", "predicted", *columns]
     rows = []
     shown = _shown_features(X)
     for i in order:
-        values = [f"{part[i]:.4g}" for part in parts]
+        values = [f"{column[i]:.4g}" for column in columns.values()]
         found_by = str(i) if index is None else str(index[i])
         rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
@@ -359,9 +379,9 @@ def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -
         return _table([*head, "image"], rows, raw=True)
     if shown is None:
         return _table(head, rows)
-    names, columns = shown
+    names, features = shown
     for i, row in zip(order, rows):
-        row += [_cell(column[i]) for column in columns]
+        row += [_cell(feature[i]) for feature in features]
     return _table(head + names, rows)
 
 

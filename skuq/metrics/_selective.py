@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length
 from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_option, check_real, check_weight
-from skuq.metrics._losses import Loss, sample_losses
+from skuq.metrics._losses import Loss, novel_as_errors, sample_losses
 
 __all__ = [
     "RiskCoverageCurve",
@@ -68,13 +68,20 @@ class SelectiveGuarantee(NamedTuple):
 
 
 def _check(
-    y_true: Any, y_pred: Any, uncertainty: Any, loss: Any, sample_weight: Any, at_least: int = 2
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    loss: Any,
+    sample_weight: Any,
+    at_least: int = 2,
+    novel: Any = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return losses, uncertainties and weights, without samples of weight zero."""
     scores = check_real("uncertainty", uncertainty, allow_infinite=True)
     check_consistent_length(y_true, scores)
     weight = check_weight(sample_weight, len(scores))
     losses = sample_losses(y_true, y_pred, loss)
+    losses = losses if novel is None else novel_as_errors(losses, novel, loss)
     if scores.ndim != 1:
         raise ValueError(
             f"uncertainty must have shape (n_samples,), got {scores.shape}: with several targets, "
@@ -107,6 +114,7 @@ def risk_coverage_curve(
     *,
     loss: Loss = "zero_one",
     sample_weight: ArrayLike | None = None,
+    novel: ArrayLike | None = None,
 ) -> RiskCoverageCurve:
     """Compute the mean loss of the most certain samples, for every share that is kept [1]_.
 
@@ -122,6 +130,9 @@ def risk_coverage_curve(
         Loss of a prediction. A callable maps (y_true, y_pred) to one loss per sample.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each sample counts; None weighs all equally.
+    novel : array-like of bool of shape (n_samples,), default=None
+        True for novel samples, which no class fits: to keep one is an error, whichever label is
+        predicted. Their `y_true` may be any label. Needs ``loss="zero_one"``.
 
     Returns
     -------
@@ -145,7 +156,7 @@ def risk_coverage_curve(
     >>> curve.coverage.tolist(), curve.risk.tolist()
     ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.0, 0.25])
     """
-    return _curve(*_check(y_true, y_pred, uncertainty, loss, sample_weight))
+    return _curve(*_check(y_true, y_pred, uncertainty, loss, sample_weight, novel=novel))
 
 
 def area_under_risk_coverage(
@@ -157,14 +168,15 @@ def area_under_risk_coverage(
     method: str = "mean",
     excess: bool = False,
     sample_weight: ArrayLike | None = None,
+    novel: ArrayLike | None = None,
 ) -> float:
     """Compute the area under the risk–coverage curve (AURC): lower is better.
 
     Parameters
     ----------
-    y_true, y_pred, uncertainty, loss, sample_weight : as in `risk_coverage_curve`
-        True labels or targets, predictions, their uncertainties, the loss, and weights of the
-        samples.
+    y_true, y_pred, uncertainty, loss, sample_weight, novel : as in `risk_coverage_curve`
+        True labels or targets, predictions, their uncertainties, the loss, weights of the samples,
+        and which of them are novel.
     method : {"mean", "trapezoid", "generalized"}, default="mean"
         "mean" is the mean of the risk over all coverages 1/n … 1 [1]_. "trapezoid" integrates by
         the trapezoid rule from 1/n to 1 and divides by 1 − 1/n, which is another published number.
@@ -197,7 +209,7 @@ def area_under_risk_coverage(
     0.0833
     """
     check_option("method", method, ("mean", "trapezoid", "generalized"))
-    losses, scores, weight = _check(y_true, y_pred, uncertainty, loss, sample_weight)
+    losses, scores, weight = _check(y_true, y_pred, uncertainty, loss, sample_weight, novel=novel)
     area = _area(_curve(losses, scores, weight), method)
     if excess:
         area -= _area(_curve(losses, losses, weight), method)

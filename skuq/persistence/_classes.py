@@ -20,6 +20,7 @@ from torch.nn import functional
 import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
+import skuq.novelty as novelty
 import skuq.posteriors as posteriors
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
@@ -29,6 +30,8 @@ from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP, UNet
+from skuq.novelty._gaussians import Gaussians
+from skuq.novelty._judgement import Learnt
 from skuq.pipeline import Pipeline
 from skuq.segmentation import TorchSegmenter
 
@@ -121,12 +124,14 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
+        "skuq.novelty.Gaussians": Gaussians,
+        "skuq.novelty.Learnt": Learnt,
     }
     for name in augmentation.__all__:
         cls = getattr(augmentation, name)
         if isinstance(cls, type) and issubclass(cls, augmentation.View):
             found[f"skuq.augmentation.{name}"] = cls
-    for room in (posteriors, likelihoods, calibration):
+    for room in (posteriors, likelihoods, calibration, novelty):
         for name in room.__all__:
             if isinstance(cls := getattr(room, name), type):
                 found[f"{room.__name__}.{name}"] = cls
