@@ -45,7 +45,15 @@ _LAZY = {
     "uncertainty_function": "skuq._differentiable",
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
-_ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "persistence")
+_ROOMS = (
+    "augmentation",
+    "calibration",
+    "datasets",
+    "distributed",
+    "metrics",
+    "persistence",
+    "selective",
+)
 
 
 def __getattr__(name: str) -> Any:

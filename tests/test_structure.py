@@ -28,6 +28,7 @@ STOREYS = [
         "distributed",
         "persistence",
     ],
+    ["selective"],
     ["augmentation", "calibration", "metrics"],
     ["_meta"],
     ["pipeline"],
@@ -155,7 +156,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed"):  # fmt: skip
+                 ".datasets", ".distributed", ".selective"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:
