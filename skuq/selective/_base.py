@@ -5,28 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
-from skuq._data._streams import is_dataset, with_targets
-from skuq._meta import Around, fit_clone, share_of_rows_seen
-from skuq._utils._messages import unfrozen
+from skuq._data._streams import with_targets
+from skuq._meta import Around
 from skuq._utils._progress import Task, watchers
-from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
     _check_sample_weight,
-    _safe_indexing,
     with_callbacks,
 )
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
@@ -40,21 +35,13 @@ from skuq.metrics._guarantees import (
     ranked,
 )
 from skuq.metrics._losses import sample_losses
+from skuq.selective._calibration_rows import calibration_rows, novelty_of
 from skuq.selective._refusals import Refusals, refusals
 
 __all__ = ["Selective"]
 
 _WAYS = ("target_risk", "coverage", "reject_cost", "threshold")
 KINDS = ("total", "aleatoric", "epistemic")
-
-
-class _Calibration(NamedTuple):
-    """The fitted estimator, and rows to choose the threshold on."""
-
-    estimator: Any
-    X: Any
-    y: np.ndarray
-    doubts: list[str]  # why these rows cannot certify anything
 
 
 class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
@@ -172,7 +159,10 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
             checked = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             weight = weights_of_size(checked)
         with Task("fit", watchers(self, X, target, weight)) as task:
-            rows = self._calibration(task, X, target, weight, groups)
+            rows = calibration_rows(
+                self.estimator, task, X, target, weight, groups,
+                self.calibration_size, self.random_state,
+            )  # fmt: skip
             self._begin(rows.estimator, target)
             scores = self._scores(rows.estimator, rows.X)
             losses = self._losses(rows.estimator, rows.X, rows.y)
@@ -200,57 +190,6 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
             )
         if np.isnan(self.threshold or 0.0):
             raise ValueError("threshold must be a number, got NaN")
-
-    def _calibration(
-        self, task: Task, X: Any, y: np.ndarray, weight: np.ndarray | None, groups: Any
-    ) -> _Calibration:
-        """Return the fitted estimator and the rows that trained nothing."""
-        doubts, frozen = [], isinstance(self.estimator, FrozenEstimator)
-        if frozen:
-            task.begin()
-            check_is_fitted(unfrozen(self.estimator))
-            fitted, held = self.estimator, np.arange(len(y))
-            seen = share_of_rows_seen(self.estimator, X)
-            if seen > 0:
-                doubts.append(
-                    f"{max(1, round(seen * len(y)))} of the {len(y)} calibration rows equal rows "
-                    "that trained the frozen estimator; leave them out"
-                )
-        else:
-            train, held = self._split(len(y), groups)
-            task.begin(1, of="fit")
-            whole = task.subtask("fit-estimator").begin()
-            part = None if weight is None else weight[train]
-            fitted = fit_clone(whole, self.estimator, _safe_indexing(X, train), y[train], part)
-            whole.end()
-        if weight is not None and not weight[held].all():
-            held = held[weight[held] > 0]
-            if not len(held):
-                raise ValueError("sample_weight is zero for all calibration rows; expected some")
-        if groups is not None:
-            groups = np.asarray(groups)[held]
-            n_groups = len(np.unique(groups))
-            if n_groups < len(groups):
-                doubts.append(
-                    f"the {len(held)} calibration rows come from {n_groups} groups, and rows of "
-                    "one group depend on each other; give one row of each group"
-                )
-        if frozen and len(held) == len(y):
-            return _Calibration(fitted, X, y, doubts)
-        if is_dataset(X):
-            raise ValueError("sample_weight of 0 cannot leave out rows of a Dataset; use a Subset")
-        return _Calibration(fitted, _safe_indexing(X, held), y[held], doubts)
-
-    def _split(self, n_rows: int, groups: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Split rows at random, without strata: calibration rows are then independent draws."""
-        seed = derive_seed(root_seed(self.random_state), Purpose.SPLIT) % 2**32
-        options = {"test_size": self.calibration_size, "random_state": seed}
-        rows = np.arange(n_rows)
-        if groups is None:
-            train, held = train_test_split(rows, **options)
-        else:
-            train, held = next(GroupShuffleSplit(1, **options).split(rows, groups=groups))
-        return np.sort(train), np.sort(held)
 
     def _choose(self, losses: np.ndarray, scores: np.ndarray, doubts: list[str]) -> None:
         """Set the threshold, and what is known about it."""
@@ -288,16 +227,13 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
         self.n_calibration_ = n_rows
 
     def _warn_of_nothing(self, n_rows: int, fewest: int) -> None:
-        if n_rows < fewest:
-            why = (
-                f"{n_rows} calibration rows are too few. At least {fewest} are needed, which do if "
-                "none of them has a loss"
-            )
-        else:
-            why = (
-                f"too many of the most certain of the {n_rows} calibration rows have a loss "
-                f"(without losses {fewest} rows would do)"
-            )
+        why = (
+            f"the {n_rows} calibration rows are too few: at least {fewest} are needed, and suffice "
+            "if none of them has a loss"
+            if n_rows < fewest
+            else f"even the most certain of the {n_rows} calibration rows lose too much (without "
+            f"losses {fewest} would do)"
+        )
         warnings.warn(
             f"no threshold is certified to hold target_risk={self.target_risk} with "
             f"confidence_level={self.confidence_level}, so every row is refused: {why}. Give more "
@@ -315,7 +251,7 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
             asked, inner = predictions(estimator, X)
             scores = self._measured(asked, inner)
         else:
-            scores = _novelty(self.uncertainty, X)
+            scores = novelty_of(self.uncertainty, X)
         scores = np.asarray(scores, dtype=float)
         if scores.ndim > 1:
             scores = scores.reshape(len(scores), -1).mean(axis=1)
@@ -385,21 +321,3 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
         check_is_fitted(self)
         asked, inner = predictions(self.estimator_, X)
         return asked._reduce(inner, reduction, *aligned)
-
-
-def _novelty(detector: Any, X: Any) -> np.ndarray:
-    """Ask a fitted detector how strange rows are."""
-    if not hasattr(detector, "predict_novelty"):
-        raise TypeError(
-            "uncertainty must be the name of a measure or a fitted object with predict_novelty, "
-            f"got {type(unfrozen(detector)).__name__}"
-        )
-    try:
-        check_is_fitted(unfrozen(detector))
-    except Exception as error:
-        raise type(error)(
-            f"{error} A copy of a fitted detector is not fitted: give "
-            "uncertainty=FrozenEstimator(detector), which clones and searches keep as it is."
-        ) from None
-    novelty: np.ndarray = detector.predict_novelty(X)
-    return novelty

@@ -114,17 +114,24 @@ class Refusals(NamedTuple):
         """
         pandas = import_optional("pandas", "pandas", "Refusals.frame")
         return pandas.DataFrame(
-            [{"kind": kind, "name": name, **rates._asdict()} for kind, name, rates in self._lines()]
+            [{"kind": kind, "name": name, **rates._asdict()} for kind, name, rates in self.lines()]
         )
 
-    def _lines(self) -> list[tuple[str, Any, Rates]]:
+    def lines(self) -> list[tuple[str, Any, Rates]]:
+        """List kind, name and rates of all sets of rows.
+
+        Returns
+        -------
+        list of (str, object, Rates)
+            The kind is "all", "class" or "group".
+        """
         classes = [("class", name, rates) for name, rates in self.by_class.items()]
         groups = [("group", name, rates) for name, rates in self.by_group.items()]
         return [("all", "", self.overall), *classes, *groups]
 
     def __str__(self) -> str:
         lines = [f"{'':24}{'rows':>8}{'refused':>10}{'interval':>16}{'risk':>10}"]
-        for kind, name, rates in self._lines():
+        for kind, name, rates in self.lines():
             span = f"{rates.refused_low:.1%}–{rates.refused_high:.1%}"
             title = f"{kind} {name}".strip()[:23]
             lines.append(f"{title:24}{rates.n:8d}{rates.refused:10.1%}{span:>16}{rates.risk:10.3g}")

@@ -184,10 +184,12 @@ class SelectiveRegressor(RegressorPredictions, RegressorMixin, Selective):
 
     def _losses(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
         if self.loss == "outside_interval":
+            asked: Any
             asked, inner = predictions(estimator, X)
             interval = asked.predict_interval(inner, self.interval_level)
-            outside = (y < interval[..., 0]) | (y > interval[..., 1])
-            return outside.reshape(len(y), -1).any(axis=1).astype(float)
+            inside = (interval[..., 0] <= y) & (y <= interval[..., 1])
+            outside: np.ndarray = ~inside.reshape(len(y), -1).all(axis=1)
+            return outside.astype(float)
         predicted = np.asarray(estimator.predict(X), dtype=float)
         return self._sample_losses(y, predicted.reshape(y.shape))
 
