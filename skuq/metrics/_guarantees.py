@@ -187,8 +187,9 @@ def fewest_rows(risk: float, delta: float, method: str) -> int:
         return max(1, math.ceil(1 / risk - 1 - 1e-9))
     if method == "fixed_sequence":
         return _fewest_right(risk, delta)
-    for n_bits in range(1, 64):  # ⌊log₂ n⌋ + 1 tests share the error
-        n = max(_fewest_right(risk, delta / n_bits), 2 ** (n_bits - 1))
+    # ⌊log₂ n⌋ + 1 tests share the error; the first one keeps ⌊n/2⌋ + 1 rows, and must pass.
+    for n_bits in range(1, 64):
+        n = max(2 * _fewest_right(risk, delta / n_bits) - 2, 1 << (n_bits - 1))
         if n.bit_length() == n_bits:
             return n
     raise ValueError(f"no number of rows certifies risk={risk} at delta={delta}")
