@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skuq._composition import see_through
+from skuq._data._checks import refuse_no_labels
 from skuq._utils._optional import import_optional
 from skuq._utils._typing import MatrixLike
 
@@ -165,14 +166,18 @@ def refusals(
         share = refused / n if n else np.nan
         return Rates(n, n_accepted, share, float(low), float(high), float(risk), float(mean))
 
-    def by(labels: Any) -> dict[Any, Rates]:
+    def by(name: str, labels: Any) -> dict[Any, Rates]:
         if labels is None:
             return {}
+        refuse_no_labels(name, labels)
         values = column_or_1d(labels)
         check_consistent_length(values, accepted)
-        return {value.item(): rates(values == value) for value in np.unique(values)}
+        if (values != values).any():
+            raise ValueError(f"{name} contains NaN; leave these rows out")
+        return {label: rates(values == label) for label in np.unique(values).tolist()}
 
-    return Refusals(rates(np.ones(len(accepted), dtype=bool)), by(classes), by(groups))
+    whole = rates(np.ones(len(accepted), dtype=bool))
+    return Refusals(whole, by("y", classes), by("groups", groups))
 
 
 def accepted_else(accepted: np.ndarray, answers: np.ndarray, reject_label: Any) -> np.ndarray:
