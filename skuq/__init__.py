@@ -55,6 +55,7 @@ _ROOMS = (
     "metrics",
     "novelty",
     "persistence",
+    "selective",
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from bisect import bisect_left
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._composition import predictions
+from skuq._composition import predictions, see_through
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_novelty import judge_novelty
@@ -39,6 +38,7 @@ from skuq.metrics import (
     uncertainty_error_auroc,
 )
 from skuq.metrics._axes import description, uncertainty_unit
+from skuq.metrics._guarantees import fewest_rows
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
 from skuq.pipeline import predict_interval, predict_uncertainty
@@ -163,7 +163,7 @@ def report(
     classifies = isinstance(asked, ClassifierPredictions)
     # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
     # transformed targets, predict of scikit-learn gives another number.
-    predicted = estimator.predict(X) if classifies else _mean(asked, inner)
+    predicted = _labels(estimator, X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
@@ -187,6 +187,7 @@ def report(
             ["", "value", "at best"],
             [[name, f"{value:.4g}", notes.get(name, "")] for name, value in metrics.items()],
         ),
+        _about_refusals(estimator, X, y),
         "<h2>In pictures</h2><div class='figures'>",
         *(_figure(draw, caption) for caption, draw in figures),
         f"</div><h2>The most uncertain samples ({escape(unit)})</h2>",
@@ -208,6 +209,30 @@ def _about_weights(estimator: Any, X: Any) -> str:
     )
 
 
+def _labels(estimator: Any, X: Any) -> np.ndarray:
+    """Predict labels of all rows, also those that a selective classifier refuses."""
+    leaf, inner, _ = see_through(estimator, X)
+    labels: np.ndarray = (leaf.estimator_ if hasattr(leaf, "accept") else leaf).predict(inner)
+    return labels
+
+
+def _about_refusals(estimator: Any, X: Any, y: Any) -> str:
+    """Write whom a selective estimator refuses."""
+    leaf, inner, _ = see_through(estimator, X)
+    if not hasattr(leaf, "accept"):
+        return ""
+    lines = [
+        [f"{kind} {name}".strip(), str(rates.n), f"{rates.refused:.1%}", f"{rates.risk:.4g}"]
+        for kind, name, rates in leaf.report(inner, y).lines()
+    ]
+    kept = "certified" if leaf.certified_ else "not certified"
+    return (
+        f"<h2>Who is refused</h2><p>Accepted up to an uncertainty of {leaf.threshold_:.4g}. On the "
+        f"calibration rows: coverage {leaf.coverage_:.4g}, risk {leaf.risk_:.4g}; bound "
+        f"{leaf.bound_:.4g}, {kept}.</p>"
+    ) + _table(["", "rows", "refused", "risk of the accepted"], lines)
+
+
 def _mean(asked: Any, X: Any) -> np.ndarray:
     mean: np.ndarray = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
     if mean.shape[1] != 1:
@@ -219,7 +244,7 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
 Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
-_SURE = {"risk": 0.05, "delta": 0.05}
+_RISK, _DELTA = 0.05, 0.05
 
 
 def _judge_classifier(
@@ -241,10 +266,10 @@ def _judge_classifier(
     if 0 < wrong.sum() < len(y):
         metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
     share_kept = "share kept at 5 % errors, 95 % sure"
-    metrics[share_kept] = coverage_at_risk(*ranks, **_SURE).coverage
+    metrics[share_kept] = coverage_at_risk(*ranks, risk=_RISK, delta=_DELTA).coverage
     notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
     notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
-    fewest = _fewest_to_be_sure()
+    fewest = fewest_rows(_RISK, _DELTA, "sgr")
     if len(y) < fewest:
         notes[share_kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
     figures: Figures = [
@@ -275,15 +300,6 @@ def _judge_classifier(
         ),
     ]
     return metrics, figures, notes
-
-
-def _fewest_to_be_sure() -> int:
-    """Find the least number of samples for which the guarantee can hold, if all are right."""
-
-    def some_are_kept(n: int) -> bool:
-        return coverage_at_risk(np.zeros(n), np.zeros(n), np.arange(n), **_SURE).coverage > 0
-
-    return 1 + bisect_left(range(1, 1000), True, key=some_are_kept)
 
 
 def _judge_regressor(

@@ -27,7 +27,7 @@ STOREYS = [
         "distributed",
         "persistence",
     ],
-    ["_report_novelty"],
+    ["_report_novelty", "selective"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_meta"],
@@ -157,7 +157,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -22,6 +22,7 @@ import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
 import skuq.novelty as novelty
 import skuq.posteriors as posteriors
+import skuq.selective as selective
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
@@ -122,6 +123,8 @@ def _listed_classes() -> dict[str, type]:
         "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.NotSaved": NotSaved,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
+        "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
+        "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
         "skuq.novelty.Gaussians": Gaussians,
