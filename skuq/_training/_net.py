@@ -196,6 +196,7 @@ class _Net(CallbackView, NeuralNet):
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
         if not self.initialized_:
             self.initialize()
+        self._rates = [group["lr"] for group in self.optimizer_.param_groups]
         self._go_on_with_optimizer()
         self._full_steps = self._needs_full_steps()
         with self._ctrl_c:
@@ -250,13 +251,16 @@ class _Net(CallbackView, NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        losses, sizes = [], []
+        losses: list[Tensor] = []
+        sizes: list[int] = []
         private = self.state["other"]
         for batch in iterator:
             if private is not None:
                 private.give_way(may_leave=len(self.history) > 1)
             if self._batch_events:
                 self.notify("on_batch_begin", batch=batch, training=training)
+            if training and self.settings.schedule:
+                self._set_learning_rates(len(sizes), iterator)
             step = step_fn(batch, **fit_params)
             size = len(batch[0])
             losses.append(step["loss"].detach())
@@ -278,6 +282,16 @@ class _Net(CallbackView, NeuralNet):
         shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
         each = torch.stack(losses).cpu().double()
         self.record.add(prefix, float(shares @ each), each)
+
+    def _set_learning_rates(self, n_steps: int, batches: Any) -> None:
+        """Set them as the schedule says, after this number of steps of the epoch."""
+        n_epochs = self.history[-1, "epoch"] - 1
+        if hasattr(batches, "__len__"):
+            n_epochs += n_steps / max(len(batches), n_steps + 1)
+        assert self.settings.schedule is not None
+        factor = self.settings.schedule(n_epochs / self.max_epochs)
+        for group, rate in zip(self.optimizer_.param_groups, self._rates):
+            group["lr"] = factor * rate
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         if self._full_steps:
@@ -357,7 +371,7 @@ def _fresh_callbacks(settings: Settings) -> Any:
 def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
     return _Net(
         module,
-        criterion=Criterion(likelihood),
+        criterion=Criterion(likelihood, settings.likelihood_is_loss),
         optimizer=settings.optimizer,
         lr=settings.lr,
         max_epochs=settings.max_epochs,
