@@ -26,6 +26,7 @@ STOREYS = [
         "datasets",
         "distributed",
         "persistence",
+        "shift",
     ],
     ["_report_novelty", "selective"],
     ["augmentation", "calibration", "metrics", "novelty"],
@@ -157,7 +158,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty", ".selective"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective", ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:
