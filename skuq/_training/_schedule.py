@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task, everywhere, parallel
 
 __all__ = ["Schedule"]
@@ -141,10 +141,9 @@ class Schedule:
 
     def _warn_interrupted(self, what: str) -> None:
         self.interrupted = True
-        warnings.warn(
+        warn(
             f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 
