@@ -39,8 +39,8 @@ def impulse_noise(x: np.ndarray, severity: int, random: np.random.Generator) -> 
 
 
 def blur(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
-    """Blur with a Gaussian whose width is a share of the image's side."""
-    width = (0.015, 0.025, 0.035, 0.05, 0.07)[severity - 1] * min(x.shape[2:])
+    """Blur with a Gaussian of so many pixels, or more in images of a side above 28."""
+    width = (0.4, 0.7, 1.0, 1.4, 2.0)[severity - 1] * max(1, min(x.shape[2:]) / 28)
     blurred: np.ndarray = ndimage.gaussian_filter(x, (0, 0, width, width), mode="nearest")
     return blurred
 

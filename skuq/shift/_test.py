@@ -199,7 +199,7 @@ def kolmogorov_smirnov_test(
     found = [np.abs(steps[order].cumsum()[last]).max()]
     for _ in range(n_permutations):
         found.append(np.abs(random.permutation(steps).cumsum()[last]).max())
-    return float(found[0]), _p_value(np.array(found))
+    return min(1.0, float(found[0])), _p_value(np.array(found))
 
 
 def _p_value(statistics: np.ndarray) -> float:
