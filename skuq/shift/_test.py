@@ -195,11 +195,16 @@ def kolmogorov_smirnov_test(
     values = np.concatenate([old, new])
     order = np.argsort(values, kind="stable")
     last = np.append(np.diff(values[order]) > 0, True)  # the last place of each value
-    steps = np.where(np.arange(len(values)) < len(old), 1 / len(old), -1 / len(new))
-    found = [np.abs(steps[order].cumsum()[last]).max()]
-    for _ in range(n_permutations):
-        found.append(np.abs(random.permutation(steps).cumsum()[last]).max())
-    return min(1.0, float(found[0])), _p_value(np.array(found))
+    n_below = np.arange(1, len(values) + 1)[last]
+
+    def distance(is_new: np.ndarray) -> float:
+        n_new = is_new.cumsum()[last]
+        return float(np.abs(n_new / len(new) - (n_below - n_new) / len(old)).max())
+
+    is_new = order >= len(old)
+    found = [distance(is_new)]
+    found += [distance(random.permutation(is_new)) for _ in range(n_permutations)]
+    return found[0], _p_value(np.array(found))
 
 
 def _p_value(statistics: np.ndarray) -> float:

@@ -60,7 +60,7 @@ def test_both_are_too_high_where_the_network_is_sure_and_wrong():
     X, y = load_digits(return_X_y=True)
     X = X / 16
     network = TorchClassifier(
-        posterior=PointEstimate(), max_epochs=20, lr=0.01, random_state=0
+        posterior=PointEstimate(), max_epochs=10, lr=0.01, random_state=0
     ).fit(X[:700], y[:700])
     scaled = TemperatureScaler(FrozenEstimator(network)).fit(X[700:1200], y[700:1200])
     reference = (X[700:1200], y[700:1200])

@@ -56,10 +56,10 @@ def test_the_level_is_held_without_a_shift():
     random = np.random.default_rng(0)
     found = []
     for seed in range(N_SETS):
-        rows = random.exponential(size=(120, 4)) @ np.triu(np.ones((4, 4)))
-        scores = (random.normal(size=120) * 2).round()  # with ties
-        auroc_p = classifier_test(rows[:70], rows[70:], 99, seed)[1]
-        ks_p = kolmogorov_smirnov_test(scores[:70], scores[70:], 99, seed)[1]
+        rows = random.exponential(size=(80, 3)) @ np.triu(np.ones((3, 3)))
+        scores = (random.normal(size=80) * 2).round()  # with ties
+        auroc_p = classifier_test(rows[:45], rows[45:], 59, seed)[1]
+        ks_p = kolmogorov_smirnov_test(scores[:45], scores[45:], 59, seed)[1]
         found.append((auroc_p, ks_p, 2 * min(auroc_p, ks_p)))
     for level in (0.05, 0.2):
         shares = (np.array(found) <= level).mean(axis=0)
@@ -67,6 +67,7 @@ def test_the_level_is_held_without_a_shift():
     assert 0.4 < np.mean(found, axis=0)[0] < 0.6  # no lower, and not by being idle
 
 
+@pytest.mark.slow
 def test_the_level_of_the_whole_test(network, data):
     """Halves of rows that trained nothing, 40 times."""
     X = data[0][600:]
