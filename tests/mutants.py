@@ -83,6 +83,8 @@ TESTS = {
     "skuq/metrics/_regression.py": "metrics/test_regression.py metrics/test_other_libraries.py",
     "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_other_libraries.py",
     "skuq/metrics/_guarantees.py": "metrics/test_guarantees.py metrics/test_selective.py",
+    "skuq/shift/*": "shift/test_corruptions.py shift/test_report.py shift/test_accuracy.py "
+    "shift/test_two_samples.py",
     "skuq/selective/*": "selective/test_classifier.py selective/test_regressor.py "
     "selective/test_refusals.py selective/test_composition.py",
     "skuq/metrics/*": "metrics/test_calibration.py metrics/test_debiased_and_smooth_errors.py "
