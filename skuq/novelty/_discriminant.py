@@ -24,7 +24,7 @@ from skuq._utils._progress import Task
 from skuq._utils._sklearn_compat import StrOptions
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.novelty._gaussians import fit_gaussians, log_densities
-from skuq.novelty._rows import OnFeatures, checked_network, features_of
+from skuq.novelty._rows import OF_FLOAT32, OF_FLOAT64, OnFeatures, checked_network, features_of
 
 __all__ = ["GaussianDiscriminant"]
 
@@ -161,9 +161,8 @@ class GaussianDiscriminant(ClassifierPredictions, ClassifierMixin, OnFeatures, B
                 f"X has {features.shape[1]} rows, but y has {len(codes)} labels; expected as many"
             )
         options: dict[str, Any] = {"tied": self.tied, "empirical": self.covariance == "empirical"}
-        self._gaussians = [
-            fit_gaussians(rows, codes, **options, resolution=self._resolution) for rows in features
-        ]
+        options["resolution"] = OF_FLOAT64 if fitted is None else OF_FLOAT32
+        self._gaussians = [fit_gaussians(rows, codes, **options) for rows in features]
         self.priors_ = np.bincount(codes) / len(codes)
         self.estimator_ = fitted
         return self

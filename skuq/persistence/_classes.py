@@ -31,7 +31,7 @@ from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP
 from skuq.novelty._gaussians import Gaussians
-from skuq.novelty._judgement import Learnt
+from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
 
 __all__ = ["class_name", "classes", "is_for_fit_only", "value_name", "values"]
@@ -123,6 +123,7 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
         "skuq.novelty.Gaussians": Gaussians,
+        "skuq.novelty.Judge": Judge,
         "skuq.novelty.Learnt": Learnt,
     }
     for name in augmentation.__all__:
