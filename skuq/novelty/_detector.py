@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skuq._data._streams import with_targets
+from skuq._data._streams import with_targets, without_targets
 from skuq._meta import warn_of_rows_seen
 from skuq._utils._messages import unfrozen
 from skuq._utils._random import root_seed
@@ -108,7 +108,10 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
     None          None            all rows               all rows, left out    approximate
     ============  ==============  =====================  ====================  ===============
 
-    A frozen estimator with a measure that does not learn calibrates on all rows, and is exact.
+    With folds, each network that is not frozen judges in its own way, so the level can be off by a
+    factor of two, most with few folds and few rows. A frozen estimator with a measure that does
+    not learn calibrates on all rows, and is exact.
+
     Without an estimator and without `cv`, `contamination` is the share of the rows of `fit` that
     `predict` flags among them, as in scikit-learn. New rows are a bit stranger than these; with
     "knn" by much, as each of these rows is its own nearest one: give `cv`.
@@ -119,7 +122,8 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
     draws the posterior has.
 
     *Units.* Covariances are those of Ledoit and Wolf, of features in units of their deviation. A
-    constant feature gets the typical deviation of the others. "knn" takes features as they are.
+    constant feature gets the typical deviation of the others, and a feature of a network at least
+    a tenth of it. "knn" takes features as they are.
 
     References
     ----------
@@ -217,7 +221,9 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         elif isinstance(self.estimator, FrozenEstimator):
             estimator = self.estimator
             check_is_fitted(unfrozen(estimator))
-            X, y = with_targets(X, y)
+            X, y = (
+                with_targets(X, y) if learning.needs_labels(estimator) else (without_targets(X), y)
+            )
             warn_of_rows_seen(estimator, X, to="show what is normal")
             learnt, left_out = learning.learn(estimator, X, y)
         else:

@@ -24,7 +24,7 @@ from skuq._utils._progress import Task
 from skuq._utils._sklearn_compat import StrOptions
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.novelty._gaussians import fit_gaussians, log_densities
-from skuq.novelty._rows import OF_FLOAT32, OF_FLOAT64, OnFeatures, checked_network, features_of
+from skuq.novelty._rows import OnFeatures, checked_network, features_of
 
 __all__ = ["GaussianDiscriminant"]
 
@@ -77,7 +77,8 @@ class GaussianDiscriminant(ClassifierPredictions, ClassifierMixin, OnFeatures, B
     -----
     Each network of an ensemble has Gaussians of its own: they are the draws of `predict_draws`,
     and their disagreement is the epistemic uncertainty. A constant feature counts as if it varied
-    like the others; one that is constant in a class, as it varies within all classes.
+    like the others; one that is constant in a class, as it varies within all classes. A feature of
+    a network counts as if it had at least a tenth of the typical deviation.
 
     References
     ----------
@@ -161,7 +162,7 @@ class GaussianDiscriminant(ClassifierPredictions, ClassifierMixin, OnFeatures, B
                 f"X has {features.shape[1]} rows, but y has {len(codes)} labels; expected as many"
             )
         options: dict[str, Any] = {"tied": self.tied, "empirical": self.covariance == "empirical"}
-        options["resolution"] = OF_FLOAT64 if fitted is None else OF_FLOAT32
+        options["network"] = fitted is not None
         self._gaussians = [fit_gaussians(rows, codes, **options) for rows in features]
         self.priors_ = np.bincount(codes) / len(codes)
         self.estimator_ = fitted

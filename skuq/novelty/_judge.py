@@ -13,8 +13,6 @@ from skuq._utils._messages import name_of
 from skuq._utils._sklearn_compat import _num_samples
 from skuq.novelty._measures import FEATURE_MEASURES, OUTPUT_MEASURES, FeatureMeasure, OutputMeasure
 from skuq.novelty._rows import (
-    OF_FLOAT32,
-    OF_FLOAT64,
     blocks,
     checked_network,
     features_of,
@@ -82,8 +80,7 @@ class Judge(NamedTuple):
         measure = self.of_features
         assert measure is not None
         codes = np.unique(codes, return_inverse=True)[1]  # some folds may lack a class
-        resolution = OF_FLOAT32 if self.beside else OF_FLOAT64
-        models = [measure.learn(rows, codes, resolution) for rows in features]
+        models = [measure.learn(rows, codes, self.beside) for rows in features]
         if len(models) == 1:
             return Learnt(models, np.zeros(1), np.ones(1))
         scores = [measure.judge(model, rows) for model, rows in zip(models, features)]

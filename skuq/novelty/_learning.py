@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.model_selection import KFold
 from sklearn.utils import indexable
 
@@ -40,6 +41,11 @@ class Learning:
         self.judge = judge
         self.cv = cv
         self.root = root
+
+    def needs_labels(self, estimator: Any) -> bool:
+        """Return whether the measure tells the classes of this estimator apart."""
+        measure = self.judge.of_features
+        return measure is not None and measure.classes != "unused" and is_classifier(estimator)
 
     def learn(self, estimator: Any, X: Any, y: Any = None) -> tuple[Learnt | None, np.ndarray]:
         """Learn beside an estimator that stays as it is, or without one.
@@ -96,7 +102,7 @@ class Learning:
     def _codes(self, estimator: Any, y: Any, n_rows: int) -> np.ndarray:
         """Return the class of each row as a number, 0 for all where there are no classes."""
         measure, why = self.judge.of_features, f"measure={self.judge.by!r}"
-        if measure is None or measure.classes == "unused":
+        if measure is None or measure.classes == "unused":  # then y may be missing
             return np.zeros(n_rows, dtype=np.intp)
         codes = codes_of(estimator, y, n_rows, why)
         if measure.classes == "needed" and codes.max(initial=0) == 0:

@@ -20,8 +20,6 @@ from skuq._meta import Around, innermost
 from skuq._utils._arrays import tensor_of
 
 __all__ = [
-    "OF_FLOAT32",
-    "OF_FLOAT64",
     "OnFeatures",
     "blocks",
     "checked_network",
@@ -32,7 +30,6 @@ __all__ = [
 ]
 
 _ROWS = 4096  # looked at together
-OF_FLOAT32, OF_FLOAT64 = 1e-6, 1e-12  # relative size of rounding in features
 
 
 class _OfEstimator:
