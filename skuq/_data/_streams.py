@@ -110,6 +110,10 @@ def is_dataset(X: Any) -> bool:
     return isinstance(X, Dataset)
 
 
+# float64 holds numbers of any type; the estimator checks the rows again.
+_ANY_ROWS = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
+
+
 def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
     """Return X and y; if y is None and X a Dataset, read both from it.
 

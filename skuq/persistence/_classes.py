@@ -32,7 +32,7 @@ from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP, UNet
 from skuq.novelty._gaussians import Gaussians
-from skuq.novelty._judgement import Learnt
+from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
 from skuq.segmentation import TorchSegmenter
 
@@ -128,6 +128,7 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
         "skuq.novelty.Gaussians": Gaussians,
+        "skuq.novelty.Judge": Judge,
         "skuq.novelty.Learnt": Learnt,
     }
     for name in augmentation.__all__:
