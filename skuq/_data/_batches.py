@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -125,6 +125,8 @@ class StreamedRows(Rows):
 
     X: Any  # Streamed
     index: Tensor = None  # type: ignore[assignment]  # the rows to use
+    # Makes targets and weights of targets that are read anew with their rows.
+    fresh: Callable[[list[Any], Any], tuple[Tensor, Tensor | None]] | None = None
 
     may_be_copied = False
 
@@ -148,9 +150,15 @@ class StreamedRows(Rows):
 
     def __getitem__(self, key: Any) -> Batch:
         index = self.index[key]
-        flat = tensor_of(self.X[index.flatten().numpy()], copy=True)
-        x = flat.reshape(*index.shape, *flat.shape[1:])
-        return Batch.of(x, self.y[index], None if self.weight is None else self.weight[index])
+        flat = index.flatten().numpy()
+        if self.fresh is None:
+            x, target = tensor_of(self.X[flat], copy=True), self.y[index]
+            weight = None if self.weight is None else self.weight[index]
+            return Batch.of(x.reshape(*index.shape, *x.shape[1:]), target, weight)
+        rows, targets = self.X.pairs(flat)
+        parts = tensor_of(rows, copy=True), *self.fresh(targets, flat)
+        shaped = (None if t is None else t.reshape(*index.shape, *t.shape[1:]) for t in parts)
+        return Batch.of(*shaped)
 
     __getitems__ = __getitem__
 
