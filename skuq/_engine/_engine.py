@@ -364,7 +364,8 @@ def _undone(
 
     def moved_back(x: Tensor) -> Tensor:
         outputs = function(x)
-        return undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        back: Tensor = undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        return back
 
     return moved_back
 

@@ -320,7 +320,9 @@ class Masks(Reading):
 
 def _known(target: np.ndarray, several: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return codes without −1, and where a pixel counts."""
-    counts: np.ndarray = (target >= 0).all(axis=-1) if several else target >= 0
+    counts = target >= 0
+    if several:
+        counts = np.asarray(counts.all(axis=-1))
     return np.maximum(target, 0), counts
 
 
