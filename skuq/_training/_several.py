@@ -145,7 +145,8 @@ def _batches(
     """Make the batches of training, and the batches that early stopping watches."""
     device, generators = settings.numerics.device, [state["shuffling"] for state in states]
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    batches = StackedBatches(train, **options, device=device, generators=generators)
+    change = settings.change
+    batches = StackedBatches(train, **options, device=device, generators=generators, change=change)
     batches.indices = indices
     if valid is None:
         return batches, None

@@ -62,7 +62,7 @@ _SKLEARN = {
 # Parameters that only another `fit` needs. If one cannot be saved, a note takes its place.
 _FOR_FIT_ONLY = {
     "callbacks", "optimizer", "random_state", "cv", "scoring", "refit", "param_grid",
-    "param_distributions",
+    "param_distributions", "training_views",
 }  # fmt: skip
 _PREFIXES_FOR_FIT_ONLY = ("callbacks__", "optimizer__", "iterator_train__", "iterator_valid__")
 

@@ -106,7 +106,7 @@ def test_items_that_are_no_pairs(blobs, fitted):
         classifier().fit(Items([{"image": row} for row in X], y, kind=lambda item: item))
 
 
-def test_datasets_rereadable(blobs, fitted):
+def test_datasets_without_targets(blobs, fitted):
     X, y = blobs
     for ask in (classifier().fit, fitted.score):
         with pytest.raises(ValueError, match=r"expected pairs.*StackDataset\(dataset, y\)"):
