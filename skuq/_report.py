@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from bisect import bisect_left
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +13,12 @@ from sklearn.utils.validation import check_consistent_length
 from skuq._composition import predictions
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
-from skuq._utils._files import replace_file
-from skuq._utils._optional import import_optional
-from skuq._utils._typing import ArrayLike, MatrixLike, StrPath
+from skuq._report_html import Report
+from skuq._report_html import figure_of as _figure
+from skuq._report_html import table as _table
+from skuq._report_html import thumbnail as _thumbnail
+from skuq._report_segmentation import is_segmenter, report_of_segmenter
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics import (
     DecompositionDisplay,
     PITDisplay,
@@ -44,62 +44,6 @@ from skuq.pipeline import predict_interval, predict_uncertainty
 
 __all__ = ["Report", "report"]
 
-_CSS = """
-.skuq{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1080px;margin:0 auto;padding:1em}
-.skuq h1{font-size:1.5em}.skuq h2{font-size:1.15em;margin-top:1.6em}
-.skuq pre{background:#f5f5f5;padding:.7em;overflow-x:auto;white-space:pre-wrap;font-size:.85em}
-.skuq table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}
-.skuq td,.skuq th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right}
-.skuq td:first-child,.skuq th:first-child{text-align:left}
-.skuq .figures{display:flex;flex-wrap:wrap;gap:1em}.skuq figure{margin:0;flex:1 1 440px}
-.skuq img{max-width:100%;height:auto}.skuq figcaption{color:#555;font-size:.9em}
-.skuq .wide{overflow-x:auto}
-"""
-
-
-class Report:
-    """The result of `skuq.report`.
-
-    Attributes
-    ----------
-    metrics : dict of str to float
-        Values of the metrics, by name.
-    html : str
-        A complete HTML document without external files.
-    """
-
-    def __init__(self, metrics: dict[str, float], title: str, body: str) -> None:
-        self.metrics = metrics
-        self._body = f"<style>{_CSS}</style><div class='skuq'>{body}</div>"
-        self.html = (
-            "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
-            "<meta name='viewport' content='width=device-width'>"
-            f"<title>{escape(title)}</title></head><body>{self._body}</body></html>"
-        )
-
-    def save(self, path: StrPath) -> Path:
-        """Write the document to a file.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file to write.
-
-        Returns
-        -------
-        Path
-            The path of the written file.
-        """
-        target = Path(path)
-        replace_file(target, lambda file: file.write(self.html.encode()))
-        return target
-
-    def _repr_html_(self) -> str:
-        return self._body
-
-    def __repr__(self) -> str:
-        return "Report(" + ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items()) + ")"
-
 
 def report(
     estimator: Any,
@@ -113,11 +57,11 @@ def report(
 
     Parameters
     ----------
-    estimator : fitted classifier or regressor
+    estimator : fitted classifier, regressor or segmenter
         Any estimator of one target for which `skuq.predict_uncertainty` gives all parts.
     X : array-like of shape (n_samples, ...)
         Rows that the model has not seen.
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,), or (n_samples, height, width) for a segmenter
         The true labels or targets of these rows.
     n_most_uncertain : int, default=10
         Number of the most uncertain samples to list.
@@ -144,6 +88,8 @@ def report(
     >>> page.html.startswith("<!DOCTYPE html>")
     True
     """
+    if is_segmenter(estimator, X):
+        return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
     truth = np.asarray(y)
     if truth.ndim != 1 or len(truth) < 2:
         raise ValueError(
@@ -317,32 +263,6 @@ def _judge_regressor(
     return metrics, figures, notes
 
 
-def _figure(draw: Callable[[Any], Any], caption: str) -> str:
-    figure = import_optional("matplotlib.figure", "plot", "skuq.report").Figure(
-        figsize=(5.2, 4.6), layout="constrained"
-    )
-    draw(figure.subplots())
-    return f"<figure>{_image(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _image(figure: Any, text: str, dpi: int = 110) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='{escape(text, quote=True)}' src='data:image/png;base64,{data}'>"
-
-
-def _table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
-    """Make an HTML table. Cells are escaped, except the last of each row if `raw`."""
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    for row in rows:
-        cells = [escape(cell) for cell in row]
-        if raw:
-            cells[-1] = row[-1]
-        lines.append("".join(f"<td>{cell}</td>" for cell in cells))
-    return "<div class='wide'><table><tr>" + "</tr><tr>".join(lines) + "</tr></table></div>"
-
-
 def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -> str:
     order = np.argsort(-parts.total, kind="stable")[:n]
     row_names, index = _row_names(X, y)
@@ -391,14 +311,3 @@ def _shown_features(X: Any, at_most: int = 8) -> Any:
         return names, list(array.T[:at_most])
     pixels = array.ndim == 3 or (array.ndim == 4 and array.shape[1] in (1, 3))
     return "image" if pixels else None
-
-
-def _thumbnail(row: np.ndarray) -> str:
-    figure = import_optional("matplotlib.figure", "plot", "skuq.report").Figure(figsize=(0.7, 0.7))
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_axis_off()
-    image = np.asarray(row, dtype=float)
-    image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
-    span = np.ptp(image) or 1.0
-    ax.imshow((image - image.min()) / span, cmap="gray_r")
-    return _image(figure, "the sample", dpi=80)

@@ -28,6 +28,8 @@ STOREYS = [
         "distributed",
         "persistence",
     ],
+    ["_report_segmentation"],
+    ["_report_html"],
     ["augmentation", "calibration", "metrics"],
     ["_meta"],
     ["pipeline"],
