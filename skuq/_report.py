@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._composition import predictions
+from skuq._composition import predictions, see_through
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
-from skuq._report_html import Report
-from skuq._report_html import figure_of as _figure
-from skuq._report_html import table as _table
-from skuq._report_html import thumbnail as _thumbnail
+from skuq._report_html import Report, figure_of, table, thumbnail
+from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics import (
@@ -38,6 +35,7 @@ from skuq.metrics import (
     uncertainty_error_auroc,
 )
 from skuq.metrics._axes import description, uncertainty_unit
+from skuq.metrics._guarantees import fewest_rows
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
 from skuq.pipeline import predict_interval, predict_uncertainty
@@ -50,6 +48,8 @@ def report(
     X: MatrixLike,
     y: ArrayLike,
     *,
+    novelty: Any = None,
+    X_novel: MatrixLike | None = None,
     n_most_uncertain: int = 10,
     title: str | None = None,
 ) -> Report:
@@ -63,8 +63,12 @@ def report(
         Rows that the model has not seen.
     y : array-like of shape (n_samples,), or (n_samples, height, width) for a segmenter
         The true labels or targets of these rows.
+    novelty : fitted NoveltyDetector, default=None
+        The page then also shows which rows are strange.
+    X_novel : array-like of shape (n_novel, ...), default=None
+        Rows of another kind, which the detector should flag; needs `novelty`.
     n_most_uncertain : int, default=10
-        Number of the most uncertain samples to list.
+        Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
         Heading of the page; None names the estimator.
 
@@ -76,7 +80,7 @@ def report(
     Raises
     ------
     ValueError
-        If there are fewer than 2 samples, or several targets.
+        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`.
 
     Examples
     --------
@@ -89,22 +93,33 @@ def report(
     True
     """
     if is_segmenter(estimator, X):
+        if novelty is not None:
+            raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
         return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
     truth = np.asarray(y)
     if truth.ndim != 1 or len(truth) < 2:
         raise ValueError(
             f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
         )
+    if X_novel is not None and novelty is None:
+        raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
     asked, inner = predictions(estimator, X)
     check_consistent_length(X, truth)
     classifies = isinstance(asked, ClassifierPredictions)
     # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
     # transformed targets, predict of scikit-learn gives another number.
-    predicted = estimator.predict(X) if classifies else _mean(asked, inner)
+    predicted = _labels(estimator, X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
     metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    columns, strangest = parts._asdict(), ""
+    if novelty is not None:
+        more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
+        metrics, figures, notes = metrics | more[0], [*figures, *more[1]], notes | more[2]
+        columns["novelty"] = more[3]
+        rows = _samples(X, y, predicted, columns, "novelty", n_most_uncertain)
+        strangest = f"<h2>The strangest samples</h2>{rows}"
     title = title or f"Uncertainty of {description(estimator)}"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -113,14 +128,16 @@ def report(
         f"<pre>{escape(repr(estimator))}</pre>",
         _about_weights(estimator, X),
         "<h2>In numbers</h2>",
-        _table(
+        table(
             ["", "value", "at best"],
             [[name, f"{value:.4g}", notes.get(name, "")] for name, value in metrics.items()],
         ),
+        _about_refusals(estimator, X, y),
         "<h2>In pictures</h2><div class='figures'>",
-        *(_figure(draw, caption) for caption, draw in figures),
+        *(figure_of(draw, caption) for caption, draw in figures),
         f"</div><h2>The most uncertain samples ({escape(unit)})</h2>",
-        _most_uncertain(X, y, predicted, parts, n_most_uncertain),
+        _samples(X, y, predicted, columns, "total", n_most_uncertain),
+        strangest,
     ]
     return Report(metrics, title, "".join(body))
 
@@ -137,6 +154,30 @@ def _about_weights(estimator: Any, X: Any) -> str:
     )
 
 
+def _labels(estimator: Any, X: Any) -> np.ndarray:
+    """Predict labels of all rows, also those that a selective classifier refuses."""
+    leaf, inner, _ = see_through(estimator, X)
+    labels: np.ndarray = (leaf.estimator_ if hasattr(leaf, "accept") else leaf).predict(inner)
+    return labels
+
+
+def _about_refusals(estimator: Any, X: Any, y: Any) -> str:
+    """Write whom a selective estimator refuses."""
+    leaf, inner, _ = see_through(estimator, X)
+    if not hasattr(leaf, "accept"):
+        return ""
+    lines = [
+        [f"{kind} {name}".strip(), str(rates.n), f"{rates.refused:.1%}", f"{rates.risk:.4g}"]
+        for kind, name, rates in leaf.report(inner, y).lines()
+    ]
+    kept = "certified" if leaf.certified_ else "not certified"
+    return (
+        f"<h2>Who is refused</h2><p>Accepted up to an uncertainty of {leaf.threshold_:.4g}. On the "
+        f"calibration rows: coverage {leaf.coverage_:.4g}, risk {leaf.risk_:.4g}; bound "
+        f"{leaf.bound_:.4g}, {kept}.</p>"
+    ) + table(["", "rows", "refused", "risk of the accepted"], lines)
+
+
 def _mean(asked: Any, X: Any) -> np.ndarray:
     mean: np.ndarray = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
     if mean.shape[1] != 1:
@@ -148,7 +189,7 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
 Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
-_SURE = {"risk": 0.05, "delta": 0.05}
+_RISK, _DELTA = 0.05, 0.05
 
 
 def _judge_classifier(
@@ -170,10 +211,10 @@ def _judge_classifier(
     if 0 < wrong.sum() < len(y):
         metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
     share_kept = "share kept at 5 % errors, 95 % sure"
-    metrics[share_kept] = coverage_at_risk(*ranks, **_SURE).coverage
+    metrics[share_kept] = coverage_at_risk(*ranks, risk=_RISK, delta=_DELTA).coverage
     notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
     notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
-    fewest = _fewest_to_be_sure()
+    fewest = fewest_rows(_RISK, _DELTA, "sgr")
     if len(y) < fewest:
         notes[share_kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
     figures: Figures = [
@@ -204,15 +245,6 @@ def _judge_classifier(
         ),
     ]
     return metrics, figures, notes
-
-
-def _fewest_to_be_sure() -> int:
-    """Find the least number of samples for which the guarantee can hold, if all are right."""
-
-    def some_are_kept(n: int) -> bool:
-        return coverage_at_risk(np.zeros(n), np.zeros(n), np.arange(n), **_SURE).coverage > 0
-
-    return 1 + bisect_left(range(1, 1000), True, key=some_are_kept)
 
 
 def _judge_regressor(
@@ -263,32 +295,35 @@ def _judge_regressor(
     return metrics, figures, notes
 
 
-def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -> str:
-    order = np.argsort(-parts.total, kind="stable")[:n]
+def _samples(
+    X: Any, y: Any, predicted: np.ndarray, columns: dict[str, np.ndarray], by: str, n: int
+) -> str:
+    """Make a table of the samples that are the highest in one of the columns."""
+    order = np.argsort(-columns[by], kind="stable")[:n]
     row_names, index = _row_names(X, y)
     truth = np.asarray(y)
-    head = [row_names, "true", "predicted", "total", "aleatoric", "epistemic"]
+    head = [row_names, "true", "predicted", *columns]
     rows = []
     shown = _shown_features(X)
     for i in order:
-        values = [f"{part[i]:.4g}" for part in parts]
+        values = [f"{column[i]:.4g}" for column in columns.values()]
         found_by = str(i) if index is None else str(index[i])
         rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
-        rows = [[*row, _thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
-        return _table([*head, "image"], rows, raw=True)
+        rows = [[*row, thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
+        return table([*head, "image"], rows, raw=True)
     if shown is None:
-        return _table(head, rows)
-    names, columns = shown
+        return table(head, rows)
+    names, features = shown
     for i, row in zip(order, rows):
-        row += [_cell(column[i]) for column in columns]
-    return _table(head + names, rows)
+        row += [_cell(feature[i]) for feature in features]
+    return table(head + names, rows)
 
 
 def _row_names(X: Any, y: Any) -> tuple[str, Any]:
     """Return names by which a user finds rows: an index of X or y, or None for positions."""
-    for table in (X, y):
-        index = getattr(table, "index", None)
+    for rows in (X, y):
+        index = getattr(rows, "index", None)
         if index is not None and not callable(index):  # a list has a method of that name
             return str(index.name if index.name is not None else "index"), index
     return "row", None

@@ -23,6 +23,7 @@ from skuq.augmentation import FeatureNoise, TestTimeAugmentation
 from skuq.calibration._base import Calibrator
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.posteriors import DeepEnsemble, LastLayerLaplace, PointEstimate, Posterior
+from skuq.selective._base import Selective
 
 CHEAP = {"max_epochs": 30, "lr": 0.01}
 # Features of some checks are not scaled, and learnt noise begins far off there. Probabilities of
@@ -96,16 +97,20 @@ def all_estimators():
         elif issubclass(cls, Calibrator):
             inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
             options = {**CHEAP, "max_epochs": 10, "random_state": 0}
-            yield cls(inner(posterior=all_posteriors()[0], **options), cv=2)
+            yield cls(inner(posterior=DeepEnsemble(2), **options), cv=2)
         elif cls is TestTimeAugmentation:
             yield from augmented_estimators()
+        elif issubclass(cls, Selective):
+            inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
+            options = {**CHEAP, "max_epochs": 10, "random_state": 0}
+            yield cls(inner(posterior=PointEstimate(), **options), coverage=0.8)
         else:
             raise AssertionError(f"{cls.__name__} has no recipe here: add one")
 
 
 def augmented_estimators():
     """One of each task, and one of each kind of decision."""
-    options = {"posterior": all_posteriors()[0], **CHEAP, "max_epochs": 10, "random_state": 0}
+    options = {"posterior": DeepEnsemble(2), **CHEAP, "max_epochs": 10, "random_state": 0}
     views = {"views": [FeatureNoise(0.05)], "n_views": 3, "random_state": 0}
     yield TestTimeAugmentation(TorchRegressor(**options), **views)
     yield TestTimeAugmentation(TorchClassifier(**options), **views)
@@ -128,6 +133,7 @@ def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
     assert names >= {"VarianceScaler", "QuantileRecalibrator", "TestTimeAugmentation"}
+    assert names >= {"SelectiveClassifier", "SelectiveRegressor"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
         type(posterior).__name__ for posterior in all_posteriors()
     }

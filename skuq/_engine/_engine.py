@@ -51,6 +51,7 @@ _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
 # with places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
+_SIZES = ("n_rows", "n_reduced", "n_draws_at_once")
 _PROBED_DRAWS = 3  # enough to know the sizes for any number of draws
 
 
@@ -78,14 +79,36 @@ class Engine:
         All draws, unless the fewest rows of a chunk would not fit with them.
     """
 
+    n_rows: int
+    n_reduced: int
+    n_draws_at_once: int
+
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
         self.draws = draws
         self.numerics = numerics
         self._sample = first_rows(x, 3).to(numerics.device).clone()
         self.vectorized = self._can_vectorize()
-        self._size_chunks()
 
     # -- how to evaluate ----------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> int:
+        """Decide about sizes when one is first needed: a fit does without."""
+        if name not in _SIZES or "vectorized" not in self.__dict__:
+            raise AttributeError(name)
+        try:
+            self._size_chunks()
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                error.add_note(self._note_of_memory())
+            raise
+        size: int = self.__dict__[name]
+        return size
+
+    def _note_of_memory(self, rows: str = "a few rows") -> str:
+        return (
+            f"(skuq was evaluating {self.draws.n_draws} draws on {rows}; fewer draws or another "
+            "device may help)"
+        )
 
     def _can_vectorize(self) -> bool:
         """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
@@ -116,11 +139,13 @@ class Engine:
         n_draws, n_outputs, places = self.draws.n_draws, output.shape[2], output.shape[3:]
         fewest = 1 if places else _MIN_ROWS
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
-        self.n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
+        n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
         fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
-        self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
+        n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         most = (_BLOCK_BYTES_OF_IMAGES if places else _BLOCK_BYTES)[kind]
-        self.n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        for name, size in zip(_SIZES, (n_rows, n_reduced, n_draws_at_once)):
+            self.__dict__.setdefault(name, size)
 
     def _bytes_per_row(self) -> tuple[float, Tensor]:
         """Measure by how much one more row, with all draws, makes a tensor grow; return an output.
@@ -283,10 +308,7 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 if chunks.n_rows == 1:
-                    error.add_note(
-                        f"(skuq was evaluating {self.draws.n_draws} draws on a single row; fewer "
-                        "draws or another device may help)"
-                    )
+                    error.add_note(self._note_of_memory("a single row"))
                     raise
                 chunks.halve()
             if chunks.halved:  # only here the error has released the tensors in its frames
@@ -331,11 +353,12 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
-        if self.numerics.device.type == "cpu":
-            return self.__dict__
-        moved = object.__new__(Engine)
-        moved.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
-        return moved.to(torch.device("cpu")).__dict__
+        there = self
+        if self.numerics.device.type != "cpu":
+            there = object.__new__(Engine)
+            there.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
+            there.to(torch.device("cpu"))
+        return there.__dict__ | {name: getattr(there, name) for name in _SIZES}
 
     def to(self, device: torch.device) -> Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
@@ -345,7 +368,8 @@ class Engine:
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)
-        self._size_chunks()
+        for name in _SIZES:  # for the device before
+            self.__dict__.pop(name, None)
         return self
 
 

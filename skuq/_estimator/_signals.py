@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
+from torch import Tensor, nn
 
 from skuq._data._batches import Rows
 from skuq._data._places import row_losses
@@ -65,7 +66,13 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
 
 
 def losses_with_zeros(
-    module: nn.Module, rows: Rows, likelihood: Likelihood, numerics: Numerics, n_rows: int
+    module: nn.Module,
+    rows: Rows,
+    likelihood: Likelihood,
+    numerics: Numerics,
+    n_rows: int,
+    last: float = math.inf,
+    places: tuple[int, ...] = (),
 ) -> tuple[float, float]:
     """Compute the training loss of a trained network, and that of outputs that are all zero.
 
@@ -84,18 +91,29 @@ def losses_with_zeros(
         The device and the precision of the network.
     n_rows : int
         How many rows to evaluate: a batch, for which there was memory in training.
+    last : float, default=inf
+        The loss of the last epoch. Where it is below that of zeros, it is returned instead: dropout
+        and other terms of the loss only raise it.
+    places : tuple of int, default=()
+        The places of a row, if the network answers for each.
     """
     if not rows.may_be_copied:  # reading single rows on demand takes long
         return 0.0, 0.0
     index = torch.linspace(0, len(rows) - 1, min(len(rows), n_rows), dtype=torch.float64)
     batch = rows[index.long().to(rows.device)].to(numerics.device)
-    with torch.no_grad(), PrivateGlobals(0):  # a forward may draw, or change buffers
-        output = call(private_copy(module), batch[0], numerics)
-        outputs = (output, torch.zeros_like(output))
-        both = [row_losses(likelihood.loss, one, batch[1], batch.weight) for one in outputs]
+    size = (len(batch[0]), likelihood.n_outputs_, *places)
     share = 1.0 if batch.weight is None else float(batch.weight.mean())
-    loss, of_zeros = (float(one.mean()) / share if share else 0.0 for one in both)
-    return loss, of_zeros
+
+    def mean_loss(output: Tensor) -> float:
+        each = row_losses(likelihood.loss, output, batch[1], batch.weight)
+        return float(each.mean()) / share if share else 0.0
+
+    with torch.no_grad():
+        of_zeros = mean_loss(torch.zeros(size, dtype=numerics.dtype, device=numerics.device))
+        if last < of_zeros:
+            return last, of_zeros
+        with PrivateGlobals(0):  # a forward may draw
+            return mean_loss(call(private_copy(module), batch[0], numerics)), of_zeros
 
 
 def warn_if_not_converged(

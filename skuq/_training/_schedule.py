@@ -85,18 +85,24 @@ class Schedule:
         optimizer: Any,
         hook: TrainingHook | None,
         options: dict[str, Any],
+        **settings: Any,
     ) -> nn.Module:
         """Train a copy of a trained network further, see `Problem.explore`."""
         self._n_explored += 1
         if self.interrupted:
             return network
-        options = {"lr": self.trainer.settings.lr, **options}
+        own = self.trainer.settings
+        given = {f"optimizer__{name}": value for name, value in options.items()}
+        if optimizer is None:
+            options_of_user = own.net_options.items()
+            given = {**{k: v for k, v in options_of_user if k.startswith("optimizer__")}, **given}
         trainer = self.trainer.exploring(
             self._n_explored,
-            optimizer=optimizer,
-            lr=options.pop("lr"),
+            optimizer=optimizer or own.optimizer,
+            lr=given.pop("optimizer__lr", own.lr),
             max_epochs=n_epochs,
-            net_options={f"optimizer__{name}": value for name, value in options.items()},
+            net_options=given,
+            **settings,
         )
         task = self._task.aside("network")
         try:
@@ -108,6 +114,10 @@ class Schedule:
             n_done = len(so_far.history)
             self._warn_interrupted(f"{n_done} of {n_epochs} epochs that follow training")
             return so_far.module
+
+    def n_epochs(self, network: nn.Module) -> int:
+        """Return the number of epochs that a network of `train` was trained in this fit."""
+        return next(len(one.history) for one in self.trained if one.module is network)
 
     def _subtask(self) -> Task:
         """Make the task of one network; only the first call of `train` announces its number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,9 @@ class Settings:
     checkpoints: Checkpoints | None = None
     keeps_interrupted: bool = False  # whether Ctrl-C keeps finished networks and epochs
     repeatable: bool = False  # whether a random_state promises the same fit each time
+    # Maps the share of the epochs that is over, in [0, 1), to a factor of all learning rates.
+    schedule: Callable[[float], float] | None = None
+    likelihood_is_loss: bool = False  # trains with the true likelihood, not a likelihood's `loss`
 
     @property
     def n_batch_rows(self) -> int:

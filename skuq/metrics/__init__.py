@@ -8,6 +8,7 @@ from skuq.metrics._calibration import (
 from skuq.metrics._display import ReliabilityDisplay
 from skuq.metrics._display_band import PredictionBandDisplay
 from skuq.metrics._display_decomposition import DecompositionDisplay
+from skuq.metrics._display_novelty import NoveltyHistogramDisplay, NoveltyROCDisplay
 from skuq.metrics._display_regression import PITDisplay, RegressionCalibrationDisplay
 from skuq.metrics._display_segmentation import SegmentationDisplay
 from skuq.metrics._display_uncertainty import RiskCoverageDisplay, UncertaintyHistogramDisplay
@@ -18,6 +19,7 @@ from skuq.metrics._intervals import (
     prediction_interval_coverage,
     quantile_calibration_error,
 )
+from skuq.metrics._novelty import NoveltyMetrics, novelty_metrics
 from skuq.metrics._overlap import (
     dice_score,
     intersection_over_union,
@@ -116,6 +118,9 @@ __all__ = [
     "accuracy_at_coverage",
     "coverage_at_risk",
     "SelectiveGuarantee",
+    # novelty
+    "novelty_metrics",
+    "NoveltyMetrics",
     # scorers
     "make_uncertainty_scorer",
     "uncertainty_scorers",
@@ -138,6 +143,8 @@ __all__ = [
     "RiskCoverageDisplay",
     "UncertaintyHistogramDisplay",
     "DecompositionDisplay",
+    "NoveltyHistogramDisplay",
+    "NoveltyROCDisplay",
     "PredictionBandDisplay",
     "RegressionCalibrationDisplay",
     "PITDisplay",

@@ -191,8 +191,8 @@ def _check_fitted(estimator: Any) -> None:
 def _check_engine(engine: Any) -> None:
     whole = ("n_rows", "n_reduced", "n_draws_at_once")
     if not all(
-        type(getattr(engine, name, None)) is int and 1 <= getattr(engine, name) <= _MOST_ROWS
-        for name in whole
+        type(size) is int and 1 <= size <= _MOST_ROWS
+        for size in (vars(engine).get(name) for name in whole)
     ):
         raise PersistenceError(f"{', '.join(whole)} must be positive integers")
     numerics = engine.numerics

@@ -12,8 +12,10 @@ from skuq.posteriors._deep_ensemble import DeepEnsemble
 from skuq.posteriors._last_layer_laplace import LastLayerLaplace
 from skuq.posteriors._mc_dropout import MCDropout
 from skuq.posteriors._point_estimate import PointEstimate
+from skuq.posteriors._swag import SWAG
 
 __all__ = [
+    "SWAG",
     "DeepEnsemble",
     "Draws",
     "LastLayerLaplace",
