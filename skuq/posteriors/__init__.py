@@ -15,6 +15,7 @@ from skuq.posteriors._point_estimate import PointEstimate
 from skuq.posteriors._sgmcmc import SGMCMC
 from skuq.posteriors._snapshot_ensemble import SnapshotEnsemble
 from skuq.posteriors._swag import SWAG
+from skuq.posteriors._variational import Variational
 
 __all__ = [
     "SGMCMC",
@@ -28,4 +29,5 @@ __all__ = [
     "Problem",
     "SnapshotEnsemble",
     "TrainingHook",
+    "Variational",
 ]
