@@ -262,7 +262,10 @@ class Fitting:
             engine = Engine(Draws(network), builder.sample, builder.numerics)
             return self._finish.before(self._likelihood, engine)
 
-        return Problem(schedule, n_rows, before, learns_noise), schedule
+        def noise_is_known() -> bool:
+            return self._finish.done
+
+        return Problem(schedule, n_rows, before, learns_noise, noise_is_known), schedule
 
     # -- after training --------------------------------------------------------------------------
 
