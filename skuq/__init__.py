@@ -7,6 +7,7 @@ from skuq._version import __version__
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError, PersistenceError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
+from skuq.segmentation import TorchSegmenter
 
 if TYPE_CHECKING:
     from skuq._differentiable import uncertainty_function
@@ -21,6 +22,7 @@ __all__ = [
     "PersistenceError",
     "TorchClassifier",
     "TorchRegressor",
+    "TorchSegmenter",
     "__version__",
     "export_onnx",
     "from_trained",
@@ -45,7 +47,17 @@ _LAZY = {
     "uncertainty_function": "skuq._differentiable",
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
-_ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "persistence")
+_ROOMS = (
+    "augmentation",
+    "calibration",
+    "datasets",
+    "distributed",
+    "metrics",
+    "novelty",
+    "persistence",
+    "selective",
+    "shift",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skuq.modules import MLP
+from skuq._estimator._built import has_default_network
 
-__all__ = ["Chosen", "may_stop_early"]
+__all__ = ["Chosen"]
 
 _STEPS = 6000  # of the optimizer, at most, if that takes between the least and most epochs
 _LEAST_EPOCHS = 100  # also without early stopping, where more would fit noise
@@ -32,22 +32,22 @@ class Chosen(NamedTuple):
     lr: float
 
     @classmethod
-    def of(cls, estimator: Any, n_rows: int, may_stop: bool) -> Chosen:
+    def of(cls, estimator: Any, target: np.ndarray, groups: Any = None) -> Chosen:
         """Choose for an estimator.
 
         Parameters
         ----------
         estimator : TorchEstimator
             The estimator, with its parameters.
-        n_rows : int
-            The number of rows, those of early stopping included.
-        may_stop : bool
-            Whether early stopping may choose to be on.
+        target : ndarray of shape (n_rows, ...)
+            The targets of all rows, those of early stopping included.
+        groups : array-like of shape (n_rows,), default=None
+            The group of each row.
         """
         epochs, stops = estimator.max_epochs, estimator.early_stopping
         if stops == "auto":
-            stops = epochs == "auto" and may_stop
-        n_train = n_rows * (1 - estimator.validation_fraction) if stops else n_rows
+            stops = epochs == "auto" and _may_stop_early(estimator, target, groups)
+        n_train = len(target) * (1 - estimator.validation_fraction) if stops else len(target)
         size = estimator._with_prefix("iterator_train").get("batch_size") or estimator.batch_size
         n_steps = max(1.0, np.ceil(n_train / size))  # of an epoch
         if epochs == "auto":
@@ -59,12 +59,14 @@ class Chosen(NamedTuple):
             waited = max(_WAITED_EPOCHS, int(np.ceil(_WAITED_STEPS / n_steps)))
         lr = estimator.lr
         if lr == "auto":
-            lr = _LR if estimator.module in (None, MLP) else _LR_OF_OTHERS
+            lr = _LR if has_default_network(estimator) else _LR_OF_OTHERS
         return cls(int(epochs), int(waited) if stops else None, lr)
 
 
-def may_stop_early(estimator: Any, target: np.ndarray, groups: Any) -> bool:
+def _may_stop_early(estimator: Any, target: np.ndarray, groups: Any) -> bool:
     """Return whether early stopping may set rows apart without being asked for."""
     n_units = len(target) if groups is None else len(np.unique(groups))
-    n_kinds = len(np.unique(target)) if estimator._task == "classification" else 0
-    return n_units >= _FEWEST_ROWS and n_kinds < len(target) and estimator.callbacks != "disable"
+    may = n_units >= _FEWEST_ROWS and estimator.callbacks != "disable"
+    if may and estimator._task == "classification" and target.ndim == 1:
+        may = len(np.unique(target)) < len(target)  # a class of one row has none to spare
+    return may

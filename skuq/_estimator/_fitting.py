@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,10 +15,11 @@ from sklearn.base import clone
 from torch import nn
 
 from skuq._data._checks import row_hashes, rows_on_device
+from skuq._data._places import flat_places
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
-from skuq._estimator._chosen import Chosen, may_stop_early
+from skuq._estimator._chosen import Chosen
 from skuq._estimator._contracts import check_loss, checked_draws
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
@@ -34,7 +36,6 @@ from skuq._training._trainer import Trainer
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
 from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["Fitting"]
@@ -86,8 +87,7 @@ class Fitting:
         self._built = Built.by(estimator)
         if goes_on and hasattr(estimator, "_built"):  # further members are like the first ones
             self._built = self._built._replace(filled=estimator._built.filled)
-        may_stop = may_stop_early(estimator, data.target, data.groups)
-        self._chosen = Chosen.of(estimator, len(data.target), may_stop)
+        self._chosen = Chosen.of(estimator, data.target, data.groups)
         if incremental:
             self._chosen = self._chosen._replace(max_epochs=1, patience=None)
         self._before: Engine | None = estimator._engine if goes_on else None
@@ -127,10 +127,14 @@ class Fitting:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
         n_rows = trainer.settings.n_batch_rows
-        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
         epochs, patience, lr = self._chosen
-        warn_if_not_converged(histories, epochs, losses, lr, watched=patience is not None)
+        watched = patience is not None  # the network then has the weights of another epoch
+        last = math.inf if watched else histories[0][-1].get("train_loss", math.inf)
+        losses = losses_with_zeros(
+            first, trainer.train_rows, likelihood, trainer.numerics, n_rows, last, self._data.places
+        )
+        warn_if_not_converged(histories, epochs, losses, lr, watched)
 
     # -- before training -------------------------------------------------------------------------
 
@@ -164,11 +168,13 @@ class Fitting:
         if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
-            likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
+            target = flat_places(data.target, data.places)
+            weight = None if data.weight is None else flat_places(data.weight, data.places)
+            likelihood.fit(target, weight, n_classes=n_classes, seed=seed)
         corrects = getattr(self._estimator, "prior_correction", False)
         likelihood.correct_prior(data.by_class if corrects else None)
         encoded = likelihood.encode(data.target)
-        check_loss(likelihood, encoded, self._numerics)
+        check_loss(likelihood, flat_places(encoded, data.places), self._numerics)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
         if engine is None:
@@ -204,7 +210,8 @@ class Fitting:
     ) -> Split | None:
         """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
-        self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
+        noise, places = self._posterior.noise, self._data.places
+        self._finish = finish = Finish(X, encoded, weight, noise, apart, places=places)
         trains = self._chosen.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
             return apart
@@ -229,14 +236,14 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        rows = rows_on_device(X, encoded, weight, self._numerics)
+        rows = rows_on_device(X, encoded, weight, self._numerics, self._data.fresh)
         train, valid = (rows, None) if apart is None else map(rows.take, apart)
         stops = self._chosen.patience is not None
         differ = stops and not self._likelihood.wants_unseen_rows
         settings = estimator._settings(self._numerics, self._devices, self._chosen)
         settings = replace(settings, **saving)
         builder = Builder(
-            factory=estimator.module or MLP,
+            factory=estimator.module or estimator._default_module,
             parameters=self._built.arguments,
             transform=self._posterior.transform,
             likelihood=self._likelihood,
@@ -244,6 +251,7 @@ class Fitting:
             settings=settings,
             root=self._root,
             resume=self._start,
+            places=self._data.places,
         )
         trainer = Trainer(
             builder=builder,
@@ -257,15 +265,18 @@ class Fitting:
             keeps_optimizers=self._incremental,
         )
         schedule = Schedule(trainer, task)
-        share = float(len(train) if train.weight is None else train.weight.sum())
-        n_rows = self._data.amount * share / len(encoded)
+        mean = 1.0 if train.weight is None else float(train.weight.mean())
+        n_rows = self._data.amount * mean * len(train) / len(encoded)
         before = None if self._before is None else self._before.draws
 
         def learns_noise(network: nn.Module) -> bool:
             engine = Engine(Draws(network), builder.sample, builder.numerics)
             return self._finish.before(self._likelihood, engine)
 
-        return Problem(schedule, n_rows, before, learns_noise), schedule
+        def noise_is_known() -> bool:
+            return self._finish.done
+
+        return Problem(schedule, n_rows, before, learns_noise, noise_is_known), schedule
 
     # -- after training --------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task, everywhere, parallel
 
 __all__ = ["Schedule"]
@@ -66,6 +66,7 @@ class Schedule:
         n_jobs: int | None,
         hooks: Sequence[TrainingHook] | None,
         own_rows: bool = False,
+        **settings: Any,
     ) -> list[nn.Module]:
         """Train networks, see `Problem.train`."""
         if hooks is not None and len(hooks) != n_networks:
@@ -75,7 +76,8 @@ class Schedule:
         numbers = range(self._n_begun, self._n_begun + n_networks)
         own = self.trainer.own_rows if own_rows else None
         self.watched = own and own.watched
-        trainer = replace(self.trainer, own_rows=own)
+        settings_now = replace(self.trainer.settings, **settings)
+        trainer = replace(self.trainer, settings=settings_now, own_rows=own)
         run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
         self._n_begun += n_networks
         try:
@@ -94,18 +96,24 @@ class Schedule:
         optimizer: Any,
         hook: TrainingHook | None,
         options: dict[str, Any],
+        **settings: Any,
     ) -> nn.Module:
         """Train a copy of a trained network further, see `Problem.explore`."""
         self._n_explored += 1
         if self.interrupted:
             return network
-        options = {"lr": self.trainer.settings.lr, **options}
+        own = self.trainer.settings
+        given = {f"optimizer__{name}": value for name, value in options.items()}
+        if optimizer is None:
+            options_of_user = own.net_options.items()
+            given = {**{k: v for k, v in options_of_user if k.startswith("optimizer__")}, **given}
         trainer = self.trainer.exploring(
             self._n_explored,
-            optimizer=optimizer,
-            lr=options.pop("lr"),
+            optimizer=optimizer or own.optimizer,
+            lr=given.pop("optimizer__lr", own.lr),
             max_epochs=n_epochs,
-            net_options={f"optimizer__{name}": value for name, value in options.items()},
+            net_options=given,
+            **settings,
         )
         task = self._task.aside("network")
         try:
@@ -117,6 +125,10 @@ class Schedule:
             n_done = len(so_far.history)
             self._warn_interrupted(f"{n_done} of {n_epochs} epochs that follow training")
             return so_far.module
+
+    def n_epochs(self, network: nn.Module) -> int:
+        """Return the number of epochs that a network of `train` was trained in this fit."""
+        return next(len(one.history) for one in self.trained if one.module is network)
 
     def _subtask(self) -> Task:
         """Make the task of one network; only the first call of `train` announces its number."""
@@ -140,10 +152,9 @@ class Schedule:
 
     def _warn_interrupted(self, what: str) -> None:
         self.interrupted = True
-        warnings.warn(
+        warn(
             f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
-from skuq._estimator._built import Built
+from skuq._estimator._built import OLD_NETWORK, Built, has_default_network
 from skuq._networks._module import Numerics, build, own_copy
 from skuq._networks._precision import float_dtype, moved
 from skuq._networks._trained import TrainedNetwork
@@ -167,19 +167,27 @@ def _draws_class(kind: Any) -> type[Draws]:
 
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
     """Decode the parameters that built the networks; without a record, the estimator's own."""
-    filled = decoder.mapping(record["filled"]) if "filled" in record else {}
-    kinds = {"activation": str, "dropout": float}
-    if filled and {name: type(value) for name, value in filled.items()} != kinds:
-        raise PersistenceError("the parameters of the default network are not those of one")
-    more = (filled,) if filled else ()
+    now = Built.by(estimator)
     if "built" not in record:
-        now = Built.by(estimator)
-        return Built(now.factory, now.parameters, *more)
+        return now._replace(filled=_decode_filled(decoder, record, has_default_network(estimator)))
     parameters = decoder.mapping(record["built"]["parameters"])
     if not all(name.startswith("module__") for name in parameters):
         raise PersistenceError("the parameters of a module are not those of a module")
     own = {name.removeprefix("module__"): value for name, value in parameters.items()}
-    return Built(decoder(record["built"]["module"]), own, *more)
+    factory = decoder(record["built"]["module"])
+    is_default = (factory or estimator._default_module) is MLP
+    return Built(factory, own, _decode_filled(decoder, record, is_default))
+
+
+def _decode_filled(decoder: Decoder, record: dict[str, Any], is_default: bool) -> dict[str, Any]:
+    """Decode the parameters of the default network that fit filled in."""
+    if "filled" not in record:
+        return OLD_NETWORK if is_default else {}
+    filled = decoder.mapping(record["filled"])
+    kinds = {name: type(value) for name, value in filled.items()}
+    if kinds != ({"activation": str, "dropout": float} if is_default else {}):
+        raise PersistenceError("the parameters of the default network are not those of one")
+    return filled
 
 
 def _check_fitted(estimator: Any) -> None:
@@ -199,8 +207,8 @@ def _check_fitted(estimator: Any) -> None:
 def _check_engine(engine: Any) -> None:
     whole = ("n_rows", "n_reduced", "n_draws_at_once")
     if not all(
-        type(getattr(engine, name, None)) is int and 1 <= getattr(engine, name) <= _MOST_ROWS
-        for name in whole
+        type(size) is int and 1 <= size <= _MOST_ROWS
+        for size in (vars(engine).get(name) for name in whole)
     ):
         raise PersistenceError(f"{', '.join(whole)} must be positive integers")
     numerics = engine.numerics
@@ -216,11 +224,16 @@ def _sizes(estimator: Any) -> tuple[int, int]:
     return math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
 
 
+def _n_channels(estimator: Any) -> int | None:
+    return int(estimator._row_shape[0]) if estimator._is_dense else None
+
+
 def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """Build the module as in `fit`, and put in the tensors of the file."""
-    factory, parameters = estimator._built.factory or MLP, estimator._built.arguments
+    default = estimator._default_module
+    factory, parameters = estimator._built.factory or default, estimator._built.arguments
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
@@ -228,7 +241,7 @@ def _rebuilt(
 
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
-            return build(factory, parameters, *_sizes(estimator))
+            return build(factory, parameters, *_sizes(estimator), _n_channels(estimator))
 
     name = qualified_name(factory)
     if factory is MLP:

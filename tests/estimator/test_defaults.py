@@ -6,13 +6,17 @@ import torch
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq._estimator._chosen import Chosen, may_stop_early
+from skuq._estimator._chosen import Chosen
 from skuq.modules import MLP
 from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, PointEstimate
 
 
-def chosen(n_rows, may_stop=True, **options):
-    return Chosen.of(TorchRegressor(**options), n_rows, may_stop)
+def chosen(n_rows, **options):
+    return Chosen.of(TorchRegressor(**options), np.arange(float(n_rows)))
+
+
+def stops(model, target, groups=None):
+    return Chosen.of(model, target, groups).patience is not None
 
 
 @pytest.mark.parametrize(
@@ -38,13 +42,13 @@ def test_steps_decide_on_the_length(n_rows, options, epochs, patience):
 
 def test_early_stopping_chooses_to_be_on_where_it_can():
     model, target = TorchClassifier(), np.arange(30) % 2
-    assert may_stop_early(model, target, None)
-    assert not may_stop_early(model, target[:19], None)
-    assert not may_stop_early(model, np.arange(30), None)  # nothing to set apart of any class
-    assert may_stop_early(TorchRegressor(), np.arange(30.0), None)
-    assert not may_stop_early(model, target, np.arange(30) // 2)  # 15 groups
-    assert not may_stop_early(TorchClassifier(callbacks="disable"), target, None)
-    assert chosen(2000, may_stop=False)[:2] == (100, None)
+    assert stops(model, target)
+    assert not stops(model, target[:19])
+    assert not stops(model, np.arange(30))  # nothing to set apart of any class
+    assert stops(TorchRegressor(), np.arange(30.0))
+    assert not stops(model, target, np.arange(30) // 2)  # 15 groups
+    assert not stops(TorchClassifier(callbacks="disable"), target)
+    assert chosen(19)[:2] == (100, None)
 
 
 def test_the_learning_rate_suits_the_default_network():
