@@ -75,7 +75,7 @@ class Schedule:
             self._task.begin(n_networks, of="network")
         numbers = range(self._n_begun, self._n_begun + n_networks)
         own = self.trainer.own_rows if own_rows else None
-        self.watched = own and own.watched
+        self.watched = None if own is None else own.watched
         settings_now = replace(self.trainer.settings, **settings)
         trainer = replace(self.trainer, settings=settings_now, own_rows=own)
         run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))

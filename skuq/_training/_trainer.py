@@ -157,6 +157,7 @@ class Trainer:
         rows = self._stacked_rows(numbers, bootstrap)
         if rows is None:
             return None
+        train, indices, valid, valid_indices = rows
         with ExitStack() as closing:
             for task in tasks:
                 closing.enter_context(task)
@@ -167,7 +168,10 @@ class Trainer:
             return train_stack(
                 networks,
                 stack,
-                *rows,
+                train,
+                indices,
+                valid,
+                valid_indices,
                 self.likelihood,
                 self.settings,
                 tasks,
@@ -229,7 +233,9 @@ class Trainer:
             train = train.take(self._bootstrap_indices(number, len(train)))
         return train, valid
 
-    def _stacked_rows(self, numbers: Sequence[int], bootstrap: bool) -> Any:
+    def _stacked_rows(
+        self, numbers: Sequence[int], bootstrap: bool
+    ) -> tuple[Rows, Tensor | None, Rows | None, Tensor | None] | None:
         """Return rows and indices for `train_stack`; None if the numbers of own rows differ."""
         train, valid, own = self.train_rows, self.valid_rows, self.own_rows
         indices: Tensor | None = None
