@@ -49,7 +49,17 @@ _LAZY = {
     "uncertainty_function": "skuq._differentiable",
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
-_ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "persistence")
+_ROOMS = (
+    "augmentation",
+    "calibration",
+    "datasets",
+    "distributed",
+    "metrics",
+    "novelty",
+    "persistence",
+    "selective",
+    "shift",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,10 +21,19 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from skuq._utils._random import PrivateGlobals
 
-__all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped", "with_targets"]
+__all__ = [
+    "Streamed",
+    "is_dataset",
+    "read_dataset",
+    "rereadable",
+    "streamed_if_mapped",
+    "with_targets",
+]
 
 _MAPPED_BYTES = 32 * 2**20  # smaller memory maps are read at once
 _BLOCK_BYTES = 4 * 2**20
+# float64 holds numbers of any type; the estimator checks the rows again.
+_ANY_ROWS = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
 
 
 class Streamed:
@@ -120,6 +129,10 @@ def is_dataset(X: Any) -> bool:
     return isinstance(X, Dataset)
 
 
+# float64 holds numbers of any type; the estimator checks the rows again.
+_ANY_ROWS = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
+
+
 def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
     """Return X and y; if y is None and X a Dataset, read both from it.
 
@@ -127,15 +140,20 @@ def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
     """
     if y is not None or not is_dataset(X):
         return X, y
-    # float64 holds numbers of any type; the estimator checks the rows again.
-    checks = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
-    rows, y = read_dataset(X, checks, with_targets=True)
+    rows, y = read_dataset(X, _ANY_ROWS, with_targets=True)
     if y is not None and y.dtype == object and (unknown := [v is None for v in y.flat]).count(True):
         raise ValueError(
             f"{type(X).__name__} has {sum(unknown)} item(s) whose target is None; expected a "
             "target in each. Leave these out, for example with torch.utils.data.Subset"
         )
     return (_StreamedDataset(rows) if isinstance(X, IterableDataset) else X), y
+
+
+def rereadable(X: Any) -> Any:
+    """Return X, or an IterableDataset as rows that can be read several times."""
+    if not isinstance(X, IterableDataset):
+        return X
+    return _StreamedDataset(read_dataset(X, _ANY_ROWS, with_targets=False)[0])
 
 
 class _StreamedDataset(Dataset[Any]):

@@ -37,6 +37,7 @@ from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
+from skuq._utils._messages import warn
 from skuq._utils._progress import bar
 from skuq._utils._tensors import agree
 
@@ -50,6 +51,7 @@ _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
 # with places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
+_SIZES = ("n_rows", "n_reduced", "n_draws_at_once")
 # On a CPU a loop is faster for images if more of the network depends on the draw: vmap loses the
 # memory layout of images, and with it half of the speed of convolutions.
 _MOST_OF_IMAGES = 2 / 3
@@ -83,6 +85,9 @@ class Engine:
         All draws, unless the fewest rows of a chunk would not fit with them.
     """
 
+    n_rows: int
+    n_reduced: int
+    n_draws_at_once: int
     _bytes_of_maps = 0  # of all draws of an image; engines of earlier files have no images
 
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
@@ -90,9 +95,27 @@ class Engine:
         self.numerics = numerics
         self._sample = first_rows(x, 3).to(numerics.device).clone()
         self.vectorized = self._can_vectorize()
-        self._size_chunks()
 
     # -- how to evaluate ----------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> int:
+        """Decide about sizes when one is first needed: a fit does without."""
+        if name not in _SIZES or "vectorized" not in self.__dict__:
+            raise AttributeError(name)
+        try:
+            self._size_chunks()
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                error.add_note(self._note_of_memory())
+            raise
+        size: int = self.__dict__[name]
+        return size
+
+    def _note_of_memory(self, rows: str = "a few rows") -> str:
+        return (
+            f"(skuq was evaluating {self.draws.n_draws} draws on {rows}; fewer draws or another "
+            "device may help)"
+        )
 
     def _can_vectorize(self) -> bool:
         """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
@@ -124,11 +147,13 @@ class Engine:
         fewest = 1 if places else _MIN_ROWS
         self._bytes_of_maps = output[0, 0].nbytes * n_draws if places else 0
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
-        self.n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
+        n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
         fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
-        self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
+        n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         most = (_BLOCK_BYTES_OF_IMAGES if places else _BLOCK_BYTES)[kind]
-        self.n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        for name, size in zip(_SIZES, (n_rows, n_reduced, n_draws_at_once)):
+            self.__dict__.setdefault(name, size)
 
     def _bytes_per_row(self) -> tuple[float, Tensor]:
         """Measure by how much one more row, with all draws, makes a tensor grow; return an output.
@@ -210,12 +235,11 @@ class Engine:
     ) -> Callable[..., Tensor]:
         """Make the function from rows to outputs of all draws, on a private copy of the module.
 
-        With several bands it also takes the number of a band, and returns only its places, as one
-        axis.
+        It also takes the number of a band, and then returns only its places, as one axis.
         """
         one_thread_if_forked()
-        evaluate = self._evaluator(self.vectorized)
         n_draws, step = self.draws.n_draws, n_draws_at_once or self.n_draws_at_once
+        evaluate = self._evaluator(self.vectorized)
 
         def block(start: int, x: Tensor, band: int) -> Tensor:
             found = evaluate(self.draws.tensors(start, min(start + step, n_draws)), x)
@@ -239,19 +263,20 @@ class Engine:
         return outputs
 
     def _plan(self, X: np.ndarray | Tensor) -> tuple[int, int, int]:
-        """Choose rows and draws to evaluate at once, and in how many bands of places, for X.
+        """Choose how many rows and draws to evaluate at once for X, and in how many bands.
 
         Images may be larger than in `fit`. If all draws of one image take too much memory, they are
         evaluated again for each band of its places.
         """
+        n_rows, at_once = self.n_rows, self.n_draws_at_once
         if not self._bytes_of_maps:
-            return self.n_rows, self.n_draws_at_once, 1
+            return n_rows, at_once, 1
         larger = max(1.0, math.prod(X.shape[1:]) / self._sample[0].numel())
-        n_rows = max(1, int(self.n_rows / larger))
-        at_once = max(1, int(self.n_draws_at_once / larger)) if n_rows == 1 else None
+        if (n_rows := max(1, int(n_rows / larger))) > 1:
+            return n_rows, at_once, 1
         kind = self.numerics.device.type if self.numerics.device.type in _MAP_BYTES else "cpu"
-        n_bands = -(-int(self._bytes_of_maps * larger) // _MAP_BYTES[kind]) if n_rows == 1 else 1
-        return n_rows, at_once or self.n_draws_at_once, n_bands
+        n_bands = -(-int(self._bytes_of_maps * larger) // _MAP_BYTES[kind])
+        return 1, max(1, int(at_once / larger)), n_bands
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the raw outputs of all draws, differentiable in x.
@@ -334,21 +359,17 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 if chunks.n_rows == 1:
-                    error.add_note(
-                        f"(skuq was evaluating {self.draws.n_draws} draws on a single row; fewer "
-                        "draws or another device may help)"
-                    )
+                    error.add_note(self._note_of_memory("a single row"))
                     raise
                 chunks.halve()
             if chunks.halved:  # only here the error has released the tensors in its frames
                 give_back(self.numerics.device)
         if chunks.n_rows < chunks.before:
             self.n_rows = min(self.n_rows, chunks.n_rows)
-            warnings.warn(
+            warn(
                 f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
                 f"this prediction went on with {chunks.n_rows}, and later ones use as many",
                 UserWarning,
-                stacklevel=2,
             )
 
     def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
@@ -390,11 +411,12 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
-        if self.numerics.device.type == "cpu":
-            return self.__dict__
-        moved = object.__new__(Engine)
-        moved.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
-        return moved.to(torch.device("cpu")).__dict__
+        there = self
+        if self.numerics.device.type != "cpu":
+            there = object.__new__(Engine)
+            there.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
+            there.to(torch.device("cpu"))
+        return there.__dict__ | {name: getattr(there, name) for name in _SIZES}
 
     def to(self, device: torch.device) -> Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
@@ -404,5 +426,6 @@ class Engine:
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)
-        self._size_chunks()
+        for name in _SIZES:  # for the device before
+            self.__dict__.pop(name, None)
         return self

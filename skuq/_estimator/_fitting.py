@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -119,9 +120,12 @@ class Fitting:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
         n_rows = trainer.settings.n_batch_rows
-        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
-        watched = estimator.early_stopping
+        watched = estimator.early_stopping  # the network then has the weights of another epoch
+        last = math.inf if watched else histories[0][-1].get("train_loss", math.inf)
+        losses = losses_with_zeros(
+            first, trainer.train_rows, likelihood, trainer.numerics, n_rows, last, self._data.places
+        )
         warn_if_not_converged(histories, estimator.max_epochs, losses, estimator.lr, watched)
 
     # -- before training -------------------------------------------------------------------------
@@ -271,7 +275,10 @@ class Fitting:
             engine = Engine(Draws(network), builder.sample, builder.numerics)
             return self._finish.before(self._likelihood, engine)
 
-        return Problem(schedule, n_rows, before, learns_noise), schedule
+        def noise_is_known() -> bool:
+            return self._finish.done
+
+        return Problem(schedule, n_rows, before, learns_noise, noise_is_known), schedule
 
     # -- after training --------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._endings import Tracer, check_endings
-from skuq._networks._foreign import runs_foreign_forward
+from skuq._networks._foreign import is_plain, runs_foreign_forward
 from skuq._networks._inserted import inserted_dropout
 from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import (
@@ -71,17 +71,17 @@ def inspect_network(
     UserWarning
         If its last operation limits outputs to a range smaller than the likelihood needs.
     """
-    name = name_of_module(module)
+    name, draws_nothing = name_of_module(module), is_plain(module)
     rows = first_rows(x, 3)
     with torch.no_grad():
         with (
-            PrivateGlobals(0),
+            nullcontext() if draws_nothing else PrivateGlobals(0),
             noting_input(module, rows),
             watch_layers(linear_layers(module)) as linear,
+            Tracer() as tracer,
         ):
-            with Tracer() as tracer:
-                output = call(module.eval(), rows, numerics)
-                _check_shape(output, name, likelihood, places)
+            output = call(module.eval(), rows, numerics)
+            _check_shape(output, name, likelihood, places)
         if bool(output.isnan().any()):
             raise ValueError(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
@@ -89,11 +89,11 @@ def inspect_network(
             )
         check_endings(output, tracer, module, likelihood)
         shell = private_copy(module)
-        with PrivateGlobals(1):
-            again = call(shell, rows, numerics)
+        with nullcontext() if draws_nothing else PrivateGlobals(1):
+            again = output if draws_nothing else call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
     kinds = kinds_of_outputs(likelihood)
-    if not agree(again, output, numerics.tolerance, kinds):
+    if again is not output and not agree(again, output, numerics.tolerance, kinds):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
@@ -111,7 +111,7 @@ def inspect_network(
         name=name,
         dropout_layers=dropout,
         idle_dropout_layers=idle,
-        other_noise=_noise_of_batches(module, x, numerics, batch_size),
+        other_noise=() if draws_nothing else _noise_of_batches(module, x, numerics, batch_size),
         linear_calls=tuple(linear.names),
         inserted_dropout=inserted_dropout(module),
     )

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from skuq._networks._foreign import is_plain
 from skuq._networks._names import name_of_module
 from skuq._networks._precision import check_precision, dtypes_that_change, float_dtype, moved
 from skuq._networks._refusals import check_kind, hint_at_channels
@@ -275,7 +276,8 @@ def own_copy(
     name, own = name_of_module(module), copied(module).eval()
     tensors = [*module.parameters(), *module.buffers()]
     given = [t for t in tensors if not is_lazy(t)]
-    if like_others and len(given) == len(tensors):
+    known = is_plain(module) and not dtypes_that_change(own, numerics.dtype)
+    if (like_others or known) and len(given) == len(tensors):
         return moved(own, numerics.device, numerics.dtype)
     rows = x.to(given[0].device if given else x.device, float_dtype(module))
     with torch.no_grad(), _Touched(given) as touched, noting_input(module, rows):

@@ -14,14 +14,19 @@ __all__ = ["Criterion", "unless_chosen"]
 
 
 class Criterion(nn.Module):
-    """The weighted loss of each row: the training loss in training mode, else the true NLL."""
+    """The weighted loss of each row: the training loss in training mode, else the true NLL.
 
-    def __init__(self, likelihood: Likelihood) -> None:
+    With `likelihood_is_loss` it is the true NLL in both.
+    """
+
+    def __init__(self, likelihood: Likelihood, likelihood_is_loss: bool = False) -> None:
         super().__init__()
         self.likelihood = likelihood
+        self._has_own_loss = not likelihood_is_loss
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        rule = self.likelihood.loss if self.training else self.likelihood.negative_log_likelihood
+        likelihood, trains = self.likelihood, self.training and self._has_own_loss
+        rule = likelihood.loss if trains else likelihood.negative_log_likelihood
         return row_losses(rule, output, target, weight)
 
 

@@ -51,6 +51,9 @@ class Settings:
     keeps_interrupted: bool = False  # whether Ctrl-C keeps finished networks and epochs
     views: Sequence[Any] = ()  # of images, which change the batches of training
     repeatable: bool = False  # whether a random_state promises the same fit each time
+    # Maps the share of the epochs that is over, in [0, 1), to a factor of all learning rates.
+    schedule: Callable[[float], float] | None = None
+    likelihood_is_loss: bool = False  # trains with the true likelihood, not a likelihood's `loss`
 
     @property
     def change(self) -> Callable[[Batch, torch.Generator], Batch] | None:

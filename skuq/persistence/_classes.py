@@ -20,7 +20,9 @@ from torch.nn import functional
 import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
+import skuq.novelty as novelty
 import skuq.posteriors as posteriors
+import skuq.selective as selective
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
@@ -30,6 +32,8 @@ from skuq.augmentation._fixed import FixedView
 from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP, UNet
+from skuq.novelty._gaussians import Gaussians
+from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
 from skuq.segmentation import TorchSegmenter
 
@@ -121,14 +125,19 @@ def _listed_classes() -> dict[str, type]:
         "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.NotSaved": NotSaved,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
+        "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
+        "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
+        "skuq.novelty.Gaussians": Gaussians,
+        "skuq.novelty.Judge": Judge,
+        "skuq.novelty.Learnt": Learnt,
     }
     for name in augmentation.__all__:
         cls = getattr(augmentation, name)
         if isinstance(cls, type) and issubclass(cls, augmentation.View):
             found[f"skuq.augmentation.{name}"] = cls
-    for room in (posteriors, likelihoods, calibration):
+    for room in (posteriors, likelihoods, calibration, novelty):
         for name in room.__all__:
             if isinstance(cls := getattr(room, name), type):
                 found[f"{room.__name__}.{name}"] = cls

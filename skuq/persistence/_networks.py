@@ -194,8 +194,8 @@ def _check_fitted(estimator: Any) -> None:
 def _check_engine(engine: Any) -> None:
     whole = ("n_rows", "n_reduced", "n_draws_at_once")
     if not all(
-        type(getattr(engine, name, None)) is int and 1 <= getattr(engine, name) <= _MOST_ROWS
-        for name in whole
+        type(size) is int and 1 <= size <= _MOST_ROWS
+        for size in (vars(engine).get(name) for name in whole)
     ):
         raise PersistenceError(f"{', '.join(whole)} must be positive integers")
     numerics = engine.numerics
@@ -203,6 +203,9 @@ def _check_engine(engine: Any) -> None:
         raise PersistenceError("the engine is not one of the CPU")
     if numerics.precision not in ("float32", "float64", "bfloat16"):
         raise PersistenceError("the precision of the engine is not one that skuq knows")
+    maps = engine._bytes_of_maps
+    if type(maps) is not int or maps < 0:
+        raise PersistenceError("_bytes_of_maps must be a number of bytes")
     if type(engine.vectorized) is not bool or len(engine._sample) != 3:
         raise PersistenceError("the engine is incomplete")
 
