@@ -55,8 +55,7 @@ _SIZES = ("n_rows", "n_reduced", "n_draws_at_once")
 # On a CPU a loop is faster for images if more of the network depends on the draw: vmap loses the
 # memory layout of images, and with it half of the speed of convolutions.
 _MOST_OF_IMAGES = 2 / 3
-# If the outputs of all draws for one image are larger, they are computed once for each of several
-# bands of its pixels.
+# If the outputs of all draws for an image are larger, they are computed for one band after another.
 _MAP_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
 _PROBED_DRAWS = 3  # enough to know the sizes for any number of draws
 
@@ -265,8 +264,7 @@ class Engine:
     def _plan(self, X: np.ndarray | Tensor) -> tuple[int, int, int]:
         """Choose how many rows and draws to evaluate at once for X, and in how many bands.
 
-        Images may be larger than in `fit`. If all draws of one image take too much memory, they are
-        evaluated again for each band of its places.
+        Images may be larger than in `fit`. Draws are evaluated again for each band of places.
         """
         n_rows, at_once = self.n_rows, self.n_draws_at_once
         if not self._bytes_of_maps:
