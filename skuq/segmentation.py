@@ -10,7 +10,8 @@ from sklearn.base import ClassifierMixin
 from torch import nn
 
 from skuq._estimator._base import TorchEstimator
-from skuq._estimator._masks import GivenWeights, Masks
+from skuq._estimator._images import GivenWeights
+from skuq._estimator._masks import Masks
 from skuq._estimator._parameter_checks import checked_views, why_no_partial_fit
 from skuq._predict_maps import MapPredictions
 from skuq._utils._available import available_unless
@@ -147,6 +148,8 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
 
     Memory: predictions hold the outputs of all draws for one image at a time (or for a few small
     ones), n_draws · n_outputs · height · width numbers, and reduce them block by block of pixels.
+    Where these exceed 2 GiB (8 GiB on a GPU), the draws are computed anew for each of several bands
+    of pixels. Only `predict_draws` keeps the draws of all images.
 
     scikit-learn's estimator checks are for tables, and do not apply. `clone`, `GridSearchCV` and
     `cross_validate` work; folds are plain, since an image has no single class.

@@ -19,6 +19,7 @@ import torch
 from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
+from skuq._data._places import places_as_rows
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
@@ -145,7 +146,9 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     draws.check(engine._sample, engine.numerics)
     engine.draws = draws
     _check_outputs(engine, expected)
-    estimator.likelihood_.predictive(expected.double())  # fails unless its learnt attributes fit
+    estimator.likelihood_.predictive(
+        places_as_rows(expected.double())
+    )  # fails unless its learnt attributes fit
     if (
         isinstance(estimator.module, TrainedNetwork)
         and estimator.module is estimator._built.factory
@@ -216,6 +219,9 @@ def _check_engine(engine: Any) -> None:
         raise PersistenceError("the engine is not one of the CPU")
     if numerics.precision not in ("float32", "float64", "bfloat16"):
         raise PersistenceError("the precision of the engine is not one that skuq knows")
+    maps = engine._bytes_of_maps
+    if type(maps) is not int or maps < 0:
+        raise PersistenceError("_bytes_of_maps must be a number of bytes")
     if type(engine.vectorized) is not bool or len(engine._sample) != 3:
         raise PersistenceError("the engine is incomplete")
 
