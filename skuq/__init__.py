@@ -56,6 +56,7 @@ _ROOMS = (
     "novelty",
     "persistence",
     "selective",
+    "shift",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -24,6 +23,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skuq._composition import see_through
 from skuq._data._streams import is_dataset, with_targets
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import validate_parameter_constraints
@@ -183,10 +183,9 @@ def warn_of_rows_seen(frozen: Any, X: Any, to: str = "calibrate it") -> None:
     """Warn if a frozen estimator was trained on many of these rows."""
     share = share_of_rows_seen(frozen, X)
     if share > _MANY_SEEN:
-        warnings.warn(
+        warn(
             f"the frozen {type(innermost(frozen, X)[0]).__name__} was trained on {share:.0%} of "
             f"the rows that are to {to}. It is right too often on them, so the result will be "
             "overconfident: give other rows, or the estimator unfrozen with cv.",
             UserWarning,
-            stacklevel=3,
         )

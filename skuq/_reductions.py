@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._distributions._softmax import Softmax
+from skuq._utils._messages import warn
 from skuq.uncertainty import (
     Uncertainty,
     _decompose_entropy,
@@ -103,11 +103,10 @@ class ManyDraws:
         size = draws[:, :1].numel() * (draws.shape[1] if n_rows is None else n_rows) * 8
         if size > _MANY_BYTES and not self._warned:
             self._warned = True
-            warnings.warn(
+            warn(
                 f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
                 "time, or use predict_uncertainty, which keeps no draws.",
                 UserWarning,
-                stacklevel=4,
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._composition import predictions, see_through
+from skuq._composition import predictions
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, table, thumbnail
@@ -39,6 +39,7 @@ from skuq.metrics._guarantees import fewest_rows
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
 from skuq.pipeline import predict_interval, predict_uncertainty
+from skuq.selective._refusals import described, unrefused
 
 __all__ = ["Report", "report"]
 
@@ -108,7 +109,7 @@ def report(
     classifies = isinstance(asked, ClassifierPredictions)
     # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
     # transformed targets, predict of scikit-learn gives another number.
-    predicted = _labels(estimator, X) if classifies else _mean(asked, inner)
+    predicted = unrefused(estimator, X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
@@ -154,28 +155,13 @@ def _about_weights(estimator: Any, X: Any) -> str:
     )
 
 
-def _labels(estimator: Any, X: Any) -> np.ndarray:
-    """Predict labels of all rows, also those that a selective classifier refuses."""
-    leaf, inner, _ = see_through(estimator, X)
-    labels: np.ndarray = (leaf.estimator_ if hasattr(leaf, "accept") else leaf).predict(inner)
-    return labels
-
-
 def _about_refusals(estimator: Any, X: Any, y: Any) -> str:
     """Write whom a selective estimator refuses."""
-    leaf, inner, _ = see_through(estimator, X)
-    if not hasattr(leaf, "accept"):
+    found = described(estimator, X, y)
+    if found is None:
         return ""
-    lines = [
-        [f"{kind} {name}".strip(), str(rates.n), f"{rates.refused:.1%}", f"{rates.risk:.4g}"]
-        for kind, name, rates in leaf.report(inner, y).lines()
-    ]
-    kept = "certified" if leaf.certified_ else "not certified"
-    return (
-        f"<h2>Who is refused</h2><p>Accepted up to an uncertainty of {leaf.threshold_:.4g}. On the "
-        f"calibration rows: coverage {leaf.coverage_:.4g}, risk {leaf.risk_:.4g}; bound "
-        f"{leaf.bound_:.4g}, {kept}.</p>"
-    ) + table(["", "rows", "refused", "risk of the accepted"], lines)
+    head = ["", "rows", "refused", "risk of the accepted"]
+    return f"<h2>Who is refused</h2><p>{escape(found[0])}</p>{table(head, found[1])}"
 
 
 def _mean(asked: Any, X: Any) -> np.ndarray:

@@ -26,6 +26,7 @@ STOREYS = [
         "datasets",
         "distributed",
         "persistence",
+        "shift",
     ],
     ["_report_novelty", "_report_segmentation", "selective"],
     ["_report_html"],
@@ -134,6 +135,7 @@ def test_import_brings_no_plotting_or_frames():
     code = (
         "import sys, torch, torch.func, scipy.optimize, sklearn.calibration, skorch.callbacks; "
         "import shlex, sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
+        "import sklearn.covariance, sklearn.neighbors; "
         "before = set(sys.modules); import skuq, skuq.metrics, skuq.calibration; "
         "import skuq.augmentation, skuq.novelty; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
@@ -158,7 +160,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty", ".selective"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective", ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -38,6 +38,7 @@ from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
+from skuq._utils._messages import warn
 from skuq._utils._progress import bar
 from skuq._utils._tensors import agree
 
@@ -322,11 +323,10 @@ class Engine:
                 give_back(self.numerics.device)
         if chunks.n_rows < chunks.before:
             self.n_rows = min(self.n_rows, chunks.n_rows)
-            warnings.warn(
+            warn(
                 f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
                 f"this prediction went on with {chunks.n_rows}, and later ones use as many",
                 UserWarning,
-                stacklevel=2,
             )
 
     def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
@@ -388,7 +388,8 @@ def _undone(
 
     def moved_back(x: Tensor) -> Tensor:
         outputs = function(x)
-        return undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        back: Tensor = undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        return back
 
     return moved_back
 

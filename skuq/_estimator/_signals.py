@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from skuq._data._batches import Rows
 from skuq._data._places import row_losses
 from skuq._networks._module import Numerics, call, private_copy
+from skuq._utils._messages import warn
 from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
 
@@ -56,12 +56,11 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
         f"standard deviation {deviation[k] * peak[k]:.2g})"
         for k in strange[:3]
     )
-    warnings.warn(
+    warn(
         f"{len(strange)} of {X.shape[1]} features are far from zero mean and unit scale: {shown}"
         f"{', …' if len(strange) > 3 else ''}. Networks learn badly from such features: put "
         f"a StandardScaler before, make_pipeline(StandardScaler(), {estimator}(...))",
         UserWarning,
-        stacklevel=2,
     )
 
 
@@ -151,21 +150,19 @@ def warn_if_not_converged(
     is_falling = bool(falls) and float(np.median(falls)) > _FALL
     excess = losses[0] - losses[1]
     if excess > (_UNTRAINED if is_falling or max_epochs == 1 else _MARGIN):
-        warnings.warn(
+        warn(
             f"the network has learnt nothing: its training loss is {losses[0]:.3g}, and "
             f"{losses[1]:.3g} for outputs that are all zero. Lower lr (now {lr:g}), or scale the "
             "features",
             ConvergenceWarning,
-            stacklevel=2,
         )
     elif is_falling and not watched:
-        warnings.warn(
+        warn(
             f"training ended while the loss was still falling: the last tenth of the {max_epochs} "
             f"epochs had {100 * np.median(falls):.1f} % of the whole fall, expected at most "
             f"{100 * _FALL:.0f} %. Give more epochs (max_epochs={2 * max_epochs}) or a higher "
             "learning rate (lr); early_stopping=True ends before a network fits noise",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 

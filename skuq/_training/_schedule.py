@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task, everywhere, parallel
 
 __all__ = ["Schedule"]
@@ -60,6 +61,7 @@ class Schedule:
         bootstrap: bool,
         n_jobs: int | None,
         hooks: Sequence[TrainingHook] | None,
+        **settings: Any,
     ) -> list[nn.Module]:
         """Train networks, see `Problem.train`."""
         if hooks is not None and len(hooks) != n_networks:
@@ -67,7 +69,8 @@ class Schedule:
         if self._n_begun == 0:
             self._task.begin(n_networks, of="network")
         numbers = range(self._n_begun, self._n_begun + n_networks)
-        run = _Run(self.trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
+        trainer = replace(self.trainer, settings=replace(self.trainer.settings, **settings))
+        run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
         self._n_begun += n_networks
         try:
             run.train(numbers, n_jobs)
@@ -141,10 +144,9 @@ class Schedule:
 
     def _warn_interrupted(self, what: str) -> None:
         self.interrupted = True
-        warnings.warn(
+        warn(
             f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 

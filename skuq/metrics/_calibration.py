@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +11,7 @@ from scipy.optimize import brentq
 
 from skuq._bins import Bins, BinSums, bin_statistics, uniform_index
 from skuq._utils._arrays import tensor_of
+from skuq._utils._messages import warn
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import (
     ProbabilityTable,
@@ -175,11 +175,10 @@ def _gap_norm(bins: Bins, norm: str, debias: bool) -> float:
     if debias:
         known = bins.n_effective > 1 + 1e-9
         if not known.all():
-            warnings.warn(
+            warn(
                 f"{(~known).sum()} bins of a single sample are left out of the debiased "
                 "calibration error; use fewer bins or strategy='quantile'",
                 UserWarning,
-                stacklevel=3,
             )
         variance = bins.accuracy * (1 - bins.accuracy)
         square = np.where(known, square - variance / np.where(known, bins.n_effective - 1, 1), 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._utils._messages import checked_level
+from skuq._utils._messages import checked_level, warn
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_option, check_real, check_weight
 from skuq.metrics._guarantees import METHODS, SelectiveGuarantee, certified, empirical, ranked
@@ -243,10 +242,9 @@ def uncertainty_error_auroc(
     errors = _as_errors(losses)
     if errors.all() or not errors.any():
         which = "all" if errors.all() else "none"
-        warnings.warn(
+        warn(
             f"{which} of the predictions are errors: their AUROC is not defined, NaN is returned",
             UndefinedMetricWarning,
-            stacklevel=2,
         )
         return float("nan")
     # An infinite uncertainty is a rank like any other.

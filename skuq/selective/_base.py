@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -16,6 +15,7 @@ from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
 from skuq._data._streams import with_targets
 from skuq._meta import Around
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task, watchers
 from skuq._utils._sklearn_compat import (
     CallbackSupportMixin,
@@ -211,10 +211,9 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
             found = found._replace(bound=np.nan)
         if doubts:
             name, why = type(self).__name__, ". Also, ".join(doubts)
-            warnings.warn(
+            warn(
                 f"the risk of this {name} is not certified: {why}",
                 UserWarning,
-                stacklevel=4,
             )
         self._keep(found, scale, len(losses))
 
@@ -234,13 +233,12 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
             else f"even the most certain of the {n_rows} calibration rows lose too much (without "
             f"losses {fewest} would do)"
         )
-        warnings.warn(
+        warn(
             f"no threshold is certified to hold target_risk={self.target_risk} with "
             f"confidence_level={self.confidence_level}, so every row is refused: {why}. Give more "
             "rows, raise target_risk, lower confidence_level, or choose an uncertainty that ranks "
             "errors later.",
             UserWarning,
-            stacklevel=5,
         )
 
     # -- predict ---------------------------------------------------------------------------------

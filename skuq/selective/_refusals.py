@@ -13,7 +13,15 @@ from skuq._data._checks import refuse_no_labels
 from skuq._utils._optional import import_optional
 from skuq._utils._typing import MatrixLike
 
-__all__ = ["Rates", "Refusals", "accept", "accepted_else", "refusals"]
+__all__ = [
+    "Rates",
+    "Refusals",
+    "accept",
+    "accepted_else",
+    "described",
+    "refusals",
+    "unrefused",
+]
 
 
 def accept(estimator: Any, X: MatrixLike) -> np.ndarray:
@@ -58,6 +66,44 @@ def accept(estimator: Any, X: MatrixLike) -> np.ndarray:
         )
     accepted: np.ndarray = leaf.accept(inner)
     return accepted
+
+
+def unrefused(estimator: Any, X: Any) -> np.ndarray:
+    """Predict all rows, also those that a selective estimator refuses.
+
+    Parameters
+    ----------
+    estimator, X : as in `accept`
+        Any fitted estimator, and rows.
+    """
+    leaf, inner, transformers = see_through(estimator, X)
+    if transformers or not hasattr(leaf, "accept"):
+        return np.asarray(estimator.predict(X))
+    return np.asarray(leaf.estimator_.predict(inner))
+
+
+def described(estimator: Any, X: Any, y: Any) -> tuple[str, list[list[str]]] | None:
+    """Write what a selective estimator promises, and whom it refuses; None for any other.
+
+    Parameters
+    ----------
+    estimator, X : as in `accept`
+        Any fitted estimator, and rows.
+    y : array-like of shape (n_samples,)
+        True labels or targets.
+    """
+    leaf, inner, _ = see_through(estimator, X)
+    if not hasattr(leaf, "accept"):
+        return None
+    text = (
+        f"Accepted up to an uncertainty of {leaf.threshold_:.4g}. On the calibration rows: "
+        f"coverage {leaf.coverage_:.4g}, risk {leaf.risk_:.4g}; bound {leaf.bound_:.4g}, "
+        f"{'certified' if leaf.certified_ else 'not certified'}."
+    )
+    return text, [
+        [f"{kind} {name}".strip(), str(rates.n), f"{rates.refused:.1%}", f"{rates.risk:.4g}"]
+        for kind, name, rates in leaf.report(inner, y).lines()
+    ]
 
 
 class Rates(NamedTuple):

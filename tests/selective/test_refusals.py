@@ -66,7 +66,9 @@ def test_reports_of_regressors():
     assert "Who is refused" in skuq.report(selective, X, y).html
 
 
-@pytest.mark.parametrize(("method", "n_starts"), [("fixed_sequence", 2), ("sgr", 1)])
+@pytest.mark.parametrize(
+    ("method", "n_starts"), [("fixed_sequence", 2), pytest.param("sgr", 1, marks=pytest.mark.slow)]
+)
 def test_the_certificate_holds_on_rows_of_known_probabilities(method, n_starts):
     """Of 1,000 calibration sets at most 10 % exceed the target; the risk is that of 20,000 rows."""
     random, n_sets, delta, target = np.random.default_rng(1), 1000, 0.1, 0.05
