@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from skuq._version import __version__
+from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError, PersistenceError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
@@ -21,6 +22,7 @@ __all__ = [
     "DivergedError",
     "PersistenceError",
     "TorchClassifier",
+    "TorchDenseRegressor",
     "TorchRegressor",
     "TorchSegmenter",
     "__version__",

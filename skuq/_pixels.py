@@ -1,12 +1,13 @@
-"""Masks as arrays: where a label is, and how well two masks agree."""
+"""Masks and maps as arrays: where a label is, and how well two of them agree."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import r2_score
 
-__all__ = ["is_label", "mean_iou"]
+__all__ = ["is_label", "map_r2", "mean_iou"]
 
 
 def is_label(values: np.ndarray, label: Any) -> np.ndarray:
@@ -43,3 +44,17 @@ def mean_iou(y: Any, predicted: np.ndarray, ignore_label: Any, sample_weight: An
     if not either.any():
         raise ValueError(f"no pixel of y counts: all are {ignore_label!r}, the ignore_label")
     return float((both[either > 0] / either[either > 0]).mean())
+
+
+def map_r2(y: Any, predicted: np.ndarray, sample_weight: Any = None) -> float:
+    """Compute R² over the pixels where no target is NaN, on average over the targets."""
+    truth = np.asarray(y, dtype=np.float64)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"y has shape {truth.shape}, expected {predicted.shape}, as predictions")
+    if truth.ndim == 3:
+        truth, predicted = truth[:, None], predicted[:, None]
+    rows, guess = (np.moveaxis(maps, 1, -1) for maps in (truth, predicted))
+    weight = np.ones(len(rows)) if sample_weight is None else np.asarray(sample_weight, float)
+    of_pixels = np.broadcast_to(weight[:, None, None], rows.shape[:3])
+    known = ~np.isnan(rows).any(axis=-1)
+    return float(r2_score(rows[known], guess[known], sample_weight=of_pixels[known]))

@@ -278,9 +278,11 @@ class RegressorPredictions(Predictions):
     """The methods of a regressor. All results are in the units of y."""
 
     _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
+    _is_dense: bool = False  # whether results are maps, (n_samples, height, width, n_targets, ...)
 
     def _like_target(self, values: np.ndarray) -> np.ndarray:
-        """Drop the axis of targets, the second, if y had none."""
+        """Drop the axis of targets, the second of public arrays, if y had none."""
+        values = np.moveaxis(values, 3, 1) if self._is_dense else values
         return values if self._target_shape else values[:, 0]
 
     @overload

@@ -1,4 +1,4 @@
-"""The methods of a segmenter: maps of labels, probabilities and uncertainties."""
+"""The methods of estimators of pixels: maps of labels, probabilities, targets, uncertainties."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from skuq._data._streams import with_targets
-from skuq._pixels import mean_iou
-from skuq._predict import ClassifierPredictions
+from skuq._pixels import map_r2, mean_iou
+from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._reductions import Part
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.uncertainty import Uncertainty
 
-__all__ = ["MapPredictions"]
+__all__ = ["MapPredictions", "TargetMapPredictions"]
 
 _REDUCTIONS = ("mean", "max", "share_above")
 
@@ -265,3 +265,155 @@ class MapPredictions(ClassifierPredictions):
                 f"of pairs (image, mask); got y=None and X of type {type(X).__name__}"
             )
         return mean_iou(y, self.predict(X), self.ignore_label, sample_weight)
+
+
+class TargetMapPredictions(RegressorPredictions):
+    """The methods of a regressor of pixels. All results are in the units of y."""
+
+    _is_dense = True
+
+    @overload
+    def predict(self, X: MatrixLike, return_std: Literal[False] = ...) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: MatrixLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict the mean of the predictive distribution of each pixel.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width), or torch Dataset
+            Images. Their height and width may differ from those in `fit` if the module allows it.
+        return_std : bool, default=False
+            Whether to also return the standard deviation (aleatoric and epistemic together).
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, height, width) or (n_samples, n_targets, height, width)
+            The predicted mean, with as many axes as y.
+        std : ndarray of the same shape
+            The standard deviation in the units of y; only with ``return_std=True``.
+        """
+        return super().predict(X, return_std)
+
+    @overload
+    def predict_uncertainty(self, X: MatrixLike, kind: Part = ...) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(self, X: MatrixLike, kind: Literal["all"]) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(self, X: MatrixLike, kind: str) -> np.ndarray | Uncertainty: ...
+
+    def predict_uncertainty(self, X: MatrixLike, kind: str = "total") -> np.ndarray | Uncertainty:
+        """Measure how uncertain each pixel is, as variances in squared units of y.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images, in any form that `predict` takes.
+        kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+            The part of the uncertainty to return: "aleatoric" is the mean of the draws' variances,
+            "epistemic" the variance of their means, and "total" their sum. "all" returns an
+            `Uncertainty` with all three.
+
+        Returns
+        -------
+        ndarray of the shape of `predict`, or Uncertainty of three
+            The variance at each pixel.
+        """
+        return super().predict_uncertainty(X, kind)
+
+    def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
+        """Predict quantiles of the mixture of the draws' predictive distributions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images, in any form that `predict` takes.
+        q : float or array-like of shape (n_quantiles,)
+            Levels of the quantiles, in (0, 1).
+
+        Returns
+        -------
+        ndarray of shape (*shape of predict, n_quantiles)
+            The quantiles in the units of y, with levels on the last axis in the order of `q`.
+        """
+        return super().predict_quantiles(X, q)
+
+    def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
+        """Predict a central interval that holds y of a pixel with the given probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images, in any form that `predict` takes.
+        confidence_level : float in (0, 1), default=0.9
+            Probability that the interval holds y.
+
+        Returns
+        -------
+        ndarray of shape (*shape of predict, 2)
+            The lower and the upper end of each interval, in the units of y.
+        """
+        return super().predict_interval(X, confidence_level)
+
+    def predict_draws(self, X: MatrixLike) -> np.ndarray:
+        """Predict the mean of every draw; the only method that keeps all draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images, in any form that `predict` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_samples, n_targets, height, width)
+            The mean of each draw's predictive distribution, in the units of y.
+        """
+        return super().predict_draws(X)
+
+    def score(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Compute R² over all pixels, of several targets on average; NaN in y does not count.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width), or torch Dataset
+            Images, as in `fit`.
+        y : array-like of the shape of `predict`, default=None
+            True targets; None if X is a Dataset of pairs (image, map), which has them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each image counts; None weighs all equally.
+
+        Returns
+        -------
+        float
+            At most 1; greater is better.
+
+        Raises
+        ------
+        ValueError
+            If there are no targets, or their shape differs from that of the predictions.
+        """
+        X, y = with_targets(X, y)
+        if y is None:
+            raise ValueError(
+                f"score of {type(self).__name__} needs targets: expected y, or X a torch Dataset "
+                f"of pairs (image, map); got y=None and X of type {type(X).__name__}"
+            )
+        return map_r2(y, self.predict(X), sample_weight)

@@ -10,7 +10,8 @@ from sklearn.base import ClassifierMixin
 from torch import nn
 
 from skuq._estimator._base import TorchEstimator
-from skuq._estimator._masks import GivenWeights, Masks
+from skuq._estimator._images import GivenWeights
+from skuq._estimator._masks import Masks
 from skuq._estimator._parameter_checks import checked_views, why_no_partial_fit
 from skuq._predict_maps import MapPredictions
 from skuq._utils._available import available_unless

@@ -35,7 +35,7 @@ STOREYS = [
     ["_meta"],
     ["pipeline"],
     ["_composition"],
-    ["estimators", "segmentation", "_sklearn_estimators"],
+    ["estimators", "segmentation", "dense_regression", "_sklearn_estimators"],
     ["_estimator", "_predict_maps"],
     ["_predict"],
     ["posteriors"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -215,6 +216,18 @@ class Fitting:
         seed = derive_seed(self._root, Purpose.SPLIT)
         return finish.find_rows(self._likelihood, groups, seed, trained_on)
 
+    def _fresh_targets(self) -> Callable[[list[Any], Any], Any] | None:
+        """Return the function that encodes targets that a stream reads anew, if it does."""
+        fresh, likelihood = self._data.fresh, self._likelihood
+        if fresh is None:
+            return None
+
+        def encoded(targets: list[Any], rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+            target, weight = fresh(targets, rows)
+            return likelihood.encode(target), weight
+
+        return encoded
+
     # -- training --------------------------------------------------------------------------------
 
     def _problem(
@@ -226,7 +239,7 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        fresh = self._data.fresh
+        fresh = self._fresh_targets()
         train, valid = rows_on_device(X, encoded, weight, self._numerics, fresh), None
         if apart is not None:
             train, valid = map(train.take, apart)

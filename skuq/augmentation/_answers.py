@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skuq._distributions._softmax import log_mean, mean_of_draws
 from skuq._meta import ignore_label_of
-from skuq._pixels import mean_iou
+from skuq._pixels import map_r2, mean_iou
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._reductions import Part
 from skuq._sklearn_estimators import of_probabilities, reduced
@@ -124,6 +124,7 @@ class MixedTargets(RegressorPredictions):
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
         self._target_shape = evaluation.target_shape
+        self._is_dense = evaluation._is_dense
 
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         return self._evaluation.fold(X, TargetMixture, reduction, *aligned)
@@ -411,5 +412,7 @@ class AugmentedPredictions:
         """
         if self._evaluation._is_dense and _is_around_classifier(self):
             return mean_iou(y, self.predict(X), ignore_label_of(self.estimator), sample_weight)
+        if self._evaluation._is_dense:
+            return map_r2(y, self.predict(X), sample_weight)
         metric: Callable[..., float] = accuracy_score if _is_around_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)

@@ -29,6 +29,7 @@ from skuq._utils._random import PrivateGlobals
 from skuq._utils._saved_names import declared
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
+from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP, UNet
 from skuq.novelty._gaussians import Gaussians
@@ -118,6 +119,7 @@ def _listed_classes() -> dict[str, type]:
         "skuq.TorchClassifier": TorchClassifier,
         "skuq.TorchRegressor": TorchRegressor,
         "skuq.TorchSegmenter": TorchSegmenter,
+        "skuq.TorchDenseRegressor": TorchDenseRegressor,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
         "skuq.PrivateGlobals": PrivateGlobals,

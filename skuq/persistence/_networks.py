@@ -19,6 +19,7 @@ import torch
 from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
+from skuq._data._places import places_as_rows
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
@@ -143,7 +144,9 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     draws.check(engine._sample, engine.numerics)
     engine.draws = draws
     _check_outputs(engine, expected)
-    estimator.likelihood_.predictive(expected.double())  # fails unless its learnt attributes fit
+    estimator.likelihood_.predictive(
+        places_as_rows(expected.double())
+    )  # fails unless its learnt attributes fit
     if (
         isinstance(estimator.module, TrainedNetwork)
         and estimator.module is estimator._built.factory
