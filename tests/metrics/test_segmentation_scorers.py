@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
 from sklearn.model_selection import cross_validate
 
-from skuq import TorchSegmenter
+import skuq
+from skuq import TorchDenseRegressor, TorchSegmenter
 from skuq import metrics as m
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import MCDropout
@@ -142,3 +143,34 @@ def test_mean_iou_of_a_classifier_of_rows(blobs):
     network = TorchClassifier(max_epochs=3, lr=0.01, random_state=0).fit(X, y)
     expected = jaccard_score(y, network.predict(X), average="macro")
     assert m.mean_iou_scorer(network, X, y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n_targets", [None, 2])
+def test_regressors_of_pixels(n_targets):
+    """Each pixel whose target is known is a sample."""
+    X = np.random.default_rng(0).normal(size=(6, 1, 8, 10)).astype(np.float32)
+    y = 2 * X[:, 0] + 1.0 if n_targets is None else np.concatenate([X, 1 - 2 * X], axis=1)
+    y = y + 0.1 * np.random.default_rng(1).normal(size=y.shape)
+    y[..., 0] = np.nan
+    small = {"module__base_width": 4, "module__depth": 1, "max_epochs": 3, "random_state": 0}
+    network = TorchDenseRegressor(**small, posterior=MCDropout(3)).fit(X, y)
+    mean, total = network.predict(X), network.predict_uncertainty(X)
+    interval = network.predict_interval(X)
+    if n_targets is None:
+        flat = [part[..., 1:].ravel() for part in (y, mean, total)]
+        ends = interval[..., 1:, :].reshape(-1, 2)
+    else:
+        flat = [np.moveaxis(part[..., 1:], 1, -1).reshape(-1, 2) for part in (y, mean, total)]
+        ends = np.moveaxis(interval[..., 1:, :], 1, -2).reshape(-1, 2, 2)
+    width = m.interval_score(flat[0], ends)
+    assert -m.interval_score_scorer(network, X, y) == pytest.approx(width, rel=1e-5)
+    if n_targets is None:
+        aurc = m.area_under_risk_coverage(*flat, loss="squared")
+        assert -m.aurc_scorer(network, X, y) == pytest.approx(aurc, rel=1e-5)
+    bound = -m.gaussian_nll(flat[0], flat[1], np.sqrt(flat[2]))  # of a normal with these moments
+    assert m.nll_scorer(network, X, y) == pytest.approx(bound, rel=0.05)
+    assert -10 < m.crps_scorer(network, X, y) < 0
+    with pytest.raises(ValueError, match="all are NaN"):
+        m.crps_scorer(network, X, np.full(y.shape, np.nan))
+    with pytest.raises(TypeError, match="got a regressor of pixels"):
+        skuq.report(network, X, y)
