@@ -128,7 +128,18 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(base_width, n_outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, n_channels, height, width) to outputs (n, n_outputs, height, width)."""
+        """Compute the outputs of images.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_channels, height, width)
+            Images.
+
+        Returns
+        -------
+        Tensor of shape (n, n_outputs, height, width)
+            Raw outputs of each pixel.
+        """
         height, width = x.shape[-2:]
         step = 2 ** len(self.rise)
         x = pad(x, (0, -width % step, 0, -height % step), mode="replicate")

@@ -148,6 +148,8 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
 
     Memory: predictions hold the outputs of all draws for one image at a time (or for a few small
     ones), n_draws · n_outputs · height · width numbers, and reduce them block by block of pixels.
+    Where these exceed 2 GiB (8 GiB on a GPU), the draws are computed anew for each of several bands
+    of pixels. Only `predict_draws` keeps the draws of all images.
 
     scikit-learn's estimator checks are for tables, and do not apply. `clone`, `GridSearchCV` and
     `cross_validate` work; folds are plain, since an image has no single class.

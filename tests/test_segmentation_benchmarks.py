@@ -54,7 +54,7 @@ def test_the_experiments_run(tmp_path, monkeypatch, capsys):
         Y = np.resize(np.arange(12, dtype=np.uint8), (9, 180, 240))
         np.savez(tmp_path / f"camvid_180x240_{part}.npz", X=X, Y=Y)
     monkeypatch.setattr(segmentation, "FOLDER", tmp_path)
-    for part in ("quality", "cost"):
+    for part in ("memory", "quality", "cost"):
         path = tmp_path / f"{part}.json"
         segmentation.main(["--part", part, "--quick", "--json", str(path)])
         found = json.loads(path.read_text())

@@ -26,13 +26,12 @@ import torch
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 from skuq._data._batches import sent
 from skuq._data._places import flat_places, places_as_rows, rows_with_places
 from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
 from skuq._engine._draws import Draws
+from skuq._engine._sizes import OutputSizes, share_of_draws
 from skuq._networks._layers import DrawnLinear
 from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
@@ -56,6 +55,8 @@ _SIZES = ("n_rows", "n_reduced", "n_draws_at_once")
 # On a CPU a loop is faster for images if more of the network depends on the draw: vmap loses the
 # memory layout of images, and with it half of the speed of convolutions.
 _MOST_OF_IMAGES = 2 / 3
+# If the outputs of all draws for an image are larger, they are computed for one band after another.
+_MAP_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
 _PROBED_DRAWS = 3  # enough to know the sizes for any number of draws
 
 
@@ -86,6 +87,7 @@ class Engine:
     n_rows: int
     n_reduced: int
     n_draws_at_once: int
+    _bytes_of_maps = 0  # of all draws of an image; engines of earlier files have no images
 
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
         self.draws = draws
@@ -125,9 +127,9 @@ class Engine:
             looped = self._evaluator(False)(tensors, self._sample)
             evaluate = self._evaluator(True)
             try:
-                with _OutputSizes() as two:
+                with OutputSizes() as two:
                     stacked = evaluate(tensors, self._sample)
-                with _OutputSizes() as three:
+                with OutputSizes() as three:
                     evaluate(thrice, self._sample)
             except torch.OutOfMemoryError:
                 raise
@@ -142,6 +144,7 @@ class Engine:
         per_row, output = self._bytes_per_row()
         n_draws, n_outputs, places = self.draws.n_draws, output.shape[2], output.shape[3:]
         fewest = 1 if places else _MIN_ROWS
+        self._bytes_of_maps = output[0, 0].nbytes * n_draws if places else 0
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
         n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
         fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
@@ -164,7 +167,7 @@ class Engine:
         may_loop = n_draws > 1 and output.ndim > 3 and self.numerics.device.type == "cpu"
         if n_draws > most or may_loop:
             fewer, _ = self._growth(most - 1)
-            if may_loop and _share_of_draws(fewer, by_row, most) > _MOST_OF_IMAGES:
+            if may_loop and share_of_draws(fewer, by_row, most) > _MOST_OF_IMAGES:
                 self.vectorized = False
                 return self._bytes_per_row()
             if len(fewer) == len(by_row):
@@ -180,7 +183,7 @@ class Engine:
         evaluate, tensors = self._evaluator(self.vectorized), self.draws.tensors(0, n_draws)
         sizes = []
         for n_rows in (2, 3):
-            with torch.no_grad(), _OutputSizes() as recorded:
+            with torch.no_grad(), OutputSizes() as recorded:
                 output = evaluate(tensors, self._sample[:n_rows])
             sizes.append(recorded.sizes)
         two, three = sizes
@@ -223,18 +226,55 @@ class Engine:
 
         return evaluate
 
-    def _function(self) -> Callable[[Tensor], Tensor]:
-        """Make the function from rows to outputs of all draws, on a private copy of the module."""
-        one_thread_if_forked()
-        evaluate = self._evaluator(self.vectorized)
-        n_draws, step = self.draws.n_draws, self.n_draws_at_once
+    def _function(
+        self,
+        n_draws_at_once: int | None = None,
+        undo: Callable[[Tensor], Tensor] | None = None,
+        n_bands: int = 1,
+    ) -> Callable[..., Tensor]:
+        """Make the function from rows to outputs of all draws, on a private copy of the module.
 
-        def outputs(x: Tensor) -> Tensor:
-            spans = ((start, min(start + step, n_draws)) for start in range(0, n_draws, step))
-            blocks = [evaluate(self.draws.tensors(*span), x) for span in spans]
-            return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        It also takes the number of a band, and then returns only its places, as one axis.
+        """
+        one_thread_if_forked()
+        n_draws, step = self.draws.n_draws, n_draws_at_once or self.n_draws_at_once
+        evaluate = self._evaluator(self.vectorized)
+
+        def block(start: int, x: Tensor, band: int) -> Tensor:
+            found = evaluate(self.draws.tensors(start, min(start + step, n_draws)), x)
+            if undo is not None:
+                found = undo(found.flatten(0, 1)).unflatten(0, found.shape[:2])
+            return found if n_bands == 1 else found.flatten(3).tensor_split(n_bands, 3)[band]
+
+        def outputs(x: Tensor, band: int = 0) -> Tensor:
+            first = block(0, x, band)
+            if len(first) == n_draws:
+                return first
+            rest = range(step, n_draws, step)
+            if torch.is_grad_enabled():
+                return torch.cat([first, *(block(start, x, band) for start in rest)])
+            whole = first.new_empty((n_draws, *first.shape[1:]))
+            whole[:step] = first
+            for start in rest:
+                whole[start : start + step] = block(start, x, band)
+            return whole
 
         return outputs
+
+    def _plan(self, X: np.ndarray | Tensor) -> tuple[int, int, int]:
+        """Choose how many rows and draws to evaluate at once for X, and in how many bands.
+
+        Images may be larger than in `fit`. Draws are evaluated again for each band of places.
+        """
+        n_rows, at_once = self.n_rows, self.n_draws_at_once
+        if not self._bytes_of_maps:
+            return n_rows, at_once, 1
+        larger = max(1.0, math.prod(X.shape[1:]) / self._sample[0].numel())
+        if (n_rows := max(1, int(n_rows / larger))) > 1:
+            return n_rows, at_once, 1
+        kind = self.numerics.device.type if self.numerics.device.type in _MAP_BYTES else "cpu"
+        n_bands = -(-int(self._bytes_of_maps * larger) // _MAP_BYTES[kind])
+        return 1, max(1, int(at_once / larger)), n_bands
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the raw outputs of all draws, differentiable in x.
@@ -302,10 +342,11 @@ class Engine:
         undo: Callable[[Tensor], Tensor] | None,
     ) -> Iterator[Reduced]:
         """Yield blocks of rows; use smaller chunks once the device has no memory left."""
-        function, chunks = _undone(self._function(), undo), Chunks(len(X), self.n_rows)
+        n_rows, at_once, n_bands = self._plan(X)
+        function, chunks = self._function(at_once, undo, n_bands), Chunks(len(X), n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
-                for start, output, places in self._outputs(function, X, chunks):
+                for start, output, places in self._outputs(function, X, chunks, n_bands):
                     flat = (flat_places(values, places) for values in aligned)
                     rows = (self._rows(values, start, output) for values in flat)
                     size = math.prod(places)
@@ -336,7 +377,11 @@ class Engine:
 
     @torch.no_grad()
     def _outputs(
-        self, function: Callable[[Tensor], Tensor], X: np.ndarray | Tensor, chunks: Chunks
+        self,
+        function: Callable[..., Tensor],
+        X: np.ndarray | Tensor,
+        chunks: Chunks,
+        n_bands: int = 1,
     ) -> Iterator[tuple[int, Tensor, torch.Size]]:
         """Yield the first row of each block, its outputs in float64, and the places of a row.
 
@@ -349,14 +394,18 @@ class Engine:
         if not isinstance(chunk, Tensor):  # `call` gives the module a copy
             chunk = tensor_of(chunk, self.numerics.dtype, only_read=True)
         rows = padded(chunk, chunks.n_rows)
-        with noting_input(self.draws.module, rows):
-            raw = function(sent(rows, device)).to(reduce_on)
-        output, places = places_as_rows(raw).mT, raw.shape[3:]
-        size = math.prod(places)
-        for first in range(0, len(chunk) * size, step):
-            block = output[..., first : first + step]
-            wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
-            yield start * size + first, wide.copy_(block).mT, places
+        done = 0
+        for band in range(n_bands):
+            with noting_input(self.draws.module, rows):
+                raw = function(sent(rows, device), band).to(reduce_on)
+            places = raw.shape[3:] if n_bands == 1 else chunk.shape[2:]
+            output = places_as_rows(raw).mT
+            size = math.prod(places)
+            for first in range(0, min(output.shape[-1], len(chunk) * size - done), step):
+                block = output[..., first : first + step]
+                wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
+                yield start * size + done + first, wide.copy_(block).mT, places
+            done += output.shape[-1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
@@ -378,42 +427,3 @@ class Engine:
         for name in _SIZES:  # for the device before
             self.__dict__.pop(name, None)
         return self
-
-
-def _undone(
-    function: Callable[[Tensor], Tensor], undo: Callable[[Tensor], Tensor] | None
-) -> Callable[[Tensor], Tensor]:
-    if undo is None:
-        return function
-
-    def moved_back(x: Tensor) -> Tensor:
-        outputs = function(x)
-        back: Tensor = undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
-        return back
-
-    return moved_back
-
-
-def _share_of_draws(fewer: list[float], by_row: list[float], n_draws: int) -> float:
-    """Compute the share of a network, in bytes of its tensors, that depends on the draw.
-
-    The arguments are the growths of tensors with one more row, for n_draws − 1 and n_draws draws.
-    """
-    per_draw = sum(by_row) - sum(fewer)
-    once = sum(by_row) - n_draws * per_draw
-    return per_draw / max(once + per_draw, 1e-9)
-
-
-class _OutputSizes(TorchDispatchMode):
-    """Records the size in bytes of every tensor that an operation returns."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
-        self.sizes: list[int] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(result):
-            if isinstance(tensor, Tensor):
-                self.sizes.append(tensor.numel() * tensor.element_size())
-        return result
