@@ -1,6 +1,6 @@
 """Segmentation of CamVid's street scenes: how good are the maps, and what do they cost?
 
-    python -m benchmarks.segmentation [--part quality|cost|memory] [--stride 2] [--epochs 15] [--quick]
+    python -m benchmarks.segmentation [--part quality|cost|memory] [--stride 2] [--quick]
 
 from the root of the repository. It reads `camvid/camvid_180x240_{train,test}.npz` (arrays `X` and
 `Y`, 11 classes, 11 is void) in $SKUQ_DATA, by default ../shared/data; without them it says so and
@@ -199,7 +199,8 @@ def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the peak of processes that predict maps of 20 images of 180 × 240 pixels."""
-    context, found = multiprocessing.get_context("spawn"), {}
+    found: dict[str, Any] = {}
+    context = multiprocessing.get_context("spawn")
     shape = (2, 3, 24, 32) if options.quick else (20, 3, 180, 240)
     for where, blocks in (("last block", 1), ("every block", 7)):
         with context.Pool(1) as process:
