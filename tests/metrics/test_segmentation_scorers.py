@@ -1,15 +1,20 @@
 """Scorers on a segmenter: the numbers of its pixels that count, in one list."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
 from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import skuq
 from skuq import TorchDenseRegressor, TorchSegmenter
 from skuq import metrics as m
+from skuq.calibration import TemperatureScaler
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import MCDropout
 
@@ -95,6 +100,27 @@ def test_all_scores_from_a_stream(data, fitted):
     assert by_epistemic.accuracy_at_coverage(0.8) == pytest.approx(exact)
     with pytest.raises(ValueError, match="same images, got 8 and 7"):
         m.SegmentationScores.from_estimator(fitted, X, y[:7])
+
+
+def test_around_a_segmenter(data, fitted):
+    """A calibrator, and a search over a Pipeline: the label that does not count is found inside."""
+    X, y = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rows that trained the segmenter
+        scaled = TemperatureScaler(FrozenEstimator(fitted)).fit(X, y)
+    truth, proba, predicted, _ = flattened(scaled, X, y)
+    nll = log_loss(truth, proba, labels=fitted.classes_)
+    assert -m.nll_scorer(scaled, X, y) == pytest.approx(nll, rel=1e-6)
+    scores = m.SegmentationScores.from_estimator(scaled, X, y)
+    assert scores.negative_log_likelihood() == pytest.approx(nll, rel=1e-6)
+    assert scores.pixel_accuracy() == pytest.approx(accuracy_score(truth, predicted))
+    piped = make_pipeline(FunctionTransformer(), fitted)
+    nll = -m.nll_scorer(fitted, X, y)
+    assert -m.nll_scorer(piped, X, y) == pytest.approx(nll, rel=1e-6)
+    scores = m.SegmentationScores.from_estimator(piped, X, y)
+    assert scores.negative_log_likelihood() == pytest.approx(nll, rel=1e-6)
+    with pytest.raises(ValueError, match="no images"):
+        m.SegmentationScores.from_estimator(fitted, [])
 
 
 def test_weights_of_images_are_those_of_their_pixels(data, fitted):
