@@ -152,10 +152,11 @@ def digits(options: argparse.Namespace) -> Iterator[tuple[str, Scores]]:
 def tabular(options: argparse.Namespace) -> Iterator[tuple[str, Scores]]:
     """Columns of a table: one of them in another unit, or all of them a bit larger."""
     X, y = load_breast_cancer(return_X_y=True)
+    n_epochs = 5 if options.quick else 50
     for seed in range(options.seeds):
         rng = np.random.default_rng(seed)
         train, others, test = np.split(rng.permutation(len(X)), [250, 450])
-        network = skuq.TorchClassifier(max_epochs=50, lr=3e-3, random_state=seed)
+        network = skuq.TorchClassifier(max_epochs=n_epochs, lr=3e-3, random_state=seed)
         model = make_pipeline(StandardScaler(), network).fit(X[train], y[train])
         wrong = model.predict(X[test]) != y[test]
         unit, drift = X[test].copy(), X[test] + 0.5 * X.std(axis=0)
