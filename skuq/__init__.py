@@ -7,6 +7,7 @@ from skuq._version import __version__
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError, PersistenceError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
+from skuq.segmentation import TorchSegmenter
 
 if TYPE_CHECKING:
     from skuq._differentiable import uncertainty_function
@@ -21,6 +22,7 @@ __all__ = [
     "PersistenceError",
     "TorchClassifier",
     "TorchRegressor",
+    "TorchSegmenter",
     "__version__",
     "export_onnx",
     "from_trained",
@@ -53,6 +55,8 @@ _ROOMS = (
     "metrics",
     "novelty",
     "persistence",
+    "selective",
+    "shift",
 )
 
 

@@ -26,15 +26,18 @@ STOREYS = [
         "datasets",
         "distributed",
         "persistence",
+        "shift",
     ],
-    ["_report_novelty"],
+    ["_report_novelty", "_report_segmentation", "selective"],
+    ["_report_html"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_meta"],
     ["pipeline"],
     ["_composition"],
-    ["estimators", "_sklearn_estimators"],
-    ["_estimator", "_predict"],
+    ["estimators", "segmentation", "_sklearn_estimators"],
+    ["_estimator", "_predict_maps"],
+    ["_predict"],
     ["posteriors"],
     ["_training"],
     ["_engine"],
@@ -43,7 +46,7 @@ STOREYS = [
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
     ["_distributions"],
-    ["_utils", "_bins", "exceptions", "_version"],
+    ["_utils", "_bins", "_confusion", "_pixels", "exceptions", "_version"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 
@@ -157,7 +160,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective", ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

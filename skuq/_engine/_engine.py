@@ -38,6 +38,7 @@ from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
+from skuq._utils._messages import warn
 from skuq._utils._progress import bar
 from skuq._utils._tensors import agree
 
@@ -51,6 +52,10 @@ _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
 # with places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
+_SIZES = ("n_rows", "n_reduced", "n_draws_at_once")
+# On a CPU a loop is faster for images if more of the network depends on the draw: vmap loses the
+# memory layout of images, and with it half of the speed of convolutions.
+_MOST_OF_IMAGES = 2 / 3
 _PROBED_DRAWS = 3  # enough to know the sizes for any number of draws
 
 
@@ -78,14 +83,36 @@ class Engine:
         All draws, unless the fewest rows of a chunk would not fit with them.
     """
 
+    n_rows: int
+    n_reduced: int
+    n_draws_at_once: int
+
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
         self.draws = draws
         self.numerics = numerics
         self._sample = first_rows(x, 3).to(numerics.device).clone()
         self.vectorized = self._can_vectorize()
-        self._size_chunks()
 
     # -- how to evaluate ----------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> int:
+        """Decide about sizes when one is first needed: a fit does without."""
+        if name not in _SIZES or "vectorized" not in self.__dict__:
+            raise AttributeError(name)
+        try:
+            self._size_chunks()
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                error.add_note(self._note_of_memory())
+            raise
+        size: int = self.__dict__[name]
+        return size
+
+    def _note_of_memory(self, rows: str = "a few rows") -> str:
+        return (
+            f"(skuq was evaluating {self.draws.n_draws} draws on {rows}; fewer draws or another "
+            "device may help)"
+        )
 
     def _can_vectorize(self) -> bool:
         """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
@@ -116,11 +143,13 @@ class Engine:
         n_draws, n_outputs, places = self.draws.n_draws, output.shape[2], output.shape[3:]
         fewest = 1 if places else _MIN_ROWS
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
-        self.n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
+        n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
         fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
-        self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
+        n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         most = (_BLOCK_BYTES_OF_IMAGES if places else _BLOCK_BYTES)[kind]
-        self.n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        for name, size in zip(_SIZES, (n_rows, n_reduced, n_draws_at_once)):
+            self.__dict__.setdefault(name, size)
 
     def _bytes_per_row(self) -> tuple[float, Tensor]:
         """Measure by how much one more row, with all draws, makes a tensor grow; return an output.
@@ -132,8 +161,12 @@ class Engine:
         most = min(n_draws, _PROBED_DRAWS)
         by_row, output = self._growth(most)
         largest = max(by_row, default=0.0)
-        if n_draws > most:
+        may_loop = n_draws > 1 and output.ndim > 3 and self.numerics.device.type == "cpu"
+        if n_draws > most or may_loop:
             fewer, _ = self._growth(most - 1)
+            if may_loop and _share_of_draws(fewer, by_row, most) > _MOST_OF_IMAGES:
+                self.vectorized = False
+                return self._bytes_per_row()
             if len(fewer) == len(by_row):
                 more = (b + (n_draws - most) * (b - a) for a, b in zip(fewer, by_row))
                 largest = max(more, default=0.0)
@@ -222,6 +255,7 @@ class Engine:
         reduction: Callable[..., Any],
         *aligned: np.ndarray,
         verbose: int = 0,
+        undo: Callable[[Tensor], Tensor] | None = None,
     ) -> Any:
         """Reduce the outputs of all draws, row by row, chunk after chunk.
 
@@ -236,6 +270,9 @@ class Engine:
             Reductions also get the same rows of these, as tensors.
         verbose : int, default=0
             1 shows a bar over the chunks, after a second.
+        undo : callable, default=None
+            Moves outputs of shape (n, n_outputs, *places) back to their places, if the rows are a
+            view that moved them.
 
         Returns
         -------
@@ -244,7 +281,7 @@ class Engine:
         check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
         single, places = False, torch.Size()
-        for block in one_behind(self._reduced(X, reduction, aligned, verbose)):
+        for block in one_behind(self._reduced(X, reduction, aligned, verbose, undo)):
             single, parts, places = block.single, block.parts(), block.places
             arrays = [part.numpy() for part in parts]  # NumPy transposes twice as fast as torch
             if not results:
@@ -257,10 +294,15 @@ class Engine:
         return results[0] if single else tuple(results)
 
     def _reduced(
-        self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
+        self,
+        X: np.ndarray | Tensor,
+        reduction: Any,
+        aligned: tuple[np.ndarray, ...],
+        verbose: int,
+        undo: Callable[[Tensor], Tensor] | None,
     ) -> Iterator[Reduced]:
         """Yield blocks of rows; use smaller chunks once the device has no memory left."""
-        function, chunks = self._function(), Chunks(len(X), self.n_rows)
+        function, chunks = _undone(self._function(), undo), Chunks(len(X), self.n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
                 for start, output, places in self._outputs(function, X, chunks):
@@ -274,21 +316,17 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 if chunks.n_rows == 1:
-                    error.add_note(
-                        f"(skuq was evaluating {self.draws.n_draws} draws on a single row; fewer "
-                        "draws or another device may help)"
-                    )
+                    error.add_note(self._note_of_memory("a single row"))
                     raise
                 chunks.halve()
             if chunks.halved:  # only here the error has released the tensors in its frames
                 give_back(self.numerics.device)
         if chunks.n_rows < chunks.before:
             self.n_rows = min(self.n_rows, chunks.n_rows)
-            warnings.warn(
+            warn(
                 f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
                 f"this prediction went on with {chunks.n_rows}, and later ones use as many",
                 UserWarning,
-                stacklevel=2,
             )
 
     def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
@@ -322,11 +360,12 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
-        if self.numerics.device.type == "cpu":
-            return self.__dict__
-        moved = object.__new__(Engine)
-        moved.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
-        return moved.to(torch.device("cpu")).__dict__
+        there = self
+        if self.numerics.device.type != "cpu":
+            there = object.__new__(Engine)
+            there.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
+            there.to(torch.device("cpu"))
+        return there.__dict__ | {name: getattr(there, name) for name in _SIZES}
 
     def to(self, device: torch.device) -> Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
@@ -336,8 +375,33 @@ class Engine:
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)
-        self._size_chunks()
+        for name in _SIZES:  # for the device before
+            self.__dict__.pop(name, None)
         return self
+
+
+def _undone(
+    function: Callable[[Tensor], Tensor], undo: Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], Tensor]:
+    if undo is None:
+        return function
+
+    def moved_back(x: Tensor) -> Tensor:
+        outputs = function(x)
+        back: Tensor = undo(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        return back
+
+    return moved_back
+
+
+def _share_of_draws(fewer: list[float], by_row: list[float], n_draws: int) -> float:
+    """Compute the share of a network, in bytes of its tensors, that depends on the draw.
+
+    The arguments are the growths of tensors with one more row, for n_draws − 1 and n_draws draws.
+    """
+    per_draw = sum(by_row) - sum(fewer)
+    once = sum(by_row) - n_draws * per_draw
+    return per_draw / max(once + per_draw, 1e-9)
 
 
 class _OutputSizes(TorchDispatchMode):

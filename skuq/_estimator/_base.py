@@ -33,6 +33,7 @@ from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Likelihood
+from skuq.modules import MLP
 from skuq.posteriors import Posterior
 
 __all__ = ["TorchEstimator"]
@@ -65,6 +66,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     }
 
     _task: ClassVar[str]
+    _default_module: ClassVar[type[nn.Module]] = MLP
+    _is_dense: ClassVar[bool] = False  # whether it answers for each pixel of an image
     _default_likelihood: ClassVar[type[Likelihood]]
 
     # Fitted
@@ -190,7 +193,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         classes: Any = None,
     ) -> Self:
         one_thread_if_forked()
-        task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
+        rows = getattr(sample_weight, "rows", sample_weight)
+        task = Task("fit", [] if incremental else watchers(self, X, y, rows))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
             self.__dict__.pop("_engine", None)  # after an error, the estimator is not fitted
@@ -216,6 +220,10 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
+    def _views_of_training(self) -> Sequence[Any]:
+        """List the views that change the images of training."""
+        return ()
+
     def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
@@ -235,6 +243,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             },
             train_options=self._with_prefix("iterator_train"),
             valid_options=self._with_prefix("iterator_valid"),
+            views=self._views_of_training(),
             repeatable=self.random_state is not None,
         )
 
@@ -251,9 +260,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
-        X, predictive = self._check_rows(X), self.likelihood_.predictive
+        undo, predictive = getattr(X, "undo", None), self.likelihood_.predictive
         return self._engine.map(
-            X, lambda out, *rows: reduction(predictive(out), *rows), *aligned, verbose=self.verbose
+            self._check_rows(X),
+            lambda out, *rows: reduction(predictive(out), *rows),
+            *aligned,
+            verbose=self.verbose,
+            undo=undo,
         )
 
     def _share_seen(self, X: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
+from skuq._data._places import flat_places
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
@@ -32,7 +34,6 @@ from skuq._training._trainer import Trainer
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
 from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["Fitting"]
@@ -118,9 +119,12 @@ class Fitting:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
         n_rows = trainer.settings.n_batch_rows
-        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
-        watched = estimator.early_stopping
+        watched = estimator.early_stopping  # the network then has the weights of another epoch
+        last = math.inf if watched else histories[0][-1].get("train_loss", math.inf)
+        losses = losses_with_zeros(
+            first, trainer.train_rows, likelihood, trainer.numerics, n_rows, last, self._data.places
+        )
         warn_if_not_converged(histories, estimator.max_epochs, losses, estimator.lr, watched)
 
     # -- before training -------------------------------------------------------------------------
@@ -155,11 +159,13 @@ class Fitting:
         if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
-            likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
+            target = flat_places(data.target, data.places)
+            weight = None if data.weight is None else flat_places(data.weight, data.places)
+            likelihood.fit(target, weight, n_classes=n_classes, seed=seed)
         corrects = getattr(self._estimator, "prior_correction", False)
         likelihood.correct_prior(data.by_class if corrects else None)
         encoded = likelihood.encode(data.target)
-        check_loss(likelihood, encoded, self._numerics)
+        check_loss(likelihood, flat_places(encoded, data.places), self._numerics)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
         if engine is None:
@@ -194,7 +200,8 @@ class Fitting:
     ) -> Split | None:
         """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
-        self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
+        noise, places = self._posterior.noise, self._data.places
+        self._finish = finish = Finish(X, encoded, weight, noise, apart, places=places)
         trains = self._estimator.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
             return apart
@@ -219,13 +226,14 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        train, valid = rows_on_device(X, encoded, weight, self._numerics), None
+        fresh = self._data.fresh
+        train, valid = rows_on_device(X, encoded, weight, self._numerics, fresh), None
         if apart is not None:
             train, valid = map(train.take, apart)
         settings = estimator._settings(self._numerics, self._devices, self._incremental)
         settings = replace(settings, **saving)
         builder = Builder(
-            factory=estimator.module or MLP,
+            factory=estimator.module or estimator._default_module,
             parameters=estimator._with_prefix("module"),
             transform=self._posterior.transform,
             likelihood=self._likelihood,
@@ -233,6 +241,7 @@ class Fitting:
             settings=settings,
             root=self._root,
             resume=self._start,
+            places=self._data.places,
         )
         trainer = Trainer(
             builder=builder,
@@ -245,15 +254,18 @@ class Fitting:
             keeps_optimizers=self._incremental,
         )
         schedule = Schedule(trainer, task)
-        share = float(len(train) if train.weight is None else train.weight.sum())
-        n_rows = self._data.amount * share / len(encoded)
+        mean = 1.0 if train.weight is None else float(train.weight.mean())
+        n_rows = self._data.amount * mean * len(train) / len(encoded)
         before = None if self._before is None else self._before.draws
 
         def learns_noise(network: nn.Module) -> bool:
             engine = Engine(Draws(network), builder.sample, builder.numerics)
             return self._finish.before(self._likelihood, engine)
 
-        return Problem(schedule, n_rows, before, learns_noise), schedule
+        def noise_is_known() -> bool:
+            return self._finish.done
+
+        return Problem(schedule, n_rows, before, learns_noise, noise_is_known), schedule
 
     # -- after training --------------------------------------------------------------------------
 

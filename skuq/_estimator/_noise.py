@@ -8,6 +8,7 @@ then it trains on all rows. With many rows, a small share is enough, and stays a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 
+from skuq._data._places import flat_places, rows_with_places
 from skuq._data._streams import Streamed
 from skuq._engine._engine import Engine
 from skuq.likelihoods import Likelihood
@@ -25,6 +27,7 @@ __all__ = ["Finish", "splits_for_noise"]
 _ENOUGH = 100  # rows: the standard error of a normal variance is then 14 %
 _MANY = 10_000  # rows: with so many, 1 % stays apart
 _MOST = 10_000  # rows to evaluate at most: a standard error of 1.4 %
+_MOST_PLACES = 300_000  # the same, of rows with places, which resemble their neighbours
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -83,6 +86,8 @@ class Finish:
         Indices of training rows, and of the rows that were set apart, if any.
     done : bool
         Whether the noise was learnt before the posterior.
+    places : tuple of int
+        The places of a row, if there is a target for each; to a likelihood, a place is a row.
     """
 
     X: Any
@@ -91,17 +96,19 @@ class Finish:
     noise: str
     apart: Split | None = None
     done: bool = False
+    places: tuple[int, ...] = ()
 
     def __call__(self, likelihood: Likelihood, engine: Engine) -> None:
         """Learn from the fitted posterior that `engine` evaluates."""
         if not likelihood.wants_unseen_rows:
-            likelihood.finish(partial(engine.map, self.X), self.target, self.weight)
+            self._learn_flat(likelihood, partial(engine.map, self.X), self.target, self.weight)
         elif self.noise == "given":
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
             self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
         elif self.noise in ("unseen", "before") and not self.done:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
-            self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
+            most = _MOST if not self.places else max(1, _MOST_PLACES // math.prod(self.places))
+            self._learn(likelihood, [rows[:: -(-len(rows) // most)]], lambda number: engine)
 
     def before(self, likelihood: Likelihood, engine: Engine) -> bool:
         """Learn from a trained network if there are unseen rows; return whether there are any."""
@@ -171,7 +178,27 @@ class Finish:
 
         rows = np.concatenate(parts)
         weight = None if self.weight is None else self.weight[rows]
-        likelihood.finish(evaluate, self.target[rows], weight, given_noise)
+        self._learn_flat(likelihood, evaluate, self.target[rows], weight, given_noise)
+
+    def _learn_flat(
+        self,
+        likelihood: Likelihood,
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        given_noise: bool = False,
+    ) -> None:
+        places, n_rows = self.places, len(target)
+
+        def of_places(reduction: Any, *aligned: np.ndarray) -> Any:
+            result = evaluate(reduction, *(rows_with_places(a, n_rows, places) for a in aligned))
+            if isinstance(result, tuple):
+                return tuple(flat_places(part, places) for part in result)
+            return flat_places(result, places)
+
+        target = flat_places(target, places)
+        weight = None if weight is None else flat_places(weight, places)
+        likelihood.finish(of_places if places else evaluate, target, weight, given_noise)
 
     def _taken(self, rows: np.ndarray) -> Any:
         return self.X.subset(rows) if isinstance(self.X, Streamed) else self.X[rows]

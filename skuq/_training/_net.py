@@ -196,6 +196,7 @@ class _Net(CallbackView, NeuralNet):
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> _Net:
         if not self.initialized_:
             self.initialize()
+        self._rates = [group["lr"] for group in self.optimizer_.param_groups]
         self._go_on_with_optimizer()
         self._full_steps = self._needs_full_steps()
         with self._ctrl_c:
@@ -239,7 +240,8 @@ class _Net(CallbackView, NeuralNet):
         seed = self.state["shuffling"]
         if set(options) <= SlicedBatches.OPTIONS:
             device = self.settings.numerics.device
-            return SlicedBatches(dataset, **options, generator=seed, device=device)
+            change = self.settings.change if training else None
+            return SlicedBatches(dataset, **options, generator=seed, device=device, change=change)
         prefix = "iterator_train" if training else "iterator_valid"
         return loader(dataset, options, seed, prefix, self.state.setdefault(prefix, {}))
 
@@ -250,13 +252,16 @@ class _Net(CallbackView, NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        losses, sizes = [], []
+        losses: list[Tensor] = []
+        sizes: list[int] = []
         private = self.state["other"]
         for batch in iterator:
             if private is not None:
                 private.give_way(may_leave=len(self.history) > 1)
             if self._batch_events:
                 self.notify("on_batch_begin", batch=batch, training=training)
+            if training and self.settings.schedule:
+                self._set_learning_rates(len(sizes), iterator)
             step = step_fn(batch, **fit_params)
             size = len(batch[0])
             losses.append(step["loss"].detach())
@@ -279,6 +284,16 @@ class _Net(CallbackView, NeuralNet):
         each = torch.stack(losses).cpu().double()
         self.record.add(prefix, float(shares @ each), each)
 
+    def _set_learning_rates(self, n_steps: int, batches: Any) -> None:
+        """Set them as the schedule says, after this number of steps of the epoch."""
+        n_epochs = self.history[-1, "epoch"] - 1
+        if hasattr(batches, "__len__"):
+            n_epochs += n_steps / max(len(batches), n_steps + 1)
+        assert self.settings.schedule is not None
+        factor = self.settings.schedule(n_epochs / self.max_epochs)
+        for group, rate in zip(self.optimizer_.param_groups, self._rates):
+            group["lr"] = factor * rate
+
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         if self._full_steps:
             step: dict[str, Tensor] = super().train_step(batch, **fit_params)
@@ -298,19 +313,16 @@ class _Net(CallbackView, NeuralNet):
         output = call(self.module_, batch[0], numerics, autocast_is_off=True)
         # Not __call__, since skuq's criterion has no hooks.
         losses = self.criterion_.forward(output, batch[1], batch.weight)
-        loss = losses.detach().mean()
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
             loss = losses.mean() + term
             loss.backward()
-        else:
-            losses.backward(self._gradient_of_mean(losses))
-        return {"loss": loss, "y_pred": output}
-
-    def _gradient_of_mean(self, losses: Tensor) -> Tensor:
-        """Return the gradient of the mean; backward from there is faster than from the mean."""
-        if self._shares.shape != losses.shape:
-            self._shares = torch.ones_like(losses) / losses.numel()
-        return self._shares
+            return {"loss": loss, "y_pred": output}
+        shares = self._shares
+        if shares.shape != losses.shape:
+            shares = self._shares = torch.ones_like(losses) / losses.numel()
+        # Backward from the losses, with the gradient of their mean, is faster than from the mean.
+        losses.backward(shares)
+        return {"loss": torch.dot(losses.detach(), shares), "y_pred": output}
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
@@ -360,7 +372,7 @@ def _fresh_callbacks(settings: Settings) -> Any:
 def _net(module: nn.Module, likelihood: Likelihood, settings: Settings, **options: Any) -> _Net:
     return _Net(
         module,
-        criterion=Criterion(likelihood),
+        criterion=Criterion(likelihood, settings.likelihood_is_loss),
         optimizer=settings.optimizer,
         lr=settings.lr,
         max_epochs=settings.max_epochs,

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from skuq._data._places import row_losses
 from skuq._training._settings import Settings, may_fuse
 from skuq.likelihoods import Likelihood
 
@@ -13,16 +14,20 @@ __all__ = ["Criterion", "unless_chosen"]
 
 
 class Criterion(nn.Module):
-    """The weighted loss of each row: the training loss in training mode, else the true NLL."""
+    """The weighted loss of each row: the training loss in training mode, else the true NLL.
 
-    def __init__(self, likelihood: Likelihood) -> None:
+    With `likelihood_is_loss` it is the true NLL in both.
+    """
+
+    def __init__(self, likelihood: Likelihood, likelihood_is_loss: bool = False) -> None:
         super().__init__()
         self.likelihood = likelihood
+        self._has_own_loss = not likelihood_is_loss
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        rule = self.likelihood.loss if self.training else self.likelihood.negative_log_likelihood
-        losses: Tensor = rule(output, target)
-        return losses if weight is None else weight * losses
+        likelihood, trains = self.likelihood, self.training and self._has_own_loss
+        rule = likelihood.loss if trains else likelihood.negative_log_likelihood
+        return row_losses(rule, output, target, weight)
 
 
 def unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from skuq._networks._inspection import Inspection
 from skuq._networks._module import Numerics, call, copied
 from skuq._training._hooks import TrainingHook
 from skuq._training._schedule import Schedule
-from skuq._utils._random import Purpose, derive_seed
+from skuq._utils._random import Purpose, derive_seed, generator
 from skuq.likelihoods import Likelihood
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Problem:
         The draws from which a fit goes on, see the attribute.
     learns_noise : callable, default=None
         Does the work of `learn_noise`. None if there are no unseen rows.
+    noise_is_known : callable, default=None
+        Returns whether other trainings have taught the likelihood its noise. None if not.
 
     Attributes
     ----------
@@ -62,6 +64,7 @@ class Problem:
         n_rows: float,
         before: Draws | None = None,
         learns_noise: Callable[[nn.Module], bool] | None = None,
+        noise_is_known: Callable[[], bool] = lambda: False,
     ) -> None:
         self._schedule = schedule
         self._trainer = trainer = schedule.trainer
@@ -72,6 +75,7 @@ class Problem:
         self.n_rows = n_rows
         self.before = before
         self._learns_noise = learns_noise
+        self._noise_is_known = noise_is_known
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
         """Derive an independent seed for each purpose and network.
@@ -96,6 +100,7 @@ class Problem:
         bootstrap: bool = False,
         n_jobs: int | None = None,
         hooks: Sequence[TrainingHook] | None = None,
+        likelihood_is_loss: bool = False,
     ) -> list[nn.Module]:
         """Train networks that differ in initial weights, shuffling and dropout noise.
 
@@ -112,24 +117,30 @@ class Problem:
             process.
         hooks : sequence of TrainingHook, default=None
             One hook for each network. A hook adds a term to the loss, or watches steps and epochs.
+        likelihood_is_loss : bool, default=False
+            As in `explore`.
 
         Returns
         -------
         list of nn.Module
             The networks, in eval mode, on the device. After Ctrl-C there may be fewer.
         """
-        return self._schedule.train(n_networks, bootstrap, n_jobs, hooks)
+        return self._schedule.train(
+            n_networks, bootstrap, n_jobs, hooks, likelihood_is_loss=likelihood_is_loss
+        )
 
     def explore(
         self,
         network: nn.Module,
         n_epochs: int,
-        optimizer: Any,
+        optimizer: Any = None,
         *,
         hook: TrainingHook | None = None,
+        schedule: Callable[[float], float] | None = None,
+        likelihood_is_loss: bool = False,
         **options: Any,
     ) -> nn.Module:
-        """Train a copy of a trained network further, with another optimizer.
+        """Train a copy of a trained network further, perhaps with another optimizer.
 
         It has seeds and checkpoints of its own; early stopping and the callbacks of the user are
         off. If the estimator has ``on_interrupt="keep"``, it returns early after Ctrl-C, also if
@@ -142,20 +153,52 @@ class Problem:
             The trained network; it is not changed.
         n_epochs : int
             Number of epochs.
-        optimizer : torch.optim.Optimizer class
+        optimizer : torch.optim.Optimizer class, default=None
             The class of the optimizer, called with the parameters and `options`. Without ``lr``
-            among these, it gets the learning rate of the estimator.
-        **options
-            Further parameters of the optimizer.
+            among these, it gets the learning rate of the estimator. None takes the optimizer of the
+            estimator and its parameters; `options` then replaces some.
         hook : TrainingHook, default=None
             Adds a term to the loss, or watches steps and epochs.
+        schedule : callable, default=None
+            Maps the share of the epochs that is over, in [0, 1), to a factor of all learning rates.
+            It is called before each step; with a DataLoader of unknown length, its value changes
+            only with the epoch. None keeps the learning rates constant.
+        likelihood_is_loss : bool, default=False
+            Whether the loss is the true negative log-likelihood instead of the `loss` of the
+            likelihood, which may be something else. A posterior needs this if it samples from the
+            product of prior and likelihood. A noise level for all rows must be known before.
+        **options
+            Further parameters of the optimizer.
 
         Returns
         -------
         nn.Module
             The network after the last epoch, in eval mode.
         """
-        return self._schedule.explore(network, n_epochs, optimizer, hook, options)
+        return self._schedule.explore(
+            network,
+            n_epochs,
+            optimizer,
+            hook,
+            options,
+            schedule=schedule,
+            likelihood_is_loss=likelihood_is_loss,
+        )
+
+    def n_epochs(self, network: nn.Module) -> int:
+        """Return for how many epochs `train` has trained a network in this fit.
+
+        Parameters
+        ----------
+        network : nn.Module
+            A network that `train` returned.
+
+        Returns
+        -------
+        int
+            The number of epochs; 0 with ``max_epochs=0``.
+        """
+        return self._schedule.n_epochs(network)
 
     def batches(self, *, validation: bool = False, large: bool = False) -> Iterator[Batch]:
         """Return batches of the training rows in order, on the device.
@@ -189,6 +232,14 @@ class Problem:
         if large:
             size = max(size, min(4 * size, _LARGE))
         return iter(SlicedBatches(rows, size, shuffle=False, generator=None, device=device))
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether there is no noise level for all rows, or `learn_noise` needs no network.
+
+        For posteriors with `noise` "before". If False, `learn_noise` needs a trained network.
+        """
+        return not self.likelihood.wants_unseen_rows or self._noise_is_known()
 
     def learn_noise(self, network: nn.Module) -> bool:
         """Let the likelihood learn one noise level for all rows from a network, if it has one.
@@ -226,7 +277,12 @@ class Problem:
         nn.Module
             The same network, in eval mode.
         """
+        rows, size = self._trainer.train_rows, self._trainer.settings.batch_size
+        # Rows may lie in the order of their classes, so that a batch in order varies too little.
+        random = generator(self.seed(Purpose.SHUFFLING, 2**31))
+        device = self.numerics.device
         with batch_statistics(network) as there_are_any:
-            for batch in self.batches() if there_are_any else ():
-                call(network, batch[0], self.numerics)
+            if there_are_any:
+                for batch in SlicedBatches(rows, size, True, random, device=device):
+                    call(network, batch[0], self.numerics)
         return network

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task, everywhere, parallel
 
 __all__ = ["Schedule"]
@@ -60,6 +61,7 @@ class Schedule:
         bootstrap: bool,
         n_jobs: int | None,
         hooks: Sequence[TrainingHook] | None,
+        **settings: Any,
     ) -> list[nn.Module]:
         """Train networks, see `Problem.train`."""
         if hooks is not None and len(hooks) != n_networks:
@@ -67,7 +69,8 @@ class Schedule:
         if self._n_begun == 0:
             self._task.begin(n_networks, of="network")
         numbers = range(self._n_begun, self._n_begun + n_networks)
-        run = _Run(self.trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
+        trainer = replace(self.trainer, settings=replace(self.trainer.settings, **settings))
+        run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
         self._n_begun += n_networks
         try:
             run.train(numbers, n_jobs)
@@ -85,18 +88,24 @@ class Schedule:
         optimizer: Any,
         hook: TrainingHook | None,
         options: dict[str, Any],
+        **settings: Any,
     ) -> nn.Module:
         """Train a copy of a trained network further, see `Problem.explore`."""
         self._n_explored += 1
         if self.interrupted:
             return network
-        options = {"lr": self.trainer.settings.lr, **options}
+        own = self.trainer.settings
+        given = {f"optimizer__{name}": value for name, value in options.items()}
+        if optimizer is None:
+            options_of_user = own.net_options.items()
+            given = {**{k: v for k, v in options_of_user if k.startswith("optimizer__")}, **given}
         trainer = self.trainer.exploring(
             self._n_explored,
-            optimizer=optimizer,
-            lr=options.pop("lr"),
+            optimizer=optimizer or own.optimizer,
+            lr=given.pop("optimizer__lr", own.lr),
             max_epochs=n_epochs,
-            net_options={f"optimizer__{name}": value for name, value in options.items()},
+            net_options=given,
+            **settings,
         )
         task = self._task.aside("network")
         try:
@@ -108,6 +117,10 @@ class Schedule:
             n_done = len(so_far.history)
             self._warn_interrupted(f"{n_done} of {n_epochs} epochs that follow training")
             return so_far.module
+
+    def n_epochs(self, network: nn.Module) -> int:
+        """Return the number of epochs that a network of `train` was trained in this fit."""
+        return next(len(one.history) for one in self.trained if one.module is network)
 
     def _subtask(self) -> Task:
         """Make the task of one network; only the first call of `train` announces its number."""
@@ -131,10 +144,9 @@ class Schedule:
 
     def _warn_interrupted(self, what: str) -> None:
         self.interrupted = True
-        warnings.warn(
+        warn(
             f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
+from skuq._data._places import row_losses
 from skuq._networks._dropout import driven
 from skuq._networks._weights import put_weights, weights_of
 from skuq._training._checkpoints import checked_type
@@ -101,7 +102,9 @@ def train_stack(
     members = [Member(first + k, k, stack, record) for k, record in enumerate(records)]
     seen = StackHooks(hooks, networks, stack, dropout)
     optimizer = make_optimizer(stack.module, likelihood, settings)
-    loop = _StackLoop(stack, members, states, likelihood, optimizer, gradients, seen)
+    loop = _StackLoop(
+        stack, members, states, likelihood, optimizer, gradients, seen, settings.likelihood_is_loss
+    )
     saving = Saving(f"networks-{first}", loop, settings, hooks)
 
     def trained() -> list[Trained]:
@@ -144,7 +147,8 @@ def _batches(
     """Make the batches of training, and the batches that early stopping watches."""
     device, generators = settings.numerics.device, [state["shuffling"] for state in states]
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    batches = StackedBatches(train, **options, device=device, generators=generators)
+    change = settings.change
+    batches = StackedBatches(train, **options, device=device, generators=generators, change=change)
     batches.indices = indices
     if valid is None:
         return batches, None
@@ -164,12 +168,14 @@ class _StackLoop:
         optimizer: Any,
         gradients: Gradients,
         hooks: StackHooks,
+        by_likelihood: bool,
     ) -> None:
         self._stack = stack
         self._members = members
         self._generators = states
         self._private = states[0]["other"]
         self._likelihood = likelihood
+        self._rule = likelihood.negative_log_likelihood if by_likelihood else likelihood.loss
         self._optimizer = optimizer
         self._gradients = gradients
         self._hooks = hooks
@@ -208,7 +214,7 @@ class _StackLoop:
                 self._private.give_way(may_leave=epoch > 1)
             x, target = batch
             forget_gradients(self._optimizer)
-            loss = self._losses(self._likelihood.loss, x, target, batch.weight)
+            loss = self._losses(self._rule, x, target, batch.weight)
             loss = self._hooks.penalised(loss, batch)
             loss.sum().backward()
             if not self._is_flat:
@@ -230,15 +236,19 @@ class _StackLoop:
         n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
         for batch in batches:
             x, target = (t.expand(n, *t.shape) for t in batch)
-            weight = None if batch.weight is None else batch.weight.expand(n, len(x[0]))
+            weight = None if batch.weight is None else batch.weight.expand(n, *batch.weight.shape)
             losses.append(self._losses(rule, x, target, weight))
             sizes.append(len(batch[0]))
         return _means(losses, sizes)
 
     def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
         """Compute the mean loss of each network, of shape (n_networks,)."""
-        each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
-        losses: Tensor = (each if weight is None else weight * each).mean(1)
+        output, flat = (
+            self._stack(x).flatten(0, 1),
+            None if weight is None else weight.flatten(0, 1),
+        )
+        each = row_losses(rule, output, target.flatten(0, 1), flat)
+        losses: Tensor = each.unflatten(0, x.shape[:2]).mean(1)
         return losses
 
     def checkpoint(self) -> dict[str, Any]:

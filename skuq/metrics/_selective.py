@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._utils._messages import checked_level
+from skuq._utils._messages import checked_level, warn
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_option, check_real, check_weight
+from skuq.metrics._guarantees import METHODS, SelectiveGuarantee, certified, empirical, ranked
 from skuq.metrics._losses import Loss, novel_as_errors, sample_losses
 
 __all__ = [
@@ -43,28 +42,6 @@ class RiskCoverageCurve(NamedTuple):
     coverage: np.ndarray
     risk: np.ndarray
     threshold: np.ndarray
-
-
-class SelectiveGuarantee(NamedTuple):
-    """A threshold that `coverage_at_risk` found.
-
-    Attributes
-    ----------
-    coverage : float
-        Share of the samples that is kept; 0 if no threshold passes.
-    threshold : float
-        Keep the samples whose uncertainty is at most this; −inf if no threshold passes.
-    risk : float
-        Error rate of the kept samples; NaN if none is kept.
-    bound : float
-        With probability 1 − delta the true error rate of kept samples is at most this; NaN without
-        `delta`.
-    """
-
-    coverage: float
-    threshold: float
-    risk: float
-    bound: float
 
 
 def _check(
@@ -265,10 +242,9 @@ def uncertainty_error_auroc(
     errors = _as_errors(losses)
     if errors.all() or not errors.any():
         which = "all" if errors.all() else "none"
-        warnings.warn(
+        warn(
             f"{which} of the predictions are errors: their AUROC is not defined, NaN is returned",
             UndefinedMetricWarning,
-            stacklevel=2,
         )
         return float("nan")
     # An infinite uncertainty is a rank like any other.
@@ -329,13 +305,15 @@ def coverage_at_risk(
     *,
     risk: float,
     delta: float | None = 0.001,
+    method: str = "sgr",
+    n_starts: int = 2,
+    loss: Loss = "zero_one",
 ) -> SelectiveGuarantee:
     """Find the largest share of samples that has an error rate of at most `risk`.
 
-    With `delta`, the threshold comes with a guarantee [1]_: on new samples of the same
-    distribution the error rate of kept ones is at most `risk`, with probability 1 − delta over the
-    samples given here. A binary search tests at most k = ⌊log₂ n⌋ + 1 thresholds, each by the
-    upper limit of its binomial tail at level delta/k. Use samples that trained nothing.
+    With `delta`, the threshold comes with a guarantee: on new samples of the same distribution the
+    error rate of kept ones is at most `risk`, with probability 1 − delta over the samples given
+    here. Use samples that trained nothing. `skuq.selective` makes estimators of such thresholds.
 
     Parameters
     ----------
@@ -346,18 +324,34 @@ def coverage_at_risk(
     delta : float in (0, 1) or None, default=0.001
         Probability that the guarantee fails. None asks only for the error rate of these samples,
         without a guarantee.
+    method : {"sgr", "fixed_sequence", "crc"}, default="sgr"
+        How thresholds are tested. "sgr" is a binary search [1]_, which tests at most
+        k = ⌊log₂ n⌋ + 1 thresholds, each by the upper limit of its binomial tail at level delta/k.
+        "fixed_sequence" [2]_ tests every threshold by its binomial tail, from the smallest that can
+        pass, until one fails. "crc" [3]_ bounds the expected joint risk, E[loss · kept], which is
+        a weaker promise: it does not use `delta`.
+    n_starts : int, default=2
+        Number of places, evenly spaced, at which a fixed sequence starts. They share delta, and
+        one early error does not end them all.
+    loss : "zero_one" or callable, default="zero_one"
+        A callable maps (y_true, y_pred) to losses in [0, 1]. Unless all are 0 or 1, the bounds of
+        Hoeffding and Bentkus replace the binomial tail.
 
     Returns
     -------
     SelectiveGuarantee
         Named tuple of coverage, threshold, risk and bound. If no threshold passes, the coverage is
-        0 and the threshold −inf. Few samples cannot pass, even if all are right: fewer than 196
-        with ``risk=0.05, delta=0.05``.
+        0 and the threshold −inf. Few samples cannot pass, even if all are right: with
+        ``risk=0.05, delta=0.05`` fewer than 196 by "sgr", and fewer than 59 by "fixed_sequence".
 
     References
     ----------
     .. [1] Y. Geifman and R. El-Yaniv, "Selective Classification for Deep Neural Networks",
        NeurIPS 2017, arXiv:1705.08500.
+    .. [2] A. Angelopoulos, S. Bates, E. Candès, M. I. Jordan, L. Lei, "Learn then Test: Calibrating
+       Predictive Algorithms to Achieve Risk Control", 2021, arXiv:2110.01052.
+    .. [3] A. Angelopoulos, S. Bates, A. Fisch, L. Lei, T. Schuster, "Conformal Risk Control",
+       ICLR 2024, arXiv:2208.02814.
 
     Examples
     --------
@@ -371,38 +365,11 @@ def coverage_at_risk(
     0.702
     """
     risk = checked_level("risk", risk)
-    losses, scores, _ = _check(y_true, y_pred, uncertainty, "zero_one", None, at_least=1)
-    order = np.argsort(scores, kind="stable")
-    ordered, errors = scores[order], losses[order].cumsum()
-    # A threshold keeps all samples of its uncertainty.
-    n_kept = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
-    wrong = errors[n_kept - 1]
+    check_option("method", method, METHODS)
+    if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
+        raise ValueError(f"n_starts must be an integer of at least 1, got {n_starts!r}")
+    losses, scores, _ = _check(y_true, y_pred, uncertainty, loss, None, at_least=1)
+    rows = ranked(losses, scores)
     if delta is None:
-        fits = np.flatnonzero(wrong <= risk * n_kept + 1e-9)  # 0.29 * 100 < 29
-        chosen = fits[-1] if len(fits) else None
-        bound = np.full(len(n_kept), np.nan)
-    else:
-        level = checked_level("delta", delta) / len(scores).bit_length()
-        bound = stats.beta.ppf(1 - level, wrong + 1, n_kept - wrong)
-        bound[wrong == n_kept] = 1.0
-        chosen = _search(bound, risk)
-    if chosen is None:
-        return SelectiveGuarantee(0.0, -np.inf, np.nan, np.nan)
-    return SelectiveGuarantee(
-        coverage=float(n_kept[chosen] / len(scores)),
-        threshold=float(ordered[n_kept[chosen] - 1]),
-        risk=float(wrong[chosen] / n_kept[chosen]),
-        bound=float(bound[chosen]),
-    )
-
-
-def _search(bound: np.ndarray, risk: float) -> int | None:
-    """Find the last passing threshold by a binary search, which tests at most ⌊log₂ n⌋ + 1."""
-    chosen, low, high = None, 0, len(bound) - 1
-    while low <= high:
-        middle = (low + high + 1) // 2
-        if bound[middle] <= risk:
-            chosen, low = middle, middle + 1
-        else:
-            high = middle - 1
-    return chosen
+        return empirical(rows, risk)
+    return certified(rows, risk, checked_level("delta", delta), method, n_starts)

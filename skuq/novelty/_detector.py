@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skuq._data._streams import with_targets, without_targets
+from skuq._data._streams import rereadable, with_targets
 from skuq._meta import warn_of_rows_seen
 from skuq._utils._messages import unfrozen
 from skuq._utils._random import root_seed
@@ -227,9 +227,7 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         elif isinstance(self.estimator, FrozenEstimator):
             estimator = self.estimator
             check_is_fitted(unfrozen(estimator))
-            X, y = (
-                with_targets(X, y) if learning.needs_labels(estimator) else (without_targets(X), y)
-            )
+            X, y = with_targets(X, y) if learning.needs_labels(estimator) else (rereadable(X), y)
             warn_of_rows_seen(estimator, X, to="show what is normal")
             learnt, left_out = learning.learn(estimator, X, y)
         else:

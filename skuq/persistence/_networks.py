@@ -191,8 +191,8 @@ def _check_fitted(estimator: Any) -> None:
 def _check_engine(engine: Any) -> None:
     whole = ("n_rows", "n_reduced", "n_draws_at_once")
     if not all(
-        type(getattr(engine, name, None)) is int and 1 <= getattr(engine, name) <= _MOST_ROWS
-        for name in whole
+        type(size) is int and 1 <= size <= _MOST_ROWS
+        for size in (vars(engine).get(name) for name in whole)
     ):
         raise PersistenceError(f"{', '.join(whole)} must be positive integers")
     numerics = engine.numerics
@@ -208,11 +208,16 @@ def _sizes(estimator: Any) -> tuple[int, int]:
     return math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
 
 
+def _n_channels(estimator: Any) -> int | None:
+    return int(estimator._row_shape[0]) if estimator._is_dense else None
+
+
 def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """Build the module as in `fit`, and put in the tensors of the file."""
-    factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
+    default = estimator._default_module
+    factory, parameters = estimator._built.factory or default, estimator._built.parameters
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
@@ -220,7 +225,7 @@ def _rebuilt(
 
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
-            return build(factory, parameters, *_sizes(estimator))
+            return build(factory, parameters, *_sizes(estimator), _n_channels(estimator))
 
     name = qualified_name(factory)
     if factory is MLP:

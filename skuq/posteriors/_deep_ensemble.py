@@ -5,17 +5,11 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, ClassVar
 
-import torch
-from torch import nn
-from torch.func import functional_call
-
 from skuq._engine._draws import Draws
-from skuq._networks._inspection import kinds_of_outputs
-from skuq._networks._module import call
 from skuq._training._problem import Problem
 from skuq._utils._sklearn_compat import Interval
-from skuq._utils._tensors import agree, tensors_of
 from skuq.posteriors._base import Posterior
+from skuq.posteriors._members import stacked_members
 
 __all__ = ["DeepEnsemble"]
 
@@ -93,31 +87,4 @@ class DeepEnsemble(Posterior):
 
     def fit(self, problem: Problem) -> Draws:
         networks = problem.train(self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs)
-        states = [tensors_of(network) for network in networks]
-        stacked = {
-            name: torch.stack([state[name].detach() for state in states])
-            for name, tensor in states[0].items()
-            if tensor.layout is torch.strided  # sparse constants are the same in each member
-        }
-        draws = Draws(networks[0], stacked, networks="draws")
-        _check_members(draws, networks, problem)
-        return draws
-
-
-def _check_members(draws: Draws, networks: list[nn.Module], problem: Problem) -> None:
-    """Refuse members that differ in more than parameters and buffers."""
-    shell = draws.shell()
-    for index, network in enumerate(networks):
-        tensors = {name: t[0] for name, t in draws.tensors(index, index + 1).items()}
-        with torch.no_grad():
-            member, draw = (
-                call(function, problem.sample, problem.numerics)
-                for function in (network, lambda x, t=tensors: functional_call(shell, t, (x,)))
-            )
-        kinds = kinds_of_outputs(problem.likelihood)
-        if not agree(draw, member, problem.numerics.tolerance, kinds):
-            raise ValueError(
-                f"members of {problem.report.name} differ in more than parameters and buffers: a "
-                "tensor, list or number that the constructor draws at random must be registered "
-                "with register_buffer, or drawn with a seed"
-            )
+        return Draws(networks[0], stacked_members(networks, problem), networks="draws")

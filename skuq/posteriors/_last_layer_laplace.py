@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -15,10 +14,12 @@ from torch import Tensor, nn
 from skuq._engine._draws import Draws
 from skuq._networks._last_layer import last_linear
 from skuq._training._problem import Problem
+from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._curvature import STRUCTURES, Curvature, best_evidence, minimise
 from skuq.posteriors._head import Head, Rows, concatenate
+from skuq.posteriors._known_noise import evaluator
 
 __all__ = ["LastLayerLaplace"]
 
@@ -263,7 +264,7 @@ class LastLayerLaplace(Posterior):
             variances = curvature.variances(self.prior_precision_, few.x)
             outputs = head.outputs_of_quantiles(few.x, variances)
             likelihood.finish(
-                _evaluator(outputs), few.target.cpu().numpy(), few.weight.cpu().numpy(), True
+                evaluator(outputs), few.target.cpu().numpy(), few.weight.cpu().numpy(), True
             )
         return curvature
 
@@ -276,12 +277,11 @@ def _warn_at_bound(factor: float) -> None:
     if 1.1 / _WIDEST < factor < _WIDEST / 1.1:
         return
     so = "the draws are all but the trained network" if factor > 1 else "only the data limit them"
-    warnings.warn(
+    warn(
         f"prior_precision='validation' ends at the bound of its search, {factor:.0e} times that of "
         f"'init': {so}. The rows of early stopping show no optimum: set prior_precision='init', or "
         "give more validation rows (validation_fraction)",
         ConvergenceWarning,
-        stacklevel=2,
     )
 
 
@@ -294,14 +294,3 @@ def _find_last_layer(network: nn.Module, problem: Problem) -> str:
             f"{problem.report.name}, {error}. Let the network return the outputs of its own linear "
             "layer, or choose MCDropout or DeepEnsemble"
         ) from None
-
-
-def _evaluator(outputs: Tensor) -> Callable[..., np.ndarray]:
-    """Make the function that `Likelihood.finish` calls, from known outputs."""
-
-    def evaluate(reduction: Any, *aligned: np.ndarray) -> np.ndarray:
-        rows = (torch.as_tensor(values, device=outputs.device) for values in aligned)
-        reduced: np.ndarray = reduction(outputs, *rows).cpu().numpy()
-        return reduced
-
-    return evaluate

@@ -294,6 +294,78 @@ def test_ctrl_c_keeps_what_a_hook_has_gathered(diabetes):
         clone(regressor).set_params(on_interrupt="raise").fit(X, y)
 
 
+class Rates(TrainingHook):
+    def __init__(self):
+        self.weights = []
+
+    def penalty(self, module, batch):
+        return 1e6 * module[1].weight.sum()  # all other gradients are small beside it
+
+    def after_step(self, module):
+        self.weights.append(module[1].weight.detach().clone())
+
+
+class Scheduled(Posterior):
+    """Steps of plain SGD with a learning rate that falls from 1 to 0."""
+
+    def __init__(self, optimizer=None):
+        self.optimizer = optimizer
+
+    def fit(self, problem):
+        (network,) = problem.train()
+        Scheduled.n_epochs = problem.n_epochs(network)
+        steps = {}
+        for falls in (False, True):
+            hook = Rates()
+            schedule = (lambda t: 1 - t) if falls else None
+            problem.explore(network, 2, self.optimizer, hook=hook, schedule=schedule, lr=1e-9)
+            path = torch.stack([network[1].weight.detach(), *hook.weights])
+            steps[falls] = path.diff(dim=0).flatten(1).norm(dim=1)
+        Scheduled.steps = steps
+        return Draws(network)
+
+
+@pytest.mark.parametrize("given", [None, torch.optim.SGD], ids=str)
+def test_learning_rates_follow_a_schedule(given, blobs):
+    X, y = blobs
+    options = {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.0, "module__dropout": 0.0}
+    classifier(Scheduled(given), **options, precision="float64").fit(X, y)
+    assert Scheduled.n_epochs == 3
+    ratios = Scheduled.steps[True] / Scheduled.steps[False]
+    np.testing.assert_allclose(ratios, 1 - np.arange(8) / 8, rtol=1e-4)
+
+
+class Trained(Posterior):
+    """The weights after one step of gradient descent, by either loss."""
+
+    def __init__(self, by_likelihood):
+        self.by_likelihood = by_likelihood
+
+    def fit(self, problem):
+        (network,) = problem.train()
+        explored = problem.explore(
+            network, 1, torch.optim.SGD, lr=1.0, likelihood_is_loss=self.by_likelihood
+        )
+        (batch,) = problem.batches()
+        likelihood = problem.likelihood
+        for rule in (likelihood.loss, likelihood.negative_log_likelihood):
+            loss = rule(network(batch[0]), batch[1]).mean()
+            (gradient,) = torch.autograd.grad(loss, network[-1].bias)
+            setattr(Trained, rule.__name__, gradient)
+        Trained.step = network[-1].bias - explored[-1].bias
+        return Draws(network)
+
+
+@pytest.mark.parametrize("by_likelihood", [False, True])
+def test_a_walk_by_the_loss_or_by_the_likelihood(by_likelihood, diabetes):
+    X, y = diabetes
+    options = {**OPTIONS, "batch_size": 1000, "module__dropout": 0.0, "precision": "float64"}
+    TorchRegressor(posterior=Trained(by_likelihood), **options).fit(X, y)
+    expected = Trained.negative_log_likelihood if by_likelihood else Trained.loss
+    torch.testing.assert_close(Trained.step, expected)
+    assert (Trained.negative_log_likelihood - Trained.loss).abs().max() > 1e-3
+
+
 def test_as_many_hooks_as_networks(blobs):
     class TooFew(Posterior):
         def fit(self, problem):
