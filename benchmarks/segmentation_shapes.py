@@ -26,6 +26,7 @@ from skuq.posteriors import DeepEnsemble, MCDropout
 
 POLE, SQUARE = SHAPE_NAMES.index("pole"), SHAPE_NAMES.index("square")
 MANY, FEW = 400, 50  # training images
+SIZE = 24  # pixels, height and width
 COVERAGES = (1.0, 0.9, 0.8, 0.7)
 LABELS = range(len(SHAPE_NAMES))
 Measured = dict[str, float]
@@ -40,7 +41,7 @@ def fitted(
         module__base_width=8,
         module__depth=2,
         module__dropout=0.2,
-        lr=0.01,
+        lr=0.02,
         batch_size=16,
         max_epochs=round(epochs * MANY / len(shapes.X)),
         random_state=seed,
@@ -85,10 +86,10 @@ def of_members(segmenter: TorchSegmenter, test: Shapes) -> float:
 
 def measure(seed: int, epochs: int, members: int, n_test: int) -> Measured:
     """Train and measure everything for one seed."""
-    many = make_shapes(MANY, random_state=seed)
+    many = make_shapes(MANY, size=SIZE, random_state=seed)
     few = Shapes(*(part[:FEW] for part in many))
-    no_squares = make_shapes(MANY, leave_out=SQUARE, random_state=seed)
-    test = make_shapes(n_test, random_state=seed + 10_000)
+    no_squares = make_shapes(MANY, size=SIZE, leave_out=SQUARE, random_state=seed)
+    test = make_shapes(n_test, size=SIZE, random_state=seed + 10_000)
     found: Measured = {}
 
     def note(name: str, value: float) -> None:
@@ -178,7 +179,7 @@ def mean_and_error(values: np.ndarray) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=15, help="passes over 400 images")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over 400 images")
     parser.add_argument("--members", type=int, default=5, help="networks of an ensemble")
     parser.add_argument("--quick", action="store_true", help="one seed, little training")
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/output/segmentation"))

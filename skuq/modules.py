@@ -115,7 +115,8 @@ class UNet(nn.Module):
         n_blocks = 2 * depth + 1
         rates = [dropout if n_blocks - k <= dropout_blocks else 0.0 for k in range(n_blocks)]
         self.encoder = nn.ModuleList(
-            _block(*sizes, rate) for *sizes, rate in zip([n_channels, *widths], widths, rates)
+            _block(n_in, n_out, rate)
+            for n_in, n_out, rate in zip([n_channels, *widths], widths, rates)
         )
         self.rise = nn.ModuleList(
             nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1]

@@ -11,7 +11,7 @@ from torch import nn
 
 from skuq._estimator._base import TorchEstimator
 from skuq._estimator._masks import GivenWeights, Masks
-from skuq._estimator._parameter_checks import why_no_partial_fit
+from skuq._estimator._parameter_checks import checked_views, why_no_partial_fit
 from skuq._predict_maps import MapPredictions
 from skuq._utils._available import available_unless
 from skuq._utils._sklearn_compat import StrOptions, with_callbacks
@@ -36,6 +36,10 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
         ``n_channels`` if its signature needs them. The network takes images (n, n_channels,
         height, width) and returns logits (n, n_outputs, height, width), without a softmax. If it
         returns a tuple, the first entry counts. None builds `skuq.modules.UNet`.
+    training_views : view or list of them, default=None
+        Views of `skuq.augmentation` that change the images of training, each image by each view
+        with probability ½, anew in each epoch: ``[Flip(), Crop(0.7)]``. Masks and weights change in
+        the same way. A view needs a method ``of_mask``; see `skuq.augmentation.View`.
     ignore_label : object, default=None
         The label of pixels that do not count, in training, calibration and scores, such as 255;
         None counts all pixels.
@@ -176,6 +180,7 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         "ignore_label": "no_validation",
+        "training_views": [callable, list, tuple, None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "prior_correction": ["boolean"],
     }
@@ -185,6 +190,7 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
         module: Callable[..., nn.Module] | None = None,
         *,
         ignore_label: Any = None,
+        training_views: Any = None,
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
@@ -232,6 +238,7 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
             **kwargs,
         )
         self.ignore_label = ignore_label
+        self.training_views = training_views
         self.class_weight = class_weight
         self.prior_correction = prior_correction
 
@@ -313,6 +320,9 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
         """
         given = GivenWeights(sample_weight, pixel_weight)
         return self._fit(X, y, given, incremental=True, classes=classes)
+
+    def _views_of_training(self) -> Sequence[Any]:
+        return checked_views(self.training_views, self._with_prefix("iterator_train"))
 
     @property
     def _n_classes(self) -> int:  # type: ignore[override]

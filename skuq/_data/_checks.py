@@ -174,14 +174,19 @@ def rows_that_count(
 
 
 def rows_on_device(
-    X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
+    X: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    numerics: Numerics,
+    fresh: Callable[[list[Any], Any], tuple[np.ndarray, np.ndarray | None]] | None = None,
 ) -> Rows:
     """Put rows on the device, or on the host if they would fill over half of its free memory.
 
-    On the host, X is not copied, since nothing writes to it. Streamed rows are read on demand.
+    On the host, X is not copied, since nothing writes to it. Streamed rows are read on demand, with
+    their targets if `fresh` makes targets and weights of these.
     """
     if isinstance(X, Streamed):
-        return _streamed_rows(X, target, weight, numerics)
+        return _streamed_rows(X, target, weight, numerics, fresh)
     fitting = fits(X.size * numerics.dtype.itemsize, numerics.device)
     device = numerics.device if fitting else torch.device("cpu")
 
@@ -191,11 +196,22 @@ def rows_on_device(
 
 
 def _streamed_rows(
-    X: Streamed, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
+    X: Streamed,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    numerics: Numerics,
+    fresh: Callable[[list[Any], Any], tuple[np.ndarray, np.ndarray | None]] | None,
 ) -> StreamedRows:
-    host = torch.device("cpu")
+    host, index = torch.device("cpu"), torch.arange(len(X))
     given = None if weight is None else _tensor(weight, numerics, host)
-    return StreamedRows(X, _tensor(target, numerics, host), given, torch.arange(len(X)))
+
+    def read_anew(targets: list[Any], rows: Any) -> tuple[Tensor, Tensor | None]:
+        assert fresh is not None
+        y, w = fresh(targets, rows)
+        return _tensor(y, numerics, host), None if w is None else _tensor(w, numerics, host)
+
+    made = read_anew if fresh is not None and X.has_pairs else None
+    return StreamedRows(X, _tensor(target, numerics, host), given, index, made)
 
 
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:

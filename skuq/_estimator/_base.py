@@ -220,6 +220,10 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
+    def _views_of_training(self) -> Sequence[Any]:
+        """List the views that change the images of training."""
+        return ()
+
     def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
         return Settings(
             optimizer=self.optimizer,
@@ -239,6 +243,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             },
             train_options=self._with_prefix("iterator_train"),
             valid_options=self._with_prefix("iterator_valid"),
+            views=self._views_of_training(),
             repeatable=self.random_state is not None,
         )
 

@@ -226,7 +226,8 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        train, valid = rows_on_device(X, encoded, weight, self._numerics), None
+        fresh = self._data.fresh
+        train, valid = rows_on_device(X, encoded, weight, self._numerics, fresh), None
         if apart is not None:
             train, valid = map(train.take, apart)
         settings = estimator._settings(self._numerics, self._devices, self._incremental)
@@ -261,7 +262,10 @@ class Fitting:
             engine = Engine(Draws(network), builder.sample, builder.numerics)
             return self._finish.before(self._likelihood, engine)
 
-        return Problem(schedule, n_rows, before, learns_noise), schedule
+        def noise_is_known() -> bool:
+            return self._finish.done
+
+        return Problem(schedule, n_rows, before, learns_noise, noise_is_known), schedule
 
     # -- after training --------------------------------------------------------------------------
 

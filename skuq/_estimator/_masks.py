@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from skuq._estimator._reading import Reading, TrainingData
 from skuq._pixels import is_label
 from skuq.likelihoods import Likelihood
 
-__all__ = ["GivenWeights", "Masks"]
+__all__ = ["FreshMasks", "GivenWeights", "Masks"]
 
 _IGNORED = -1  # the code of a pixel that does not count
 
@@ -24,6 +26,52 @@ class GivenWeights(NamedTuple):
 
     rows: Any
     pixels: Any
+
+
+@dataclass
+class FreshMasks:
+    """Makes codes and weights of masks that a Dataset may change in each epoch.
+
+    Attributes
+    ----------
+    reader : Masks
+        Knows the labels.
+    by_image, by_class : ndarray, or None
+        Weights of the images and of the classes.
+    mean : float
+        The mean weight of all pixels, which becomes 1.
+    fixed : pair of ndarray, or None
+        Codes and weights of all images, if pixels have weights of their own.
+    """
+
+    reader: Any
+    by_image: np.ndarray | None
+    by_class: np.ndarray | None
+    mean: float
+    fixed: tuple[np.ndarray, np.ndarray | None] | None
+
+    def __call__(self, masks: list[Any], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return codes and weights of masks, of the images with these numbers."""
+        y = np.stack(masks)
+        _check_whole_numbers(y, self.reader.ignore_label)
+        target = self.reader._read_targets(y, reset=False, some_count=False)
+        codes, counts = _known(target, self.reader._multilabel)
+        if self.fixed is not None:
+            before, weights = self.fixed
+            if not np.array_equal(codes, before[rows]):
+                raise ValueError(
+                    "pixel_weight was given or made for masks that the Dataset changes each time: "
+                    "give class_weight instead, or a Dataset that always gives the same masks"
+                )
+            return codes, None if weights is None else weights[rows]
+        if counts.all() and self.by_image is None and self.by_class is None and self.mean == 1:
+            return codes, None
+        weight = counts.astype(np.float64)
+        if self.by_image is not None:
+            weight *= self.by_image[rows][:, None, None]
+        if self.by_class is not None:
+            weight *= self.by_class[codes]
+        return codes, weight / self.mean
 
 
 class Masks(Reading):
@@ -92,7 +140,9 @@ class Masks(Reading):
 
     # -- labels ----------------------------------------------------------------------------------
 
-    def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+    def _read_targets(
+        self, y: np.ndarray, reset: bool, classes: Any = None, some_count: bool = True
+    ) -> np.ndarray:
         """Return the code of each pixel: the number of its class, or −1 where it does not count."""
         several = y.ndim == 4
         if reset:
@@ -104,7 +154,7 @@ class Masks(Reading):
             )
         labels = np.unique(y)
         counted = labels[~is_label(labels, self.ignore_label)]
-        if not len(counted):
+        if not len(counted) and some_count:
             raise ValueError(
                 f"every pixel of y is {self.ignore_label!r}, the ignore_label; nothing is learnt"
             )
@@ -185,9 +235,7 @@ class Masks(Reading):
             refuse_no_labels("groups", groups)
         by_image = given_weights(by_image, X)
         places = target.shape[1:3]
-        counts = target >= 0 if not self._multilabel else (target >= 0).all(axis=-1)
-        codes = np.where(counts if not self._multilabel else counts[..., None], target, 0)
-        codes = codes.astype(target.dtype)
+        codes, counts = _known(target, self._multilabel)
         weight = counts.astype(np.float64)
         if by_pixel is not None:
             weight *= self._given_pixel_weights(by_pixel, codes, counts)
@@ -205,7 +253,16 @@ class Masks(Reading):
             groups = None if groups is None else np.asarray(groups)[kept]
         alike = bool((weight == weight.flat[0]).all())
         weighted = None if alike else weight / weight.mean()
-        return TrainingData(X, codes, weighted, groups, amount, by_class, places)
+        fresh = None
+        if isinstance(X, Streamed) and X.has_pairs:
+            fresh = FreshMasks(
+                reader=copy.copy(self),  # the labels of this fit
+                by_image=None if by_image is None else by_image[kept],
+                by_class=by_class,
+                mean=float(weight.mean()),
+                fixed=None if by_pixel is None else (codes, weighted),
+            )
+        return TrainingData(X, codes, weighted, groups, amount, by_class, fresh, places)
 
     def _given_pixel_weights(
         self, pixel_weight: Any, codes: np.ndarray, counts: np.ndarray
@@ -259,6 +316,14 @@ class Masks(Reading):
                 f"only one class is left after pixels of weight zero are removed, "
                 f"{self.classes_[left]}; a segmenter needs at least 2 classes"
             )
+
+
+def _known(target: np.ndarray, several: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes without −1, and where a pixel counts."""
+    counts = target >= 0
+    if several:
+        counts = np.asarray(counts.all(axis=-1))
+    return np.maximum(target, 0), counts
 
 
 def _hint(masks: np.ndarray, shape: tuple[int, ...]) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skuq._data._batches import SlicedBatches
 from skuq._estimator._built import check_unchanged
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
 from skuq.posteriors import MCDropout, Posterior
 
-__all__ = ["checked_parameters", "why_no_partial_fit"]
+__all__ = ["checked_parameters", "checked_views", "why_no_partial_fit"]
 
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -54,6 +56,27 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
     posterior.validate()
     return posterior, _checked_likelihood(estimator, incremental)
+
+
+def checked_views(given: Any, iterator_options: dict[str, Any]) -> list[Any]:
+    """Return copies of the views that change images in training."""
+    if given is None:
+        return []
+    views = list(given) if isinstance(given, list | tuple) else [given]
+    for view in views:
+        if isinstance(view, type) or not (callable(view) and hasattr(view, "of_mask")):
+            raise TypeError(
+                "training_views must be views that can change masks, too, with a method "
+                f"of_mask(masks, generator), such as skuq.augmentation.Flip(); got {view!r}"
+            )
+        if hasattr(view, "validate"):
+            view.validate()
+    if views and not set(iterator_options) <= SlicedBatches.OPTIONS:
+        raise ValueError(
+            f"training_views cannot be used with iterator_train__{min(iterator_options)}: leave it "
+            "out, or let a Dataset of pairs (image, mask) change both"
+        )
+    return copy.deepcopy(views)
 
 
 def why_no_partial_fit(estimator: Any) -> str | None:

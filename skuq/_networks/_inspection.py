@@ -93,13 +93,12 @@ def inspect_network(
             again = output if draws_nothing else call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
     kinds = kinds_of_outputs(likelihood)
-    last = [one.movedim(1, -1) for one in (output, again, alone)]
-    if again is not output and not agree(last[1], last[0], numerics.tolerance, kinds):
+    if again is not output and not agree(again, output, numerics.tolerance, kinds):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
         )
-    if not agree(last[2], last[0][:2], numerics.tolerance, kinds):
+    if not agree(alone, output[:2], numerics.tolerance, kinds):
         raise ValueError(
             f"the outputs of {name} for a row change with the other rows of its batch (a "
             "normalisation over the batch, or a batch axis that is not the first?); rows must be "

@@ -103,7 +103,7 @@ class Builder:
         if settings.repeatable and not resume:
             make = partial(make_optimizer, likelihood=likelihood, settings=settings)
             warn_if_not_repeatable(self.first, rows, settings, make)
-        self.numerics = with_best_layout(numerics, self.first, self.sample)
+        self.numerics = with_best_layout(numerics, self.first, self.sample[:2])
 
     def network(self, number: int) -> nn.Module:
         """Make a network. The constructor has made the first one, so that is only copied."""

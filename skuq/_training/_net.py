@@ -240,7 +240,8 @@ class _Net(CallbackView, NeuralNet):
         seed = self.state["shuffling"]
         if set(options) <= SlicedBatches.OPTIONS:
             device = self.settings.numerics.device
-            return SlicedBatches(dataset, **options, generator=seed, device=device)
+            change = self.settings.change if training else None
+            return SlicedBatches(dataset, **options, generator=seed, device=device, change=change)
         prefix = "iterator_train" if training else "iterator_valid"
         return loader(dataset, options, seed, prefix, self.state.setdefault(prefix, {}))
 

@@ -38,6 +38,8 @@ class Problem:
         The draws from which a fit goes on, see the attribute.
     learns_noise : callable, default=None
         Does the work of `learn_noise`. None if there are no unseen rows.
+    noise_is_known : callable, default=None
+        Returns whether other trainings have taught the likelihood its noise. None if not.
 
     Attributes
     ----------
@@ -62,6 +64,7 @@ class Problem:
         n_rows: float,
         before: Draws | None = None,
         learns_noise: Callable[[nn.Module], bool] | None = None,
+        noise_is_known: Callable[[], bool] = lambda: False,
     ) -> None:
         self._schedule = schedule
         self._trainer = trainer = schedule.trainer
@@ -72,6 +75,7 @@ class Problem:
         self.n_rows = n_rows
         self.before = before
         self._learns_noise = learns_noise
+        self._noise_is_known = noise_is_known
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
         """Derive an independent seed for each purpose and network.
@@ -96,6 +100,7 @@ class Problem:
         bootstrap: bool = False,
         n_jobs: int | None = None,
         hooks: Sequence[TrainingHook] | None = None,
+        likelihood_is_loss: bool = False,
     ) -> list[nn.Module]:
         """Train networks that differ in initial weights, shuffling and dropout noise.
 
@@ -112,13 +117,17 @@ class Problem:
             process.
         hooks : sequence of TrainingHook, default=None
             One hook for each network. A hook adds a term to the loss, or watches steps and epochs.
+        likelihood_is_loss : bool, default=False
+            As in `explore`.
 
         Returns
         -------
         list of nn.Module
             The networks, in eval mode, on the device. After Ctrl-C there may be fewer.
         """
-        return self._schedule.train(n_networks, bootstrap, n_jobs, hooks)
+        return self._schedule.train(
+            n_networks, bootstrap, n_jobs, hooks, likelihood_is_loss=likelihood_is_loss
+        )
 
     def explore(
         self,
@@ -223,6 +232,14 @@ class Problem:
         if large:
             size = max(size, min(4 * size, _LARGE))
         return iter(SlicedBatches(rows, size, shuffle=False, generator=None, device=device))
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether there is no noise level for all rows, or `learn_noise` needs no network.
+
+        For posteriors with `noise` "before". If False, `learn_noise` needs a trained network.
+        """
+        return not self.likelihood.wants_unseen_rows or self._noise_is_known()
 
     def learn_noise(self, network: nn.Module) -> bool:
         """Let the likelihood learn one noise level for all rows from a network, if it has one.

@@ -41,7 +41,7 @@ def runs_foreign_code(
         or not comes_from(settings.optimizer, "torch.optim.")
         or not comes_from(type(likelihood), "skuq.")
         or settings.callbacks not in (None, "disable", [])
-        or bool(settings.compile)
+        or bool(settings.compile or settings.views)
         or not set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         or isinstance(train, StreamedRows)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,7 @@ class Schedule:
         bootstrap: bool,
         n_jobs: int | None,
         hooks: Sequence[TrainingHook] | None,
+        **settings: Any,
     ) -> list[nn.Module]:
         """Train networks, see `Problem.train`."""
         if hooks is not None and len(hooks) != n_networks:
@@ -67,7 +69,8 @@ class Schedule:
         if self._n_begun == 0:
             self._task.begin(n_networks, of="network")
         numbers = range(self._n_begun, self._n_begun + n_networks)
-        run = _Run(self.trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
+        trainer = replace(self.trainer, settings=replace(self.trainer.settings, **settings))
+        run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
         self._n_begun += n_networks
         try:
             run.train(numbers, n_jobs)

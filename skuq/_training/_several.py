@@ -102,7 +102,9 @@ def train_stack(
     members = [Member(first + k, k, stack, record) for k, record in enumerate(records)]
     seen = StackHooks(hooks, networks, stack, dropout)
     optimizer = make_optimizer(stack.module, likelihood, settings)
-    loop = _StackLoop(stack, members, states, likelihood, optimizer, gradients, seen)
+    loop = _StackLoop(
+        stack, members, states, likelihood, optimizer, gradients, seen, settings.likelihood_is_loss
+    )
     saving = Saving(f"networks-{first}", loop, settings, hooks)
 
     def trained() -> list[Trained]:
@@ -145,7 +147,8 @@ def _batches(
     """Make the batches of training, and the batches that early stopping watches."""
     device, generators = settings.numerics.device, [state["shuffling"] for state in states]
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    batches = StackedBatches(train, **options, device=device, generators=generators)
+    change = settings.change
+    batches = StackedBatches(train, **options, device=device, generators=generators, change=change)
     batches.indices = indices
     if valid is None:
         return batches, None
@@ -165,12 +168,14 @@ class _StackLoop:
         optimizer: Any,
         gradients: Gradients,
         hooks: StackHooks,
+        by_likelihood: bool,
     ) -> None:
         self._stack = stack
         self._members = members
         self._generators = states
         self._private = states[0]["other"]
         self._likelihood = likelihood
+        self._rule = likelihood.negative_log_likelihood if by_likelihood else likelihood.loss
         self._optimizer = optimizer
         self._gradients = gradients
         self._hooks = hooks
@@ -209,7 +214,7 @@ class _StackLoop:
                 self._private.give_way(may_leave=epoch > 1)
             x, target = batch
             forget_gradients(self._optimizer)
-            loss = self._losses(self._likelihood.loss, x, target, batch.weight)
+            loss = self._losses(self._rule, x, target, batch.weight)
             loss = self._hooks.penalised(loss, batch)
             loss.sum().backward()
             if not self._is_flat:

@@ -52,7 +52,7 @@ class _NoveltyDisplay(Display):
             The display, already drawn.
         """
         known, novel = (estimator.predict_novelty(X) for X in (X_known, X_novel))
-        return cls.from_predictions(
+        drawn: Self = cls.from_predictions(  # type: ignore[attr-defined]  # of a subclass
             known,
             novel,
             name=user_name(estimator, name),
@@ -60,16 +60,12 @@ class _NoveltyDisplay(Display):
             **cls._extras(estimator),
             **kwargs,
         )
+        return drawn
 
     @classmethod
     def _extras(cls, estimator: Any) -> dict[str, Any]:
         """Return what else `from_predictions` may get from a detector."""
         return {}
-
-    @classmethod
-    def from_predictions(cls, known: ArrayLike, novel: ArrayLike, **kwargs: Any) -> Self:
-        """Draw for scores of both kinds of rows."""
-        raise NotImplementedError(f"{cls.__name__} does not implement from_predictions")
 
 
 class NoveltyHistogramDisplay(_NoveltyDisplay):

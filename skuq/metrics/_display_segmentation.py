@@ -98,7 +98,7 @@ class SegmentationDisplay(Display):
         estimator : fitted segmenter, or a calibrator around one
             The estimator whose predictions are drawn.
         X : array-like of shape (n, n_channels, height, width)
-            Images.
+            Images, as the estimator takes them.
         y : array-like of shape (n, height, width), default=None
             True masks; None leaves their column out.
         n_images : int, default=4

@@ -77,7 +77,8 @@ class GaussianDiscriminant(ClassifierPredictions, ClassifierMixin, OnFeatures, B
     -----
     Each network of an ensemble has Gaussians of its own: they are the draws of `predict_draws`,
     and their disagreement is the epistemic uncertainty. A constant feature counts as if it varied
-    like the others; one that is constant in a class, as it varies within all classes.
+    like the others; one that is constant in a class, as it varies within all classes. A feature of
+    a network counts as if it had at least a tenth of the typical deviation.
 
     References
     ----------
@@ -161,9 +162,8 @@ class GaussianDiscriminant(ClassifierPredictions, ClassifierMixin, OnFeatures, B
                 f"X has {features.shape[1]} rows, but y has {len(codes)} labels; expected as many"
             )
         options: dict[str, Any] = {"tied": self.tied, "empirical": self.covariance == "empirical"}
-        self._gaussians = [
-            fit_gaussians(rows, codes, **options, resolution=self._resolution) for rows in features
-        ]
+        options["network"] = fitted is not None
+        self._gaussians = [fit_gaussians(rows, codes, **options) for rows in features]
         self.priors_ = np.bincount(codes) / len(codes)
         self.estimator_ = fitted
         return self

@@ -11,6 +11,8 @@ from sklearn.covariance import LedoitWolf
 __all__ = ["Gaussians", "distances", "fit_gaussians", "log_densities"]
 
 _SINGULAR = 1e-12  # smallest eigenvalue of a covariance, relative to the largest
+_OF_FLOAT32, _OF_FLOAT64 = 1e-6, 1e-12  # rounding, relative to the largest size of a feature
+_LEAST_SPREAD = 0.1  # of a feature of a network, relative to the typical one
 
 
 class Gaussians(NamedTuple):
@@ -41,13 +43,14 @@ def fit_gaussians(
     *,
     tied: bool = True,
     empirical: bool = False,
-    resolution: float,
+    network: bool = False,
 ) -> Gaussians:
     """Fit a Gaussian to each class.
 
     Covariances are estimated of features in units of their standard deviation within classes, so
     units do not matter. A feature that is constant gets the typical deviation of the others: what
-    moves it is strange, but not infinitely so.
+    moves it is strange, but not infinitely so. For the same reason, features of a network, which
+    share one unit, have at least a tenth of it: a ReLU may be off for nearly all known rows.
 
     Parameters
     ----------
@@ -60,17 +63,18 @@ def fit_gaussians(
     empirical : bool, default=False
         Whether to use empirical covariances (divided by the number of rows); otherwise those of
         Ledoit and Wolf.
-    resolution : float
-        A feature is constant if its deviation, relative to its largest size, is at most this.
+    network : bool, default=False
+        Whether they are features of one layer of a network, computed in float32.
     """
     counts = np.bincount(codes)
     means = np.stack([features[codes == code].mean(axis=0) for code in range(len(counts))])
     residual = features - means[codes]
     spread = np.sqrt(np.mean(residual**2, axis=0))
-    smallest = resolution * np.abs(features).max(axis=0)
+    smallest = (_OF_FLOAT32 if network else _OF_FLOAT64) * np.abs(features).max(axis=0)
     moves = spread > smallest
     typical = math.sqrt(np.mean(spread[moves] ** 2)) if moves.any() else 1.0
-    scale = np.where(moves, spread, typical)
+    least = _LEAST_SPREAD * typical if network else 0.0
+    scale = np.where(moves, np.maximum(spread, least), typical)
     residual /= scale
     parts = [residual] if tied else [residual[codes == code] for code in range(len(counts))]
     whitening, log_peak = zip(*(_whitening(p, smallest / scale, empirical) for p in parts))
@@ -86,15 +90,16 @@ def _whitening(
     residual: np.ndarray, smallest: np.ndarray, empirical: bool
 ) -> tuple[np.ndarray, float]:
     """Return the matrix that whitens such rows, and the logarithm of the density at their mean."""
-    if empirical or len(residual) < 2:
-        covariance = residual.T @ residual / len(residual)
-    else:
-        estimate = LedoitWolf(assume_centered=True, store_precision=False).fit(residual)
-        covariance = estimate.covariance_
-    constant = np.sqrt(np.mean(residual**2, axis=0)) <= smallest
-    covariance[constant] = 0
-    covariance[:, constant] = 0
-    covariance[constant, constant] = 1  # as in the other classes, or as the other features
+    moves = np.sqrt(np.mean(residual**2, axis=0)) > smallest
+    covariance = np.eye(residual.shape[1])  # constant: as in the other classes, or other features
+    if moves.any():
+        moving = residual[:, moves]
+        if empirical:
+            estimate = moving.T @ moving / len(moving)
+        else:
+            shrunk = LedoitWolf(assume_centered=True, store_precision=False).fit(moving)
+            estimate = shrunk.covariance_
+        covariance[np.ix_(moves, moves)] = estimate
     values, vectors = np.linalg.eigh(covariance)
     if values[0] <= _SINGULAR * values[-1]:
         rank = int((values > _SINGULAR * values[-1]).sum())

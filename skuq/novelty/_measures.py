@@ -28,15 +28,15 @@ class FeatureMeasure(NamedTuple):
     Attributes
     ----------
     learn : callable
-        Maps features of shape (n_samples, n_features), codes of classes and a resolution to what
-        is learnt, a tuple of arrays or tuples.
+        Maps features of shape (n_samples, n_features), codes of classes, and whether the features
+        are a network's, to what is learnt: arrays, or tuples of them.
     judge : callable
         Maps what was learnt, and features, to one number for each row.
     classes : {"unused", "used", "needed"}
         Whether it tells classes apart; if needed, there must be two of them.
     """
 
-    learn: Callable[[np.ndarray, np.ndarray, float], Any]
+    learn: Callable[[np.ndarray, np.ndarray, bool], Any]
     judge: Callable[[Any, np.ndarray], np.ndarray]
     classes: Literal["unused", "used", "needed"] = "used"
 
@@ -61,11 +61,11 @@ class OutputMeasure(NamedTuple):
 # Features
 
 
-def _learn_relative(features: np.ndarray, codes: np.ndarray, resolution: float) -> Any:
+def _learn_relative(features: np.ndarray, codes: np.ndarray, network: bool) -> Any:
     alike = np.zeros_like(codes)
     return (
-        fit_gaussians(features, codes, resolution=resolution),
-        fit_gaussians(features, alike, resolution=resolution),
+        fit_gaussians(features, codes, network=network),
+        fit_gaussians(features, alike, network=network),
     )
 
 
@@ -89,18 +89,18 @@ def _to_neighbours(learnt: Any, features: np.ndarray) -> np.ndarray:
 
 FEATURE_MEASURES: dict[str, FeatureMeasure] = {
     "mahalanobis": FeatureMeasure(
-        lambda features, codes, resolution: fit_gaussians(features, codes, resolution=resolution),
+        lambda features, codes, network: fit_gaussians(features, codes, network=network),
         lambda learnt, features: np.sqrt(distances(learnt, features).min(axis=1)),
     ),
     "relative_mahalanobis": FeatureMeasure(_learn_relative, _relative, classes="needed"),
     "density": FeatureMeasure(
-        lambda features, codes, resolution: fit_gaussians(
-            features, codes, tied=False, resolution=resolution
+        lambda features, codes, network: fit_gaussians(
+            features, codes, tied=False, network=network
         ),
         _rarity,
     ),
     "knn": FeatureMeasure(
-        lambda features, codes, resolution: features.copy(), _to_neighbours, classes="unused"
+        lambda features, codes, network: features.copy(), _to_neighbours, classes="unused"
     ),
 }
 

@@ -18,7 +18,6 @@ from skuq._estimator._base import TorchEstimator
 from skuq._features import map_features
 from skuq._meta import Around, innermost
 from skuq._utils._arrays import tensor_of
-from skuq._utils._sklearn_compat import _num_samples
 
 __all__ = [
     "OnFeatures",
@@ -26,13 +25,11 @@ __all__ = [
     "checked_network",
     "codes_of",
     "features_of",
-    "judged_rows",
     "on_numpy",
     "outputs_of",
 ]
 
 _ROWS = 4096  # looked at together
-_OF_FLOAT32, _OF_FLOAT64 = 1e-6, 1e-12  # relative size of rounding in features
 
 
 class _OfEstimator:
@@ -65,11 +62,6 @@ class OnFeatures(Around):
         """Check rows of X, and y if given, without an estimator."""
         checks = {"dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
         return validate_data(self, X, y, reset=reset, **checks)
-
-    @property
-    def _resolution(self) -> float:
-        """Relative size of rounding in the features."""
-        return _OF_FLOAT64 if self.estimator is None else _OF_FLOAT32
 
 
 def features_of(estimator: Any, X: Any, layer: str | None, why: str) -> np.ndarray:
@@ -138,20 +130,3 @@ def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
                 "look strange"
             )
     return np.asarray(codes)
-
-
-def judged_rows(novelty: Any, X: Any, measure: Any) -> np.ndarray:
-    """Return scores of rows as float64; refuse those that are no numbers, or of another length."""
-    judged = np.asarray(novelty, dtype=np.float64)
-    n_rows = _num_samples(X) if hasattr(X, "__len__") else len(judged)
-    if judged.shape != (n_rows,):
-        raise ValueError(
-            f"measure={measure!r} must give one number for each row, of shape ({n_rows},), got "
-            f"{judged.shape}"
-        )
-    if not np.isfinite(judged).all():
-        row = int(np.flatnonzero(~np.isfinite(judged))[0])
-        raise ValueError(
-            f"measure={measure!r} gave {judged[row]} for row {row} of X; expected finite numbers"
-        )
-    return judged

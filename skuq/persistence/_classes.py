@@ -32,7 +32,7 @@ from skuq.augmentation._fixed import FixedView
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.modules import MLP, UNet
 from skuq.novelty._gaussians import Gaussians
-from skuq.novelty._judgement import Learnt
+from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
 from skuq.segmentation import TorchSegmenter
 
@@ -62,7 +62,7 @@ _SKLEARN = {
 # Parameters that only another `fit` needs. If one cannot be saved, a note takes its place.
 _FOR_FIT_ONLY = {
     "callbacks", "optimizer", "random_state", "cv", "scoring", "refit", "param_grid",
-    "param_distributions",
+    "param_distributions", "training_views",
 }  # fmt: skip
 _PREFIXES_FOR_FIT_ONLY = ("callbacks__", "optimizer__", "iterator_train__", "iterator_valid__")
 
@@ -128,6 +128,7 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
         "skuq.novelty.Gaussians": Gaussians,
+        "skuq.novelty.Judge": Judge,
         "skuq.novelty.Learnt": Learnt,
     }
     for name in augmentation.__all__:

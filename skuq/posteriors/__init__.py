@@ -12,9 +12,13 @@ from skuq.posteriors._deep_ensemble import DeepEnsemble
 from skuq.posteriors._last_layer_laplace import LastLayerLaplace
 from skuq.posteriors._mc_dropout import MCDropout
 from skuq.posteriors._point_estimate import PointEstimate
+from skuq.posteriors._sgmcmc import SGMCMC
+from skuq.posteriors._snapshot_ensemble import SnapshotEnsemble
 from skuq.posteriors._swag import SWAG
+from skuq.posteriors._variational import Variational
 
 __all__ = [
+    "SGMCMC",
     "SWAG",
     "DeepEnsemble",
     "Draws",
@@ -23,5 +27,7 @@ __all__ = [
     "PointEstimate",
     "Posterior",
     "Problem",
+    "SnapshotEnsemble",
     "TrainingHook",
+    "Variational",
 ]

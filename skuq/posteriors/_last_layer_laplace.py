@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._curvature import STRUCTURES, Curvature, best_evidence, minimise
 from skuq.posteriors._head import Head, Rows, concatenate
+from skuq.posteriors._known_noise import evaluator
 
 __all__ = ["LastLayerLaplace"]
 
@@ -263,7 +264,7 @@ class LastLayerLaplace(Posterior):
             variances = curvature.variances(self.prior_precision_, few.x)
             outputs = head.outputs_of_quantiles(few.x, variances)
             likelihood.finish(
-                _evaluator(outputs), few.target.cpu().numpy(), few.weight.cpu().numpy(), True
+                evaluator(outputs), few.target.cpu().numpy(), few.weight.cpu().numpy(), True
             )
         return curvature
 
@@ -293,14 +294,3 @@ def _find_last_layer(network: nn.Module, problem: Problem) -> str:
             f"{problem.report.name}, {error}. Let the network return the outputs of its own linear "
             "layer, or choose MCDropout or DeepEnsemble"
         ) from None
-
-
-def _evaluator(outputs: Tensor) -> Callable[..., np.ndarray]:
-    """Make the function that `Likelihood.finish` calls, from known outputs."""
-
-    def evaluate(reduction: Any, *aligned: np.ndarray) -> np.ndarray:
-        rows = (torch.as_tensor(values, device=outputs.device) for values in aligned)
-        reduced: np.ndarray = reduction(outputs, *rows).cpu().numpy()
-        return reduced
-
-    return evaluate

@@ -76,18 +76,16 @@ def test_the_mixture_is_as_good_as_its_draws(posterior, blobs):
 
 def numbers_of_draws(posterior):
     """The parameters that say how many draws there are."""
-    return {"n_draws", "n_members"} & posterior.get_params().keys()
+    return {"n_draws", "n_members", "n_cycles"} & posterior.get_params().keys()
 
 
 @pytest.mark.parametrize("posterior", all_posteriors(), ids=str)
 def test_one_draw_has_no_epistemic_uncertainty(posterior, blobs):
     X, y = blobs
-    one = clone(posterior).set_params(**dict.fromkeys(numbers_of_draws(posterior), 1))
-    fitted = small(one).fit(X, y)
-    if fitted.predict_draws(X).shape[0] == 1:
-        assert (fitted.predict_uncertainty(X, kind="epistemic") == 0).all()
-    else:  # it says in other words how many
-        assert not numbers_of_draws(posterior)
+    numbers = numbers_of_draws(posterior) | ({"n_draws_per_cycle"} & posterior.get_params().keys())
+    fitted = small(clone(posterior).set_params(**dict.fromkeys(numbers, 1))).fit(X, y)
+    assert fitted.predict_draws(X).shape[0] == 1
+    assert (fitted.predict_uncertainty(X, kind="epistemic") == 0).all()
 
 
 @pytest.mark.parametrize("posterior", all_posteriors(), ids=str)

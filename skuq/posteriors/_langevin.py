@@ -1,0 +1,76 @@
+"""Langevin dynamics and Hamiltonian Monte Carlo with stochastic gradients, as an optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from skuq._utils._random import Purpose, derive_seed, generator
+
+__all__ = ["Langevin"]
+
+
+class Langevin(torch.optim.Optimizer):
+    """Samples from exp(−[n · loss + ½ δ |θ|²] / T) by gradients of the mean loss.
+
+    With the learning rate η, the friction α and standard normal z, a step is
+
+        v ← (1 − α) v − η (∇ loss + δ θ / n) + √(2 α η T / n) z,    θ ← θ + v.
+
+    It is stochastic gradient Hamiltonian Monte Carlo, and Langevin dynamics for α = 1. The noise of
+    a step is derived from the seed and the number of the step, so that training can be resumed.
+
+    Parameters
+    ----------
+    params : iterable of nn.Parameter
+        The parameters θ.
+    lr : float
+        The learning rate η.
+    friction : float in (0, 1]
+        The friction α.
+    n_rows : float
+        The amount of data n.
+    prior_precision : float
+        The prior precision δ.
+    temperature : float
+        The temperature T; 0 is gradient descent with momentum 1 − α.
+    seed : int
+        Seed of the noise.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        friction: float,
+        n_rows: float,
+        prior_precision: float,
+        temperature: float,
+        seed: int,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "n_steps": 0})
+        self._friction = friction
+        self._decay = prior_precision / n_rows
+        self._heat = 2 * friction * temperature / n_rows
+        self._seed = seed
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for number, group in enumerate(self.param_groups):
+            randoms: dict[torch.device, torch.Generator] = {}
+            seed = derive_seed(self._seed, Purpose.POSTERIOR, number, group["n_steps"])
+            group["n_steps"] += 1
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state, device = self.state[parameter], parameter.device
+                if not state:
+                    state["velocity"] = torch.zeros_like(parameter)
+                velocity = state["velocity"].mul_(1 - self._friction)
+                velocity.add_(parameter.grad + self._decay * parameter, alpha=-group["lr"])
+                if self._heat:
+                    random = randoms.setdefault(device, generator(seed, device))
+                    noise = torch.empty_like(parameter).normal_(generator=random)
+                    velocity.add_(noise, alpha=(self._heat * group["lr"]) ** 0.5)
+                parameter.add_(velocity)
