@@ -1,6 +1,6 @@
 """Segmentation of CamVid's street scenes: how good are the maps, and what do they cost?
 
-    python -m benchmarks.segmentation [--part quality|cost] [--stride 2] [--epochs 15] [--quick]
+    python -m benchmarks.segmentation [--part quality|cost|memory] [--stride 2] [--quick]
 
 from the root of the repository. It reads `camvid/camvid_180x240_{train,test}.npz` (arrays `X` and
 `Y`, 11 classes, 11 is void) in $SKUQ_DATA, by default ../shared/data; without them it says so and
@@ -8,13 +8,15 @@ ends. --stride 2 takes every second pixel of a mask and means of 2 × 2 pixels o
 
 "quality" trains one network and scores it with MC dropout and in one pass, by one stream over the
 test images. "cost" predicts with an untrained network beside loops over plain torch and, where
-they are installed, torch-uncertainty and lightning-uq-box, in turns in one process.
+they are installed, torch-uncertainty and lightning-uq-box, in turns in one process. "memory" is the
+peak of a process that predicts 20 images; it needs no data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import sys
@@ -28,7 +30,7 @@ import torch
 from scipy.ndimage import binary_dilation
 
 from benchmarks.harness import check, measure, ratio, torch_threads
-from benchmarks.segmentation_peers import PEERS
+from benchmarks.segmentation_peers import installed
 from skuq import TorchSegmenter
 from skuq.metrics import SegmentationScores
 from skuq.modules import UNet
@@ -171,7 +173,7 @@ def plain_loop(module: torch.nn.Module, n_draws: int) -> Callable[[np.ndarray], 
 def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
     """Time maps of uncertainty from all draws, for dropout in the last block and everywhere."""
     found: dict[str, Any] = {}
-    X = images.X[: options.timed]
+    X, peers = images.X[: options.timed], installed()
     for where, blocks in (("last block", 1), ("every block", 7)):
         segmenter = untrained(images, blocks, options.draws)
         network, loop = segmenter.module_, plain_loop(segmenter.module_, options.draws)
@@ -179,12 +181,12 @@ def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
             "plain loop": lambda loop=loop: loop(X),
             "skuq": lambda segmenter=segmenter: segmenter.predict_uncertainty(X, kind="all"),
         }
-        for name, adapter in PEERS.items():
+        for name, adapter in peers.items():
             predict = adapter(network, options.draws)
-            if predict is not None:
-                contenders[name] = lambda predict=predict: predict(X)
-        totals = [contenders[name]()[0].mean() for name in ("skuq", "plain loop")]
-        check(f"mean total uncertainty, dropout in the {where}", *totals, 0.05)
+            contenders[name] = lambda predict=predict: predict(X)
+        for name, contender in contenders.items():  # other masks, the same law
+            totals = [np.mean(one()[0]) for one in (contenders["plain loop"], contender)]
+            check(f"{name}: mean total uncertainty, dropout in the {where}", *totals, 0.05)
         times = measure(contenders, options.repeats)
         for name, seconds in times.items():
             found[f"{where}: {name}"] = {
@@ -192,28 +194,65 @@ def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
                 "of the plain loop": ratio(seconds, times["plain loop"]),
             }
             print(where, name, found[f"{where}: {name}"], flush=True)
-    found["MiB of the process at its peak"] = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    )
     return found
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the peak of processes that predict maps of 20 images of 180 × 240 pixels."""
+    found: dict[str, Any] = {}
+    context = multiprocessing.get_context("spawn")
+    shape = (2, 3, 24, 32) if options.quick else (20, 3, 180, 240)
+    for where, blocks in (("last block", 1), ("every block", 7)):
+        with context.Pool(1) as process:
+            found[f"{where}: MiB at the peak"] = process.apply(
+                _peak, (shape, blocks, options.draws)
+            )
+        print(where, found[f"{where}: MiB at the peak"], flush=True)
+    return found
+
+
+def _peak(shape: tuple[int, ...], blocks: int, n_draws: int) -> dict[str, float]:
+    torch.set_num_threads(1)
+    images = Images(np.random.default_rng(0).random(shape, dtype=np.float32), np.empty(0))
+    found = {"imports and images": _resident()}
+    segmenter = untrained(images, blocks, n_draws)
+    found["fit"] = _resident()
+    segmenter.predict_uncertainty(images.X, kind="all")
+    return {**found, "prediction": _resident()}
+
+
+def _resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def untrained(images: Images, blocks: int, n_draws: int) -> TorchSegmenter:
     torch.manual_seed(0)
     network = UNet(3, N_CLASSES, dropout_blocks=blocks)
-    few = Images(images.X[:2], np.arange(N_CLASSES).repeat(2)[None].repeat(2, 0))
-    y = np.resize(few.y, (2, *images.X.shape[2:]))
+    y = np.resize(np.arange(N_CLASSES), (2, *images.X.shape[2:]))
     return TorchSegmenter(
         lambda: network, posterior=MCDropout(n_draws), max_epochs=0, random_state=0
-    ).fit(few.X, y)
+    ).fit(images.X[:2], y)
 
 
 # ---------------------------------------------------------------------------------------------
 
 
+def on_camvid(options: argparse.Namespace) -> dict[str, Any]:
+    if not (FOLDER / "camvid_180x240_train.npz").exists():
+        sys.exit(f"not run: there is no CamVid in {FOLDER}; SKUQ_DATA names the folder above it")
+    train, test = standardised(camvid("train", options.stride), camvid("test", options.stride))
+    train, test = some_of(train, options.images), some_of(test, options.tested)
+    return quality(train, test, options) if options.part == "quality" else cost(test, options)
+
+
+def some_of(images: Images, n_images: int) -> Images:
+    rows = np.linspace(0, len(images.X) - 1, n_images).round().astype(int)
+    return Images(images.X[rows], images.y[rows])
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=("quality", "cost"), default="quality")
+    parser.add_argument("--part", choices=("quality", "cost", "memory"), default="quality")
     parser.add_argument("--stride", type=int, default=1, help="of the pixels that are taken")
     parser.add_argument("--images", type=int, default=367, help="training images")
     parser.add_argument("--tested", type=int, default=233, help="test images")
@@ -230,15 +269,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         options.images, options.tested, options.epochs, options.draws = 8, 4, 1, 3
         options.stride, options.timed, options.repeats = 4, 2, 1
-    if not (FOLDER / "camvid_180x240_train.npz").exists():
-        sys.exit(f"not run: there is no CamVid in {FOLDER}; SKUQ_DATA names the folder above it")
-    train, test = standardised(camvid("train", options.stride), camvid("test", options.stride))
-    pick = np.linspace(0, len(train.X) - 1, options.images).round().astype(int)
-    train = Images(*(part[pick] for part in train))
-    tested = np.linspace(0, len(test.X) - 1, options.tested).round().astype(int)
-    test = Images(*(part[tested] for part in test))
     with torch_threads(1):
-        found = quality(train, test, options) if options.part == "quality" else cost(test, options)
+        found = memory(options) if options.part == "memory" else on_camvid(options)
     text = json.dumps({"options": {k: str(v) for k, v in vars(options).items()}, **found}, indent=1)
     print(text)
     if options.json is not None:

@@ -35,12 +35,14 @@ Measured = dict[str, float]
 def fitted(
     shapes: Shapes, posterior: Any, seed: int, epochs: int, weights: Any = None
 ) -> TorchSegmenter:
-    """Train on images; few images get more epochs, for as many steps."""
+    """Train on images; few images get more epochs, for as many steps.
+
+    Members of ensembles are half as wide, which saves half of the time.
+    """
     segmenter = TorchSegmenter(
         posterior=posterior,
-        module__base_width=8,
+        module__base_width=16 if isinstance(posterior, MCDropout) else 8,
         module__depth=2,
-        module__dropout=0.2,
         lr=0.02,
         batch_size=16,
         max_epochs=round(epochs * MANY / len(shapes.X)),
@@ -180,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10, help="passes over 400 images")
-    parser.add_argument("--members", type=int, default=5, help="networks of an ensemble")
+    parser.add_argument("--members", type=int, default=3, help="networks of an ensemble")
     parser.add_argument("--quick", action="store_true", help="one seed, little training")
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/output/segmentation"))
     parser.add_argument("--publish", type=Path, help="a folder for the table")

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
 from skuq._meta import innermost
+from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, table
 from skuq._utils._sklearn_compat import _safe_indexing
 from skuq.metrics import (
@@ -28,9 +29,16 @@ _MOST_DRAWN = 6  # images
 
 
 def is_segmenter(estimator: Any, X: Any) -> bool:
-    """Return whether the estimator inside labels each pixel of an image."""
+    """Return whether the estimator labels each pixel of an image; refuse regressors of pixels."""
     asked, inner = predictions(estimator, X)
-    return bool(getattr(innermost(asked, inner)[0], "_is_dense", False))
+    if not getattr(innermost(asked, inner)[0], "_is_dense", False):
+        return False
+    if not isinstance(asked, ClassifierPredictions):
+        raise TypeError(
+            "skuq.report judges classifiers, segmenters and regressors of rows, got a regressor of "
+            "pixels; the scorers of skuq.metrics take it, each pixel as a sample"
+        )
+    return True
 
 
 def report_of_segmenter(estimator: Any, X: Any, y: Any, n_most: int, title: str | None) -> Report:

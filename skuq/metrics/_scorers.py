@@ -4,7 +4,7 @@ If less is better for a metric, its sign is turned: −ECE, 0 at best. Scorers w
 scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
 TransformedTargetRegressor and searches around them, and on scikit-learn's own classifiers and
 regressors with ``predict(X, return_std=True)``, as one draw. For a skuq classifier of several
-labels at once, each label of a row counts as a sample; for a segmenter, each pixel that counts.
+labels at once, each label of a row is a sample; for estimators of maps, each pixel that counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
 from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._checks import check_option
-from skuq.metrics._targets import counted_pixels, encoded_targets, is_multilabel, label_values
+from skuq.metrics._targets import (
+    counted_pixels,
+    encoded_targets,
+    is_multilabel,
+    label_values,
+    like_target,
+)
 
 __all__ = [
     "UncertaintyScorer",
@@ -79,7 +85,7 @@ class _Prediction(_MetricInput):
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         if self.classifies:
             return (label_values(self.asked)[arrays[0]],)
-        return (self.asked._like_target(arrays[0]),)  # type: ignore[attr-defined]
+        return (like_target(self.asked, arrays[0]),)
 
 
 class _Draws(_MetricInput):
@@ -102,7 +108,7 @@ class _Uncertainty(_MetricInput):
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         if self.classifies:
             return label_values(self.asked)[arrays[0]], arrays[1]
-        return tuple(map(self.asked._like_target, arrays))  # type: ignore[attr-defined]
+        return tuple(like_target(self.asked, array) for array in arrays)
 
     def keywords(self) -> dict[str, Any]:
         return {"loss": "zero_one" if self.classifies else "squared"}
@@ -117,7 +123,7 @@ class _Interval(_MetricInput):
         return (torch.stack(ends, dim=-1),)
 
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        return (self.asked._like_target(arrays[0]),)  # type: ignore[attr-defined]
+        return (like_target(self.asked, arrays[0]),)
 
     def keywords(self) -> dict[str, Any]:
         return {"confidence_level": self.options.get("confidence_level", 0.9)}
@@ -170,7 +176,8 @@ def _evaluate(
     arrays = list(asked._reduce(X, reduction if classifies else of_targets(reduction), target))
     if pixels is not None:  # each pixel that counts is a sample
         arrays = [pixels.flat(array) for array in arrays]
-        y = label_values(asked)[pixels.flat(target)]
+        y = pixels.flat(target)
+        y = label_values(asked)[y] if classifies else like_target(asked, y)
         more = {"mask": pixels.which_mask()} if is_multilabel(asked) else {}
         sample_weight = pixels.flat_weights(sample_weight)
     elif is_multilabel(asked):  # each label of a row counts as a sample

@@ -9,6 +9,7 @@ import numpy as np
 
 from skuq._bins import BinSums
 from skuq._confusion import ConfusionCounts, mean_of_defined
+from skuq._meta import innermost
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._calibration import calibration_error_of, confidence_and_hit
@@ -120,10 +121,13 @@ class SegmentationScores:
         SegmentationScores
             The scores of all images.
         """
-        if ignore_label is None:
-            ignore_label = getattr(estimator, "ignore_label", None)
-        scores = cls(estimator.classes_, ignore_label=ignore_label, **options)
+        scores: Self | None = None
         for images, masks in _batches(X, y, batch_size):
+            if scores is None:
+                if ignore_label is None:
+                    leaf, _ = innermost(estimator, images)
+                    ignore_label = getattr(leaf, "ignore_label", None)
+                scores = cls(estimator.classes_, ignore_label=ignore_label, **options)
             if kind == "total":
                 proba, parts = estimator.predict_proba(images, return_uncertainty=True)
                 uncertainty = parts.total
@@ -131,6 +135,8 @@ class SegmentationScores:
                 proba = estimator.predict_proba(images)
                 uncertainty = predict_uncertainty(estimator, images, kind=kind)
             scores.update(masks, proba, uncertainty)
+        if scores is None:
+            raise ValueError("X holds no images: expected at least one batch")
         return scores
 
     def update(

@@ -44,12 +44,13 @@ def encoded_targets(asked: Predictions, y: ArrayLike) -> np.ndarray:
 
 
 class CountedPixels(NamedTuple):
-    """Masks for the estimator, and which of their pixels count.
+    """Masks or targets for the estimator, and which of their pixels count.
 
     With several masks for each image, the masks are the last axis of both.
     """
 
-    codes: np.ndarray  # (n_images, height, width), class indices, 0 where a pixel does not count
+    codes: np.ndarray  # (n_images, height, width), class indices, 0 where a pixel does not count;
+    # for a regressor (n_images, height, width, n_targets), floats
     counted: np.ndarray
 
     def flat(self, values: np.ndarray) -> np.ndarray:
@@ -71,10 +72,12 @@ class CountedPixels(NamedTuple):
 
 
 def counted_pixels(asked: Predictions, X: Any, y: ArrayLike) -> CountedPixels | None:
-    """Encode the masks of a segmenter; None for an estimator with one answer for each row."""
+    """Encode the masks of a segmenter, or targets of pixels; None for one answer for each row."""
     leaf, _ = innermost(asked, X)
     if not getattr(leaf, "_is_dense", False):
         return None
+    if not isinstance(asked, ClassifierPredictions):
+        return _counted_targets(asked, y)
     masks = np.asarray(y)
     if is_multilabel(asked):
         masks = np.moveaxis(masks, 1, -1)
@@ -89,6 +92,23 @@ def counted_pixels(asked: Predictions, X: Any, y: ArrayLike) -> CountedPixels | 
         of_counted = of_counted.reshape(-1, masks.shape[-1])
     codes[counted] = encoded_targets(asked, of_counted).ravel()
     return CountedPixels(codes, counted)
+
+
+def _counted_targets(asked: Any, y: ArrayLike) -> CountedPixels:
+    """Give targets of pixels a last axis; those with NaN do not count."""
+    maps = np.asarray(y, dtype=float)
+    if np.isinf(maps).any():
+        raise ValueError("y contains infinity; mark pixels that do not count by NaN")
+    maps = np.moveaxis(maps, 1, -1) if asked._target_shape else maps[..., None]
+    counted = ~np.isnan(maps).any(axis=-1)
+    if not counted.any():
+        raise ValueError("no pixel of y counts: all are NaN")
+    return CountedPixels(np.where(counted[..., None], maps, 0.0), counted)
+
+
+def like_target(asked: Any, values: np.ndarray) -> np.ndarray:
+    """Drop the axis of targets, the second of rows or of listed pixels, if y had none."""
+    return values if asked._target_shape else values[:, 0]
 
 
 def is_multilabel(asked: Predictions) -> bool:

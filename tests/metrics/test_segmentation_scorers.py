@@ -1,14 +1,20 @@
 """Scorers on a segmenter: the numbers of its pixels that count, in one list."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
 from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from skuq import TorchSegmenter
+import skuq
+from skuq import TorchDenseRegressor, TorchSegmenter
 from skuq import metrics as m
+from skuq.calibration import TemperatureScaler
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import MCDropout
 
@@ -96,6 +102,27 @@ def test_all_scores_from_a_stream(data, fitted):
         m.SegmentationScores.from_estimator(fitted, X, y[:7])
 
 
+def test_around_a_segmenter(data, fitted):
+    """A calibrator, and a search over a Pipeline: the label that does not count is found inside."""
+    X, y = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rows that trained the segmenter
+        scaled = TemperatureScaler(FrozenEstimator(fitted)).fit(X, y)
+    truth, proba, predicted, _ = flattened(scaled, X, y)
+    nll = log_loss(truth, proba, labels=fitted.classes_)
+    assert -m.nll_scorer(scaled, X, y) == pytest.approx(nll, rel=1e-6)
+    scores = m.SegmentationScores.from_estimator(scaled, X, y)
+    assert scores.negative_log_likelihood() == pytest.approx(nll, rel=1e-6)
+    assert scores.pixel_accuracy() == pytest.approx(accuracy_score(truth, predicted))
+    piped = make_pipeline(FunctionTransformer(), fitted)
+    nll = -m.nll_scorer(fitted, X, y)
+    assert -m.nll_scorer(piped, X, y) == pytest.approx(nll, rel=1e-6)
+    scores = m.SegmentationScores.from_estimator(piped, X, y)
+    assert scores.negative_log_likelihood() == pytest.approx(nll, rel=1e-6)
+    with pytest.raises(ValueError, match="no images"):
+        m.SegmentationScores.from_estimator(fitted, [])
+
+
 def test_weights_of_images_are_those_of_their_pixels(data, fitted):
     X, y = data
     weight = np.array([2.0, 0, 1, 1, 0, 1, 1, 1])
@@ -142,3 +169,34 @@ def test_mean_iou_of_a_classifier_of_rows(blobs):
     network = TorchClassifier(max_epochs=3, lr=0.01, random_state=0).fit(X, y)
     expected = jaccard_score(y, network.predict(X), average="macro")
     assert m.mean_iou_scorer(network, X, y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n_targets", [None, 2])
+def test_regressors_of_pixels(n_targets):
+    """Each pixel whose target is known is a sample."""
+    X = np.random.default_rng(0).normal(size=(6, 1, 8, 10)).astype(np.float32)
+    y = 2 * X[:, 0] + 1.0 if n_targets is None else np.concatenate([X, 1 - 2 * X], axis=1)
+    y = y + 0.1 * np.random.default_rng(1).normal(size=y.shape)
+    y[..., 0] = np.nan
+    small = {"module__base_width": 4, "module__depth": 1, "max_epochs": 3, "random_state": 0}
+    network = TorchDenseRegressor(**small, posterior=MCDropout(3)).fit(X, y)
+    mean, total = network.predict(X), network.predict_uncertainty(X)
+    interval = network.predict_interval(X)
+    if n_targets is None:
+        flat = [part[..., 1:].ravel() for part in (y, mean, total)]
+        ends = interval[..., 1:, :].reshape(-1, 2)
+    else:
+        flat = [np.moveaxis(part[..., 1:], 1, -1).reshape(-1, 2) for part in (y, mean, total)]
+        ends = np.moveaxis(interval[..., 1:, :], 1, -2).reshape(-1, 2, 2)
+    width = m.interval_score(flat[0], ends)
+    assert -m.interval_score_scorer(network, X, y) == pytest.approx(width, rel=1e-5)
+    if n_targets is None:
+        aurc = m.area_under_risk_coverage(*flat, loss="squared")
+        assert -m.aurc_scorer(network, X, y) == pytest.approx(aurc, rel=1e-5)
+    bound = -m.gaussian_nll(flat[0], flat[1], np.sqrt(flat[2]))  # of a normal with these moments
+    assert m.nll_scorer(network, X, y) == pytest.approx(bound, rel=0.05)
+    assert -10 < m.crps_scorer(network, X, y) < 0
+    with pytest.raises(ValueError, match="all are NaN"):
+        m.crps_scorer(network, X, np.full(y.shape, np.nan))
+    with pytest.raises(TypeError, match="got a regressor of pixels"):
+        skuq.report(network, X, y)
