@@ -27,6 +27,7 @@ from benchmarks import (
     prediction,
     scaling,
     training,
+    which_posterior,
 )
 from benchmarks.harness import Report, torch_threads
 from benchmarks.output import as_json, earlier, environment, markdown, table_markdown
@@ -52,6 +53,9 @@ TABLES: dict[str, Callable[[Report], None]] = {
     "laplace-digits": posteriors.digits,
     "laplace-conv": posteriors.conv,
     "laplace-images": posteriors.images,
+    "which-tables": which_posterior.tables,
+    "which-digits": which_posterior.digits,
+    "which-gap": which_posterior.gap,
     "temperature-10": calibration.temperature_few_classes,
     "temperature-100": calibration.temperature_many_classes,
     "ece-float32": calibration.error_float32,

@@ -1,12 +1,12 @@
 """Quality under shift: the directions of Ovadia et al. (2019) on Fashion-MNIST.
 
-    python -m benchmarks.shift [--data FOLDER] [--seeds 5] [--publish docs/shift]
+    python -m benchmarks.shift [--data FOLDER] [--network convolutions] [--publish docs/shift]
 
 The folder holds `images/fashion_mnist_{train,test}.npz`; by default it is $SKUQ_DATA, else
-`../shared/data`. For each seed a multilayer perceptron is trained by each posterior, and
-temperatures are fitted on 1,000 images that trained nothing. `skuq.shift` corrupts test images in
-nine ways. Each seed is written to `benchmarks/output/shift/` when it is done, so the same command
-resumes. The tables have means over the corruptions, and standard deviations over seeds.
+`../shared/data`. For each seed a network is trained by each posterior, and temperatures are fitted
+on 1,000 images that trained nothing. `skuq.shift` corrupts test images in nine ways. Each seed is
+written to `benchmarks/output/shift/` when it is done, so the same command resumes. The tables have
+means over the corruptions, and standard deviations over seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from skuq.shift import shift_report
 
 OUTPUT = Path(__file__).parent / "output" / "shift"
-N_TRAIN, N_CALIBRATION, N_TEST = 6000, 1000, 1000
+N_CALIBRATION = 1000
 MEASURES = ("accuracy", "nll", "brier", "ece", "total", "epistemic", "novelty_auroc")
 NETWORKS = {
     "one network": PointEstimate(),
@@ -39,7 +39,7 @@ NETWORKS = {
 }
 
 
-def network() -> nn.Module:
+def perceptron() -> nn.Module:
     """A multilayer perceptron with dropout before its last two layers."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 128),
@@ -47,22 +47,39 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
+def convolutions() -> nn.Module:
+    """Two convolutions and two linear layers with dropout before each of the latter."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Dropout(0.2), nn.Linear(16 * 49, 64), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+MODULES = {function.__name__: function for function in (perceptron, convolutions)}
+
+
 def images(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     with np.load(folder / f"fashion_mnist_{name}.npz") as file:
         return file["X"][:, None].astype(np.float32) / 255, file["y"].astype(int)
 
 
-def one_seed(folder: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
+def one_seed(folder: Path, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train, calibrate and judge every method; records with the name of the method."""
     X, y = images(folder, "train")
     order = np.random.default_rng(seed).permutation(len(X))
-    train, held = np.split(order[: N_TRAIN + N_CALIBRATION], [N_TRAIN])
+    train, held = np.split(order[: options.train + N_CALIBRATION], [options.train])
     X_test, y_test = images(folder, "test")
-    some = np.random.default_rng(1000 + seed).permutation(len(X_test))[:N_TEST]
+    some = np.random.default_rng(1000 + seed).permutation(len(X_test))[: options.test]
     records = []
     for name, posterior in NETWORKS.items():
         fitted = TorchClassifier(
-            network, posterior=posterior, lr=1e-3, max_epochs=epochs, random_state=seed
+            MODULES[options.network],
+            posterior=posterior,
+            lr=1e-3,
+            max_epochs=options.epochs,
+            random_state=seed,
         ).fit(X[train], y[train])
         scaled = TemperatureScaler(FrozenEstimator(fitted)).fit(X[held], y[held])
         for method, estimator in ((name, fitted), (f"{name} + temperature", scaled)):
@@ -168,24 +185,28 @@ def main() -> None:
     default = os.environ.get("SKUQ_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--network", choices=MODULES, default="perceptron")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--train", type=int, default=6000, help="number of training images")
+    parser.add_argument("--test", type=int, default=1000, help="number of test images")
     parser.add_argument("--publish", type=Path, help="folder for the picture")
     options = parser.parse_args()
     torch.set_num_threads(1)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     runs = []
     for seed in range(options.seeds):
-        path = OUTPUT / f"epochs_{options.epochs}_seed_{seed}.json"
+        settings = f"{options.network}_{options.train}_{options.test}_{options.epochs}"
+        path = OUTPUT / f"{settings}_seed_{seed}.json"
         if not path.exists():
             start = time.perf_counter()
-            path.write_text(json.dumps(one_seed(options.data / "images", seed, options.epochs)))
+            path.write_text(json.dumps(one_seed(options.data / "images", seed, options)))
             print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
         runs.append(json.loads(path.read_text()))
     for measure in MEASURES:
         print("\n".join(["", *table(runs, measure)]))
     print("\n".join(["", *directions(runs)]))
     if options.publish:
-        draw(runs, options.publish / "fashion_mnist.png")
+        draw(runs, options.publish / f"fashion_mnist_{options.network}.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small networks: the default networks of the estimators."""
+"""Small networks: the default networks of the estimators, and a layer for your own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
-__all__ = ["MLP", "UNet"]
+__all__ = ["MLP", "RandomFeatures", "UNet"]
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -24,9 +24,10 @@ class MLP(nn.Sequential):
         Number of raw outputs.
     hidden_layer_sizes : int or sequence of int, default=(100, 100)
         Number of units in each hidden layer; an integer makes one layer.
-    dropout : float in [0, 1], default=0.1
-        Rate of the dropout after each hidden layer.
-    activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
+    dropout : float in [0, 1], default=0.0
+        Rate of the dropout after each hidden layer. Estimators that build their default network
+        for `MCDropout` set 0.1.
+    activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
         Function that follows each hidden linear layer.
 
     Examples
@@ -42,8 +43,8 @@ class MLP(nn.Sequential):
         n_features: int,
         n_outputs: int,
         hidden_layer_sizes: int | Sequence[int] = (100, 100),
-        dropout: float = 0.1,
-        activation: str = "relu",
+        dropout: float = 0.0,
+        activation: str = "silu",
     ) -> None:
         if activation not in _ACTIVATIONS:
             raise ValueError(
@@ -161,3 +162,78 @@ def _block(n_in: int, n_out: int, dropout: float) -> nn.Sequential:
         if dropout > 0:
             layers.append(nn.Dropout2d(dropout))
     return nn.Sequential(*layers)
+
+
+class RandomFeatures(nn.Module):
+    """Random cosine features of a Gaussian process with the squared-exponential kernel [1]_.
+
+    The features are φ(x) = √2 cos(W x / ℓ + b), with standard normal W and b uniform in [0, 2π),
+    drawn once and never trained. Then φ(x) · φ(x') / n_outputs is about exp(−|x − x'|² / (2 ℓ²)).
+
+    A linear layer on such features of a distance-preserving network is a spectral-normalised neural
+    Gaussian process (SNGP [2]_): put ``torch.nn.utils.parametrizations.spectral_norm`` on the
+    hidden layers, this layer before the last ``nn.Linear``, and use `LastLayerLaplace`. Far from
+    the data, features are new, so predictions become uncertain. The default prior of
+    `LastLayerLaplace` gives such a process a variance of ⅓.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of inputs of a row.
+    n_outputs : int, default=256
+        Number of features.
+    lengthscale : float > 0, default=1.0
+        The distance ℓ between inputs over which the kernel falls.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not positive.
+
+    References
+    ----------
+    .. [1] A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 2007.
+    .. [2] J. Liu, Z. Lin, S. Padhy, D. Tran, T. Bedrax-Weiss, B. Lakshminarayanan, "Simple and
+       Principled Uncertainty Estimation with Deterministic Deep Learning via Distance Awareness",
+       NeurIPS 2020, arXiv:2006.10108.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from torch.nn.utils.parametrizations import spectral_norm
+    >>> from skuq.modules import RandomFeatures
+    >>> network = nn.Sequential(
+    ...     spectral_norm(nn.Linear(2, 32)), nn.ReLU(), RandomFeatures(32), nn.Linear(256, 3)
+    ... )
+    >>> network(torch.zeros(5, 2)).shape
+    torch.Size([5, 3])
+    """
+
+    weight: Tensor
+    shift: Tensor
+
+    def __init__(self, n_inputs: int, n_outputs: int = 256, lengthscale: float = 1.0) -> None:
+        super().__init__()
+        if n_inputs < 1 or n_outputs < 1 or lengthscale <= 0:
+            raise ValueError(
+                "n_inputs, n_outputs and lengthscale of RandomFeatures must be positive, got "
+                f"{n_inputs}, {n_outputs} and {lengthscale}"
+            )
+        self.register_buffer("weight", torch.randn(n_outputs, n_inputs) / lengthscale)
+        self.register_buffer("shift", 2 * torch.pi * torch.rand(n_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_inputs)
+            The inputs.
+
+        Returns
+        -------
+        Tensor of shape (..., n_outputs)
+            The features, between −√2 and √2.
+        """
+        return 2**0.5 * torch.cos(nn.functional.linear(x, self.weight, self.shift))

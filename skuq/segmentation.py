@@ -19,7 +19,7 @@ from skuq._utils._sklearn_compat import StrOptions, with_callbacks
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Categorical, Likelihood
 from skuq.modules import UNet
-from skuq.posteriors import Posterior
+from skuq.posteriors import MCDropout, Posterior
 
 __all__ = ["TorchSegmenter"]
 
@@ -179,6 +179,7 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
     _task = "classification"
     _default_likelihood = Categorical
     _default_module = UNet
+    _default_posterior = MCDropout
     _target_options: ClassVar[dict[str, Any]] = {}
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,

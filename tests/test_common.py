@@ -32,7 +32,7 @@ CHEAP = {"max_epochs": 30, "lr": 0.01}
 # labels learnt for long are within rounding of 1, where a check finds ties that log-odds have not.
 LIKELIHOOD_OPTIONS = {
     "UncertaintyAware": {"max_epochs": 150, "lr": 0.003},
-    "Bernoulli": {"max_epochs": 20},
+    "Bernoulli": {"max_epochs": 10},
 }
 
 # The only failures that are expected, and why.

@@ -185,18 +185,20 @@ class SlicedBatches:
         generator: torch.Generator | None,
         drop_last: bool = False,
         device: torch.device | None = None,
+        n_rows: int | None = None,
         change: Callable[[Batch, torch.Generator], Batch] | None = None,
     ) -> None:
         self._change = change
         self._rows = rows
-        self._size = min(batch_size, len(rows)) if batch_size > 0 else len(rows)
+        self._n_rows = n_rows = len(rows) if n_rows is None else n_rows
+        self._size = min(batch_size, n_rows) if batch_size > 0 else n_rows
         self._shuffle = shuffle
         self._drop_last = drop_last
         self._generator = generator
         self._device = device
 
     def _spans(self) -> list[tuple[int, int]]:
-        n = len(self._rows)
+        n = self._n_rows
         starts = list(range(0, n, self._size))
         if self._drop_last and n % self._size:
             starts.pop()
@@ -241,7 +243,7 @@ class SlicedBatches:
         """Draw the order of the rows in this epoch; None keeps their order."""
         if not self._shuffle:
             return None
-        return torch.randperm(len(self._rows), generator=self._generator)
+        return torch.randperm(self._n_rows, generator=self._generator)
 
 
 def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -270,27 +272,38 @@ class StackedBatches(SlicedBatches):
 
     Tensors have shape (n_networks, n_rows, ...).
 
-    Attributes
+    Parameters
     ----------
+    rows : Rows
+        The rows of all networks.
     indices : Tensor of shape (n_networks, n_rows), or None
         The rows of each network; None for all rows.
+    generators : sequence of torch.Generator
+        The generator of each network, for its order of the rows.
+    **options
+        Those of `SlicedBatches`.
     """
 
-    indices: Tensor | None = None
-
     def __init__(
-        self, rows: Rows, *, generators: Sequence[torch.Generator], **options: Any
+        self,
+        rows: Rows,
+        indices: Tensor | None,
+        *,
+        generators: Sequence[torch.Generator],
+        **options: Any,
     ) -> None:
-        super().__init__(rows, generator=None, **options)
+        n_rows = None if indices is None else indices.shape[1]
+        super().__init__(rows, generator=None, n_rows=n_rows, **options)
+        self._indices = indices
         self._generators = generators
 
     def _order(self) -> Tensor:
-        n_rows = len(self._rows)
+        n_rows = self._n_rows
         if self._shuffle:
             order = torch.stack([torch.randperm(n_rows, generator=g) for g in self._generators])
         else:
             order = torch.arange(n_rows).expand(len(self._generators), n_rows)
-        return order if self.indices is None else self.indices.gather(1, order)
+        return order if self._indices is None else self._indices.gather(1, order)
 
     def _changed(self, batch: Batch) -> Batch:
         """Change the batch of each network with numbers of its own generator."""

@@ -18,6 +18,7 @@ from torch import nn
 
 from skuq._data._checks import row_hashes
 from skuq._estimator._built import Built
+from skuq._estimator._chosen import Chosen
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
@@ -34,7 +35,7 @@ from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptio
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Likelihood
 from skuq.modules import MLP
-from skuq.posteriors import Posterior
+from skuq.posteriors import DeepEnsemble, Posterior
 
 __all__ = ["TorchEstimator"]
 
@@ -47,12 +48,12 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         "posterior": [Posterior, None],
         "likelihood": [Likelihood, None],
         "optimizer": [callable],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "warm_start": ["boolean"],
         "device": [str, torch.device, list, tuple],
         "precision": [StrOptions({"float32", "float64", "bfloat16"})],
@@ -67,6 +68,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     _task: ClassVar[str]
     _default_module: ClassVar[type[nn.Module]] = MLP
+    _default_posterior: ClassVar[type[Posterior]] = DeepEnsemble
     _is_dense: ClassVar[bool] = False  # whether it answers for each pixel of an image
     _default_likelihood: ClassVar[type[Likelihood]]
 
@@ -88,12 +90,12 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
-        lr: float = 1e-3,
-        max_epochs: int = 100,
+        lr: float | str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
@@ -224,13 +226,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         """List the views that change the images of training."""
         return ()
 
-    def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
+    def _settings(self, numerics: Numerics, devices: list[Any], chosen: Chosen) -> Settings:
         return Settings(
             optimizer=self.optimizer,
-            lr=self.lr,
-            max_epochs=1 if incremental else self.max_epochs,
+            lr=chosen.lr,
+            max_epochs=chosen.max_epochs,
             batch_size=self.batch_size,
-            patience=self.n_iter_no_change if self.early_stopping else None,
+            patience=chosen.patience,
             callbacks=self.callbacks,
             verbose=int(self.verbose),
             compile=self.compile,

@@ -101,14 +101,29 @@ class Finish:
     def __call__(self, likelihood: Likelihood, engine: Engine) -> None:
         """Learn from the fitted posterior that `engine` evaluates."""
         if not likelihood.wants_unseen_rows:
-            self._learn_flat(likelihood, partial(engine.map, self.X), self.target, self.weight)
+            self._learn_flat(
+                likelihood.finish, partial(engine.map, self.X), self.target, self.weight
+            )
         elif self.noise == "given":
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
-            self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
+            self._learn(likelihood.finish, [rows], lambda number: engine, given_noise=True)
         elif self.noise in ("unseen", "before") and not self.done:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
-            most = _MOST if not self.places else max(1, _MOST_PLACES // math.prod(self.places))
-            self._learn(likelihood, [rows[:: -(-len(rows) // most)]], lambda number: engine)
+            few = rows[:: -(-len(rows) // self._most())]
+            self._learn(likelihood.finish, [few], lambda number: engine)
+
+    def scale(
+        self, likelihood: Likelihood, parts: list[np.ndarray], engine_of: Callable[[int], Engine]
+    ) -> None:
+        """Call `Likelihood.learn_scale`: network k is evaluated by its engine on part k."""
+        if not likelihood.wants_unseen_rows:
+            most = self._most()
+            parts = [rows[:: -(-len(rows) * len(parts) // most)] for rows in parts]
+            self._learn(likelihood.learn_scale, parts, engine_of)
+
+    def _most(self) -> int:
+        """Return how many rows to evaluate at most."""
+        return max(1, _MOST_PLACES // math.prod(self.places)) if self.places else _MOST
 
     def before(self, likelihood: Likelihood, engine: Engine) -> bool:
         """Learn from a trained network if there are unseen rows; return whether there are any."""
@@ -153,16 +168,16 @@ class Finish:
             self.apart = splits[0]
         elif splits:
             rows = [apart for _, apart in splits]
-            self._learn(likelihood, rows, lambda number: trained_on(number, splits[number]))
+            self._learn(likelihood.finish, rows, lambda k: trained_on(k, splits[k]))
             self.done = True
         return self.apart
 
     def _learn(
         self,
-        likelihood: Likelihood,
+        learn: Callable[..., None],
         parts: Sequence[np.ndarray],
         engine_of: Callable[[int], Engine],
-        given_noise: bool = False,
+        **options: Any,
     ) -> None:
         """Learn from each part of the rows by its own engine; only one exists at a time."""
 
@@ -178,15 +193,15 @@ class Finish:
 
         rows = np.concatenate(parts)
         weight = None if self.weight is None else self.weight[rows]
-        self._learn_flat(likelihood, evaluate, self.target[rows], weight, given_noise)
+        self._learn_flat(learn, evaluate, self.target[rows], weight, **options)
 
     def _learn_flat(
         self,
-        likelihood: Likelihood,
+        learn: Callable[..., None],
         evaluate: Callable[..., Any],
         target: np.ndarray,
         weight: np.ndarray | None,
-        given_noise: bool = False,
+        **options: Any,
     ) -> None:
         places, n_rows = self.places, len(target)
 
@@ -198,7 +213,7 @@ class Finish:
 
         target = flat_places(target, places)
         weight = None if weight is None else flat_places(weight, places)
-        likelihood.finish(of_places if places else evaluate, target, weight, given_noise)
+        learn(of_places if places else evaluate, target, weight, **options)
 
     def _taken(self, rows: np.ndarray) -> Any:
         return self.X.subset(rows) if isinstance(self.X, Streamed) else self.X[rows]

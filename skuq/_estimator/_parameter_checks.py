@@ -10,11 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skuq._data._batches import SlicedBatches
-from skuq._estimator._built import check_unchanged
+from skuq._estimator._built import check_unchanged, posterior_of
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
-from skuq.posteriors import MCDropout, Posterior
+from skuq.posteriors import Posterior
 
 __all__ = ["checked_parameters", "checked_views", "why_no_partial_fit"]
 
@@ -27,7 +27,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
                 f"{name} was not saved with this estimator; it was {value.text}. Set it with "
                 f"set_params({name}=...) before fitting."
             )
-    if estimator.early_stopping:
+    if estimator.early_stopping and estimator.early_stopping != "auto":
         _check_early_stopping(estimator, incremental)
     if isinstance(estimator.module, nn.Module):
         name = type(estimator.module).__name__
@@ -46,14 +46,14 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     for prefix in ("iterator_train", "iterator_valid"):
         check_accepted(prefix, estimator._with_prefix(prefix), DataLoader, but=("dataset",))
-    _check_instance("posterior", estimator.posterior, Posterior, MCDropout())
+    _check_instance("posterior", estimator.posterior, Posterior, estimator._default_posterior())
     _check_instance("likelihood", estimator.likelihood, Likelihood, estimator._default_likelihood())
     if estimator.checkpoint_dir is not None and not incremental:
         _check_checkpointable(estimator)
     validate_parameter_constraints(
         estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
     )
-    posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
+    posterior = clone(posterior_of(estimator))
     posterior.validate()
     return posterior, _checked_likelihood(estimator, incremental)
 

@@ -115,8 +115,10 @@ def last_linear(network: nn.Module, x: Tensor, numerics: Numerics, *, exactly: b
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Return whether a module computes W x + b from parameters that are W and b."""
-    linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    """Return whether a module in eval mode computes W x + b from parameters that are W and b."""
+    kind = type(module)
+    computes = kind.forward is nn.Linear.forward or getattr(kind, "is_plain_in_eval_mode", False)
+    linear = isinstance(module, nn.Linear) and computes
     return linear and module._parameters.get("weight") is not None
 
 

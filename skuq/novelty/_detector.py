@@ -179,6 +179,12 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         self.layer = layer
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        fits = self.estimator is not None and not isinstance(self.estimator, FrozenEstimator)
+        tags.target_tags.required = fits
+        return tags
+
     # -- fit -------------------------------------------------------------------------------------
 
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:

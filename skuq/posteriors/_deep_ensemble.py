@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from skuq._engine._draws import Draws
 from skuq._training._problem import Problem
 from skuq._utils._sklearn_compat import Interval
+from skuq.posteriors._adversarial import adversarial_hooks
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._members import stacked_members
 
@@ -30,9 +31,22 @@ class DeepEnsemble(Posterior):
         Number of members that train at the same time, as joblib tasks, each with one torch thread.
         Any integer gives the same networks under every joblib backend. None trains members together
         in this process, with all threads of torch.
+    adversarial : float ≥ 0, default=0.0
+        Adversarial training as in [1]_: the loss of a batch also counts at x + ε r sign(∇ₓ loss),
+        where ε is this number and r the range of each feature in the training rows; the sum stays
+        in that range. The reference has 0.01, and 0 turns it off. It costs three times the step.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, if members differ in more than parameters and buffers.
 
     Notes
     -----
+    **Early stopping** sets other rows apart for each member, so that the members together learn
+    from all rows. With a likelihood that learns one noise level for all rows, which needs rows that
+    no member has seen, all members have the same.
+
     **Several devices** (``device=["cuda:0", "cuda:1"]``). Member i trains on device i modulo the
     number of devices. With ``n_jobs=None``, each device has a thread in which its members train one
     after another. For the same kind of device and number of threads, the networks are bit-identical
@@ -76,15 +90,30 @@ class DeepEnsemble(Posterior):
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],
         "n_jobs": [Integral, None],
+        "adversarial": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
-        self, n_members: int = 5, bootstrap: bool = False, n_jobs: int | None = None
+        self,
+        n_members: int = 5,
+        bootstrap: bool = False,
+        n_jobs: int | None = None,
+        adversarial: float = 0.0,
     ) -> None:
         self.n_members = n_members
         self.bootstrap = bootstrap
         self.n_jobs = n_jobs
+        self.adversarial = adversarial
 
     def fit(self, problem: Problem) -> Draws:
-        networks = problem.train(self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs)
+        hooks = None
+        if self.adversarial:
+            hooks = adversarial_hooks(problem, self.adversarial, self.n_members)
+        networks = problem.train(
+            self.n_members,
+            bootstrap=self.bootstrap,
+            n_jobs=self.n_jobs,
+            hooks=hooks,
+            own_rows=True,
+        )
         return Draws(networks[0], stacked_members(networks, problem), networks="draws")

@@ -91,6 +91,7 @@ class MCDropout(Posterior):
     """
 
     quick: ClassVar[dict[str, Any]] = {"n_draws": 5}
+    default_dropout: ClassVar[float] = 0.1
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_draws": [Interval(Integral, 1, None, closed="left")],

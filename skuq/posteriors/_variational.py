@@ -37,9 +37,10 @@ class Variational(Posterior):
     The weights and biases of some layers get a mean μ and a deviation σ each, q = Π N(μ_i, σ_i²).
     Training minimises, divided by the amount of data n,
 
-        E_q[Σ_n w_n NLL_n] + kl_weight · KL(q ‖ N(0, prior_scale²)),
+        E_q[Σ_n w_n NLL_n] + kl_weight · KL(q ‖ p),
 
-    with sample weights w; for ``kl_weight=1`` it is the negative evidence lower bound. In training,
+    with sample weights w; for ``kl_weight=1`` it is the negative evidence lower bound. The prior p
+    of a weight is N(0, prior_scale² / fan-in), that of a bias N(0, prior_scale²). In training,
     the outputs of these layers get noise for each row, with the variance Σ x² σ² that random
     weights give them (local reparametrisation [2]_). After training, `fit` draws weights from q.
 
@@ -48,13 +49,14 @@ class Variational(Posterior):
     layers : {"linear+conv", "linear", "conv"}, default="linear+conv"
         The layers with random weights: ``nn.Linear``, ``nn.Conv1d`` to ``nn.Conv3d``, or both. All
         other parameters are trained as usual.
-    prior_scale : float > 0, default=1.0
-        The standard deviation of the prior of all weights and biases.
+    prior_scale : float > 0, default=3.0
+        The standard deviation of the prior of biases, and of weights times the root of the fan-in
+        of their layer. So the outputs have the same size a priori, however wide the layers are.
     initial_scale : float > 0, default=0.01
         The deviation σ of all weights at the start.
-    kl_weight : float > 0, default=1.0
-        The weight of the divergence. Less than 1 is no longer a bound of the evidence, but trains
-        faster with few rows.
+    kl_weight : float > 0, default=0.1
+        The weight of the divergence. 1 is the bound of the evidence; but networks with more weights
+        than rows then underfit, or do not learn at all.
     n_draws : int, default=50
         Number of draws. Draw m does not depend on it.
 
@@ -75,9 +77,10 @@ class Variational(Posterior):
     unseen rows, as for `LastLayerLaplace`. With early stopping, a network without noise on its
     weights is trained first, and training then goes on from it for as many epochs.
 
-    With few rows, the divergence of all weights outweighs the likelihood, and the network underfits
-    (on tables of some hundred rows it is the worst posterior here). `help(SWAG)`, `DeepEnsemble`
-    and `LastLayerLaplace` are better there.
+    With few rows, the divergence of all weights outweighs the likelihood: look at the training
+    score. `docs/posteriors.md` has figures. Where a layer sees a row at several places
+    (convolutions, sequences), the noise of training is independent between places, which is an
+    approximation; draws share their weights between them.
 
     Sample weights count as an amount of data: weight 2 is the same as two equal rows.
     `partial_fit` is not possible: the posterior would be that of the last rows. ``warm_start`` goes
@@ -118,9 +121,9 @@ class Variational(Posterior):
     def __init__(
         self,
         layers: str = "linear+conv",
-        prior_scale: float = 1.0,
+        prior_scale: float = 3.0,
         initial_scale: float = 0.01,
-        kl_weight: float = 1.0,
+        kl_weight: float = 0.1,
         n_draws: int = 50,
     ) -> None:
         self.layers = layers

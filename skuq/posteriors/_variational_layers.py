@@ -23,6 +23,8 @@ class _Variational:
     the layer computes with the means.
     """
 
+    is_plain_in_eval_mode = True
+
     def _linear(self: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 

@@ -57,8 +57,8 @@ class SelectiveClassifier(ClassifierPredictions, ClassifierMixin, Selective):
         measure of total uncertainty: "variance", "variation_ratio", "margin",
         "least_confidence" ("entropy" is "total"). Or a fitted detector, whose `predict_novelty`
         is higher for stranger rows; clones and searches keep it fitted as
-        ``FrozenEstimator(detector)``. To refuse by two measures, put one selective estimator
-        around each of them, and accept where both do.
+        ``FrozenEstimator(detector)``. It must not have learnt from the calibration rows. To refuse
+        by two measures, put one selective estimator around each of them, and accept where both do.
     confidence_level : float in (0, 1), default=0.95
         Probability over the calibration rows that the guarantee holds.
     method : {"fixed_sequence", "sgr", "crc"}, default="fixed_sequence"

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skuq._composition import see_through
 from skuq._data._checks import refuse_no_labels
 from skuq._utils._optional import import_optional
-from skuq._utils._typing import MatrixLike
+from skuq._utils._typing import DataFrame, MatrixLike
 
 __all__ = [
     "Rates",
@@ -151,7 +151,7 @@ class Refusals(NamedTuple):
     by_class: dict[Any, Rates]
     by_group: dict[Any, Rates]
 
-    def frame(self) -> Any:
+    def frame(self) -> DataFrame:
         """Return all counts and rates as a pandas DataFrame, one line for each set of rows.
 
         Returns

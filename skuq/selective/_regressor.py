@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
@@ -50,7 +50,7 @@ class SelectiveRegressor(RegressorPredictions, RegressorMixin, Selective):
             default="total"
         What ranks the rows: a part of the predicted variance, averaged over targets, or a fitted
         detector, whose `predict_novelty` is higher for stranger rows; clones and searches keep it
-        fitted as ``FrozenEstimator(detector)``.
+        fitted as ``FrozenEstimator(detector)``. It must not have learnt from the calibration rows.
     confidence_level : float in (0, 1), default=0.95
         Probability over the calibration rows that the guarantee holds.
     method : {"fixed_sequence", "sgr", "crc"}, default="fixed_sequence"
@@ -205,7 +205,22 @@ class SelectiveRegressor(RegressorPredictions, RegressorMixin, Selective):
             )
         return np.inf
 
-    def predict(self, X: MatrixLike, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: MatrixLike, return_std: Literal[False] = ...) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self, X: MatrixLike, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: MatrixLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict the target of each row, or `reject_label` where it is given and a row is refused.
 
         Parameters
@@ -225,13 +240,10 @@ class SelectiveRegressor(RegressorPredictions, RegressorMixin, Selective):
         check_is_fitted(self)
         if self.reject_label is not None:
             X = rereadable(X)
-        if return_std:
-            mean, std = super().predict(X, return_std=True)
-        else:
-            mean = np.asarray(self.estimator_.predict(X))
+        mean = np.asarray(self.estimator_.predict(X))
         if self.reject_label is not None:
             mean = accepted_else(self.accept(X), mean, float(self.reject_label))
-        return (mean, std) if return_std else mean
+        return (mean, super().predict(X, return_std=True)[1]) if return_std else mean
 
     def score(
         self, X: MatrixLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None

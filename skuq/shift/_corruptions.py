@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from skuq._utils._messages import suggest
-from skuq._utils._typing import MatrixLike
 from skuq.shift._images import IMAGE_CORRUPTIONS
 from skuq.shift._tables import TABLE_CORRUPTIONS
 
 __all__ = ["Corrupter", "corrupt"]
 
-Corruptions = Sequence[str] | Mapping[str, Callable[..., Any]] | None
+Rows = TypeVar("Rows")
+Corruptions: TypeAlias = Sequence[str] | Mapping[str, Callable[..., Any]] | None
 
 
 def corrupt(
-    X: MatrixLike,
+    X: Rows,
     corruption: str,
     severity: int,
     *,
     image_shape: tuple[int, ...] | None = None,
     value_range: tuple[float, float] | None = None,
     random_state: int = 0,
-) -> Any:
+) -> Rows:
     """Corrupt rows by one of skuq's own corruptions.
 
     Parameters
@@ -66,7 +66,9 @@ def corrupt(
     >>> corrupt(images, "rotation", 3).shape
     (1797, 8, 8)
     """
-    return Corrupter(X, image_shape, value_range, random_state)(X, corruption, severity)
+    corrupter = Corrupter(X, image_shape, value_range, random_state)
+    changed: Rows = corrupter(X, corruption, severity)
+    return changed
 
 
 class Corrupter:

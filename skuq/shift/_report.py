@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import stats
@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 from skuq._composition import predictions
 from skuq._predict import ClassifierPredictions
 from skuq._utils._optional import import_optional
-from skuq._utils._typing import ArrayLike, MatrixLike
+from skuq._utils._typing import ArrayLike, DataFrame, MatrixLike
 from skuq.metrics import (
     brier_score,
     crps_scorer,
@@ -72,7 +72,7 @@ class ShiftReport:
         self.records = records
         self.measures = [name for name in records[0] if name not in ("corruption", "severity")]
 
-    def frame(self) -> Any:
+    def frame(self) -> DataFrame:
         """Return the records as a pandas DataFrame, one line for each corruption and severity.
 
         Returns
@@ -113,7 +113,7 @@ class ShiftReport:
 
     def plot(
         self, measure: str | Sequence[str] | None = None, *, ax: Any = None, name: str = ""
-    ) -> Any:
+    ) -> Self:
         """Draw measures over the severities: medians over the corruptions, bands of quartiles.
 
         Parameters
@@ -128,13 +128,14 @@ class ShiftReport:
 
         Returns
         -------
-        Axes or array of Axes
-            Where it was drawn: one for a single measure, else one for each.
+        self : ShiftReport
+            The report, with the attributes `axes_`, an array of one Axes for each measure, and
+            `figure_`.
         """
-        single = isinstance(measure, str)
         first = "accuracy" if "accuracy" in self.measures else "rmse"
         second = "ece" if "ece" in self.measures else "coverage"
-        wanted = [measure] if single else list(measure or (first, second, "total"))
+        given = [measure] if isinstance(measure, str) else measure
+        wanted = list(given or (first, second, "total"))
         if ax is None:
             pyplot = import_optional("matplotlib.pyplot", "plot", "ShiftReport.plot")
             size = (4.2 * len(wanted), 3.6)
@@ -143,16 +144,17 @@ class ShiftReport:
         if len(axes) != len(wanted):
             raise ValueError(f"ax must hold {len(wanted)} axes, one per measure, got {len(axes)}")
         for each, one in zip(axes, wanted):
-            curve = self.curve(str(one))
+            curve = self.curve(one)
             (line,) = each.plot(curve.severity, curve.median, marker="o", label=name or None)
             each.fill_between(
                 curve.severity, curve.low, curve.high, color=line.get_color(), alpha=0.2, lw=0
             )
-            each.set(xlabel="severity", ylabel=_NAMES.get(str(one), str(one)))
+            each.set(xlabel="severity", ylabel=_NAMES.get(one, one))
             each.set_xticks(curve.severity)
             if name:
                 each.legend()
-        return axes[0] if single else axes
+        self.axes_, self.figure_ = axes, axes[0].figure
+        return self
 
     def __repr__(self) -> str:
         n_corruptions = len({record["corruption"] for record in self.records})
@@ -164,7 +166,7 @@ def shift_report(
     X: MatrixLike,
     y: ArrayLike,
     corruptions: Corruptions = None,
-    severities: Sequence[int] = range(6),
+    severities: Sequence[int] = (0, 1, 2, 3, 4, 5),
     *,
     novelty: Any = None,
     image_shape: tuple[int, ...] | None = None,
@@ -186,7 +188,7 @@ def shift_report(
     corruptions : list of str, or dict of callables, default=None
         Names of skuq's own corruptions, as in `corrupt`, or functions
         ``(X, severity, generator) -> X`` by name. None takes all of skuq's own for these rows.
-    severities : sequence of int, default=range(0, 6)
+    severities : sequence of int, default=(0, 1, 2, 3, 4, 5)
         Severities from 0 (unchanged) to 5.
     novelty : fitted object with `predict_novelty`, default=None
         How strange rows are, for "novelty_auroc". None takes the total uncertainty.

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
@@ -45,6 +45,7 @@ def test_as_scikit_learn(decimals, n_known, n_novel):
 scores = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 
 
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(scores, scores)
 def test_any_scores(known, novel):
     found = novelty_metrics(known, novel)

@@ -89,10 +89,11 @@ def test_a_frame(report):
 
 def test_pictures(report, data):
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    axes = report.plot(name="ensemble")
+    axes = report.plot(name="ensemble").axes_
+    assert report.figure_ is axes[0].figure
     assert [ax.get_ylabel() for ax in axes] == ["accuracy", "ECE", "mean total uncertainty"]
     assert np.array_equal(axes[0].lines[0].get_ydata(), report.curve("accuracy").median)
-    assert report.plot("nll", ax=axes[0]) is axes[0] and len(axes[0].lines) == 2
+    assert report.plot("nll", ax=axes[0]).axes_[0] is axes[0] and len(axes[0].lines) == 2
     assert axes[0].get_legend().get_texts()[0].get_text() == "ensemble"
     with pytest.raises(ValueError, match="ax must hold 2 axes, one per measure, got 1"):
         report.plot(["nll", "ece"], ax=axes[0])

@@ -1,0 +1,73 @@
+"""Adversarial training: rows moved a little in the direction in which their loss grows most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skuq._data._batches import Batch
+from skuq._networks._module import call
+from skuq._training._hooks import TrainingHook
+from skuq._training._problem import Problem
+
+__all__ = ["adversarial_hooks"]
+
+
+def adversarial_hooks(problem: Problem, step: float, n_networks: int) -> list[TrainingHook]:
+    """Make a hook for each network, which adds the loss of adversarial rows.
+
+    Parameters
+    ----------
+    problem : Problem
+        Has the training rows, which are read once.
+    step : float
+        The length of the step, relative to the range of each feature.
+    n_networks : int
+        Number of networks.
+    """
+    low, high = _ranges(problem)
+    return [_Adversarial(problem, step, low, high) for _ in range(n_networks)]
+
+
+def _ranges(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Find the smallest and the largest value of each feature."""
+    low = high = problem.sample[0]
+    for x, _ in problem.batches(large=True):
+        low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+    return low, high
+
+
+class _Adversarial(TrainingHook):
+    """Adds the loss at x + ε (high − low) sign(∇_x loss), within the range of the data [1]_.
+
+    References
+    ----------
+    .. [1] I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and Harnessing Adversarial Examples",
+       ICLR 2015, arXiv:1412.6572.
+    """
+
+    def __init__(self, problem: Problem, step: float, low: Tensor, high: Tensor) -> None:
+        self._likelihood = problem.likelihood
+        self._numerics = problem.numerics
+        self._step, self._low, self._high = step, low, high
+
+    def penalty(self, module: nn.Module, batch: Batch) -> Tensor:
+        x, target = batch
+        given = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self._loss(module, given, target, batch.weight), given)
+        low, high = (limit.to(x) for limit in (self._low, self._high))
+        moved = x + self._step * (high - low) * slope.sign()
+        return self._loss(module, moved.clamp(low, high), target, batch.weight)
+
+    def _loss(self, module: nn.Module, x: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        losses = self._likelihood.loss(call(module, x, self._numerics), target)
+        return (losses if weight is None else weight * losses).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: training does not change it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
