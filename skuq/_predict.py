@@ -11,6 +11,7 @@ label, of batch shape (n_draws, n_rows, n_labels).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -39,6 +40,8 @@ class Predictions:
 
     def _predict_draws(self, X: Any, reduction: Callable[[Any], Tensor]) -> np.ndarray:
         n_rows, watch = _num_samples(X) if hasattr(X, "__len__") else None, ManyDraws()
+        if n_rows is not None and getattr(self, "_is_dense", False):
+            n_rows *= math.prod(getattr(X, "shape", ())[2:])  # places, of rows that are images
 
         def rows_first(predictive: Distribution) -> Tensor:
             draws = reduction(predictive)

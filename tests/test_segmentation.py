@@ -211,3 +211,13 @@ def test_the_default_network_is_a_unet():
     ).fit(X, y)
     assert type(one.module_) is skuq.modules.UNet and one.network_.n_outputs == 3
     assert one.predict_uncertainty(X, "epistemic").max() > 0
+
+
+def test_draws_of_many_pixels_are_announced(fitted, monkeypatch):
+    X, _ = images(5)
+    size = 8 * 4 * 5 * 3 * 24
+    monkeypatch.setattr("skuq._reductions._MANY_BYTES", size)
+    fitted.predict_draws(X)
+    monkeypatch.setattr("skuq._reductions._MANY_BYTES", size - 1)
+    with pytest.warns(UserWarning, match="predict_draws keeps every draw"):
+        fitted.predict_draws(X)

@@ -51,7 +51,7 @@ _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
 # with places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
-_SIZES = ("n_rows", "n_reduced", "n_draws_at_once")
+_SIZES = ("n_rows", "n_reduced", "n_draws_at_once", "_bytes_of_maps")
 # On a CPU a loop is faster for images if more of the network depends on the draw: vmap loses the
 # memory layout of images, and with it half of the speed of convolutions.
 _MOST_OF_IMAGES = 2 / 3
@@ -87,7 +87,7 @@ class Engine:
     n_rows: int
     n_reduced: int
     n_draws_at_once: int
-    _bytes_of_maps = 0  # of all draws of an image; engines of earlier files have no images
+    _bytes_of_maps: int  # outputs of all draws for an image; 0 without places
 
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
         self.draws = draws
@@ -144,14 +144,14 @@ class Engine:
         per_row, output = self._bytes_per_row()
         n_draws, n_outputs, places = self.draws.n_draws, output.shape[2], output.shape[3:]
         fewest = 1 if places else _MIN_ROWS
-        self._bytes_of_maps = output[0, 0].nbytes * n_draws if places else 0
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
         n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
         fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
         n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         most = (_BLOCK_BYTES_OF_IMAGES if places else _BLOCK_BYTES)[kind]
         n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
-        for name, size in zip(_SIZES, (n_rows, n_reduced, n_draws_at_once)):
+        maps = output[0, 0].nbytes * n_draws if places else 0  # of one image
+        for name, size in zip(_SIZES, (n_rows, n_reduced, n_draws_at_once, maps)):
             self.__dict__.setdefault(name, size)
 
     def _bytes_per_row(self) -> tuple[float, Tensor]:

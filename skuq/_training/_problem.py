@@ -64,7 +64,7 @@ class Problem:
         n_rows: float,
         before: Draws | None = None,
         learns_noise: Callable[[nn.Module], bool] | None = None,
-        noise_is_known: Callable[[], bool] = lambda: False,
+        noise_is_known: Callable[[], bool] | None = None,
     ) -> None:
         self._schedule = schedule
         self._trainer = trainer = schedule.trainer
@@ -75,7 +75,7 @@ class Problem:
         self.n_rows = n_rows
         self.before = before
         self._learns_noise = learns_noise
-        self._noise_is_known = noise_is_known
+        self._noise_is_known = noise_is_known or (lambda: False)
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
         """Derive an independent seed for each purpose and network.

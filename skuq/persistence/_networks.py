@@ -219,7 +219,7 @@ def _check_engine(engine: Any) -> None:
         raise PersistenceError("the engine is not one of the CPU")
     if numerics.precision not in ("float32", "float64", "bfloat16"):
         raise PersistenceError("the precision of the engine is not one that skuq knows")
-    maps = engine._bytes_of_maps
+    maps = engine.__dict__.get("_bytes_of_maps", 0)  # earlier files have none
     if type(maps) is not int or maps < 0:
         raise PersistenceError("_bytes_of_maps must be a number of bytes")
     if type(engine.vectorized) is not bool or len(engine._sample) != 3:

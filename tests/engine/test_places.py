@@ -212,4 +212,4 @@ def test_most_of_a_network_in_each_draw_makes_a_loop(shared, vectorized):
         torch.ones(3, 2, *PLACES).double(),
         FLOAT64,
     )
-    assert engine.vectorized == vectorized
+    assert engine.n_rows and engine.vectorized == vectorized
