@@ -48,7 +48,8 @@ POSTERIORS: dict[str, Posterior] = {
     "SWAG(scale=0)": SWAG(scale=0.0),
     "SnapshotEnsemble()": SnapshotEnsemble(),
     "SGMCMC()": SGMCMC(),
-    "SGMCMC(temperature=0.1)": SGMCMC(temperature=0.1),
+    "SGMCMC(lr=0.01)": SGMCMC(lr=0.01),
+    "SGMCMC(lr=0.01, temperature=0.1)": SGMCMC(lr=0.01, temperature=0.1),
     "Variational()": Variational(),
     "Variational(kl_weight=1)": Variational(kl_weight=1.0),
 }
