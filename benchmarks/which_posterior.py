@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.harness import Line, Report
 from benchmarks.posteriors import data_folder
 from skuq import TorchClassifier, TorchRegressor
+from skuq.exceptions import DivergedError
 from skuq.metrics import area_under_risk_coverage, expected_calibration_error, nll_scorer
 from skuq.posteriors import (
     SGMCMC,
@@ -116,9 +117,12 @@ def run_all(
         for name, (posterior, own) in contenders(dict(options)).items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that training has not converged, for example
-                scores = one(clone(posterior), own, seed)
-            found.setdefault(name, []).append(scores)
-    write(report, table, found)
+                try:
+                    found.setdefault(name, []).append(one(clone(posterior), own, seed))
+                except DivergedError:
+                    report.remark(table, f"{name}: training diverged with seed {seed}")
+    whole = {name: runs for name, runs in found.items() if len(runs) == len(seeds)}
+    write(report, table, whole)
 
 
 # ---------------------------------------------------------------------------------------------
