@@ -4,9 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from skuq._version import __version__
+from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError, PersistenceError
 from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
+from skuq.segmentation import TorchSegmenter
 
 if TYPE_CHECKING:
     from skuq._differentiable import uncertainty_function
@@ -20,7 +22,9 @@ __all__ = [
     "DivergedError",
     "PersistenceError",
     "TorchClassifier",
+    "TorchDenseRegressor",
     "TorchRegressor",
+    "TorchSegmenter",
     "__version__",
     "export_onnx",
     "from_trained",
@@ -45,7 +49,17 @@ _LAZY = {
     "uncertainty_function": "skuq._differentiable",
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
-_ROOMS = ("augmentation", "calibration", "datasets", "distributed", "metrics", "persistence")
+_ROOMS = (
+    "augmentation",
+    "calibration",
+    "datasets",
+    "distributed",
+    "metrics",
+    "novelty",
+    "persistence",
+    "selective",
+    "shift",
+)
 
 
 def __getattr__(name: str) -> Any:

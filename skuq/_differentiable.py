@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._data._places import places_as_rows
 from skuq._estimator._base import TorchEstimator
 from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
@@ -51,7 +52,7 @@ def uncertainty_function(
         A function from a tensor of rows, of shape (n_rows, ...) as the estimator takes them, to a
         tensor of shape (n_rows,) in float64 on the device of the network. Units are nats for the
         entropy of a classifier, and squared units of y for a regressor. With several labels or
-        targets it is their sum.
+        targets it is their sum; of a segmenter, the mean over the pixels.
 
     Raises
     ------
@@ -85,7 +86,8 @@ def uncertainty_function(
 
     def uncertainty(x: Tensor) -> Tensor:
         found: Tensor = reduction(predictive(x))
-        return found if found.ndim == 1 else found.flatten(1).sum(1)
+        one = found if found.ndim == 1 else found.flatten(1).sum(1)
+        return one.reshape(len(x), -1).mean(1) if network._is_dense else one
 
     return uncertainty
 
@@ -128,7 +130,8 @@ def _network_predictive(estimator: TorchEstimator) -> Callable[[Tensor], Distrib
             raise ValueError(
                 f"expected a tensor of rows of shape {shape}, got shape {tuple(x.shape)}"
             )
-        return likelihood.predictive(outputs(x.to(numerics.device, numerics.dtype)).double())
+        raw = outputs(x.to(numerics.device, numerics.dtype)).double()
+        return likelihood.predictive(places_as_rows(raw))
 
     return predictive
 

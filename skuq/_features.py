@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from skuq._utils._messages import suggest
 from skuq._utils._tensors import tensors_of
 from skuq._utils._typing import MatrixLike
 
-__all__ = ["predict_features"]
+__all__ = ["map_features", "predict_features"]
 
 
 def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) -> np.ndarray:
@@ -62,6 +63,29 @@ def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) ->
     >>> skuq.predict_features(classifier, X).shape
     (150, 8)
     """
+    features = map_features(estimator, X, lambda outputs: outputs.movedim(0, 1), layer=layer)
+    return features[:, 0] if features.shape[1] == 1 else np.moveaxis(features, 1, 0)
+
+
+def map_features(
+    estimator: Any,
+    X: Any,
+    reduction: Callable[..., Any],
+    *aligned: np.ndarray,
+    layer: str | None = None,
+) -> Any:
+    """Reduce features chunk by chunk, so that not all need to be in memory.
+
+    Parameters
+    ----------
+    estimator, X, layer : as in `predict_features`
+        The fitted estimator, its rows, and the layer.
+    reduction : callable
+        Maps features of shape (n_networks, n_rows, n_features), a float64 tensor, and the same
+        rows of each array in `aligned`, to a tensor or tuple of tensors of n_rows rows.
+    *aligned : ndarray of shape (n_samples, ...)
+        Arrays whose rows belong to those of X.
+    """
     leaf, inner = innermost(estimator, X)
     if not isinstance(leaf, TorchEstimator):
         raise TypeError(f"predict_features needs a skuq estimator, got {type(leaf).__name__}")
@@ -70,10 +94,9 @@ def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) ->
     networks = engine.draws.networks(len(leaf.histories_))
     name = _checked_layer(networks[0], layer, engine)
     draws = _stack_networks([InputOf(network, name) for network in networks])
-    features = Engine(draws, engine._sample, engine.numerics).map(
-        leaf._check_rows(inner), lambda outputs: outputs.movedim(0, 1), verbose=leaf.verbose
+    return Engine(draws, engine._sample, engine.numerics).map(
+        leaf._check_rows(inner), reduction, *aligned, verbose=leaf.verbose
     )
-    return features[:, 0] if len(networks) == 1 else np.moveaxis(features, 1, 0)
 
 
 def _stack_networks(networks: list[InputOf]) -> Draws:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from skuq._estimator._elsewhere import (
 )
 from skuq._estimator._given_networks import FirstBuilt, copy_factory, refuse_random_weights
 from skuq._networks._module import Numerics
+from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import (
     StrOptions,
     _num_samples,
@@ -323,22 +323,20 @@ def _warn_if_it_knows_nothing(estimator: Any, X: Any, y: Any, target_scale: Any)
     score = estimator.score(part, target)
     if not classifies:
         if score < 0:
-            warnings.warn(
+            warn(
                 f"the network predicts these rows worse than the mean of y (R² = {score:.2g}). "
                 f"{_question_about(target_scale)} Were rows scaled for its training? Then scale X, "
                 "too.",
                 UserWarning,
-                stacklevel=3,
             )
         return
     chance = 1 / len(estimator.classes_)
     if score < chance - 2 * (chance * (1 - chance) / _num_samples(part)) ** 0.5:
-        warnings.warn(
+        warn(
             f"the network predicts these rows worse than chance (accuracy {score:.2g}, of "
             f"{len(estimator.classes_)} labels). Are outputs in the order of the sorted labels, "
             f"{estimator.classes_[:10]}? Were rows scaled for its training? Then scale X, too.",
             UserWarning,
-            stacklevel=3,
         )
 
 

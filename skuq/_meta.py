@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -24,11 +23,20 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skuq._composition import see_through
 from skuq._data._streams import is_dataset, with_targets
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 
-__all__ = ["Around", "fit_clone", "folds_of", "innermost", "warn_of_rows_seen"]
+__all__ = [
+    "Around",
+    "fit_clone",
+    "folds_of",
+    "ignore_label_of",
+    "innermost",
+    "share_of_rows_seen",
+    "warn_of_rows_seen",
+]
 
 _MANY_SEEN = 0.1  # share of rows seen in training; above it, warn
 
@@ -101,6 +109,18 @@ def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
     return leaf, X
 
 
+def ignore_label_of(estimator: Any) -> Any:
+    """Return the label of pixels that do not count for the segmenter inside; None if none has."""
+    while not hasattr(estimator, "ignore_label"):
+        inner = getattr(estimator, "estimator", None)
+        if isinstance(estimator, Pipeline):
+            inner = estimator.steps[-1][1]
+        if inner is None:
+            return None
+        estimator = inner
+    return estimator.ignore_label
+
+
 def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
     """Fit a copy of the estimator; watchers of `task` watch this fit."""
     estimator = clone(estimator)
@@ -153,17 +173,19 @@ def folds_of(
     return list(splitter.split(X, y, groups))
 
 
+def share_of_rows_seen(frozen: Any, X: Any) -> float:
+    """Return the share of these rows that trained a frozen estimator; 0 if it does not know."""
+    leaf, inner = innermost(frozen, X)
+    return float(leaf._share_seen(inner)) if hasattr(leaf, "_share_seen") else 0.0
+
+
 def warn_of_rows_seen(frozen: Any, X: Any, to: str = "calibrate it") -> None:
     """Warn if a frozen estimator was trained on many of these rows."""
-    leaf, inner = innermost(frozen, X)
-    if not hasattr(leaf, "_share_seen"):
-        return
-    share = leaf._share_seen(inner)
+    share = share_of_rows_seen(frozen, X)
     if share > _MANY_SEEN:
-        warnings.warn(
-            f"the frozen {type(leaf).__name__} was trained on {share:.0%} of the rows that are to "
-            f"{to}. It is right too often on them, so the result will be overconfident: give "
-            "other rows, or the estimator unfrozen with cv.",
+        warn(
+            f"the frozen {type(innermost(frozen, X)[0]).__name__} was trained on {share:.0%} of "
+            f"the rows that are to {to}. It is right too often on them, so the result will be "
+            "overconfident: give other rows, or the estimator unfrozen with cv.",
             UserWarning,
-            stacklevel=3,
         )

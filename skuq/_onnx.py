@@ -14,6 +14,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skuq._data._places import places_as_rows
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
 from skuq._reductions import class_uncertainty, target_uncertainty
@@ -32,12 +33,13 @@ _TOLERANCE = 1e-5  # relative to the largest number
 def export_onnx(estimator: Any, path: StrPath) -> None:
     """Write a fitted network as an ONNX graph, for programs without Python.
 
-    The graph takes ``X`` (n_rows, ...) in the dtype of the network, with any number of rows. It has
-    two outputs in float64:
+    The graph takes ``X`` (n_rows, ...) in the dtype of the network, with any number of rows. Images
+    have the height and width of those in `fit`. It has two outputs in float64:
 
     * for a classifier ``predicted_probabilities`` (n_rows, n_classes), the mean over the draws with
       columns as in `classes_`, and ``total_uncertainty`` (n_rows,), their entropy in nats; with
-      several labels at once both have shape (n_rows, n_labels);
+      several labels at once both have shape (n_rows, n_labels); for a segmenter they are maps,
+      (n_rows, n_classes, height, width) and (n_rows, height, width);
     * for a regressor ``predicted_mean`` and ``total_uncertainty``, the total variance in squared
       units of y, both of the shape of y.
 
@@ -47,7 +49,7 @@ def export_onnx(estimator: Any, path: StrPath) -> None:
 
     Parameters
     ----------
-    estimator : TorchClassifier or TorchRegressor, or a calibrator around one
+    estimator : TorchClassifier, TorchRegressor or TorchSegmenter, or a calibrator around one
         The fitted estimator to export. Export the last step of a Pipeline; its other steps have no
         graph.
     path : str or path-like
@@ -117,15 +119,27 @@ class _Graph(nn.Module):
         self.outputs = [first, "total_uncertainty"]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        predictive: Any = self._predictive(self._function(x).double())
+        raw = self._function(x).double()
+        predictive: Any = self._predictive(places_as_rows(raw))
         for calibration in self._calibrations:
             predictive = calibration(predictive)
         if self.classifies:
             proba = predictive.probs.mean(0)
             total = class_uncertainty("total")(predictive)
-            return proba[..., 1] if self._multilabel else proba, total
-        mean, total = predictive.mean.mean(0), target_uncertainty("total")(predictive)
-        return (mean[..., 0], total[..., 0]) if self._flat else (mean, total)
+            first = proba[..., 1] if self._multilabel else proba
+        else:
+            first, total = predictive.mean.mean(0), target_uncertainty("total")(predictive)
+            if self._flat:
+                first, total = first[..., 0], total[..., 0]
+        return _in_place(first, raw.shape[3:]), _in_place(total, raw.shape[3:])
+
+
+def _in_place(values: Tensor, places: torch.Size) -> Tensor:
+    """Make (n_rows, *places) of (n_places,), and (n_rows, n_outputs, *places) of a matrix."""
+    if not places:
+        return values
+    maps = values.reshape(-1, *places, *values.shape[1:])
+    return maps if values.ndim == 1 else maps.movedim(-1, 1)
 
 
 def _unrolled(engine: Engine) -> Any:

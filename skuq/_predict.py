@@ -11,7 +11,7 @@ label, of batch shape (n_draws, n_rows, n_labels).
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -20,22 +20,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._data._places import classes_second
 from skuq._data._streams import with_targets
 from skuq._distributions._mixture import mixture_quantile
 from skuq._distributions._softmax import Softmax, log_mean, mean_of_draws
-from skuq._reductions import Part, class_uncertainty, target_uncertainty
+from skuq._reductions import ManyDraws, Part, class_uncertainty, target_uncertainty
 from skuq._utils._messages import checked_level
 from skuq._utils._sklearn_compat import _num_samples
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.uncertainty import Uncertainty, _moments
 
 __all__ = ["ClassifierPredictions", "Predictions", "RegressorPredictions"]
-
-_MANY_BYTES = 2**30
-
-
-def _as_uncertainty(result: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray | Uncertainty:
-    return Uncertainty(*result) if isinstance(result, tuple) else result
 
 
 class Predictions:
@@ -44,24 +39,17 @@ class Predictions:
     _reduce: Callable[..., Any]  # see above
 
     def _predict_draws(self, X: Any, reduction: Callable[[Any], Tensor]) -> np.ndarray:
-        warned = False
+        n_rows, watch = _num_samples(X) if hasattr(X, "__len__") else None, ManyDraws()
+        if n_rows is not None and getattr(self, "_is_dense", False):
+            n_rows *= math.prod(getattr(X, "shape", ())[2:])  # places, of rows that are images
 
         def rows_first(predictive: Distribution) -> Tensor:
-            nonlocal warned
             draws = reduction(predictive)
-            n_rows = _num_samples(X) if hasattr(X, "__len__") else draws.shape[1]
-            size = draws[:, :1].numel() * n_rows * 8
-            if size > _MANY_BYTES and not warned:
-                warned = True
-                warnings.warn(
-                    f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
-                    "time, or use predict_uncertainty, which keeps no draws.",
-                    UserWarning,
-                    stacklevel=2,
-                )
+            watch.warn_of(draws, n_rows)
             return draws.movedim(0, 1)
 
-        return np.moveaxis(self._reduce(X, rows_first), 1, 0)
+        # (n_rows, *places, n_draws, n_outputs) becomes (n_draws, n_rows, n_outputs, *places)
+        return np.moveaxis(self._reduce(X, rows_first), (-2, -1), (0, 2))
 
     def score(
         self,
@@ -133,7 +121,7 @@ class ClassifierPredictions(Predictions):
             If X has NaN, infinity, or another shape than in `fit`.
         """
         chosen: np.ndarray = self._reduce(X, lambda draws: log_mean(draws).max(-1).indices)
-        return chosen if self._multilabel else np.asarray(self.classes_[chosen])
+        return classes_second(chosen) if self._multilabel else np.asarray(self.classes_[chosen])
 
     @overload
     def predict_proba(
@@ -179,7 +167,12 @@ class ClassifierPredictions(Predictions):
             return (proba[..., 1] if self._multilabel else proba, *parts)
 
         proba, *parts = self._reduce(X, reduction)
-        return (proba, Uncertainty(*parts)) if parts else proba
+        proba = classes_second(proba)
+        return (proba, Uncertainty(*map(self._like_labels, parts))) if parts else proba
+
+    def _like_labels(self, values: np.ndarray) -> np.ndarray:
+        """Put the axis of several labels, if there is one, where public arrays have it."""
+        return classes_second(values) if self._multilabel else values
 
     def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
         """Predict the logarithm of each mean probability, finite even if probabilities underflow.
@@ -195,7 +188,7 @@ class ClassifierPredictions(Predictions):
             The logarithm of `predict_proba`, with columns in the order of `classes_`.
         """
         log_proba = self._log_proba(X)
-        return log_proba[..., 1] if self._multilabel else log_proba
+        return classes_second(log_proba[..., 1] if self._multilabel else log_proba)
 
     def decision_function(self, X: MatrixLike) -> np.ndarray:
         """Compute logits of the mean prediction: log-probabilities, or log-odds for two classes.
@@ -212,8 +205,9 @@ class ClassifierPredictions(Predictions):
             positive where the second class is more probable.
         """
         log_proba = self._log_proba(X)
-        binary = log_proba.shape[-1] == 2
-        return log_proba[..., 1] - log_proba[..., 0] if binary else log_proba
+        if log_proba.shape[-1] != 2:
+            return classes_second(log_proba)
+        return self._like_labels(log_proba[..., 1] - log_proba[..., 0])
 
     @overload
     def predict_uncertainty(
@@ -260,7 +254,10 @@ class ClassifierPredictions(Predictions):
         ValueError
             If `kind` or `measure` is unknown, or the measure does not have this kind.
         """
-        return _as_uncertainty(self._reduce(X, class_uncertainty(kind, measure)))
+        result = self._reduce(X, class_uncertainty(kind, measure))
+        if isinstance(result, tuple):
+            return Uncertainty(*map(self._like_labels, result))
+        return self._like_labels(result)
 
     def predict_draws(self, X: MatrixLike) -> np.ndarray:
         """Predict the probabilities of every draw.
@@ -284,9 +281,11 @@ class RegressorPredictions(Predictions):
     """The methods of a regressor. All results are in the units of y."""
 
     _target_shape: tuple[int, ...]  # () for a y of one dimension, else (n_targets,)
+    _is_dense: bool = False  # whether results are maps, (n_samples, height, width, n_targets, ...)
 
     def _like_target(self, values: np.ndarray) -> np.ndarray:
-        """Drop the axis of targets, the second, if y had none."""
+        """Drop the axis of targets, the second of public arrays, if y had none."""
+        values = np.moveaxis(values, 3, 1) if self._is_dense else values
         return values if self._target_shape else values[:, 0]
 
     @overload

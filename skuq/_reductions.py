@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._distributions._softmax import Softmax
+from skuq._utils._messages import warn
 from skuq.uncertainty import (
     Uncertainty,
     _decompose_entropy,
@@ -27,6 +28,7 @@ __all__ = [
     "DECOMPOSED",
     "OF_EACH_DRAW",
     "TOTALS",
+    "ManyDraws",
     "Part",
     "class_uncertainty",
     "of_targets",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 Part: TypeAlias = Literal["total", "aleatoric", "epistemic"]  # the kinds that are one array
+_MANY_BYTES = 2**30
 KINDS = ("total", "aleatoric", "epistemic", "all")
 
 
@@ -87,6 +90,24 @@ def of_targets(reduction: Callable[..., Any]) -> Callable[..., Any]:
         return reduction(predictive, y, *rows)
 
     return checked
+
+
+class ManyDraws:
+    """Warns once if the draws of all rows take much memory."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def warn_of(self, draws: Tensor, n_rows: int | None) -> None:
+        """Warn, given the draws of some rows and the number of all rows, if it is known."""
+        size = draws[:, :1].numel() * (draws.shape[1] if n_rows is None else n_rows) * 8
+        if size > _MANY_BYTES and not self._warned:
+            self._warned = True
+            warn(
+                f"predict_draws keeps every draw: {size / 2**30:.1f} GiB. Give fewer rows at a "
+                "time, or use predict_uncertainty, which keeps no draws.",
+                UserWarning,
+            )
 
 
 def class_uncertainty(kind: str = "total", measure: str = "entropy") -> Callable[[Softmax], Any]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from bisect import bisect_left
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +12,10 @@ from sklearn.utils.validation import check_consistent_length
 from skuq._composition import predictions
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
-from skuq._utils._files import replace_file
-from skuq._utils._optional import import_optional
-from skuq._utils._typing import ArrayLike, MatrixLike, StrPath
+from skuq._report_html import Report, figure_of, table, thumbnail
+from skuq._report_novelty import judge_novelty
+from skuq._report_segmentation import is_segmenter, report_of_segmenter
+from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics import (
     DecompositionDisplay,
     PITDisplay,
@@ -38,67 +35,13 @@ from skuq.metrics import (
     uncertainty_error_auroc,
 )
 from skuq.metrics._axes import description, uncertainty_unit
+from skuq.metrics._guarantees import fewest_rows
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
 from skuq.pipeline import predict_interval, predict_uncertainty
+from skuq.selective._refusals import described, unrefused
 
 __all__ = ["Report", "report"]
-
-_CSS = """
-.skuq{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1080px;margin:0 auto;padding:1em}
-.skuq h1{font-size:1.5em}.skuq h2{font-size:1.15em;margin-top:1.6em}
-.skuq pre{background:#f5f5f5;padding:.7em;overflow-x:auto;white-space:pre-wrap;font-size:.85em}
-.skuq table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}
-.skuq td,.skuq th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right}
-.skuq td:first-child,.skuq th:first-child{text-align:left}
-.skuq .figures{display:flex;flex-wrap:wrap;gap:1em}.skuq figure{margin:0;flex:1 1 440px}
-.skuq img{max-width:100%;height:auto}.skuq figcaption{color:#555;font-size:.9em}
-.skuq .wide{overflow-x:auto}
-"""
-
-
-class Report:
-    """The result of `skuq.report`.
-
-    Attributes
-    ----------
-    metrics : dict of str to float
-        Values of the metrics, by name.
-    html : str
-        A complete HTML document without external files.
-    """
-
-    def __init__(self, metrics: dict[str, float], title: str, body: str) -> None:
-        self.metrics = metrics
-        self._body = f"<style>{_CSS}</style><div class='skuq'>{body}</div>"
-        self.html = (
-            "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
-            "<meta name='viewport' content='width=device-width'>"
-            f"<title>{escape(title)}</title></head><body>{self._body}</body></html>"
-        )
-
-    def save(self, path: StrPath) -> Path:
-        """Write the document to a file.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file to write.
-
-        Returns
-        -------
-        Path
-            The path of the written file.
-        """
-        target = Path(path)
-        replace_file(target, lambda file: file.write(self.html.encode()))
-        return target
-
-    def _repr_html_(self) -> str:
-        return self._body
-
-    def __repr__(self) -> str:
-        return "Report(" + ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items()) + ")"
 
 
 def report(
@@ -106,6 +49,8 @@ def report(
     X: MatrixLike,
     y: ArrayLike,
     *,
+    novelty: Any = None,
+    X_novel: MatrixLike | None = None,
     n_most_uncertain: int = 10,
     title: str | None = None,
 ) -> Report:
@@ -113,14 +58,18 @@ def report(
 
     Parameters
     ----------
-    estimator : fitted classifier or regressor
+    estimator : fitted classifier, regressor or segmenter
         Any estimator of one target for which `skuq.predict_uncertainty` gives all parts.
     X : array-like of shape (n_samples, ...)
         Rows that the model has not seen.
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,), or (n_samples, height, width) for a segmenter
         The true labels or targets of these rows.
+    novelty : fitted NoveltyDetector, default=None
+        The page then also shows which rows are strange.
+    X_novel : array-like of shape (n_novel, ...), default=None
+        Rows of another kind, which the detector should flag; needs `novelty`.
     n_most_uncertain : int, default=10
-        Number of the most uncertain samples to list.
+        Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
         Heading of the page; None names the estimator.
 
@@ -132,7 +81,7 @@ def report(
     Raises
     ------
     ValueError
-        If there are fewer than 2 samples, or several targets.
+        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`.
 
     Examples
     --------
@@ -144,21 +93,34 @@ def report(
     >>> page.html.startswith("<!DOCTYPE html>")
     True
     """
+    if is_segmenter(estimator, X):
+        if novelty is not None:
+            raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
+        return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
     truth = np.asarray(y)
     if truth.ndim != 1 or len(truth) < 2:
         raise ValueError(
             f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
         )
+    if X_novel is not None and novelty is None:
+        raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
     asked, inner = predictions(estimator, X)
     check_consistent_length(X, truth)
     classifies = isinstance(asked, ClassifierPredictions)
     # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
     # transformed targets, predict of scikit-learn gives another number.
-    predicted = estimator.predict(X) if classifies else _mean(asked, inner)
+    predicted = unrefused(estimator, X) if classifies else _mean(asked, inner)
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
     metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    columns, strangest = parts._asdict(), ""
+    if novelty is not None:
+        more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
+        metrics, figures, notes = metrics | more[0], [*figures, *more[1]], notes | more[2]
+        columns["novelty"] = more[3]
+        rows = _samples(X, y, predicted, columns, "novelty", n_most_uncertain)
+        strangest = f"<h2>The strangest samples</h2>{rows}"
     title = title or f"Uncertainty of {description(estimator)}"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -167,14 +129,16 @@ def report(
         f"<pre>{escape(repr(estimator))}</pre>",
         _about_weights(estimator, X),
         "<h2>In numbers</h2>",
-        _table(
+        table(
             ["", "value", "at best"],
             [[name, f"{value:.4g}", notes.get(name, "")] for name, value in metrics.items()],
         ),
+        _about_refusals(estimator, X, y),
         "<h2>In pictures</h2><div class='figures'>",
-        *(_figure(draw, caption) for caption, draw in figures),
+        *(figure_of(draw, caption) for caption, draw in figures),
         f"</div><h2>The most uncertain samples ({escape(unit)})</h2>",
-        _most_uncertain(X, y, predicted, parts, n_most_uncertain),
+        _samples(X, y, predicted, columns, "total", n_most_uncertain),
+        strangest,
     ]
     return Report(metrics, title, "".join(body))
 
@@ -191,6 +155,15 @@ def _about_weights(estimator: Any, X: Any) -> str:
     )
 
 
+def _about_refusals(estimator: Any, X: Any, y: Any) -> str:
+    """Write whom a selective estimator refuses."""
+    found = described(estimator, X, y)
+    if found is None:
+        return ""
+    head = ["", "rows", "refused", "risk of the accepted"]
+    return f"<h2>Who is refused</h2><p>{escape(found[0])}</p>{table(head, found[1])}"
+
+
 def _mean(asked: Any, X: Any) -> np.ndarray:
     mean: np.ndarray = asked._reduce(X, lambda predictive: predictive.mean.mean(0))
     if mean.shape[1] != 1:
@@ -202,7 +175,7 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
 Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
-_SURE = {"risk": 0.05, "delta": 0.05}
+_RISK, _DELTA = 0.05, 0.05
 
 
 def _judge_classifier(
@@ -224,10 +197,10 @@ def _judge_classifier(
     if 0 < wrong.sum() < len(y):
         metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
     share_kept = "share kept at 5 % errors, 95 % sure"
-    metrics[share_kept] = coverage_at_risk(*ranks, **_SURE).coverage
+    metrics[share_kept] = coverage_at_risk(*ranks, risk=_RISK, delta=_DELTA).coverage
     notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
     notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
-    fewest = _fewest_to_be_sure()
+    fewest = fewest_rows(_RISK, _DELTA, "sgr")
     if len(y) < fewest:
         notes[share_kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
     figures: Figures = [
@@ -258,15 +231,6 @@ def _judge_classifier(
         ),
     ]
     return metrics, figures, notes
-
-
-def _fewest_to_be_sure() -> int:
-    """Find the least number of samples for which the guarantee can hold, if all are right."""
-
-    def some_are_kept(n: int) -> bool:
-        return coverage_at_risk(np.zeros(n), np.zeros(n), np.arange(n), **_SURE).coverage > 0
-
-    return 1 + bisect_left(range(1, 1000), True, key=some_are_kept)
 
 
 def _judge_regressor(
@@ -317,58 +281,35 @@ def _judge_regressor(
     return metrics, figures, notes
 
 
-def _figure(draw: Callable[[Any], Any], caption: str) -> str:
-    figure = import_optional("matplotlib.figure", "plot", "skuq.report").Figure(
-        figsize=(5.2, 4.6), layout="constrained"
-    )
-    draw(figure.subplots())
-    return f"<figure>{_image(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _image(figure: Any, text: str, dpi: int = 110) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='{escape(text, quote=True)}' src='data:image/png;base64,{data}'>"
-
-
-def _table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
-    """Make an HTML table. Cells are escaped, except the last of each row if `raw`."""
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    for row in rows:
-        cells = [escape(cell) for cell in row]
-        if raw:
-            cells[-1] = row[-1]
-        lines.append("".join(f"<td>{cell}</td>" for cell in cells))
-    return "<div class='wide'><table><tr>" + "</tr><tr>".join(lines) + "</tr></table></div>"
-
-
-def _most_uncertain(X: Any, y: Any, predicted: np.ndarray, parts: Any, n: int) -> str:
-    order = np.argsort(-parts.total, kind="stable")[:n]
+def _samples(
+    X: Any, y: Any, predicted: np.ndarray, columns: dict[str, np.ndarray], by: str, n: int
+) -> str:
+    """Make a table of the samples that are the highest in one of the columns."""
+    order = np.argsort(-columns[by], kind="stable")[:n]
     row_names, index = _row_names(X, y)
     truth = np.asarray(y)
-    head = [row_names, "true", "predicted", "total", "aleatoric", "epistemic"]
+    head = [row_names, "true", "predicted", *columns]
     rows = []
     shown = _shown_features(X)
     for i in order:
-        values = [f"{part[i]:.4g}" for part in parts]
+        values = [f"{column[i]:.4g}" for column in columns.values()]
         found_by = str(i) if index is None else str(index[i])
         rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
-        rows = [[*row, _thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
-        return _table([*head, "image"], rows, raw=True)
+        rows = [[*row, thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
+        return table([*head, "image"], rows, raw=True)
     if shown is None:
-        return _table(head, rows)
-    names, columns = shown
+        return table(head, rows)
+    names, features = shown
     for i, row in zip(order, rows):
-        row += [_cell(column[i]) for column in columns]
-    return _table(head + names, rows)
+        row += [_cell(feature[i]) for feature in features]
+    return table(head + names, rows)
 
 
 def _row_names(X: Any, y: Any) -> tuple[str, Any]:
     """Return names by which a user finds rows: an index of X or y, or None for positions."""
-    for table in (X, y):
-        index = getattr(table, "index", None)
+    for rows in (X, y):
+        index = getattr(rows, "index", None)
         if index is not None and not callable(index):  # a list has a method of that name
             return str(index.name if index.name is not None else "index"), index
     return "row", None
@@ -391,14 +332,3 @@ def _shown_features(X: Any, at_most: int = 8) -> Any:
         return names, list(array.T[:at_most])
     pixels = array.ndim == 3 or (array.ndim == 4 and array.shape[1] in (1, 3))
     return "image" if pixels else None
-
-
-def _thumbnail(row: np.ndarray) -> str:
-    figure = import_optional("matplotlib.figure", "plot", "skuq.report").Figure(figsize=(0.7, 0.7))
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_axis_off()
-    image = np.asarray(row, dtype=float)
-    image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
-    span = np.ptp(image) or 1.0
-    ax.imshow((image - image.min()) / span, cmap="gray_r")
-    return _image(figure, "the sample", dpi=80)

@@ -35,29 +35,28 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         If it returns a tuple, the first entry counts. None builds `skuq.modules.MLP`, sized from
         the data.
     posterior : Posterior, default=None
-        How to model uncertainty about the function; None is ``MCDropout()``. To search its
-        parameters, pass an object: with ``posterior=MCDropout()`` there is
-        ``posterior__n_draws``.
+        How to model uncertainty about the function; None is ``DeepEnsemble()``. To search its
+        parameters, pass an object: ``MCDropout()`` has ``posterior__n_draws``.
     likelihood : Likelihood, default=None
         How the outputs of the network describe y, which sets the loss; None is ``Categorical()``.
     optimizer : torch optimizer class, default=torch.optim.Adam
         The class of the optimizer that trains the network. Its parameters are ``optimizer__*``.
-    lr : float, default=1e-3
-        Learning rate of the optimizer.
-    max_epochs : int, default=100
-        Maximum number of passes over the training data. 0 skips training: `module` must return an
-        already trained network, whose outputs suit the likelihood. `fit` then learns everything
-        else that a fitted estimator needs (labels, masks of `MCDropout`).
+    lr : float or "auto", default="auto"
+        Learning rate of the optimizer. "auto": 3e-3 for the default module, 1e-3 for others.
+    max_epochs : int or "auto", default="auto"
+        Maximum number of passes over the training data. "auto": as many as take 6,000 steps, but
+        100 to 1,000; 100 without early stopping. 0 skips training: `module` must return a trained
+        network, whose outputs suit the likelihood. `fit` then learns all else (labels, masks).
     batch_size : int, default=128
         Number of rows for each step of the optimizer.
-    early_stopping : bool, default=False
+    early_stopping : bool or "auto", default="auto"
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
-        and restore the best weights. Rows of one group (see `fit`) stay together;
-        classes are stratified.
+        and restore the best weights. "auto": if `max_epochs` is "auto", with at least 20 rows.
+        Rows of one group (see `fit`) stay together; classes are stratified.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping sets apart.
-    n_iter_no_change : int, default=10
-        Number of epochs without improvement after which early stopping ends training.
+    n_iter_no_change : int or "auto", default="auto"
+        Number of epochs without improvement that end training; "auto": 500 steps, at least 10.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied by `sample_weight`. A dict maps labels to weights;
         "balanced" weights classes inversely to their frequency; None weights all classes equally.
@@ -176,12 +175,12 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
-        lr: float = 1e-3,
-        max_epochs: int = 100,
+        lr: float | str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         class_weight: dict[Any, float] | str | None = None,
         prior_correction: bool = False,
         warm_start: bool = False,
@@ -274,28 +273,28 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         a mean and a log-variance for each target: [μ_1 … μ_D, s_1 … s_D]. If it returns a tuple,
         the first entry counts. None builds `skuq.modules.MLP`, sized from the data.
     posterior : Posterior, default=None
-        How to model uncertainty about the function; None is ``MCDropout()``. To search its
-        parameters, pass an object: with ``posterior=MCDropout()`` there is
-        ``posterior__n_draws``.
+        How to model uncertainty about the function; None is ``DeepEnsemble()``. To search its
+        parameters, pass an object: ``MCDropout()`` has ``posterior__n_draws``.
     likelihood : Likelihood, default=None
         How the outputs of the network describe y, which sets the loss; None is ``Gaussian()``.
     optimizer : torch optimizer class, default=torch.optim.Adam
         The class of the optimizer that trains the network. Its parameters are ``optimizer__*``.
-    lr : float, default=1e-3
-        Learning rate of the optimizer.
-    max_epochs : int, default=100
-        Maximum number of passes over the training data. 0 skips training: `module` must return an
-        already trained network, whose outputs suit the likelihood. `fit` then learns everything
-        else that a fitted estimator needs (units of y, masks of `MCDropout`).
+    lr : float or "auto", default="auto"
+        Learning rate of the optimizer. "auto": 3e-3 for the default module, 1e-3 for others.
+    max_epochs : int or "auto", default="auto"
+        Maximum number of passes over the training data. "auto": as many as take 6,000 steps, but
+        100 to 1,000; 100 without early stopping. 0 skips training: `module` must return a trained
+        network, whose outputs suit the likelihood. `fit` then learns all else (units of y, masks).
     batch_size : int, default=128
         Number of rows for each step of the optimizer.
-    early_stopping : bool, default=False
+    early_stopping : bool or "auto", default="auto"
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
-        and restore the best weights. Rows of one group (see `fit`) stay together.
+        and restore the best weights. "auto": if `max_epochs` is "auto", with at least 20 rows.
+        Rows of one group (see `fit`) stay together.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping sets apart.
-    n_iter_no_change : int, default=10
-        Number of epochs without improvement after which early stopping ends training.
+    n_iter_no_change : int or "auto", default="auto"
+        Number of epochs without improvement that end training; "auto": 500 steps, at least 10.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. Targets are standardised anew.
     device : str, torch.device or list of them, default="auto"

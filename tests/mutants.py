@@ -82,6 +82,11 @@ TESTS = {
     "skuq/metrics/_targets.py": "metrics/test_scorers.py metrics/test_displays.py",
     "skuq/metrics/_regression.py": "metrics/test_regression.py metrics/test_other_libraries.py",
     "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_other_libraries.py",
+    "skuq/metrics/_guarantees.py": "metrics/test_guarantees.py metrics/test_selective.py",
+    "skuq/shift/*": "shift/test_corruptions.py shift/test_report.py shift/test_accuracy.py "
+    "shift/test_two_samples.py",
+    "skuq/selective/*": "selective/test_classifier.py selective/test_regressor.py "
+    "selective/test_refusals.py selective/test_composition.py",
     "skuq/metrics/*": "metrics/test_calibration.py metrics/test_debiased_and_smooth_errors.py "
     "metrics/test_proper_scores.py metrics/test_selective.py metrics/test_other_libraries.py",
     "skuq/_predict.py": "test_published_outputs.py test_pipeline.py estimator",

@@ -35,7 +35,8 @@ def classes(n, seed):
 
 @pytest.fixture(scope="module")
 def regressor():
-    network = TorchRegressor(posterior=MCDropout(5), max_epochs=60, lr=0.01, random_state=0)
+    options = {"max_epochs": 60, "lr": 0.01, "module__activation": "relu", "random_state": 0}
+    network = TorchRegressor(posterior=MCDropout(5), **options)
     return make_pipeline(StandardScaler(), network).fit(*curve(400, 0))
 
 

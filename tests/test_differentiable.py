@@ -22,6 +22,7 @@ from skuq import TorchClassifier, TorchRegressor
 from skuq.calibration import TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import DeepEnsemble
+from tests.networks.dense import images, segmenter
 
 OPTIONS = {
     "posterior": DeepEnsemble(2),
@@ -112,3 +113,15 @@ def test_refusals(blobs, diabetes):
     )
     with pytest.raises(TypeError, match="regressor_"):
         skuq.uncertainty_function(regressor.fit(X, y))
+
+
+def test_of_a_segmenter_it_is_the_mean_over_the_pixels():
+    X, y = images()
+    one = segmenter().fit(X, y)
+    for kind, measure in (("total", "entropy"), ("epistemic", "variance")):
+        x = torch.tensor(X, requires_grad=True)
+        got = skuq.uncertainty_function(one, kind, measure)(x)
+        expected = one.predict_image_uncertainty(X, kind=kind, measure=measure)
+        np.testing.assert_allclose(got.detach(), expected, rtol=0, atol=1e-12)
+        (gradient,) = torch.autograd.grad(got[1], x)
+        assert gradient[1].abs().min() > 0 and gradient[[0, 2]].abs().max() == 0

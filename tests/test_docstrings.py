@@ -12,8 +12,8 @@ import skuq
 
 PUBLIC = (
     "", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
-    ".likelihoods", ".metrics", ".modules", ".persistence", ".pipeline", ".posteriors",
-    ".uncertainty",
+    ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
+    ".posteriors", ".selective", ".shift", ".uncertainty",
 )  # fmt: skip
 
 INPUT, OUTPUT = {"Parameters", "Other Parameters", "Attributes"}, {"Returns", "Yields"}

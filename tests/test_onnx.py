@@ -20,7 +20,7 @@ from skuq.posteriors import (
     PointEstimate,
     Variational,
 )
-from tests.networks import ConvNet, Plain
+from tests.networks import ConvNet, Plain, dense
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -54,6 +54,23 @@ def test_classifiers(network, posterior, blobs, tmp_path):
     np.testing.assert_allclose(got["total_uncertainty"], model.predict_uncertainty(X), atol=1e-5)
     assert json.loads(about.custom_metadata_map["classes"]) == ["a", "b", "c"]
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("several", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_segmenters(several, tmp_path):
+    X, y = dense.images(5)
+    X = X.astype(np.float32)
+    masks = np.stack([y == 0, y == 2], axis=1).astype(int) if several else y
+    model = dense.segmenter(
+        MCDropout(3),
+        precision="float32",
+        max_epochs=20,
+        likelihood=Bernoulli() if several else None,
+    ).fit(X, masks)
+    scaler = TemperatureScaler(FrozenEstimator(model)).fit(2 * X, masks)
+    got, _ = run(scaler, tmp_path / "m.onnx", X)
+    np.testing.assert_allclose(got["predicted_probabilities"], scaler.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(got["total_uncertainty"], scaler.predict_uncertainty(X), atol=1e-5)
 
 
 @pytest.mark.parametrize(

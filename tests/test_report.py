@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
-from skuq.metrics import crps_scorer, ece_scorer
+from skuq.metrics import crps_scorer, ece_scorer, novelty_metrics
+from skuq.novelty import NoveltyDetector
 from skuq.posteriors import MCDropout, PointEstimate
 from tests.networks import ConvNet
 
@@ -148,3 +150,38 @@ def test_a_pages_title_says_what_is_inside(diabetes):
     page = skuq.report(model, X, pd.Series(y, name="a<b"))
     assert "<h1>Uncertainty of TorchRegressor with MCDropout</h1>" in page.html
     assert "(squared units of a&lt;b)" in page.html and "a<b" not in page.html
+
+
+@pytest.mark.filterwarnings("ignore:the frozen")  # the same rows again
+def test_novelty_is_shown_where_it_is_given(frame):
+    X, y = frame
+    network = TorchClassifier(posterior=PointEstimate(), max_epochs=5, random_state=0).fit(X, y)
+    detector = NoveltyDetector(FrozenEstimator(network)).fit(X, y)
+    plain = skuq.report(network, X, y)
+    page = skuq.report(network, X, y, novelty=detector)
+    seen = parsed(page.html)
+    assert seen.count("img") == parsed(plain.html).count("img") + 1
+    assert seen.count("table") == 3 and "The strangest samples" in page.html
+    assert "strangest" not in plain.html
+    flagged = (detector.predict(X) == -1).mean()
+    assert page.metrics["share flagged as novel"] == pytest.approx(flagged)
+    assert plain.metrics.items() <= page.metrics.items()
+    far = X + 20
+    page = skuq.report(network, X, y, novelty=detector, X_novel=far)
+    found = novelty_metrics(detector.predict_novelty(X), detector.predict_novelty(far))
+    assert page.metrics["AUROC of novel rows"] == found.auroc
+    assert page.metrics["flagged when 95 % of the novel are found"] == found.fpr_at_95_novel_found
+    assert parsed(page.html).count("img") == seen.count("img") + 1
+    with pytest.raises(ValueError, match="X_novel needs a detector"):
+        skuq.report(network, X, y, X_novel=far)
+    with pytest.raises(TypeError, match="fitted NoveltyDetector, got TorchClassifier"):
+        skuq.report(network, X, y, novelty=network)
+
+
+def test_novelty_of_a_regression(diabetes):
+    X, y = diabetes
+    network = TorchRegressor(posterior=MCDropout(5), max_epochs=3, random_state=0)
+    detector = NoveltyDetector(network).fit(X, y)
+    page = skuq.report(detector.estimator_, X, y, novelty=detector)
+    assert "AUROC of errors by novelty" not in page.metrics
+    assert page.metrics["share flagged as novel"] < 0.2

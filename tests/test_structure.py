@@ -22,18 +22,22 @@ STOREYS = [
         "_report",
         "_onnx",
         "_differentiable",
-        "_features",
         "_from_trained",
         "datasets",
         "distributed",
         "persistence",
+        "shift",
     ],
-    ["augmentation", "calibration", "metrics"],
+    ["_report_novelty", "_report_segmentation", "selective"],
+    ["_report_html"],
+    ["augmentation", "calibration", "metrics", "novelty"],
+    ["_features"],
     ["_meta"],
     ["pipeline"],
     ["_composition"],
-    ["estimators", "_sklearn_estimators"],
-    ["_estimator", "_predict"],
+    ["estimators", "segmentation", "dense_regression", "_sklearn_estimators"],
+    ["_estimator", "_predict_maps"],
+    ["_predict"],
     ["posteriors"],
     ["_training"],
     ["_engine"],
@@ -42,7 +46,7 @@ STOREYS = [
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
     ["_distributions"],
-    ["_utils", "_bins", "exceptions", "_version"],
+    ["_utils", "_bins", "_confusion", "_pixels", "exceptions", "_version"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 
@@ -131,8 +135,9 @@ def test_import_brings_no_plotting_or_frames():
     code = (
         "import sys, torch, torch.func, scipy.optimize, sklearn.calibration, skorch.callbacks; "
         "import shlex, sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
+        "import sklearn.covariance, sklearn.neighbors; "
         "before = set(sys.modules); import skuq, skuq.metrics, skuq.calibration; "
-        "import skuq.augmentation; "
+        "import skuq.augmentation, skuq.novelty; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -142,7 +147,7 @@ def test_import_brings_no_plotting_or_frames():
 def test_what_training_does_not_need_is_imported_later():
     code = (
         "import sys, skuq; rooms = ('metrics', 'persistence', 'augmentation', '_report', '_onnx'); "
-        "assert not [r for r in rooms if f'skuq.{r}' in sys.modules]; "
+        "assert not [r for r in (*rooms, 'novelty') if f'skuq.{r}' in sys.modules]; "
         "assert 'sklearn.linear_model' not in sys.modules; "
         "assert {'report', 'save', 'metrics'} <= set(dir(skuq)); "
         "assert skuq.save and skuq.report and skuq.metrics.brier_score and skuq.datasets"
@@ -155,7 +160,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective", ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -57,6 +57,7 @@ CALLS = """
     import skuq
     from skuq.augmentation import NestedUncertainty, TestTimeAugmentation
     from skuq.calibration import TemperatureScaler, VarianceScaler, fit_temperature
+    from skuq.selective import SelectiveClassifier, SelectiveRegressor
     from skuq.pipeline import Pipeline
     from skuq.uncertainty import Uncertainty, entropy, entropy_decomposition
 
@@ -76,6 +77,10 @@ CALLS = """
     assert_type(skuq.predict_uncertainty(classifier, X, kind="all"), Uncertainty)
     assert_type(skuq.predict_uncertainty(classifier, X, measure="variance"), np.ndarray)
 
+    selective = SelectiveRegressor(regressor, coverage=0.8)
+    assert_type(selective.predict(X, return_std=True), tuple[np.ndarray, np.ndarray])
+    assert_type(selective.predict(X), np.ndarray)
+    assert_type(SelectiveClassifier(classifier, coverage=0.8).fit(X, y), SelectiveClassifier)
     augmented = TestTimeAugmentation(classifier)
     assert_type(augmented.predict_uncertainty(X), np.ndarray)
     assert_type(augmented.predict_uncertainty(X, kind="nested"), NestedUncertainty)

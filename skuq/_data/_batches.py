@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -125,6 +125,8 @@ class StreamedRows(Rows):
 
     X: Any  # Streamed
     index: Tensor = None  # type: ignore[assignment]  # the rows to use
+    # Makes targets and weights of targets that are read anew with their rows.
+    fresh: Callable[[list[Any], Any], tuple[Tensor, Tensor | None]] | None = None
 
     may_be_copied = False
 
@@ -148,9 +150,16 @@ class StreamedRows(Rows):
 
     def __getitem__(self, key: Any) -> Batch:
         index = self.index[key]
-        flat = tensor_of(self.X[index.flatten().numpy()], copy=True)
-        x = flat.reshape(*index.shape, *flat.shape[1:])
-        return Batch.of(x, self.y[index], None if self.weight is None else self.weight[index])
+        flat = index.flatten().numpy()
+        if self.fresh is None:
+            x, target = tensor_of(self.X[flat], copy=True), self.y[index]
+            weight = None if self.weight is None else self.weight[index]
+            return Batch.of(x.reshape(*index.shape, *x.shape[1:]), target, weight)
+        rows, targets = self.X.pairs(flat)
+        x, (target, weight) = tensor_of(rows, copy=True), self.fresh(targets, flat)
+        weight = None if weight is None else weight.reshape(*index.shape, *weight.shape[1:])
+        x, target = (t.reshape(*index.shape, *t.shape[1:]) for t in (x, target))
+        return Batch.of(x, target, weight)
 
     __getitems__ = __getitem__
 
@@ -162,7 +171,8 @@ class SlicedBatches:
     """Batches as slices of the rows, shuffled by a private generator in training.
 
     They are on `device` if it is given, otherwise on the device of the rows. A single last row
-    joins the batch before, since BatchNorm needs two rows.
+    joins the batch before, since BatchNorm needs two rows. `change` makes another batch of each,
+    with numbers of the generator.
     """
 
     OPTIONS: ClassVar[set[str]] = {"batch_size", "shuffle", "drop_last"}
@@ -175,16 +185,20 @@ class SlicedBatches:
         generator: torch.Generator | None,
         drop_last: bool = False,
         device: torch.device | None = None,
+        n_rows: int | None = None,
+        change: Callable[[Batch, torch.Generator], Batch] | None = None,
     ) -> None:
+        self._change = change
         self._rows = rows
-        self._size = min(batch_size, len(rows)) if batch_size > 0 else len(rows)
+        self._n_rows = n_rows = len(rows) if n_rows is None else n_rows
+        self._size = min(batch_size, n_rows) if batch_size > 0 else n_rows
         self._shuffle = shuffle
         self._drop_last = drop_last
         self._generator = generator
         self._device = device
 
     def _spans(self) -> list[tuple[int, int]]:
-        n = len(self._rows)
+        n = self._n_rows
         starts = list(range(0, n, self._size))
         if self._drop_last and n % self._size:
             starts.pop()
@@ -202,6 +216,13 @@ class SlicedBatches:
         return _ahead(self._slices(), self._device)
 
     def _slices(self) -> Iterator[Batch]:
+        return self._unchanged() if self._change is None else map(self._changed, self._unchanged())
+
+    def _changed(self, batch: Batch) -> Batch:
+        assert self._change is not None and self._generator is not None
+        return self._change(batch, self._generator)
+
+    def _unchanged(self) -> Iterator[Batch]:
         rows, order = self._rows, self._order()
         if order is None:
             for start, stop in self._spans():
@@ -222,7 +243,7 @@ class SlicedBatches:
         """Draw the order of the rows in this epoch; None keeps their order."""
         if not self._shuffle:
             return None
-        return torch.randperm(len(self._rows), generator=self._generator)
+        return torch.randperm(self._n_rows, generator=self._generator)
 
 
 def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -251,24 +272,50 @@ class StackedBatches(SlicedBatches):
 
     Tensors have shape (n_networks, n_rows, ...).
 
-    Attributes
+    Parameters
     ----------
+    rows : Rows
+        The rows of all networks.
     indices : Tensor of shape (n_networks, n_rows), or None
         The rows of each network; None for all rows.
+    generators : sequence of torch.Generator
+        The generator of each network, for its order of the rows.
+    **options
+        Those of `SlicedBatches`.
     """
 
-    indices: Tensor | None = None
-
     def __init__(
-        self, rows: Rows, *, generators: Sequence[torch.Generator], **options: Any
+        self,
+        rows: Rows,
+        indices: Tensor | None,
+        *,
+        generators: Sequence[torch.Generator],
+        **options: Any,
     ) -> None:
-        super().__init__(rows, generator=None, **options)
+        n_rows = None if indices is None else indices.shape[1]
+        super().__init__(rows, generator=None, n_rows=n_rows, **options)
+        self._indices = indices
         self._generators = generators
 
     def _order(self) -> Tensor:
-        n_rows = len(self._rows)
+        n_rows = self._n_rows
         if self._shuffle:
             order = torch.stack([torch.randperm(n_rows, generator=g) for g in self._generators])
         else:
             order = torch.arange(n_rows).expand(len(self._generators), n_rows)
-        return order if self.indices is None else self.indices.gather(1, order)
+        return order if self._indices is None else self._indices.gather(1, order)
+
+    def _changed(self, batch: Batch) -> Batch:
+        """Change the batch of each network with numbers of its own generator."""
+        assert self._change is not None
+        (x, target), weight = batch, batch.weight
+        parts = [
+            self._change(Batch.of(x[k], target[k], None if weight is None else weight[k]), own)
+            for k, own in enumerate(self._generators)
+        ]
+        x, target = (torch.stack([part[side] for part in parts]) for side in (0, 1))
+        if all(part.weight is None for part in parts):
+            return Batch.of(x, target, None)
+        ones = torch.ones_like(x[0, :, 0])
+        weights = [ones if part.weight is None else part.weight for part in parts]
+        return Batch.of(x, target, torch.stack(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,25 @@ class CheckedRows:
     """Rows for a prediction that are already a tensor of the network's device and dtype.
 
     Their maker must ensure the right shape and finite values.
+
+    Parameters
+    ----------
+    tensor : Tensor of shape (n_rows, ...)
+        The rows.
+    undo : callable, default=None
+        If they are a view of images, moves outputs (n, n_outputs, *places) back to their places.
     """
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, undo: Callable[[Tensor], Tensor] | None = None) -> None:
         self.tensor = tensor
+        self.undo = undo
         self.shape = tensor.shape
 
     def __len__(self) -> int:
         return len(self.tensor)
 
     def __getitem__(self, span: slice) -> CheckedRows:
-        return CheckedRows(self.tensor[span])
+        return CheckedRows(self.tensor[span], self.undo)
 
 
 def checks_of_rows(numerics: Numerics) -> dict[str, Any]:
@@ -165,14 +174,19 @@ def rows_that_count(
 
 
 def rows_on_device(
-    X: np.ndarray, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
+    X: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    numerics: Numerics,
+    fresh: Callable[[list[Any], Any], tuple[np.ndarray, np.ndarray | None]] | None = None,
 ) -> Rows:
     """Put rows on the device, or on the host if they would fill over half of its free memory.
 
-    On the host, X is not copied, since nothing writes to it. Streamed rows are read on demand.
+    On the host, X is not copied, since nothing writes to it. Streamed rows are read on demand, with
+    their targets if `fresh` makes targets and weights of these.
     """
     if isinstance(X, Streamed):
-        return _streamed_rows(X, target, weight, numerics)
+        return _streamed_rows(X, target, weight, numerics, fresh)
     fitting = fits(X.size * numerics.dtype.itemsize, numerics.device)
     device = numerics.device if fitting else torch.device("cpu")
 
@@ -182,16 +196,29 @@ def rows_on_device(
 
 
 def _streamed_rows(
-    X: Streamed, target: np.ndarray, weight: np.ndarray | None, numerics: Numerics
+    X: Streamed,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    numerics: Numerics,
+    fresh: Callable[[list[Any], Any], tuple[np.ndarray, np.ndarray | None]] | None,
 ) -> StreamedRows:
-    host = torch.device("cpu")
+    host, index = torch.device("cpu"), torch.arange(len(X))
     given = None if weight is None else _tensor(weight, numerics, host)
-    return StreamedRows(X, _tensor(target, numerics, host), given, torch.arange(len(X)))
+
+    def read_anew(targets: list[Any], rows: Any) -> tuple[Tensor, Tensor | None]:
+        assert fresh is not None
+        y, w = fresh(targets, rows)
+        return _tensor(y, numerics, host), None if w is None else _tensor(w, numerics, host)
+
+    made = read_anew if fresh is not None and X.has_pairs else None
+    return StreamedRows(X, _tensor(target, numerics, host), given, index, made)
 
 
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:
-    dtype = numerics.dtype if values.dtype.kind == "f" else torch.int64
-    return tensor_of(values, copy=True).to(device, dtype)
+    tensor = tensor_of(values, copy=True)
+    if values.dtype.kind == "f":
+        return tensor.to(device, numerics.dtype)
+    return tensor.to(device, torch.int64 if values.ndim == 1 else None)  # masks stay small integers
 
 
 def train_valid_indices(

@@ -31,13 +31,13 @@ move each tensor of a dict in the same way. X of the estimators is one tensor to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ["flat_places", "places_as_rows", "rows_with_places"]
+__all__ = ["classes_second", "flat_places", "places_as_rows", "row_losses", "rows_with_places"]
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
@@ -69,3 +69,41 @@ def flat_places(values: Values, places: Sequence[int]) -> Values:
 def rows_with_places(values: Values, n_rows: int, places: Sequence[int]) -> Values:
     """Undo `flat_places`: (n_places, ...) becomes (n_rows, *places, ...)."""
     return values.reshape((n_rows, *places, *values.shape[1:])) if len(places) else values
+
+
+def classes_second(values: np.ndarray) -> np.ndarray:
+    r"""Give results of reductions, (n_rows, \*places, n_classes), the axes of public arrays."""
+    return np.moveaxis(values, -1, 1)
+
+
+def row_losses(
+    rule: Callable[[Tensor, Tensor], Tensor],
+    output: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Compute the loss of each row: the mean over its places, each times its weight.
+
+    Parameters
+    ----------
+    rule : callable
+        Maps outputs (n_places, n_outputs) and targets (n_places, ...) to losses (n_places,).
+    output : Tensor of shape (n_rows, n_outputs, *places)
+    target : Tensor of shape (n_rows, *places, ...)
+    weight : Tensor of shape (n_rows, *places), or (n_rows,), default=None
+
+    Returns
+    -------
+    Tensor of shape (n_rows,)
+    """
+    if output.ndim == 2:
+        losses = rule(output, target)
+        return losses if weight is None else weight * losses
+    flat = output.movedim(1, -1).flatten(0, -2)
+    target = flat_places(target, output.shape[2:])
+    # Masks are kept in small integers.
+    losses = rule(flat, target if target.is_floating_point() else target.long())
+    each = losses.reshape(len(output), -1)
+    if weight is not None:
+        each = weight.reshape(len(output), -1) * each
+    return each.mean(1)

@@ -21,10 +21,19 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from skuq._utils._random import PrivateGlobals
 
-__all__ = ["Streamed", "is_dataset", "read_dataset", "streamed_if_mapped", "with_targets"]
+__all__ = [
+    "Streamed",
+    "is_dataset",
+    "read_dataset",
+    "rereadable",
+    "streamed_if_mapped",
+    "with_targets",
+]
 
 _MAPPED_BYTES = 32 * 2**20  # smaller memory maps are read at once
 _BLOCK_BYTES = 4 * 2**20
+# float64 holds numbers of any type; the estimator checks the rows again.
+_ANY_ROWS = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
 
 
 class Streamed:
@@ -40,6 +49,8 @@ class Streamed:
         Type of the numbers.
     index : ndarray of shape (n_samples,), default=None
         The rows to use, in order; None uses all.
+    read_pairs : callable, default=None
+        Maps indices to an array of rows and a list of their targets, where both are read together.
     """
 
     def __init__(
@@ -48,8 +59,10 @@ class Streamed:
         shape: tuple[int, ...],
         dtype: Any,
         index: np.ndarray | None = None,
+        read_pairs: Callable[[np.ndarray], tuple[np.ndarray, list[Any]]] | None = None,
     ) -> None:
         self._read = read
+        self._read_pairs = read_pairs
         self._index = np.arange(shape[0]) if index is None else index
         self.shape = (len(self._index), *shape[1:])
         self.dtype = np.dtype(dtype)
@@ -65,19 +78,34 @@ class Streamed:
     def __getitem__(self, key: Any) -> np.ndarray:
         return self._read(self._index[key])
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether rows are read together with their targets."""
+        return self._read_pairs is not None
+
+    def pairs(self, key: Any) -> tuple[np.ndarray, list[Any]]:
+        """Read rows and their targets."""
+        assert self._read_pairs is not None, "these rows have no targets"
+        return self._read_pairs(self._index[key])
+
     def locked(self, lock: Any) -> Streamed:
         """Return the same rows for several threads, which then read one after another."""
 
-        def read(index: np.ndarray) -> np.ndarray:
-            # In this order: a thread with its turn at the global generators may wait for the lock.
-            with _private(0), lock:
-                return self._read(index)
+        def in_turn(read: Callable[[np.ndarray], Any] | None) -> Any:
+            def reading(index: np.ndarray) -> Any:
+                # In this order: a thread with its turn at the generators may wait for the lock.
+                with _private(0), lock:
+                    return read(index)  # type: ignore[misc]
 
-        return Streamed(read, self.shape, self.dtype, self._index)
+            return read and reading
+
+        pairs = in_turn(self._read_pairs)
+        return Streamed(in_turn(self._read), self.shape, self.dtype, self._index, pairs)
 
     def subset(self, key: Any) -> Streamed:
         """Return some of the rows, without reading them."""
-        return Streamed(self._read, self.shape, self.dtype, self._index[key])
+        index = self._index[key]
+        return Streamed(self._read, self.shape, self.dtype, index, self._read_pairs)
 
 
 def streamed_if_mapped(X: Any) -> Any:
@@ -101,6 +129,10 @@ def is_dataset(X: Any) -> bool:
     return isinstance(X, Dataset)
 
 
+# float64 holds numbers of any type; the estimator checks the rows again.
+_ANY_ROWS = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
+
+
 def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
     """Return X and y; if y is None and X a Dataset, read both from it.
 
@@ -108,15 +140,20 @@ def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
     """
     if y is not None or not is_dataset(X):
         return X, y
-    # float64 holds numbers of any type; the estimator checks the rows again.
-    checks = {"dtype": np.float64, "ensure_all_finite": False, "ensure_2d": False, "allow_nd": True}
-    rows, y = read_dataset(X, checks, with_targets=True)
+    rows, y = read_dataset(X, _ANY_ROWS, with_targets=True)
     if y is not None and y.dtype == object and (unknown := [v is None for v in y.flat]).count(True):
         raise ValueError(
             f"{type(X).__name__} has {sum(unknown)} item(s) whose target is None; expected a "
             "target in each. Leave these out, for example with torch.utils.data.Subset"
         )
     return (_StreamedDataset(rows) if isinstance(X, IterableDataset) else X), y
+
+
+def rereadable(X: Any) -> Any:
+    """Return X, or an IterableDataset as rows that can be read several times."""
+    if not isinstance(X, IterableDataset):
+        return X
+    return _StreamedDataset(read_dataset(X, _ANY_ROWS, with_targets=False)[0])
 
 
 class _StreamedDataset(Dataset[Any]):
@@ -160,12 +197,16 @@ def read_dataset(
     with _private(seed):
         first = _row(_pair(dataset, dataset[0], with_targets)[0], checks)
 
-    def read(index: np.ndarray) -> np.ndarray:
+    def read_pairs(index: np.ndarray) -> tuple[np.ndarray, list[Any]]:
         with _private(seed + int(index[0]) if len(index) else seed):
-            pairs = (_pair(dataset, dataset[int(i)], with_targets) for i in index)
-            return _block([x for x, _ in pairs], first.shape, checks)
+            pairs = [_pair(dataset, dataset[int(i)], with_targets) for i in index]
+            return _block([x for x, _ in pairs], first.shape, checks), [y for _, y in pairs]
 
-    rows = Streamed(read, (len(dataset), *first.shape), first.dtype)
+    def read(index: np.ndarray) -> np.ndarray:
+        return read_pairs(index)[0]
+
+    shape, read_both = (len(dataset), *first.shape), read_pairs if with_targets else None
+    rows = Streamed(read, shape, first.dtype, read_pairs=read_both)
     if not with_targets:
         return rows, None
     step, targets = _rows_at_once(first), []
@@ -174,8 +215,8 @@ def read_dataset(
         with _private(seed + start):
             pairs = [_pair(dataset, dataset[i], with_targets) for i in range(start, stop)]
         _block([x for x, _ in pairs], first.shape, checks)  # raises errors now, not in some epoch
-        targets += [y for _, y in pairs]
-    return rows, np.asarray(targets)
+        targets += [_small(y) for _, y in pairs]
+    return rows, _stacked(targets)
 
 
 def _private(seed: int) -> AbstractContextManager[Any]:
@@ -201,14 +242,14 @@ def _spooled(
                 first = _row(part[0][0], checks)
                 step = _rows_at_once(first)
             file.write(_block([x for x, _ in part], first.shape, checks).tobytes())
-            targets += [y for _, y in part]
+            targets += [_small(y) for _, y in part]
         if first is None:
             raise ValueError(f"Found array with 0 sample(s): {type(dataset).__name__} is empty")
         file.flush()
         # The map keeps the content of the file as long as the map itself exists.
         mapped = np.memmap(file, first.dtype, "r", shape=(len(targets), *first.shape))
     rows = Streamed(mapped.__getitem__, mapped.shape, mapped.dtype)
-    return rows, np.asarray(targets) if with_targets else None
+    return rows, _stacked(targets) if with_targets else None
 
 
 def _rows_at_once(first: np.ndarray) -> int:
@@ -252,6 +293,24 @@ def _advice(item: Any) -> str:
 def _value(y: Any) -> Any:
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
     return y[()] if isinstance(y, np.ndarray) and y.ndim == 0 else y
+
+
+def _small(y: Any) -> Any:
+    """Keep masks of small numbers in bytes, since those of all images are in memory."""
+    if not isinstance(y, np.ndarray) or y.ndim < 2 or y.dtype.kind not in "iu" or not y.size:
+        return y
+    return y.astype(np.uint8) if y.min() >= 0 and y.max() < 256 else y
+
+
+def _stacked(targets: list[Any]) -> np.ndarray:
+    shapes = {np.shape(y) for y in targets}
+    if len(shapes) > 1 and all(isinstance(y, np.ndarray) for y in targets):
+        one, other = sorted(shapes)[:2]
+        raise ValueError(
+            f"the targets of the Dataset have several shapes, such as {one} and {other}; expected "
+            "one shape: resize or crop images and masks to one size"
+        )
+    return np.asarray(targets)
 
 
 def _row(x: Any, checks: dict[str, Any]) -> np.ndarray:

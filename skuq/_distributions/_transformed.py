@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from skuq._distributions._mixture import (
     nodes_of,
 )
 from skuq._distributions._monotone import MonotoneMap
+from skuq._utils._messages import warn
 
 __all__ = ["Transformed"]
 
@@ -236,13 +236,12 @@ class Transformed(Integrated):
             )
         if not bool((infinite := self.lost > _LITTLE).any()):
             return mean, variance
-        warnings.warn(
+        warn(
             f"the mean and the variance of y are infinite in {int(infinite.any(0).any(-1).sum())} "
             f"of {self.batch_shape[1]} rows, where the prediction goes beyond the end of the "
             "inverse of the target transformer, where y is infinite. Predict quantiles or "
             "intervals, or use another transformer.",
             UserWarning,
-            stacklevel=2,
         )
         for mass, limit in self._infinite_ends():
             mean = torch.where(mass > _LITTLE / 2, limit, mean)

@@ -26,18 +26,18 @@ import torch
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 from skuq._data._batches import sent
 from skuq._data._places import flat_places, places_as_rows, rows_with_places
 from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
 from skuq._engine._draws import Draws
+from skuq._engine._sizes import OutputSizes, share_of_draws
 from skuq._networks._layers import DrawnLinear
 from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
+from skuq._utils._messages import warn
 from skuq._utils._progress import bar
 from skuq._utils._tensors import agree
 
@@ -51,6 +51,12 @@ _MIN_ROWS, _MAX_ROWS = 16, {"cpu": 1024, "cuda": 65536}
 # with places are images: one may be a chunk, and small blocks of draws are faster on a CPU.
 _BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _BLOCK_BYTES_OF_IMAGES = {"cpu": 16 * 2**20, "cuda": 2**30}
+_SIZES = ("n_rows", "n_reduced", "n_draws_at_once", "_bytes_of_maps")
+# On a CPU a loop is faster for images if more of the network depends on the draw: vmap loses the
+# memory layout of images, and with it half of the speed of convolutions.
+_MOST_OF_IMAGES = 2 / 3
+# If the outputs of all draws for an image are larger, they are computed for one band after another.
+_MAP_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
 _PROBED_DRAWS = 3  # enough to know the sizes for any number of draws
 
 
@@ -78,14 +84,37 @@ class Engine:
         All draws, unless the fewest rows of a chunk would not fit with them.
     """
 
+    n_rows: int
+    n_reduced: int
+    n_draws_at_once: int
+    _bytes_of_maps: int  # outputs of all draws for an image; 0 without places
+
     def __init__(self, draws: Draws, x: Tensor, numerics: Numerics) -> None:
         self.draws = draws
         self.numerics = numerics
         self._sample = first_rows(x, 3).to(numerics.device).clone()
         self.vectorized = self._can_vectorize()
-        self._size_chunks()
 
     # -- how to evaluate ----------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> int:
+        """Decide about sizes when one is first needed: a fit does without."""
+        if name not in _SIZES or "vectorized" not in self.__dict__:
+            raise AttributeError(name)
+        try:
+            self._size_chunks()
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                error.add_note(self._note_of_memory())
+            raise
+        size: int = self.__dict__[name]
+        return size
+
+    def _note_of_memory(self, rows: str = "a few rows") -> str:
+        return (
+            f"(skuq was evaluating {self.draws.n_draws} draws on {rows}; fewer draws or another "
+            "device may help)"
+        )
 
     def _can_vectorize(self) -> bool:
         """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
@@ -98,9 +127,9 @@ class Engine:
             looped = self._evaluator(False)(tensors, self._sample)
             evaluate = self._evaluator(True)
             try:
-                with _OutputSizes() as two:
+                with OutputSizes() as two:
                     stacked = evaluate(tensors, self._sample)
-                with _OutputSizes() as three:
+                with OutputSizes() as three:
                     evaluate(thrice, self._sample)
             except torch.OutOfMemoryError:
                 raise
@@ -116,11 +145,14 @@ class Engine:
         n_draws, n_outputs, places = self.draws.n_draws, output.shape[2], output.shape[3:]
         fewest = 1 if places else _MIN_ROWS
         fitting = max(1, int(_CHUNK_BYTES[kind] // per_row))
-        self.n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
+        n_rows = min(_MAX_ROWS[kind], max(fewest, 2 ** (fitting.bit_length() - 1)))
         fitting = max(1, _CHUNK_BYTES[kind] // (8 * n_draws * n_outputs))
-        self.n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
+        n_reduced = max(_MIN_ROWS, 2 ** (fitting.bit_length() - 1))
         most = (_BLOCK_BYTES_OF_IMAGES if places else _BLOCK_BYTES)[kind]
-        self.n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        n_draws_at_once = max(1, min(n_draws, int(n_draws * most / (fewest * per_row))))
+        maps = output[0, 0].nbytes * n_draws if places else 0  # of one image
+        for name, size in zip(_SIZES, (n_rows, n_reduced, n_draws_at_once, maps)):
+            self.__dict__.setdefault(name, size)
 
     def _bytes_per_row(self) -> tuple[float, Tensor]:
         """Measure by how much one more row, with all draws, makes a tensor grow; return an output.
@@ -132,8 +164,12 @@ class Engine:
         most = min(n_draws, _PROBED_DRAWS)
         by_row, output = self._growth(most)
         largest = max(by_row, default=0.0)
-        if n_draws > most:
+        may_loop = n_draws > 1 and output.ndim > 3 and self.numerics.device.type == "cpu"
+        if n_draws > most or may_loop:
             fewer, _ = self._growth(most - 1)
+            if may_loop and share_of_draws(fewer, by_row, most) > _MOST_OF_IMAGES:
+                self.vectorized = False
+                return self._bytes_per_row()
             if len(fewer) == len(by_row):
                 more = (b + (n_draws - most) * (b - a) for a, b in zip(fewer, by_row))
                 largest = max(more, default=0.0)
@@ -147,7 +183,7 @@ class Engine:
         evaluate, tensors = self._evaluator(self.vectorized), self.draws.tensors(0, n_draws)
         sizes = []
         for n_rows in (2, 3):
-            with torch.no_grad(), _OutputSizes() as recorded:
+            with torch.no_grad(), OutputSizes() as recorded:
                 output = evaluate(tensors, self._sample[:n_rows])
             sizes.append(recorded.sizes)
         two, three = sizes
@@ -190,18 +226,55 @@ class Engine:
 
         return evaluate
 
-    def _function(self) -> Callable[[Tensor], Tensor]:
-        """Make the function from rows to outputs of all draws, on a private copy of the module."""
-        one_thread_if_forked()
-        evaluate = self._evaluator(self.vectorized)
-        n_draws, step = self.draws.n_draws, self.n_draws_at_once
+    def _function(
+        self,
+        n_draws_at_once: int | None = None,
+        undo: Callable[[Tensor], Tensor] | None = None,
+        n_bands: int = 1,
+    ) -> Callable[..., Tensor]:
+        """Make the function from rows to outputs of all draws, on a private copy of the module.
 
-        def outputs(x: Tensor) -> Tensor:
-            spans = ((start, min(start + step, n_draws)) for start in range(0, n_draws, step))
-            blocks = [evaluate(self.draws.tensors(*span), x) for span in spans]
-            return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        It also takes the number of a band, and then returns only its places, as one axis.
+        """
+        one_thread_if_forked()
+        n_draws, step = self.draws.n_draws, n_draws_at_once or self.n_draws_at_once
+        evaluate = self._evaluator(self.vectorized)
+
+        def block(start: int, x: Tensor, band: int) -> Tensor:
+            found = evaluate(self.draws.tensors(start, min(start + step, n_draws)), x)
+            if undo is not None:
+                found = undo(found.flatten(0, 1)).unflatten(0, found.shape[:2])
+            return found if n_bands == 1 else found.flatten(3).tensor_split(n_bands, 3)[band]
+
+        def outputs(x: Tensor, band: int = 0) -> Tensor:
+            first = block(0, x, band)
+            if len(first) == n_draws:
+                return first
+            rest = range(step, n_draws, step)
+            if torch.is_grad_enabled():
+                return torch.cat([first, *(block(start, x, band) for start in rest)])
+            whole = first.new_empty((n_draws, *first.shape[1:]))
+            whole[:step] = first
+            for start in rest:
+                whole[start : start + step] = block(start, x, band)
+            return whole
 
         return outputs
+
+    def _plan(self, X: np.ndarray | Tensor) -> tuple[int, int, int]:
+        """Choose how many rows and draws to evaluate at once for X, and in how many bands.
+
+        Images may be larger than in `fit`. Draws are evaluated again for each band of places.
+        """
+        n_rows, at_once = self.n_rows, self.n_draws_at_once
+        if not self._bytes_of_maps:
+            return n_rows, at_once, 1
+        larger = max(1.0, math.prod(X.shape[1:]) / self._sample[0].numel())
+        if (n_rows := max(1, int(n_rows / larger))) > 1:
+            return n_rows, at_once, 1
+        kind = self.numerics.device.type if self.numerics.device.type in _MAP_BYTES else "cpu"
+        n_bands = -(-int(self._bytes_of_maps * larger) // _MAP_BYTES[kind])
+        return 1, max(1, int(at_once / larger)), n_bands
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the raw outputs of all draws, differentiable in x.
@@ -222,6 +295,7 @@ class Engine:
         reduction: Callable[..., Any],
         *aligned: np.ndarray,
         verbose: int = 0,
+        undo: Callable[[Tensor], Tensor] | None = None,
     ) -> Any:
         """Reduce the outputs of all draws, row by row, chunk after chunk.
 
@@ -236,6 +310,9 @@ class Engine:
             Reductions also get the same rows of these, as tensors.
         verbose : int, default=0
             1 shows a bar over the chunks, after a second.
+        undo : callable, default=None
+            Moves outputs of shape (n, n_outputs, *places) back to their places, if the rows are a
+            view that moved them.
 
         Returns
         -------
@@ -244,7 +321,7 @@ class Engine:
         check_consistent_length(X, *aligned)
         results: list[np.ndarray] = []
         single, places = False, torch.Size()
-        for block in one_behind(self._reduced(X, reduction, aligned, verbose)):
+        for block in one_behind(self._reduced(X, reduction, aligned, verbose, undo)):
             single, parts, places = block.single, block.parts(), block.places
             arrays = [part.numpy() for part in parts]  # NumPy transposes twice as fast as torch
             if not results:
@@ -257,13 +334,19 @@ class Engine:
         return results[0] if single else tuple(results)
 
     def _reduced(
-        self, X: np.ndarray | Tensor, reduction: Any, aligned: tuple[np.ndarray, ...], verbose: int
+        self,
+        X: np.ndarray | Tensor,
+        reduction: Any,
+        aligned: tuple[np.ndarray, ...],
+        verbose: int,
+        undo: Callable[[Tensor], Tensor] | None,
     ) -> Iterator[Reduced]:
         """Yield blocks of rows; use smaller chunks once the device has no memory left."""
-        function, chunks = self._function(), Chunks(len(X), self.n_rows)
+        n_rows, at_once, n_bands = self._plan(X)
+        function, chunks = self._function(at_once, undo, n_bands), Chunks(len(X), n_rows)
         for _ in bar(chunks, verbose, delay=1, desc="predict", unit="chunk", leave=False):
             try:
-                for start, output, places in self._outputs(function, X, chunks):
+                for start, output, places in self._outputs(function, X, chunks, n_bands):
                     flat = (flat_places(values, places) for values in aligned)
                     rows = (self._rows(values, start, output) for values in flat)
                     size = math.prod(places)
@@ -274,21 +357,17 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 if chunks.n_rows == 1:
-                    error.add_note(
-                        f"(skuq was evaluating {self.draws.n_draws} draws on a single row; fewer "
-                        "draws or another device may help)"
-                    )
+                    error.add_note(self._note_of_memory("a single row"))
                     raise
                 chunks.halve()
             if chunks.halved:  # only here the error has released the tensors in its frames
                 give_back(self.numerics.device)
         if chunks.n_rows < chunks.before:
             self.n_rows = min(self.n_rows, chunks.n_rows)
-            warnings.warn(
+            warn(
                 f"{self.numerics.device} was out of memory with {chunks.before} rows at a time: "
                 f"this prediction went on with {chunks.n_rows}, and later ones use as many",
                 UserWarning,
-                stacklevel=2,
             )
 
     def _rows(self, values: np.ndarray, start: int, output: Tensor) -> Tensor:
@@ -298,7 +377,11 @@ class Engine:
 
     @torch.no_grad()
     def _outputs(
-        self, function: Callable[[Tensor], Tensor], X: np.ndarray | Tensor, chunks: Chunks
+        self,
+        function: Callable[..., Tensor],
+        X: np.ndarray | Tensor,
+        chunks: Chunks,
+        n_bands: int = 1,
     ) -> Iterator[tuple[int, Tensor, torch.Size]]:
         """Yield the first row of each block, its outputs in float64, and the places of a row.
 
@@ -311,22 +394,27 @@ class Engine:
         if not isinstance(chunk, Tensor):  # `call` gives the module a copy
             chunk = tensor_of(chunk, self.numerics.dtype, only_read=True)
         rows = padded(chunk, chunks.n_rows)
-        with noting_input(self.draws.module, rows):
-            raw = function(sent(rows, device)).to(reduce_on)
-        output, places = places_as_rows(raw).mT, raw.shape[3:]
-        size = math.prod(places)
-        for first in range(0, len(chunk) * size, step):
-            block = output[..., first : first + step]
-            wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
-            yield start * size + first, wide.copy_(block).mT, places
+        done = 0
+        for band in range(n_bands):
+            with noting_input(self.draws.module, rows):
+                raw = function(sent(rows, device), band).to(reduce_on)
+            places = raw.shape[3:] if n_bands == 1 else chunk.shape[2:]
+            output = places_as_rows(raw).mT
+            size = math.prod(places)
+            for first in range(0, min(output.shape[-1], len(chunk) * size - done), step):
+                block = output[..., first : first + step]
+                wide = torch.empty(block.shape, dtype=torch.float64, device=reduce_on)
+                yield start * size + done + first, wide.copy_(block).mT, places
+            done += output.shape[-1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle only tensors of the CPU, so that the pickle also loads without a GPU."""
-        if self.numerics.device.type == "cpu":
-            return self.__dict__
-        moved = object.__new__(Engine)
-        moved.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
-        return moved.to(torch.device("cpu")).__dict__
+        there = self
+        if self.numerics.device.type != "cpu":
+            there = object.__new__(Engine)
+            there.__dict__.update(self.__dict__, draws=copy.deepcopy(self.draws))
+            there.to(torch.device("cpu"))
+        return there.__dict__ | {name: getattr(there, name) for name in _SIZES}
 
     def to(self, device: torch.device) -> Engine:
         """Move the draws to a device, in place, and size the chunks for it."""
@@ -336,20 +424,6 @@ class Engine:
         self.numerics = Numerics(device, self.numerics.precision)
         self.draws.to(device)
         self._sample = self._sample.to(device)
-        self._size_chunks()
+        for name in _SIZES:  # for the device before
+            self.__dict__.pop(name, None)
         return self
-
-
-class _OutputSizes(TorchDispatchMode):
-    """Records the size in bytes of every tensor that an operation returns."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
-        self.sizes: list[int] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(result):
-            if isinstance(tensor, Tensor):
-                self.sizes.append(tensor.numel() * tensor.element_size())
-        return result

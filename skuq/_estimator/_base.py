@@ -18,6 +18,7 @@ from torch import nn
 
 from skuq._data._checks import row_hashes
 from skuq._estimator._built import Built
+from skuq._estimator._chosen import Chosen
 from skuq._estimator._fitted import Fitted
 from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
@@ -33,7 +34,8 @@ from skuq._utils._random import root_seed
 from skuq._utils._sklearn_compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Likelihood
-from skuq.posteriors import Posterior
+from skuq.modules import MLP
+from skuq.posteriors import DeepEnsemble, Posterior
 
 __all__ = ["TorchEstimator"]
 
@@ -46,12 +48,12 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         "posterior": [Posterior, None],
         "likelihood": [Likelihood, None],
         "optimizer": [callable],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "warm_start": ["boolean"],
         "device": [str, torch.device, list, tuple],
         "precision": [StrOptions({"float32", "float64", "bfloat16"})],
@@ -65,6 +67,9 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     }
 
     _task: ClassVar[str]
+    _default_module: ClassVar[type[nn.Module]] = MLP
+    _default_posterior: ClassVar[type[Posterior]] = DeepEnsemble
+    _is_dense: ClassVar[bool] = False  # whether it answers for each pixel of an image
     _default_likelihood: ClassVar[type[Likelihood]]
 
     # Fitted
@@ -85,12 +90,12 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
         optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
-        lr: float = 1e-3,
-        max_epochs: int = 100,
+        lr: float | str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: str = "float32",
@@ -190,7 +195,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         classes: Any = None,
     ) -> Self:
         one_thread_if_forked()
-        task = Task("fit", [] if incremental else watchers(self, X, y, sample_weight))
+        rows = getattr(sample_weight, "rows", sample_weight)
+        task = Task("fit", [] if incremental else watchers(self, X, y, rows))
         goes_on = hasattr(self, "_engine") and (incremental or self.warm_start)
         if not goes_on:
             self.__dict__.pop("_engine", None)  # after an error, the estimator is not fitted
@@ -216,13 +222,17 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
         return checked_parameters(self, incremental)
 
-    def _settings(self, numerics: Numerics, devices: list[Any], incremental: bool) -> Settings:
+    def _views_of_training(self) -> Sequence[Any]:
+        """List the views that change the images of training."""
+        return ()
+
+    def _settings(self, numerics: Numerics, devices: list[Any], chosen: Chosen) -> Settings:
         return Settings(
             optimizer=self.optimizer,
-            lr=self.lr,
-            max_epochs=1 if incremental else self.max_epochs,
+            lr=chosen.lr,
+            max_epochs=chosen.max_epochs,
             batch_size=self.batch_size,
-            patience=self.n_iter_no_change if self.early_stopping else None,
+            patience=chosen.patience,
             callbacks=self.callbacks,
             verbose=int(self.verbose),
             compile=self.compile,
@@ -235,6 +245,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             },
             train_options=self._with_prefix("iterator_train"),
             valid_options=self._with_prefix("iterator_valid"),
+            views=self._views_of_training(),
             repeatable=self.random_state is not None,
         )
 
@@ -251,9 +262,13 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         """Reduce the predictive distributions of all draws; see `skuq._predict`."""
         check_is_fitted(self)
-        X, predictive = self._check_rows(X), self.likelihood_.predictive
+        undo, predictive = getattr(X, "undo", None), self.likelihood_.predictive
         return self._engine.map(
-            X, lambda out, *rows: reduction(predictive(out), *rows), *aligned, verbose=self.verbose
+            self._check_rows(X),
+            lambda out, *rows: reduction(predictive(out), *rows),
+            *aligned,
+            verbose=self.verbose,
+            undo=undo,
         )
 
     def _share_seen(self, X: Any) -> float:

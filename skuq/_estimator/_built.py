@@ -5,20 +5,39 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from skuq._training._identity import describe
+from skuq.modules import MLP
+from skuq.posteriors import Posterior
 
-__all__ = ["Built", "check_unchanged"]
+__all__ = ["OLD_NETWORK", "Built", "check_unchanged", "has_default_network", "posterior_of"]
+
+OLD_NETWORK = {"activation": "relu", "dropout": 0.1}  # the default one of files that do not say
 
 
 class Built(NamedTuple):
-    """The parameters that built networks: `module` and ``module__*``."""
+    """The parameters that built networks: `module` and ``module__*``.
+
+    `filled` holds the parameters of the default network that depend on the posterior or differ
+    between versions; it is empty for other networks.
+    """
 
     factory: Any
     parameters: dict[str, Any]
+    filled: dict[str, Any]
 
     @classmethod
     def by(cls, estimator: Any) -> Built:
         """Copy the present parameters of an estimator."""
-        return cls(estimator.module, _copied_containers(estimator._with_prefix("module")))
+        given = _copied_containers(estimator._with_prefix("module"))
+        if not has_default_network(estimator):
+            return cls(estimator.module, given, {})
+        # A posterior that was not saved, or a mistake that is found later, has no rate.
+        dropout = getattr(posterior_of(estimator), "default_dropout", 0.0)
+        return cls(estimator.module, given, {"activation": "silu", "dropout": dropout})
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the factory."""
+        return {**self.filled, **self.parameters}
 
     def changes(self, estimator: Any) -> dict[str, tuple[Any, Any]]:
         """Return parameters that would build other networks: their values before and now."""
@@ -34,6 +53,18 @@ class Built(NamedTuple):
             for name, (before, after) in pairs.items()
             if before is not after and describe(before) != describe(after)
         }
+
+
+def posterior_of(estimator: Any) -> Posterior:
+    """Return the posterior of an estimator, which may be the default."""
+    posterior = estimator.posterior
+    given: Posterior = estimator._default_posterior() if posterior is None else posterior
+    return given
+
+
+def has_default_network(estimator: Any) -> bool:
+    """Return whether an estimator builds the default multilayer perceptron."""
+    return (estimator.module or estimator._default_module) is MLP
 
 
 class _NotGiven:

@@ -49,8 +49,7 @@ def check_loss(likelihood: Likelihood, encoded: np.ndarray, numerics: Numerics) 
     A mean, or a column, would be multiplied by the weights of the rows without an error.
     """
     target = torch.as_tensor(encoded[:_FEW])
-    if target.is_floating_point():
-        target = target.to(numerics.dtype)
+    target = target.to(numerics.dtype if target.is_floating_point() else torch.int64)
     output = torch.zeros(len(target), likelihood.n_outputs_, dtype=numerics.dtype)
     for name in ("loss", "negative_log_likelihood"):
         loss = getattr(likelihood, name)(output, target)

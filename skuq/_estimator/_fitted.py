@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from skuq._engine._engine import Engine
 from skuq._networks._module import Numerics
 from skuq._networks._summary import NetworkSummary, summarise
+from skuq._utils._messages import warn
 
 __all__ = ["Fitted"]
 
@@ -80,6 +80,6 @@ class Fitted(BaseEstimator):
             device = Numerics.on(self.device, self.precision).device
         except ValueError as error:
             device = torch.device("cpu")
-            warnings.warn(f"{error} Predicting on the CPU.", UserWarning, stacklevel=2)
+            warn(f"{error} Predicting on the CPU.", UserWarning)
         self._engine.to(device)
         self.device_ = str(device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,10 +15,12 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from skuq._data._checks import row_hashes, rows_on_device, train_valid_indices
+from skuq._data._checks import row_hashes, rows_on_device
+from skuq._data._places import flat_places
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._built import Built
+from skuq._estimator._chosen import Chosen
 from skuq._estimator._contracts import check_loss, checked_draws
 from skuq._estimator._noise import Finish, Split
 from skuq._estimator._reading import TrainingData
@@ -25,6 +29,7 @@ from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
 from skuq._training._identity import run_identity
+from skuq._training._own_rows import OwnRows, Splits
 from skuq._training._problem import Problem
 from skuq._training._schedule import Schedule
 from skuq._training._settings import Trained
@@ -32,7 +37,6 @@ from skuq._training._trainer import Trainer
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
 from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["Fitting"]
@@ -81,6 +85,12 @@ class Fitting:
         self._numerics = Numerics(devices[0], estimator.precision)
         self._incremental = incremental
         self._root = root
+        self._built = Built.by(estimator)
+        if goes_on and hasattr(estimator, "_built"):  # further members are like the first ones
+            self._built = self._built._replace(filled=estimator._built.filled)
+        self._chosen = Chosen.of(estimator, data.target, data.groups)
+        if incremental:
+            self._chosen = self._chosen._replace(max_epochs=1, patience=None)
         self._before: Engine | None = estimator._engine if goes_on else None
         self._start = self._networks() if goes_on else []
         self._likelihood = likelihood
@@ -113,15 +123,19 @@ class Fitting:
             self._warn_if_not_converged(schedule)
 
     def _warn_if_not_converged(self, schedule: Schedule) -> None:
-        estimator, trainer = self._estimator, schedule.trainer
-        if self._incremental or schedule.interrupted or not estimator.max_epochs:
+        trainer = schedule.trainer
+        if self._incremental or schedule.interrupted or not self._chosen.max_epochs:
             return
         first, likelihood = schedule.trained[0].module, self._likelihood
         n_rows = trainer.settings.n_batch_rows
-        losses = losses_with_zeros(first, trainer.train_rows, likelihood, trainer.numerics, n_rows)
         histories = [network.history for network in schedule.trained]
-        watched = estimator.early_stopping
-        warn_if_not_converged(histories, estimator.max_epochs, losses, estimator.lr, watched)
+        epochs, patience, lr = self._chosen
+        watched = patience is not None  # the network then has the weights of another epoch
+        last = math.inf if watched else histories[0][-1].get("train_loss", math.inf)
+        losses = losses_with_zeros(
+            first, trainer.train_rows, likelihood, trainer.numerics, n_rows, last, self._data.places
+        )
+        warn_if_not_converged(histories, epochs, losses, lr, watched)
 
     # -- before training -------------------------------------------------------------------------
 
@@ -155,11 +169,13 @@ class Fitting:
         if engine is None or not self._incremental:
             seed = derive_seed(self._root, Purpose.LIKELIHOOD)
             n_classes = self._estimator._n_classes
-            likelihood.fit(data.target, data.weight, n_classes=n_classes, seed=seed)
+            target = flat_places(data.target, data.places)
+            weight = None if data.weight is None else flat_places(data.weight, data.places)
+            likelihood.fit(target, weight, n_classes=n_classes, seed=seed)
         corrects = getattr(self._estimator, "prior_correction", False)
         likelihood.correct_prior(data.by_class if corrects else None)
         encoded = likelihood.encode(data.target)
-        check_loss(likelihood, encoded, self._numerics)
+        check_loss(likelihood, flat_places(encoded, data.places), self._numerics)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
         if engine is None:
@@ -180,22 +196,24 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Choose indices of training rows, and of rows that early stopping watches."""
+        return None if self._chosen.patience is None else self._splits()(0)
+
+    def _splits(self) -> Splits:
+        """Make the splits of early stopping."""
         estimator, (_, target, _, groups, *_) = self._estimator, self._data
-        if not estimator.early_stopping:
-            return None
-        seed = derive_seed(self._root, Purpose.SPLIT)
         stratify = estimator._task == "classification" and target.ndim == 1
         known = np.nan_to_num(target, nan=-1.0)  # uncertain labels are a class here
         fraction = estimator.validation_fraction
-        return train_valid_indices(known, groups, fraction, seed, stratify)
+        return Splits(known, groups, fraction, stratify, self._root)
 
     def _rows_for_noise(
         self, encoded: np.ndarray, checkpoints: Checkpoints | None, apart: Split | None
     ) -> Split | None:
         """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
-        self._finish = finish = Finish(X, encoded, weight, self._posterior.noise, apart)
-        trains = self._estimator.max_epochs > 0 and not self._incremental
+        noise, places = self._posterior.noise, self._data.places
+        self._finish = finish = Finish(X, encoded, weight, noise, apart, places=places)
+        trains = self._chosen.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
             return apart
 
@@ -208,6 +226,18 @@ class Fitting:
         seed = derive_seed(self._root, Purpose.SPLIT)
         return finish.find_rows(self._likelihood, groups, seed, trained_on)
 
+    def _fresh_targets(self) -> Callable[[list[Any], Any], Any] | None:
+        """Return the function that encodes targets that a stream reads anew, if it does."""
+        fresh, likelihood = self._data.fresh, self._likelihood
+        if fresh is None:
+            return None
+
+        def encoded(targets: list[Any], rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+            target, weight = fresh(targets, rows)
+            return likelihood.encode(target), weight
+
+        return encoded
+
     # -- training --------------------------------------------------------------------------------
 
     def _problem(
@@ -219,34 +249,37 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        train, valid = rows_on_device(X, encoded, weight, self._numerics), None
-        if apart is not None:
-            train, valid = map(train.take, apart)
-        settings = estimator._settings(self._numerics, self._devices, self._incremental)
+        rows = rows_on_device(X, encoded, weight, self._numerics, self._fresh_targets())
+        train, valid = (rows, None) if apart is None else map(rows.take, apart)
+        stops = self._chosen.patience is not None
+        differ = stops and not self._likelihood.wants_unseen_rows
+        settings = estimator._settings(self._numerics, self._devices, self._chosen)
         settings = replace(settings, **saving)
         builder = Builder(
-            factory=estimator.module or MLP,
-            parameters=estimator._with_prefix("module"),
+            factory=estimator.module or estimator._default_module,
+            parameters=self._built.arguments,
             transform=self._posterior.transform,
             likelihood=self._likelihood,
             rows=train,
             settings=settings,
             root=self._root,
             resume=self._start,
+            places=self._data.places,
         )
         trainer = Trainer(
             builder=builder,
             likelihood=self._likelihood,
             train_rows=train,
-            valid_rows=valid if estimator.early_stopping else None,
+            valid_rows=valid if stops else None,
+            own_rows=OwnRows(rows, self._splits()) if differ else None,
             settings=replace(settings, numerics=builder.numerics),
             attributes=lambda one: self._attributes(Draws(one.module), [one], schedule),
             root=self._root,
             keeps_optimizers=self._incremental,
         )
         schedule = Schedule(trainer, task)
-        share = float(len(train) if train.weight is None else train.weight.sum())
-        n_rows = self._data.amount * share / len(encoded)
+        mean = 1.0 if train.weight is None else float(train.weight.mean())
+        n_rows = self._data.amount * mean * len(train) / len(encoded)
         before = None if self._before is None else self._before.draws
 
         def learns_noise(network: nn.Module) -> bool:
@@ -268,10 +301,17 @@ class Fitting:
         engine = Engine(draws, builder.sample, builder.numerics)
         learnt = copy.deepcopy(self._likelihood)
         self._finish(learnt, engine)
+        if schedule.watched and len(networks) == len(schedule.trained) and not schedule.interrupted:
+            parts = [schedule.watched(number) for number in range(len(networks))]
+
+            def member(number: int) -> Engine:
+                return Engine(Draws(networks[number].module), builder.sample, builder.numerics)
+
+            self._finish.scale(learnt, parts, member)
         return {
             "_engine": engine,
             "_root": self._root,
-            "_built": Built.by(self._estimator),
+            "_built": self._built,
             "_rows_seen": row_hashes(self._data.X),
             "_states": [network.state for network in networks] if self._incremental else [],
             "likelihood_": learnt,

@@ -52,8 +52,12 @@ class Labels(Reading):
             )
         if self._multilabel:
             return self._read_indicators(y, reset, classes)
+        if reset and classes is None:
+            self.classes_, codes = np.unique(y, return_inverse=True)
+            self._refuse_one_class()
+            return codes
         if reset:
-            self.classes_ = np.unique(y if classes is None else classes)
+            self.classes_ = np.unique(classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"classes={classes!r} differs from the classes of the first fit, {self.classes_}"
@@ -65,11 +69,14 @@ class Labels(Reading):
                 "give all labels as `classes`, in the first call of partial_fit or in "
                 "from_trained, or set warm_start=False to fit anew"
             )
+        self._refuse_one_class()
+        return np.searchsorted(self.classes_, y)
+
+    def _refuse_one_class(self) -> None:
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y contains only one class, {self.classes_}; a classifier needs at least 2 classes"
             )
-        return np.searchsorted(self.classes_, y)
 
     def _read_indicators(self, y: np.ndarray, reset: bool, classes: Any) -> np.ndarray:
         """Check indicators: 0 or 1 for each of several labels."""

@@ -8,6 +8,7 @@ then it trains on all rows. With many rows, a small share is enough, and stays a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 
+from skuq._data._places import flat_places, rows_with_places
 from skuq._data._streams import Streamed
 from skuq._engine._engine import Engine
 from skuq.likelihoods import Likelihood
@@ -25,6 +27,7 @@ __all__ = ["Finish", "splits_for_noise"]
 _ENOUGH = 100  # rows: the standard error of a normal variance is then 14 %
 _MANY = 10_000  # rows: with so many, 1 % stays apart
 _MOST = 10_000  # rows to evaluate at most: a standard error of 1.4 %
+_MOST_PLACES = 300_000  # the same, of rows with places, which resemble their neighbours
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -83,6 +86,8 @@ class Finish:
         Indices of training rows, and of the rows that were set apart, if any.
     done : bool
         Whether the noise was learnt before the posterior.
+    places : tuple of int
+        The places of a row, if there is a target for each; to a likelihood, a place is a row.
     """
 
     X: Any
@@ -91,17 +96,34 @@ class Finish:
     noise: str
     apart: Split | None = None
     done: bool = False
+    places: tuple[int, ...] = ()
 
     def __call__(self, likelihood: Likelihood, engine: Engine) -> None:
         """Learn from the fitted posterior that `engine` evaluates."""
         if not likelihood.wants_unseen_rows:
-            likelihood.finish(partial(engine.map, self.X), self.target, self.weight)
+            self._learn_flat(
+                likelihood.finish, partial(engine.map, self.X), self.target, self.weight
+            )
         elif self.noise == "given":
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
-            self._learn(likelihood, [rows], lambda number: engine, given_noise=True)
+            self._learn(likelihood.finish, [rows], lambda number: engine, given_noise=True)
         elif self.noise in ("unseen", "before") and not self.done:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
-            self._learn(likelihood, [rows[:: -(-len(rows) // _MOST)]], lambda number: engine)
+            few = rows[:: -(-len(rows) // self._most())]
+            self._learn(likelihood.finish, [few], lambda number: engine)
+
+    def scale(
+        self, likelihood: Likelihood, parts: list[np.ndarray], engine_of: Callable[[int], Engine]
+    ) -> None:
+        """Call `Likelihood.learn_scale`: network k is evaluated by its engine on part k."""
+        if not likelihood.wants_unseen_rows:
+            most = self._most()
+            parts = [rows[:: -(-len(rows) * len(parts) // most)] for rows in parts]
+            self._learn(likelihood.learn_scale, parts, engine_of)
+
+    def _most(self) -> int:
+        """Return how many rows to evaluate at most."""
+        return max(1, _MOST_PLACES // math.prod(self.places)) if self.places else _MOST
 
     def before(self, likelihood: Likelihood, engine: Engine) -> bool:
         """Learn from a trained network if there are unseen rows; return whether there are any."""
@@ -146,16 +168,16 @@ class Finish:
             self.apart = splits[0]
         elif splits:
             rows = [apart for _, apart in splits]
-            self._learn(likelihood, rows, lambda number: trained_on(number, splits[number]))
+            self._learn(likelihood.finish, rows, lambda k: trained_on(k, splits[k]))
             self.done = True
         return self.apart
 
     def _learn(
         self,
-        likelihood: Likelihood,
+        learn: Callable[..., None],
         parts: Sequence[np.ndarray],
         engine_of: Callable[[int], Engine],
-        given_noise: bool = False,
+        **options: Any,
     ) -> None:
         """Learn from each part of the rows by its own engine; only one exists at a time."""
 
@@ -171,7 +193,27 @@ class Finish:
 
         rows = np.concatenate(parts)
         weight = None if self.weight is None else self.weight[rows]
-        likelihood.finish(evaluate, self.target[rows], weight, given_noise)
+        self._learn_flat(learn, evaluate, self.target[rows], weight, **options)
+
+    def _learn_flat(
+        self,
+        learn: Callable[..., None],
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        **options: Any,
+    ) -> None:
+        places, n_rows = self.places, len(target)
+
+        def of_places(reduction: Any, *aligned: np.ndarray) -> Any:
+            result = evaluate(reduction, *(rows_with_places(a, n_rows, places) for a in aligned))
+            if isinstance(result, tuple):
+                return tuple(flat_places(part, places) for part in result)
+            return flat_places(result, places)
+
+        target = flat_places(target, places)
+        weight = None if weight is None else flat_places(weight, places)
+        learn(of_places if places else evaluate, target, weight, **options)
 
     def _taken(self, rows: np.ndarray) -> Any:
         return self.X.subset(rows) if isinstance(self.X, Streamed) else self.X[rows]

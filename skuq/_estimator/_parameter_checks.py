@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skuq._estimator._built import check_unchanged
+from skuq._data._batches import SlicedBatches
+from skuq._estimator._built import check_unchanged, posterior_of
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
-from skuq.posteriors import MCDropout, Posterior
+from skuq.posteriors import Posterior
 
-__all__ = ["checked_parameters", "why_no_partial_fit"]
+__all__ = ["checked_parameters", "checked_views", "why_no_partial_fit"]
 
 
 def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -26,7 +27,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
                 f"{name} was not saved with this estimator; it was {value.text}. Set it with "
                 f"set_params({name}=...) before fitting."
             )
-    if estimator.early_stopping:
+    if estimator.early_stopping and estimator.early_stopping != "auto":
         _check_early_stopping(estimator, incremental)
     if isinstance(estimator.module, nn.Module):
         name = type(estimator.module).__name__
@@ -35,7 +36,8 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             f"module={name} and its arguments as module__*, or a function that returns a "
             "copy of the instance each time. If it is trained, skuq.from_trained takes it as it is"
         )
-    check_accepted("module", estimator._with_prefix("module"), estimator.module or MLP)
+    given = estimator._with_prefix("module")
+    check_accepted("module", given, estimator.module or estimator._default_module)
     if hasattr(estimator, "_engine"):  # training goes on
         check_unchanged(estimator)
     optimizer = estimator._with_prefix("optimizer")
@@ -44,16 +46,37 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
     )
     for prefix in ("iterator_train", "iterator_valid"):
         check_accepted(prefix, estimator._with_prefix(prefix), DataLoader, but=("dataset",))
-    _check_instance("posterior", estimator.posterior, Posterior, MCDropout())
+    _check_instance("posterior", estimator.posterior, Posterior, estimator._default_posterior())
     _check_instance("likelihood", estimator.likelihood, Likelihood, estimator._default_likelihood())
     if estimator.checkpoint_dir is not None and not incremental:
         _check_checkpointable(estimator)
     validate_parameter_constraints(
         estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
     )
-    posterior = MCDropout() if estimator.posterior is None else clone(estimator.posterior)
+    posterior = clone(posterior_of(estimator))
     posterior.validate()
     return posterior, _checked_likelihood(estimator, incremental)
+
+
+def checked_views(given: Any, iterator_options: dict[str, Any]) -> list[Any]:
+    """Return copies of the views that change images in training."""
+    if given is None:
+        return []
+    views = list(given) if isinstance(given, list | tuple) else [given]
+    for view in views:
+        if isinstance(view, type) or not (callable(view) and hasattr(view, "of_mask")):
+            raise TypeError(
+                "training_views must be views that can change masks, too, with a method "
+                f"of_mask(masks, generator), such as skuq.augmentation.Flip(); got {view!r}"
+            )
+        if hasattr(view, "validate"):
+            view.validate()
+    if views and not set(iterator_options) <= SlicedBatches.OPTIONS:
+        raise ValueError(
+            f"training_views cannot be used with iterator_train__{min(iterator_options)}: leave it "
+            "out, or let a Dataset of pairs (image, mask) change both"
+        )
+    return copy.deepcopy(views)
 
 
 def why_no_partial_fit(estimator: Any) -> str | None:

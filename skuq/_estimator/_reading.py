@@ -34,6 +34,9 @@ class TrainingData(NamedTuple):
     groups: Any
     amount: float  # the sum of the weights as given
     by_class: np.ndarray | None  # the weight of each class, where there is one
+    # Makes targets and weights of targets that a stream reads anew, given the numbers of the rows.
+    fresh: Any = None
+    places: tuple[int, ...] = ()  # of a row that has a target for each: see `skuq._data._places`
 
 
 class Reading:

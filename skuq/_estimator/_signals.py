@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
+from torch import Tensor, nn
 
 from skuq._data._batches import Rows
+from skuq._data._places import row_losses
 from skuq._networks._module import Numerics, call, private_copy
+from skuq._utils._messages import warn
 from skuq._utils._random import PrivateGlobals
 from skuq.likelihoods import Likelihood
 
@@ -54,17 +56,22 @@ def warn_of_scales(X: np.ndarray, names: Sequence[str] | None, estimator: str) -
         f"standard deviation {deviation[k] * peak[k]:.2g})"
         for k in strange[:3]
     )
-    warnings.warn(
+    warn(
         f"{len(strange)} of {X.shape[1]} features are far from zero mean and unit scale: {shown}"
         f"{', …' if len(strange) > 3 else ''}. Networks learn badly from such features: put "
         f"a StandardScaler before, make_pipeline(StandardScaler(), {estimator}(...))",
         UserWarning,
-        stacklevel=2,
     )
 
 
 def losses_with_zeros(
-    module: nn.Module, rows: Rows, likelihood: Likelihood, numerics: Numerics, n_rows: int
+    module: nn.Module,
+    rows: Rows,
+    likelihood: Likelihood,
+    numerics: Numerics,
+    n_rows: int,
+    last: float = math.inf,
+    places: tuple[int, ...] = (),
 ) -> tuple[float, float]:
     """Compute the training loss of a trained network, and that of outputs that are all zero.
 
@@ -83,17 +90,29 @@ def losses_with_zeros(
         The device and the precision of the network.
     n_rows : int
         How many rows to evaluate: a batch, for which there was memory in training.
+    last : float, default=inf
+        The loss of the last epoch. Where it is below that of zeros, it is returned instead: dropout
+        and other terms of the loss only raise it.
+    places : tuple of int, default=()
+        The places of a row, if the network answers for each.
     """
     if not rows.may_be_copied:  # reading single rows on demand takes long
         return 0.0, 0.0
     index = torch.linspace(0, len(rows) - 1, min(len(rows), n_rows), dtype=torch.float64)
     batch = rows[index.long().to(rows.device)].to(numerics.device)
-    with torch.no_grad(), PrivateGlobals(0):  # a forward may draw, or change buffers
-        output = call(private_copy(module), batch[0], numerics)
-        both = [likelihood.loss(one, batch[1]) for one in (output, torch.zeros_like(output))]
-    weight = torch.ones_like(both[0]) if batch.weight is None else batch.weight
-    loss, of_zeros = (float((weight * one).sum() / weight.sum()) for one in both)
-    return loss, of_zeros
+    size = (len(batch[0]), likelihood.n_outputs_, *places)
+    share = 1.0 if batch.weight is None else float(batch.weight.mean())
+
+    def mean_loss(output: Tensor) -> float:
+        each = row_losses(likelihood.loss, output, batch[1], batch.weight)
+        return float(each.mean()) / share if share else 0.0
+
+    with torch.no_grad():
+        of_zeros = mean_loss(torch.zeros(size, dtype=numerics.dtype, device=numerics.device))
+        if last < of_zeros:
+            return last, of_zeros
+        with PrivateGlobals(0):  # a forward may draw
+            return mean_loss(call(private_copy(module), batch[0], numerics)), of_zeros
 
 
 def warn_if_not_converged(
@@ -131,21 +150,19 @@ def warn_if_not_converged(
     is_falling = bool(falls) and float(np.median(falls)) > _FALL
     excess = losses[0] - losses[1]
     if excess > (_UNTRAINED if is_falling or max_epochs == 1 else _MARGIN):
-        warnings.warn(
+        warn(
             f"the network has learnt nothing: its training loss is {losses[0]:.3g}, and "
             f"{losses[1]:.3g} for outputs that are all zero. Lower lr (now {lr:g}), or scale the "
             "features",
             ConvergenceWarning,
-            stacklevel=2,
         )
     elif is_falling and not watched:
-        warnings.warn(
+        warn(
             f"training ended while the loss was still falling: the last tenth of the {max_epochs} "
             f"epochs had {100 * np.median(falls):.1f} % of the whole fall, expected at most "
             f"{100 * _FALL:.0f} %. Give more epochs (max_epochs={2 * max_epochs}) or a higher "
             "learning rate (lr); early_stopping=True ends before a network fits noise",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 

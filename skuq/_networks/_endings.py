@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn.functional import softsign
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skuq._networks._names import name_of_module
+from skuq._utils._messages import warn
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Tracer", "check_endings"]
@@ -170,7 +170,7 @@ def check_endings(
             raise ValueError(message)
         if link == "location":
             message += _POSITIVE_TARGETS
-        warnings.warn(message, UserWarning, stacklevel=2)
+        warn(message, UserWarning)
 
 
 def _numbers(columns: list[int]) -> str:

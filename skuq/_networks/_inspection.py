@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skuq._networks._dropout import Recorder, drive, dropout_layers
 from skuq._networks._endings import Tracer, check_endings
-from skuq._networks._foreign import runs_foreign_forward
+from skuq._networks._foreign import is_plain, runs_foreign_forward
 from skuq._networks._inserted import inserted_dropout
 from skuq._networks._layer_calls import linear_layers, watch_layers
 from skuq._networks._module import (
@@ -48,12 +48,17 @@ class Inspection:
 
 
 def inspect_network(
-    module: nn.Module, x: Tensor, likelihood: Likelihood, numerics: Numerics, batch_size: int = 3
+    module: nn.Module,
+    x: Tensor,
+    likelihood: Likelihood,
+    numerics: Numerics,
+    batch_size: int = 3,
+    places: tuple[int, ...] = (),
 ) -> Inspection:
     """Check on three rows that a module can train and predict; report where it is random.
 
     A user's forward may be random only in larger batches: so it also runs on 32 rows, or
-    `batch_size` rows if that is less.
+    `batch_size` rows if that is less. With `places`, it must answer for each place of a row.
 
     Raises
     ------
@@ -66,17 +71,17 @@ def inspect_network(
     UserWarning
         If its last operation limits outputs to a range smaller than the likelihood needs.
     """
-    name = name_of_module(module)
+    name, draws_nothing = name_of_module(module), is_plain(module)
     rows = first_rows(x, 3)
     with torch.no_grad():
         with (
-            PrivateGlobals(0),
+            nullcontext() if draws_nothing else PrivateGlobals(0),
             noting_input(module, rows),
             watch_layers(linear_layers(module)) as linear,
+            Tracer() as tracer,
         ):
-            with Tracer() as tracer:
-                output = call(module.eval(), rows, numerics)
-                _check_shape(output, name, likelihood)
+            output = call(module.eval(), rows, numerics)
+            _check_shape(output, name, likelihood, places)
         if bool(output.isnan().any()):
             raise ValueError(
                 f"{name} returns NaN for finite rows before it is trained: look for NaN in its "
@@ -84,11 +89,11 @@ def inspect_network(
             )
         check_endings(output, tracer, module, likelihood)
         shell = private_copy(module)
-        with PrivateGlobals(1):
-            again = call(shell, rows, numerics)
+        with nullcontext() if draws_nothing else PrivateGlobals(1):
+            again = output if draws_nothing else call(shell, rows, numerics)
             alone = call(shell, rows[:2], numerics)
     kinds = kinds_of_outputs(likelihood)
-    if not agree(again, output, numerics.tolerance, kinds):
+    if again is not output and not agree(again, output, numerics.tolerance, kinds):
         raise ValueError(
             f"{name} gives other outputs for the same rows each time in eval mode: its forward "
             "draws random numbers. Draw them only `if self.training`, or use nn.Dropout layers."
@@ -106,7 +111,7 @@ def inspect_network(
         name=name,
         dropout_layers=dropout,
         idle_dropout_layers=idle,
-        other_noise=_noise_of_batches(module, x, numerics, batch_size),
+        other_noise=() if draws_nothing else _noise_of_batches(module, x, numerics, batch_size),
         linear_calls=tuple(linear.names),
         inserted_dropout=inserted_dropout(module),
     )
@@ -117,18 +122,29 @@ def kinds_of_outputs(likelihood: Likelihood) -> list[tuple[str, float]]:
     return list(zip(likelihood.links(), map(float, likelihood.output_units())))
 
 
-def _check_shape(output: Any, name: str, likelihood: Likelihood) -> None:
-    expected = (3, likelihood.n_outputs_)
+def _check_shape(output: Any, name: str, likelihood: Likelihood, places: tuple[int, ...]) -> None:
+    expected = (3, likelihood.n_outputs_, *places)
     if not isinstance(output, Tensor):
         raise ValueError(
             f"{name} returned {type(output).__name__}; expected a tensor of shape (n_rows, "
-            f"{likelihood.n_outputs_}) or a tuple that begins with it"
+            f"{', '.join(map(str, expected[1:]))}) or a tuple that begins with it"
         )
+    if places and tuple(output.shape[:2]) == expected[:2]:
+        _check_places(tuple(output.shape[2:]), name, places)
     if tuple(output.shape) != expected:
         raise ValueError(
             f"{name} returned shape {tuple(output.shape)} for 3 rows, expected {expected}: "
             f"{likelihood.explain_outputs()}. Give its last layer {likelihood.n_outputs_} outputs "
             "(a module whose signature names n_outputs is given this number)."
+        )
+
+
+def _check_places(got: tuple[int, ...], name: str, places: tuple[int, ...]) -> None:
+    if got != places:
+        raise ValueError(
+            f"{name} returned outputs of height and width {got} for images of {places}: expected "
+            "one output for each pixel. Pad its convolutions (padding='same'), or enlarge its last "
+            "outputs with torch.nn.functional.interpolate"
         )
 
 

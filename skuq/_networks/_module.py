@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from skuq._networks._foreign import is_plain
 from skuq._networks._names import name_of_module
 from skuq._networks._precision import check_precision, dtypes_that_change, float_dtype, moved
 from skuq._networks._refusals import check_kind, hint_at_channels
@@ -182,18 +183,33 @@ def noting_input(module: nn.Module, x: Tensor) -> Iterator[None]:
         raise
 
 
-def accepts(factory: Any, name: str) -> bool:
-    """Return whether `factory` names this parameter in its signature."""
+def accepts(factory: Any, name: str, *, needs: bool = False) -> bool:
+    """Return whether `factory` names this parameter in its signature, without a default if `needs`.
+
+    A factory whose signature is not known names none.
+    """
     try:
-        return name in inspect.signature(factory).parameters
+        named = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return False
+    return name in named and not (needs and named[name].default is not inspect.Parameter.empty)
 
 
-def build(factory: Any, parameters: dict[str, Any], n_features: int, n_outputs: int) -> nn.Module:
-    """Make a module; pass `n_features` and `n_outputs` if the signature names them."""
+def build(
+    factory: Any,
+    parameters: dict[str, Any],
+    n_features: int,
+    n_outputs: int,
+    n_channels: int | None = None,
+) -> nn.Module:
+    """Make a module; pass `n_features` and `n_outputs` if the signature names them.
+
+    `n_channels`, the size of the first axis of an image, is passed only if it has no default there.
+    """
     sizes = {"n_features": n_features, "n_outputs": n_outputs}
     given = {name: size for name, size in sizes.items() if accepts(factory, name)}
+    if n_channels is not None and accepts(factory, "n_channels", needs=True):
+        given["n_channels"] = n_channels
     try:
         module = factory(**{**given, **parameters})
     except StopIteration as error:
@@ -260,7 +276,8 @@ def own_copy(
     name, own = name_of_module(module), copied(module).eval()
     tensors = [*module.parameters(), *module.buffers()]
     given = [t for t in tensors if not is_lazy(t)]
-    if like_others and len(given) == len(tensors):
+    known = is_plain(module) and not dtypes_that_change(own, numerics.dtype)
+    if (like_others or known) and len(given) == len(tensors):
         return moved(own, numerics.device, numerics.dtype)
     rows = x.to(given[0].device if given else x.device, float_dtype(module))
     with torch.no_grad(), _Touched(given) as touched, noting_input(module, rows):

@@ -82,7 +82,7 @@ def summarise(module: nn.Module, x: Tensor, numerics: Numerics) -> NetworkSummar
     return NetworkSummary(
         name=name_of_module(module),
         n_parameters=sum(p.numel() for p in module.parameters()),
-        n_outputs=output.shape[-1],
+        n_outputs=output.shape[1],
         last_layer=linear.last_layer(output),
         dropout_layers={n: m.p for n, m in dropout_layers(module).items() if n not in put_in},
         inserted_dropout=inserted,

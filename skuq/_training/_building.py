@@ -55,6 +55,8 @@ class Builder:
     resume : list of Trained
         The trained networks from which training goes on; the first ones, if there are fewer than
         the fit trains.
+    places : tuple of int, default=()
+        The places of a row, for each of which the network must answer; see `skuq._data._places`.
 
     Attributes
     ----------
@@ -78,12 +80,14 @@ class Builder:
         settings: Settings,
         root: int,
         resume: list[Trained],
+        places: tuple[int, ...] = (),
     ) -> None:
         self._factory = factory
         self._parameters = parameters
         self._transform = transform
         self._likelihood = likelihood
         self._n_features = rows.row_shape.numel()
+        self._n_channels = rows.row_shape[0] if places else None
         self._root = root
         self.resume = resume
         self.numerics = numerics = settings.numerics
@@ -91,7 +95,7 @@ class Builder:
         self.first = self._build(0)
         batch_size = min(settings.n_batch_rows, len(rows))
         self.report: Inspection = inspect_network(
-            self.first, self.sample, likelihood, numerics, batch_size
+            self.first, self.sample, likelihood, numerics, batch_size, places
         )
         if settings.max_epochs:
             step = partial(call, numerics=numerics)
@@ -99,7 +103,7 @@ class Builder:
         if settings.repeatable and not resume:
             make = partial(make_optimizer, likelihood=likelihood, settings=settings)
             warn_if_not_repeatable(self.first, rows, settings, make)
-        self.numerics = with_best_layout(numerics, self.first, self.sample)
+        self.numerics = with_best_layout(numerics, self.first, self.sample[:2])
 
     def network(self, number: int) -> nn.Module:
         """Make a network. The constructor has made the first one, so that is only copied."""
@@ -141,7 +145,8 @@ class Builder:
                 factory = self._factory
                 if isinstance(factory, TrainedNetwork):
                     factory = factory.of_network(number)
-                built = build(factory, self._parameters, self._n_features, n_outputs)
+                sizes = (self._n_features, n_outputs, self._n_channels)
+                built = build(factory, self._parameters, *sizes)
                 own = own_copy(built, self.sample, self.numerics, like_others=number > 0)
                 module = self._transform(own)
         if not isinstance(module, nn.Module):

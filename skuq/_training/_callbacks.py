@@ -68,7 +68,7 @@ class CallbackView:
         return torch.as_tensor(likelihood.decode(target.cpu().double().numpy()))
 
     def _predictive(self, X: Any) -> Any:
-        output = torch.as_tensor(self.forward(X)).detach()
+        output = torch.as_tensor(self.forward(X)).detach().movedim(1, -1)  # places before outputs
         return self.criterion_.likelihood.predictive(output.double())
 
     @property

@@ -240,7 +240,8 @@ class _Net(CallbackView, NeuralNet):
         seed = self.state["shuffling"]
         if set(options) <= SlicedBatches.OPTIONS:
             device = self.settings.numerics.device
-            return SlicedBatches(dataset, **options, generator=seed, device=device)
+            change = self.settings.change if training else None
+            return SlicedBatches(dataset, **options, generator=seed, device=device, change=change)
         prefix = "iterator_train" if training else "iterator_valid"
         return loader(dataset, options, seed, prefix, self.state.setdefault(prefix, {}))
 
@@ -312,19 +313,16 @@ class _Net(CallbackView, NeuralNet):
         output = call(self.module_, batch[0], numerics, autocast_is_off=True)
         # Not __call__, since skuq's criterion has no hooks.
         losses = self.criterion_.forward(output, batch[1], batch.weight)
-        loss = losses.detach().mean()
         if self.penalty and (term := self.penalty(self.module_, batch)) is not None:
             loss = losses.mean() + term
             loss.backward()
-        else:
-            losses.backward(self._gradient_of_mean(losses))
-        return {"loss": loss, "y_pred": output}
-
-    def _gradient_of_mean(self, losses: Tensor) -> Tensor:
-        """Return the gradient of the mean; backward from there is faster than from the mean."""
-        if self._shares.shape != losses.shape:
-            self._shares = torch.ones_like(losses) / losses.numel()
-        return self._shares
+            return {"loss": loss, "y_pred": output}
+        shares = self._shares
+        if shares.shape != losses.shape:
+            shares = self._shares = torch.ones_like(losses) / losses.numel()
+        # Backward from the losses, with the gradient of their mean, is faster than from the mean.
+        losses.backward(shares)
+        return {"loss": torch.dot(losses.detach(), shares), "y_pred": output}
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:

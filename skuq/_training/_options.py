@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from skuq._data._places import row_losses
 from skuq._training._settings import Settings, may_fuse
 from skuq.likelihoods import Likelihood
 
@@ -26,8 +27,7 @@ class Criterion(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         likelihood, trains = self.likelihood, self.training and self._has_own_loss
         rule = likelihood.loss if trains else likelihood.negative_log_likelihood
-        losses: Tensor = rule(output, target)
-        return losses if weight is None else weight * losses
+        return row_losses(rule, output, target, weight)
 
 
 def unless_chosen(module: nn.Module, settings: Settings) -> dict[str, Any]:

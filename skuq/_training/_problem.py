@@ -75,7 +75,7 @@ class Problem:
         self.n_rows = n_rows
         self.before = before
         self._learns_noise = learns_noise
-        self._noise_is_known = noise_is_known
+        self._noise_is_known = noise_is_known or (lambda: False)
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
         """Derive an independent seed for each purpose and network.
@@ -100,6 +100,7 @@ class Problem:
         bootstrap: bool = False,
         n_jobs: int | None = None,
         hooks: Sequence[TrainingHook] | None = None,
+        own_rows: bool = False,
         likelihood_is_loss: bool = False,
     ) -> list[nn.Module]:
         """Train networks that differ in initial weights, shuffling and dropout noise.
@@ -117,6 +118,12 @@ class Problem:
             process.
         hooks : sequence of TrainingHook, default=None
             One hook for each network. A hook adds a term to the loss, or watches steps and epochs.
+        own_rows : bool, default=False
+            Whether each draw will be one of these networks. Early stopping then sets other rows
+            apart for each, so that they together train on all rows, and the likelihood may correct
+            its noise on these rows. `batches` does not know them. A likelihood that learns one
+            noise level for all rows needs rows that no network has seen: with it, all have the
+            same.
         likelihood_is_loss : bool, default=False
             As in `explore`.
 
@@ -126,7 +133,7 @@ class Problem:
             The networks, in eval mode, on the device. After Ctrl-C there may be fewer.
         """
         return self._schedule.train(
-            n_networks, bootstrap, n_jobs, hooks, likelihood_is_loss=likelihood_is_loss
+            n_networks, bootstrap, n_jobs, hooks, own_rows, likelihood_is_loss=likelihood_is_loss
         )
 
     def explore(

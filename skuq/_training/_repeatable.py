@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from skuq._networks._foreign import comes_from, runs_foreign_forward
 from skuq._networks._inspection import try_training
 from skuq._networks._module import call, copied
 from skuq._training._settings import Settings
+from skuq._utils._messages import warn
 from skuq._utils._random import PrivateGlobals, generator
 from skuq.likelihoods import Likelihood
 
@@ -41,7 +41,7 @@ def runs_foreign_code(
         or not comes_from(settings.optimizer, "torch.optim.")
         or not comes_from(type(likelihood), "skuq.")
         or settings.callbacks not in (None, "disable", [])
-        or bool(settings.compile)
+        or bool(settings.compile or settings.views)
         or not set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         or isinstance(train, StreamedRows)
     )
@@ -78,13 +78,12 @@ def warn_if_not_repeatable(
         if _differs(lambda: _parameters_after_step(copied(module), make_optimizer)):
             found.append("the optimizer")
     if found:
-        warnings.warn(
+        warn(
             f"fits with this random_state are not repeatable: {', '.join(found)} gave something "
             "else from the same state of all generators that skuq can seed. Draw from the global "
             "generators of torch, NumPy or random, which are private while a network trains, or "
             "set random_state=None to promise nothing",
             UserWarning,
-            stacklevel=2,
         )
 
 

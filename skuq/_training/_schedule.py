@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from skuq._training._settings import Interrupted, Trained
 from skuq._training._stack import MAX_NETWORKS
 from skuq._training._trainer import Hooks, Trainer
 from skuq._utils._devices import current, on_each
+from skuq._utils._messages import warn
 from skuq._utils._progress import Task, everywhere, parallel
 
 __all__ = ["Schedule"]
@@ -43,6 +43,9 @@ class Schedule:
     ----------
     trained : list of Trained
         The networks of all calls of `train`, in the order of their numbers.
+    watched : callable or None
+        Maps the number of a network to the rows that early stopping watched, where the draws are
+        the networks; see `Problem.train`.
     interrupted : bool
         Whether Ctrl-C left fewer networks than wanted, or networks with fewer epochs.
     """
@@ -50,6 +53,7 @@ class Schedule:
     def __init__(self, trainer: Trainer, task: Task) -> None:
         self.trainer = trainer
         self.trained: list[Trained] = []
+        self.watched: Callable[[int], np.ndarray] | None = None
         self.interrupted = False
         self._task = task
         self._n_begun = 0
@@ -61,6 +65,7 @@ class Schedule:
         bootstrap: bool,
         n_jobs: int | None,
         hooks: Sequence[TrainingHook] | None,
+        own_rows: bool = False,
         **settings: Any,
     ) -> list[nn.Module]:
         """Train networks, see `Problem.train`."""
@@ -69,7 +74,10 @@ class Schedule:
         if self._n_begun == 0:
             self._task.begin(n_networks, of="network")
         numbers = range(self._n_begun, self._n_begun + n_networks)
-        trainer = replace(self.trainer, settings=replace(self.trainer.settings, **settings))
+        own = self.trainer.own_rows if own_rows else None
+        self.watched = None if own is None else own.watched
+        settings_now = replace(self.trainer.settings, **settings)
+        trainer = replace(self.trainer, settings=settings_now, own_rows=own)
         run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
         self._n_begun += n_networks
         try:
@@ -144,10 +152,9 @@ class Schedule:
 
     def _warn_interrupted(self, what: str) -> None:
         self.interrupted = True
-        warnings.warn(
+        warn(
             f"fit was interrupted: the estimator keeps {what}; its interrupted_ is True",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from skuq._data._batches import Batch
+from skuq._data._views import viewed
 from skuq._networks._module import Numerics
 from skuq._networks._refusals import sparse_layers
 from skuq._training._checkpoints import Checkpoints
@@ -47,10 +49,18 @@ class Settings:
     valid_options: dict[str, Any]
     checkpoints: Checkpoints | None = None
     keeps_interrupted: bool = False  # whether Ctrl-C keeps finished networks and epochs
+    views: Sequence[Any] = ()  # of images, which change the batches of training
     repeatable: bool = False  # whether a random_state promises the same fit each time
     # Maps the share of the epochs that is over, in [0, 1), to a factor of all learning rates.
     schedule: Callable[[float], float] | None = None
     likelihood_is_loss: bool = False  # trains with the true likelihood, not a likelihood's `loss`
+
+    @property
+    def change(self) -> Callable[[Batch, torch.Generator], Batch] | None:
+        """The function that changes a batch of training, if there is one."""
+        if not self.views:
+            return None
+        return lambda batch, generator: viewed(batch, self.views, generator)
 
     @property
     def n_batch_rows(self) -> int:

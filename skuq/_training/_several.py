@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows, SlicedBatches, StackedBatches
+from skuq._data._places import row_losses
 from skuq._networks._dropout import driven
 from skuq._networks._weights import put_weights, weights_of
 from skuq._training._checkpoints import checked_type
@@ -44,6 +45,7 @@ def train_stack(
     train: Rows,
     indices: Tensor | None,
     valid: Rows | None,
+    valid_indices: Tensor | None,
     likelihood: Likelihood,
     settings: Settings,
     tasks: Sequence[Task],
@@ -65,6 +67,8 @@ def train_stack(
         Training and validation rows.
     indices : Tensor of shape (n_networks, n_rows), or None
         The training rows of each network; None means all rows.
+    valid_indices : Tensor of shape (n_networks, n_valid_rows), or None
+        The validation rows of each network; None means all of `valid`, without copies.
         likelihood : Likelihood
             The fitted likelihood.
         settings : Settings
@@ -91,7 +95,8 @@ def train_stack(
         network_state(root, first + k, settings, private and k == 0) for k in range(len(networks))
     ]
     dropout = [state["dropout"] for state in states]
-    batches, watched = _batches(train, indices, valid, settings, states)
+    batches = _batches(train, indices, settings, states)
+    watched = _watched(valid, valid_indices, settings, states)
     gradients = Gradients()
     records = [
         Record(History(), settings, task, snapshot, gradients, k) for k, task in enumerate(tasks)
@@ -139,19 +144,32 @@ def train_stack(
 def _batches(
     train: Rows,
     indices: Tensor | None,
-    valid: Rows | None,
     settings: Settings,
     states: Sequence[dict[str, Any]],
-) -> tuple[StackedBatches, SlicedBatches | None]:
-    """Make the batches of training, and the batches that early stopping watches."""
+) -> StackedBatches:
+    """Make the batches of training."""
     device, generators = settings.numerics.device, [state["shuffling"] for state in states]
     options = {"batch_size": settings.batch_size, "shuffle": True, **settings.train_options}
-    batches = StackedBatches(train, **options, device=device, generators=generators)
-    batches.indices = indices
+    change = settings.change
+    return StackedBatches(
+        train, indices, **options, device=device, generators=generators, change=change
+    )
+
+
+def _watched(
+    valid: Rows | None,
+    indices: Tensor | None,
+    settings: Settings,
+    states: Sequence[dict[str, Any]],
+) -> SlicedBatches | None:
+    """Make the batches that early stopping watches: stacked if each network has its own."""
     if valid is None:
-        return batches, None
+        return None
+    device, generators = settings.numerics.device, [state["shuffling"] for state in states]
     options = {"batch_size": settings.batch_size, "shuffle": False, **settings.valid_options}
-    return batches, SlicedBatches(valid, **options, device=device, generator=generators[0])
+    if indices is None:
+        return SlicedBatches(valid, **options, device=device, generator=generators[0])
+    return StackedBatches(valid, indices, **options, device=device, generators=generators)
 
 
 class _StackLoop:
@@ -233,16 +251,22 @@ class _StackLoop:
         losses, sizes = [], []
         n, rule = self._stack.n_networks, self._likelihood.negative_log_likelihood
         for batch in batches:
-            x, target = (t.expand(n, *t.shape) for t in batch)
-            weight = None if batch.weight is None else batch.weight.expand(n, len(x[0]))
+            (x, target), weight = batch, batch.weight
+            if not isinstance(batches, StackedBatches):  # the same rows for all networks
+                x, target = (t.expand(n, *t.shape) for t in batch)
+                weight = None if weight is None else weight.expand(n, *weight.shape)
             losses.append(self._losses(rule, x, target, weight))
-            sizes.append(len(batch[0]))
+            sizes.append(x.shape[1])
         return _means(losses, sizes)
 
     def _losses(self, rule: Any, x: Any, target: Any, weight: Tensor | None) -> Tensor:
         """Compute the mean loss of each network, of shape (n_networks,)."""
-        each = rule(self._stack(x).flatten(0, 1), target.flatten(0, 1)).unflatten(0, x.shape[:2])
-        losses: Tensor = (each if weight is None else weight * each).mean(1)
+        output, flat = (
+            self._stack(x).flatten(0, 1),
+            None if weight is None else weight.flatten(0, 1),
+        )
+        each = row_losses(rule, output, target.flatten(0, 1), flat)
+        losses: Tensor = each.unflatten(0, x.shape[:2]).mean(1)
         return losses
 
     def checkpoint(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,10 +18,12 @@ from skuq._networks._weights import weights_of
 from skuq._training._building import Builder
 from skuq._training._hooks import TrainingHook
 from skuq._training._one import train_network
+from skuq._training._own_rows import OwnRows
 from skuq._training._saving import load_finished
 from skuq._training._settings import Settings, Trained
 from skuq._training._several import train_stack
 from skuq._training._stack import Stack, may_stack
+from skuq._utils._denormals import without_denormals
 from skuq._utils._memory import explained_at_fit
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
@@ -52,6 +54,9 @@ class Trainer:
         another process, where no callback watches.
     root : int
         The seed of the fit.
+    own_rows : OwnRows, default=None
+        Splits of the rows by which each network has its own validation rows, in the place of
+        `train_rows` and `valid_rows`. None: all have the same.
     keeps_optimizers : bool, default=False
         Whether to keep optimizers, so that `partial_fit` goes on with them.
     stage : int, default=0
@@ -65,6 +70,7 @@ class Trainer:
     settings: Settings
     attributes: Callable[[Trained], dict[str, Any]] | None
     root: int
+    own_rows: OwnRows | None = None
     keeps_optimizers: bool = False
     stage: int = 0
 
@@ -84,6 +90,7 @@ class Trainer:
             settings=replace(self.settings, numerics=numerics),
             train_rows=self.train_rows.on(device, lock),
             valid_rows=None if valid is None else valid.on(device, lock),
+            own_rows=self.own_rows and self.own_rows.on(device, lock),
         )
 
     def exploring(self, stage: int, **settings: Any) -> Trainer:
@@ -96,7 +103,7 @@ class Trainer:
             checkpoints=saved and saved.stage(f"explore-{stage}"),
             **settings,
         )
-        return replace(self, settings=changed, valid_rows=None, stage=stage)
+        return replace(self, settings=changed, valid_rows=None, own_rows=None, stage=stage)
 
     def network(
         self,
@@ -107,21 +114,20 @@ class Trainer:
         module: nn.Module | None = None,
     ) -> Trained:
         """Train network `number`: a new one, or `module`."""
-        before, rows = None, self.train_rows
+        before = None
         if module is None:
             module, before = self.builder.network(number), self.builder.resumed(number)
-        if bootstrap:
-            rows = rows.take(self._bootstrap_indices(number))
+        train, valid = self._rows(number, bootstrap)
         hooks = {} if hook is None else {number: hook}
         done = self._load_finished(f"network-{number}", [module], [task], hooks, number)
         if done is not None:
             return done[0]
         try:
-            with task.begin(self.settings.max_epochs, of="epoch"), self._memory():
+            with task.begin(self.settings.max_epochs, of="epoch"), self._training():
                 trained = train_network(
                     module,
-                    rows,
-                    self.valid_rows,
+                    train,
+                    valid,
                     self.likelihood,
                     self.settings,
                     task,
@@ -149,20 +155,24 @@ class Trainer:
         stack = Stack.of(networks, self.train_rows, self.numerics)
         if stack is None:
             return None
-        indices = torch.stack([self._bootstrap_indices(k) for k in numbers]) if bootstrap else None
+        rows = self._stacked_rows(numbers, bootstrap)
+        if rows is None:
+            return None
+        train, indices, valid, valid_indices = rows
         with ExitStack() as closing:
             for task in tasks:
                 closing.enter_context(task)
             done = self._load_finished(f"networks-{numbers[0]}", networks, tasks, hooks, numbers[0])
             if done is not None:
                 return done
-            closing.enter_context(self._memory(len(numbers)))
+            closing.enter_context(self._training(len(numbers)))
             return train_stack(
                 networks,
                 stack,
-                self.train_rows,
+                train,
                 indices,
-                self.valid_rows,
+                valid,
+                valid_indices,
                 self.likelihood,
                 self.settings,
                 tasks,
@@ -210,13 +220,42 @@ class Trainer:
             task.begin().end(self.state(partial(weights_of, trained.module), trained.history))
         return done
 
-    def _memory(self, n_networks: int = 1) -> AbstractContextManager[Any]:
-        """Explain the error if the device has no memory for a step."""
+    @contextmanager
+    def _training(self, n_networks: int = 1) -> Iterator[None]:
+        """Train fast near 0, and explain the error if the device has no memory for a step."""
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
-        return explained_at_fit(n_rows, n_networks, self.numerics.device)
+        with without_denormals(), explained_at_fit(n_rows, n_networks, self.numerics.device):
+            yield
 
-    def _bootstrap_indices(self, network: int) -> Tensor:
+    def _rows(self, number: int, bootstrap: bool) -> tuple[Rows, Rows | None]:
+        """Take the training and validation rows of a network."""
+        train, valid = self.train_rows, self.valid_rows
+        if self.own_rows is not None:
+            train, valid = map(self.own_rows.rows.take, self.own_rows.split(number))
+        if bootstrap:
+            train = train.take(self._bootstrap_indices(number, len(train)))
+        return train, valid
+
+    def _stacked_rows(
+        self, numbers: Sequence[int], bootstrap: bool
+    ) -> tuple[Rows, Tensor | None, Rows | None, Tensor | None] | None:
+        """Return rows and indices for `train_stack`; None if the numbers of own rows differ."""
+        train, valid, own = self.train_rows, self.valid_rows, self.own_rows
+        indices: Tensor | None = None
+        watched: Tensor | None = None
+        if own is not None:
+            splits = [own.split(k) for k in numbers]
+            if len({(len(first), len(second)) for first, second in splits}) > 1:
+                return None
+            train = valid = own.rows
+            indices, watched = (torch.from_numpy(np.stack(part)) for part in zip(*splits))
+        if bootstrap:
+            n_rows = len(train) if indices is None else indices.shape[1]
+            drawn = torch.stack([self._bootstrap_indices(k, n_rows) for k in numbers])
+            indices = drawn if indices is None else indices.gather(1, drawn)
+        return train, indices, valid, watched
+
+    def _bootstrap_indices(self, network: int, n_rows: int) -> Tensor:
         """Draw indices of rows with replacement."""
         random = np.random.default_rng(derive_seed(self.root, Purpose.BOOTSTRAP, network))
-        n_rows = len(self.train_rows)
         return torch.from_numpy(random.integers(n_rows, size=n_rows))

@@ -1,8 +1,10 @@
-"""Parts of messages: names of objects, and suggestions of names."""
+"""Messages: warnings, names of objects, and suggestions of names."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,18 @@ from sklearn.frozen import FrozenEstimator
 
 from skuq._utils._stock import is_stock
 
-__all__ = ["checked_level", "name_of", "suggest", "unfrozen"]
+__all__ = ["checked_level", "name_of", "suggest", "unfrozen", "warn"]
+
+# Packages through which a user's call may reach skuq.
+_BETWEEN = {"skuq", "sklearn", "skorch", "torch", "joblib", "contextlib", "functools"}
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and name the line of the user's code that called skuq."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def unfrozen(estimator: Any) -> Any:

@@ -28,7 +28,7 @@ def agree(a: Tensor, b: Tensor, tolerance: float, kinds: Sequence[Hashable] | No
     tolerance : float
         The largest difference, as a part of the largest absolute value in a and b.
     kinds : sequence, default=None
-        A kind for each place of the last axis. Each kind has a largest value of its own, so that
+        A kind for each place of the second axis. Each kind has a largest value of its own, so that
         log-variances of −20 do not hide differences of means of 1e-6. None: all are of one kind.
     """
     if a.shape != b.shape:
@@ -40,7 +40,7 @@ def agree(a: Tensor, b: Tensor, tolerance: float, kinds: Sequence[Hashable] | No
     places: dict[Hashable, list[int]] = {}
     for place, kind in enumerate(kinds):
         places.setdefault(kind, []).append(place)
-    return all(agree(a[..., own], b[..., own], tolerance) for own in places.values())
+    return all(agree(a[:, own], b[:, own], tolerance) for own in places.values())
 
 
 def all_agree(pairs: Sequence[tuple[Tensor, Tensor]], tolerance: float) -> bool:

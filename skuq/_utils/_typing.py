@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import sparray, spmatrix
 from torch.utils.data import Dataset
 
-__all__ = ["ArrayLike", "MatrixLike", "RandomState", "StrPath"]
+__all__ = ["ArrayLike", "DataFrame", "MatrixLike", "RandomState", "StrPath"]
 
 # Rows: arrays, tensors, data frames, sparse matrices, and torch Datasets.
 MatrixLike: TypeAlias = ArrayLike | sparray | spmatrix | Dataset[Any]
@@ -19,3 +19,6 @@ MatrixLike: TypeAlias = ArrayLike | sparray | spmatrix | Dataset[Any]
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 StrPath: TypeAlias = str | PathLike[str]
+
+# A pandas DataFrame. pandas is optional and has no types of its own.
+DataFrame: TypeAlias = Any

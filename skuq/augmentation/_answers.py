@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skuq._distributions._softmax import log_mean, mean_of_draws
+from skuq._meta import ignore_label_of
+from skuq._pixels import map_r2, mean_iou
 from skuq._predict import ClassifierPredictions, RegressorPredictions
 from skuq._reductions import Part
 from skuq._sklearn_estimators import of_probabilities, reduced
@@ -93,7 +95,8 @@ class AveragedClasses(ClassifierPredictions):
         if kind != "nested":
             return super().predict_uncertainty(X, kind, measure)
         reduction = nested_of_classes(measure)
-        return NestedUncertainty(*self._evaluation.fold(X, lambda: ClassMean(measure), reduction))
+        parts = self._evaluation.fold(X, lambda: ClassMean(measure), reduction)
+        return NestedUncertainty(*map(self._like_labels, parts))
 
 
 class VotedClasses(ClassifierPredictions):
@@ -121,6 +124,7 @@ class MixedTargets(RegressorPredictions):
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
         self._target_shape = evaluation.target_shape
+        self._is_dense = evaluation._is_dense
 
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         return self._evaluation.fold(X, TargetMixture, reduction, *aligned)
@@ -271,7 +275,7 @@ class AugmentedPredictions:
             Labels, confidences and certainties, view by view.
         """
         check_is_fitted(self)
-        if self._multilabel:
+        if self._multilabel or self._evaluation._is_dense:
             raise ValueError("predict_views needs one label per row, but y had several in fit")
         return ask_views(self._evaluation, X, self.classes_, self.threshold_)
 
@@ -390,14 +394,14 @@ class AugmentedPredictions:
         return interval
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the accuracy of a classifier, or R² of a regressor.
+        """Compute the accuracy of a classifier, mean IoU of a segmenter, or R² of a regressor.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
-        y : array-like of shape (n_samples,), or (n_samples, n_targets)
-            True labels or targets.
+        y : array-like of shape (n_samples,), (n_samples, n_targets) or (n_samples, height, width)
+            True labels, targets or masks.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; None weighs all equally.
 
@@ -406,5 +410,9 @@ class AugmentedPredictions:
         float
             At most 1; greater is better.
         """
+        if self._evaluation._is_dense and _is_around_classifier(self):
+            return mean_iou(y, self.predict(X), ignore_label_of(self.estimator), sample_weight)
+        if self._evaluation._is_dense:
+            return map_r2(y, self.predict(X), sample_weight)
         metric: Callable[..., float] = accuracy_score if _is_around_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)

@@ -215,11 +215,12 @@ class TestTimeAugmentation(
         X, y = self._check_call_of_fit(X, y)
         views = self._checked_views()
         try:
-            several = type_of_target(y) == "multilabel-indicator"
+            several = type_of_target(y) == "multilabel-indicator" or np.ndim(y) == 4  # of masks
         except TypeError:  # labels of kinds that cannot be compared
             refuse_no_labels("y", y)
             raise
         self._multilabel = is_classifier(self.estimator) and several
+        self._has_masks = np.ndim(y) > 2
         self._check_vote()
         X, y = indexable(X, y)
         weight: np.ndarray | None = None
@@ -316,9 +317,9 @@ class TestTimeAugmentation(
             raise TypeError(f"{type(self).__name__} needs a classifier or a regressor, got {name}")
         if self.vote == "mean":
             return
-        if not is_classifier(self.estimator) or self._multilabel:
+        if not is_classifier(self.estimator) or self._multilabel or self._has_masks:
             needed = "one label per row, but y has several"
-            if not self._multilabel:
+            if not is_classifier(self.estimator):
                 needed = f"a classifier, got {name}"
             raise ValueError(f"vote={self.vote!r} needs {needed}; use vote='mean'")
 

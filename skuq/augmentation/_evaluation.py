@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,11 +10,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution
 
 from skuq._composition import predictions
 from skuq._data._checks import CheckedRows, dense
-from skuq._distributions._softmax import Softmax
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._utils._arrays import tensor_of
@@ -22,7 +22,7 @@ from skuq.augmentation._fixed import FixedView, fix
 
 __all__ = ["Evaluation", "as_rows"]
 
-_FEW = 32  # rows to try views and the estimator on
+_FEW = 32  # rows to try views on
 _CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # predictions of all views for a chunk
 _FOREIGN_ROWS = 4096  # in a chunk of an estimator that has no chunks of its own
 
@@ -55,8 +55,7 @@ class Evaluation:
     Raises
     ------
     ValueError
-        If a view changes the shape of rows, is not repeatable, or lacks an inverse that dense
-        outputs need.
+        If a view changes the shape of rows, is not repeatable, or lacks an inverse that masks need.
     """
 
     def __init__(
@@ -68,12 +67,22 @@ class Evaluation:
         self._leaf, inner = innermost(estimator, few)
         # If no step transforms rows, views are made on the device of the network.
         self._directly = inner is few and hasattr(self._leaf, "_engine")
-        self._learn_sizes(few)
+        self._is_dense = getattr(self._leaf, "_is_dense", False)
+        self._learn_sizes(_safe_indexing(few, np.arange(min(1, _num_samples(few)))))
         rows = self._rows(few).cpu() if views else torch.empty(0)
         self.views = [fix(view, k, seed, rows) for k, (view, seed) in enumerate(views, 1)]
-        if self._is_dense:
-            for view in self.views:
-                view.inverse(torch.zeros(1, 1, *self._dense_shape))
+        if self._is_dense and views:
+            self._check_inverses(rows)
+
+    def _check_inverses(self, rows: Tensor) -> None:
+        if not self._directly:
+            raise ValueError(
+                f"steps before the {type(self._leaf).__name__} transform images, so outputs for "
+                "their views cannot be moved back: put TestTimeAugmentation behind these steps, as "
+                "the last step of the Pipeline"
+            )
+        for view in self.views:
+            view.inverse(torch.zeros(1, 1, *rows.shape[2:]))
 
     def _learn_sizes(self, few: Any) -> None:
         """Note which shapes and how many bytes the estimator predicts for a row."""
@@ -83,12 +92,10 @@ class Evaluation:
         first = seen[0]
         self.classifies = isinstance(asked, ClassifierPredictions)
         self.gives_noise = hasattr(first, "noise_variance")
-        usual = 2 if self.classifies and not self._multilabel else 3
-        self._dense_shape = tuple(first.batch_shape[usual:])
-        self._is_dense = len(first.batch_shape) > usual
         self.target_shape = getattr(asked, "_target_shape", ())
         numbers: Any = first.logits if self.classifies else first.mean  # type: ignore[attr-defined]
-        self._bytes_per_row = 8 * numbers[:, 0].numel()
+        places = math.prod(np.shape(inner)[2:]) if self._is_dense else 1
+        self._bytes_per_row = 8 * numbers[:, 0].numel() * places
 
     def _chunk_rows(self) -> int:
         """Return the number of rows to evaluate at a time: whole chunks of the engine."""
@@ -113,11 +120,12 @@ class Evaluation:
             rows = tensor_of(rows, copy=True)
         return rows.to(numerics.device, numerics.dtype)
 
-    def _like(self, rows: Tensor, X: Any) -> Any:
-        """Make viewed rows what X is, an array or a data frame; or keep them on the device."""
+    def _seen(self, view: FixedView, rows: Tensor, X: Any) -> Any:
+        """Make a view of rows, as what X is, an array or a data frame; or on the device."""
+        viewed = view(rows)
         if self._directly:
-            return CheckedRows(rows)
-        values = rows.numpy()
+            return CheckedRows(viewed, view.inverse if self._is_dense else None)
+        values = viewed.numpy()
         if hasattr(X, "iloc"):
             return type(X)(values, columns=X.columns, index=X.index)
         if hasattr(X, "columns"):
@@ -147,8 +155,8 @@ class Evaluation:
             per_view[0].append(asked._reduce(inner, reduction))
             rows = self._rows(chunk) if self.views else torch.empty(0)
             for view, parts in zip(self.views, per_view[1:]):
-                asked, inner = self._ask(self._like(view(rows), chunk))
-                parts.append(asked._reduce(inner, self._undone(view, reduction)))
+                asked, inner = self._ask(self._seen(view, rows, chunk))
+                parts.append(asked._reduce(inner, reduction))
         return [_joined(parts) for parts in per_view]
 
     def fold(
@@ -199,8 +207,8 @@ class Evaluation:
             def add_to_next(predictive: Any, blocks: Iterator[Any] = blocks) -> None:
                 next(blocks).add(predictive)
 
-            asked, inner = self._ask(self._like(view(rows), X))
-            asked._reduce(inner, self._undone(view, _called_for_effect(add_to_next)))
+            asked, inner = self._ask(self._seen(view, rows, X))
+            asked._reduce(inner, _called_for_effect(add_to_next))
         last = iter(folds)
 
         def finish(predictive: Any, *rows: Tensor) -> Any:
@@ -208,14 +216,8 @@ class Evaluation:
             block.add(predictive)
             return reduction(block.result(), *rows)
 
-        asked, inner = self._ask(self._like(self.views[-1](rows), X))
-        return asked._reduce(inner, self._undone(self.views[-1], finish), *aligned)
-
-    def _undone(self, view: FixedView, reduction: Callable[..., Any]) -> Callable[..., Any]:
-        """Let a reduction get dense outputs that are moved back to their places."""
-        if not self._is_dense:
-            return reduction
-        return lambda predictive, *rows: reduction(_moved_back(view, predictive), *rows)
+        asked, inner = self._ask(self._seen(self.views[-1], rows, X))
+        return asked._reduce(inner, finish, *aligned)
 
 
 def as_rows(X: Any) -> Tensor:
@@ -249,24 +251,3 @@ def _joined(parts: list[Any]) -> Any:
     if isinstance(parts[0], tuple):
         return tuple(map(np.concatenate, zip(*parts)))
     return np.concatenate(parts)
-
-
-def _moved_back(view: FixedView, predictive: Any) -> Any:
-    """Move dense outputs of every draw and row back to their places."""
-
-    def inverted(values: Tensor, axis: int) -> Tensor:
-        moved = values.movedim(axis, 2)  # (n_draws, n_rows, n_outputs, ...)
-        back = view.inverse(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-        outputs: Tensor = back.movedim(2, axis)
-        return outputs
-
-    if hasattr(predictive, "logits"):
-        return Softmax(inverted(predictive.logits, -1))
-    if type(predictive) is Normal:
-        return Normal(
-            inverted(predictive.mean, 2), inverted(predictive.stddev, 2), validate_args=False
-        )
-    raise ValueError(
-        f"dense outputs of a {type(predictive).__name__} cannot be moved back; expected classes or "
-        "normal distributions"
-    )

@@ -64,7 +64,7 @@ class FixedView:
                 "their pixels before views are averaged. Give the view a method inverse(outputs), "
                 "or leave it out."
             )
-        return self._run(self.view.inverse, [outputs])
+        return self._run(self.view.inverse, outputs.split(1) if self.row_by_row else [outputs])
 
     def _run(self, function: Callable[..., Any], batches: Any, states: Any = None) -> Tensor:
         """Call a function of the view on all batches, each with the same seed.

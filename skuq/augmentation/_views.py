@@ -30,6 +30,12 @@ class View(BaseEstimator):
     ``inverse(outputs, generator)``. It moves outputs of shape (n, n_outputs, ...) back to their
     places; its generator has the same seed as in the call.
 
+    For the training of a segmenter (`TorchSegmenter.training_views`) a view needs
+    ``of_mask(masks, generator) -> masks``. It does to masks, float tensors of shape (n_rows,
+    n_masks, height, width), what the call does to images, with the same numbers of the generator,
+    but takes the nearest pixel where the call interpolates. The last mask holds the weights of the
+    pixels: zero leaves a pixel out.
+
     A view may also have ``fit(X) -> view``. `TestTimeAugmentation.fit` calls it once on a copy of
     the view, with its rows.
     """
@@ -81,6 +87,18 @@ class Flip(View):
     def __call__(self, X: Tensor, generator: torch.Generator) -> Tensor:
         _check_axis(self, self.axis, X)
         return X.flip(self.axis)
+
+    def of_mask(self, masks: Tensor, generator: torch.Generator) -> Tensor:
+        """Flip masks as images.
+
+        Parameters
+        ----------
+        masks : Tensor of shape (n_rows, n_masks, height, width)
+            Masks of the images.
+        generator : torch.Generator
+            Not used.
+        """
+        return self(masks, generator)
 
     def inverse(self, outputs: Tensor) -> Tensor:
         """Flip outputs back.
@@ -151,6 +169,18 @@ class Shift(View):
                 X = X * inside.to(X.dtype).reshape(-1, *(1 for _ in range(-axis - 1)))
         return X
 
+    def of_mask(self, masks: Tensor, generator: torch.Generator) -> Tensor:
+        """Move masks as images; with ``fill="zero"`` the gap has weight zero.
+
+        Parameters
+        ----------
+        masks : Tensor of shape (n_rows, n_masks, height, width)
+            Masks of the images.
+        generator : torch.Generator
+            Draws the step, as in the call.
+        """
+        return self(masks, generator)
+
     @property
     def inverse(self) -> Callable[[Tensor, torch.Generator], Tensor]:
         """The function that moves outputs back; only with ``fill="wrap"``."""
@@ -184,14 +214,29 @@ class Crop(View):
     def __init__(self, min_scale: float = 0.8) -> None:
         self.min_scale = min_scale
 
+    def of_mask(self, masks: Tensor, generator: torch.Generator) -> Tensor:
+        """Cut the same box out of masks, and enlarge it by nearest neighbours.
+
+        Parameters
+        ----------
+        masks : Tensor of shape (n_rows, n_masks, height, width)
+            Masks of the images.
+        generator : torch.Generator
+            Draws the box, as in the call.
+        """
+        return self._cropped(masks, generator, {"mode": "nearest-exact"})
+
     def __call__(self, X: Tensor, generator: torch.Generator) -> Tensor:
+        return self._cropped(X, generator, {"mode": "bilinear", "align_corners": False})
+
+    def _cropped(self, X: Tensor, generator: torch.Generator, how: dict[str, Any]) -> Tensor:
         _check_axis(self, -2, X)
         drawn = torch.rand(4, generator=generator).tolist()
         height, width = X.shape[-2:]
         top, tall = self._span(height, *drawn[:2])
         left, wide = self._span(width, *drawn[2:])
         box = X[..., top : top + tall, left : left + wide].reshape(len(X), -1, tall, wide)
-        resized = interpolate(box, size=(height, width), mode="bilinear", align_corners=False)
+        resized = interpolate(box, size=(height, width), **how)
         return resized.reshape(X.shape)
 
     def _span(self, size: int, share: float, place: float) -> tuple[int, int]:
@@ -218,6 +263,18 @@ class GaussianNoise(View):
 
     def __call__(self, X: Tensor, generator: torch.Generator) -> Tensor:
         return X + self.std * _noise_of_a_row(X, generator)
+
+    def of_mask(self, masks: Tensor, generator: torch.Generator) -> Tensor:
+        """Return masks unchanged: noise moves nothing.
+
+        Parameters
+        ----------
+        masks : Tensor of shape (n_rows, n_masks, height, width)
+            Masks of the images.
+        generator : torch.Generator
+            Not used.
+        """
+        return masks
 
     def inverse(self, outputs: Tensor) -> Tensor:
         """Return outputs unchanged: noise moves nothing.

@@ -85,6 +85,12 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     def _calibrated(self, predictive: Any) -> Distribution:
         raise NotImplementedError(f"{type(self).__name__} does not implement _calibrated")
 
+    def _as_rows(
+        self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Make a row of each place, if rows have places."""
+        return evidence, y, weight
+
     # -- fit -------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -138,6 +144,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
                 fitted, evidence = self._evidence_of_frozen(task, X, target)
             else:
                 fitted, evidence = self._cross_fitted(task, X, target, weight, groups)
+            evidence, target, weight = self._as_rows(evidence, target, weight)
             known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
             if weight is not None:
                 known &= weight > 0

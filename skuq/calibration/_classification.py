@@ -15,13 +15,18 @@ from torch.distributions import Categorical
 
 from skuq._composition import predictions
 from skuq._data._checks import refuse_no_labels
+from skuq._data._streams import with_targets
 from skuq._distributions._softmax import Softmax
+from skuq._meta import ignore_label_of
+from skuq._pixels import is_label, mean_iou
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._messages import name_of
+from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import Interval, StrOptions, _safe_indexing
-from skuq._utils._typing import RandomState
+from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.calibration._base import Calibrator
 from skuq.calibration._logits import Logits, check_logits, label_columns
+from skuq.calibration._places import SampledPlaces
 from skuq.calibration._temperature import loss_at, search_temperature
 from skuq.calibration._vector import search_scales
 
@@ -38,6 +43,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
     """
 
     _classifies = True
+    _places: SampledPlaces | None = None  # of the pixels to learn from, if y are masks
 
     def _check_estimator(self) -> None:
         if not is_classifier(self.estimator):
@@ -47,6 +53,13 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
 
     def _read_targets(self, y: Any) -> np.ndarray:
         refuse_no_labels("y", y)
+        self._places = None
+        if np.ndim(y) > 2:
+            masks = np.asarray(y)
+            self._multilabel = masks.ndim == 4
+            seed = derive_seed(root_seed(self.random_state), Purpose.OTHER)
+            self._places = SampledPlaces.of(masks, seed)
+            return masks
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:
@@ -61,6 +74,8 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
             return
         self.classes_ = fitted.classes_
         unknown = np.setdiff1d(y, self.classes_)
+        if self._places is not None:
+            unknown = unknown[~is_label(unknown, ignore_label_of(fitted))]
         if len(unknown):
             raise ValueError(
                 f"y contains labels {unknown[:5]} that the estimator was not fitted on; its "
@@ -71,21 +86,69 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         return predictions(estimator, X, logits=True, multilabel=self._multilabel)
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
-        if self._multilabel and np.ndim(estimator.predict(_safe_indexing(X, [0]))) != 2:
+        if self._multilabel and self._places is None and _predicts_one(estimator, X):
             raise ValueError(
                 f"y holds several labels, but the {name_of(estimator)} predicts one: fit it "
                 "on indicators"
             )
-        asked, inner = self._ask(estimator, X)
-        logits: np.ndarray = asked._reduce(
-            inner, lambda predictive: predictive.logits.movedim(0, 1)
-        )
+
+        def logits_of(part: Any) -> np.ndarray:
+            asked, inner = self._ask(estimator, part)
+            logits: np.ndarray = asked._reduce(
+                inner, lambda predictive: predictive.logits.movedim(0, 1)
+            )
+            return logits
+
+        if self._places is None:
+            logits, counts = logits_of(X), np.ones(len(y), dtype=bool)
+        else:
+            logits = self._places.of_images(logits_of, X)
+            y = self._places.of_masks(y)
+            counts = ~is_label(y, ignore_label_of(estimator))
         if self._multilabel:
+            logits[~(counts if counts.ndim == 1 else counts.all(axis=-1))] = np.nan
             return logits
         joined = np.repeat(logits.max(axis=-1, keepdims=True) - _UNSEEN_GAP, len(self.classes_), -1)
         joined[..., np.searchsorted(self.classes_, estimator.classes_)] = logits
-        joined[~np.isin(y, estimator.classes_)] = np.nan
+        joined[~np.isin(y, estimator.classes_) | ~counts] = np.nan
         return joined
+
+    def _as_rows(
+        self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        if self._places is None:
+            return evidence, y, weight
+        n_places, labels = evidence.shape[1], self._places.of_masks(y)
+        weight = None if weight is None else np.repeat(weight, n_places)
+        rows = evidence.reshape(-1, *evidence.shape[2:])
+        return rows, labels.reshape(len(rows), *labels.shape[2:]), weight
+
+    def score(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Compute the accuracy, or the mean intersection over union of a segmenter.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
+        y : array-like of shape (n_samples,) or (n_samples, height, width), default=None
+            True labels or masks; None if X is a Dataset, which has them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; None weighs all equally.
+
+        Returns
+        -------
+        float
+            At most 1; greater is better.
+        """
+        if self._places is None:
+            return super().score(X, y, sample_weight)
+        X, y = with_targets(X, y)
+        return mean_iou(y, self.predict(X), ignore_label_of(self.estimator), sample_weight)
 
     def _checked_logits(
         self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None
@@ -96,6 +159,10 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
             return list(label_columns(np.moveaxis(scores, 1, 0), y, weight))
         index = np.searchsorted(self.classes_, y)
         return [check_logits(np.moveaxis(evidence, 1, 0), index, weight)]
+
+
+def _predicts_one(estimator: Any, X: Any) -> bool:
+    return np.ndim(estimator.predict(_safe_indexing(X, [0]))) != 2
 
 
 class TemperatureScaler(_ClassifierCalibrator):

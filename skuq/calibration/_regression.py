@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -18,7 +17,7 @@ from skuq._distributions._mixture import is_discrete, mixture_cdf
 from skuq._distributions._transformed import Transformed
 from skuq._predict import RegressorPredictions
 from skuq._reductions import of_targets, target_uncertainty
-from skuq._utils._messages import name_of
+from skuq._utils._messages import name_of, warn
 from skuq._utils._sklearn_compat import _check_sample_weight
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.calibration._base import Calibrator
@@ -311,12 +310,11 @@ class QuantileRecalibrator(_RegressorCalibrator):
 def _frequencies_below(pit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Make the knots of R: distinct values of F(y), and the mean of their ranks i / (n + 1)."""
     if (beyond := (pit <= 0) | (pit >= 1)).any():
-        warnings.warn(
+        warn(
             f"{beyond.sum()} of {len(pit)} targets lie where the predicted distribution has no "
             "mass at all, so no quantile reaches them: calibrate variances first, as in "
             "QuantileRecalibrator(VarianceScaler(estimator))",
             UserWarning,
-            stacklevel=4,
         )
     order = np.argsort(pit, kind="stable")
     mass = np.ones(len(pit)) if weight is None else weight[order]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -13,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skuq._bins import bin_statistics
+from skuq._utils._messages import warn
 from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits, label_columns
 
@@ -220,20 +220,18 @@ def search_temperature(logits: Logits, objective: str = "nll") -> TemperatureSea
     if found.temperature in (_COLDEST, _HOTTEST):
         cold = found.temperature == _COLDEST
         reason = "every row is classified right" if cold else "logits mislead"
-        warnings.warn(
+        warn(
             f"the temperature is at its bound, T = {found.temperature}: {reason} in the "
             f"calibration data, so the {objective} has no optimum inside. Use more or other "
             "calibration data.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     elif found.temperature < _COLD:
-        warnings.warn(
+        warn(
             f"the temperature, T = {found.temperature:.3g}, makes nearly every row certain: too "
             f"few of the {len(logits.labels)} rows of the calibration data are classified wrong, "
             "or logits are very small. Use more or other calibration data.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     return found
 
@@ -334,10 +332,9 @@ def _where_nothing_moves(logits: Logits, n_iter: int) -> TemperatureSearch:
     """Find a temperature where all rows are certain: the slopes at the bounds decide."""
     at_low, at_high = (_slope(logits, beta)[0] for beta in (1 / _HOTTEST, 1 / _COLDEST))
     if at_low == at_high:
-        warnings.warn(
+        warn(
             "the likelihood does not depend on the temperature (constant logits?); T = 1 is kept",
             ConvergenceWarning,
-            stacklevel=5,
         )
         return TemperatureSearch(1.0, n_iter + 2)
     return TemperatureSearch(_COLDEST if at_high <= 0 else _HOTTEST, n_iter + 2)

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from skuq._utils._messages import warn
 from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits
 from skuq.calibration._temperature import _COLDEST, _HOTTEST, search_temperature
@@ -101,11 +102,10 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
     scale, bias = np.split(found.x, 2)
     endless = _falls_for_ever(objective, found.x, found.fun, l2, at_bound)
     if endless or found.status == 1:  # 1: too many iterations
-        warnings.warn(
+        warn(
             "the vector scaling has no optimum: the calibration data may be separable, or their "
             "logits mislead; use more or other calibration data",
             ConvergenceWarning,
-            stacklevel=3,
         )
     loss, _ = _loss_and_gradient(logits, found.x)
     return VectorSearch(scale, bias - bias.mean(), int(found.nit), loss)

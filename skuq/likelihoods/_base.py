@@ -349,6 +349,26 @@ class Likelihood(BaseEstimator):
         """
         return self.fisher(output)
 
+    def learn_scale(
+        self,
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        sample_weight: np.ndarray | None,
+    ) -> None:
+        """Correct the noise on rows that early stopping watched; by default, nothing happens.
+
+        Called after `finish` where each draw is a trained network.
+
+        Parameters
+        ----------
+        evaluate : callable
+            As in `finish`, but with one draw: in each row, a network that was not trained on it.
+        target : ndarray of shape (n_samples, ...)
+            Encoded targets of these rows. A row may come several times, for several networks.
+        sample_weight : ndarray of shape (n_samples,), or None
+            Weights of these rows.
+        """
+
     def finish(
         self,
         evaluate: Callable[..., Any],

@@ -19,6 +19,9 @@ from skuq.likelihoods._standardised import Standardised
 __all__ = ["Gaussian"]
 
 
+_ROWS_OF_ONE = 20.0  # rows of squared residuals 1: few watched rows change the noise little
+
+
 class Gaussian(Standardised, Likelihood):
     """Real targets with normal noise: the outputs are means and, by default, log-variances.
 
@@ -49,6 +52,16 @@ class Gaussian(Standardised, Likelihood):
         deviation, both of the training rows; False takes y itself. A pair takes
         (y − location) / scale, numbers or arrays of shape (n_targets,). False and a pair are for
         networks that were trained elsewhere; `min_variance` stays relative to the spread of y.
+
+    Attributes
+    ----------
+    noise_variance_ : ndarray of shape (n_targets,)
+        If homoscedastic, the learnt variance, in encoded units.
+    variance_factor_ : ndarray of shape (n_targets,)
+        If heteroscedastic, what multiplies σ² in predictions. Networks fit noise, so residuals of
+        their training rows are too small. Where early stopping sets rows apart and each draw is a
+        trained network (`DeepEnsemble`, `PointEstimate`), the factor is the mean of squared
+        residuals of these rows in units of σ², with 20 rows of 1 added. Otherwise it is 1.
 
     Notes
     -----
@@ -99,6 +112,7 @@ class Gaussian(Standardised, Likelihood):
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         super().fit(*args, **kwargs)
         self.noise_variance_ = self.spread_**2
+        self.variance_factor_ = np.ones(self.n_targets_)
         return self
 
     def explain_outputs(self) -> str:
@@ -121,6 +135,9 @@ class Gaussian(Standardised, Likelihood):
         self, output: Tensor, location: Any = 0.0, scale: Any = 1.0
     ) -> distributions.Normal:
         mean, variance = self._moments(output)
+        factor = getattr(self, "variance_factor_", None)  # files of older versions have none
+        if self.heteroscedastic and factor is not None:
+            variance = variance * output.new_tensor(factor)
         return distributions.Normal(
             location + scale * mean, scale * variance.sqrt(), validate_args=False
         )
@@ -146,6 +163,23 @@ class Gaussian(Standardised, Likelihood):
     @property
     def wants_unseen_rows(self) -> bool:
         return not self.heteroscedastic
+
+    def learn_scale(
+        self,
+        evaluate: Callable[..., Any],
+        target: np.ndarray,
+        sample_weight: np.ndarray | None,
+    ) -> None:
+        if self.heteroscedastic:
+            squares = evaluate(self._squares, target)
+            weight = np.ones(len(target)) if sample_weight is None else sample_weight
+            total = weight @ squares + _ROWS_OF_ONE
+            self.variance_factor_ = total / (weight.sum() + _ROWS_OF_ONE)
+
+    def _squares(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Compute squared residuals in units of the variance, of shape (n_rows, n_targets_)."""
+        mean, variance = self._moments(outputs[0])
+        return (target - mean).square() / variance
 
     def finish(
         self,

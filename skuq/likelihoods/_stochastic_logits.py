@@ -15,6 +15,7 @@ from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._categorical import count_classes
 from skuq.likelihoods._links import positive
+from skuq.likelihoods._noisy_logits import noisy_cross_entropy
 
 __all__ = ["StochasticLogits"]
 
@@ -103,7 +104,9 @@ class StochasticLogits(Likelihood):
         return torch.stack(blocks).logsumexp(0) - math.log(len(noise))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        return -self._log_proba(output).gather(-1, target[:, None])[:, 0]
+        mean, log_variance = output.mT.contiguous().split(self.n_classes_)
+        std = positive(log_variance, self._linear_from).sqrt()
+        return noisy_cross_entropy(mean, std, output.new_tensor(self.noise_), target)
 
     def predictive(self, output: Tensor) -> Softmax:
         return Softmax(self._corrected(self._log_proba(output)))

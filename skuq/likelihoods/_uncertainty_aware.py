@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from skuq._distributions._softmax import Softmax
+from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.likelihoods._base import Likelihood
 from skuq.likelihoods._categorical import count_classes, others_to_uniform
@@ -199,11 +199,10 @@ class UncertaintyAware(Likelihood):
             return
         mean = float(evaluate(lambda output: self._log_variance(output).mean(0)).mean())
         if mean < _COLLAPSED:
-            warnings.warn(
+            warn(
                 f"UncertaintyAware(log_variance='square') has collapsed: the mean log-variance of "
                 f"the training rows is {mean:.2g}, so the noise is the same everywhere and the "
                 "loss is the squared error. The best log-variance is negative, and a square is "
                 "not: use log_variance='free'.",
                 UserWarning,
-                stacklevel=2,
             )

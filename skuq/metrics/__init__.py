@@ -8,7 +8,9 @@ from skuq.metrics._calibration import (
 from skuq.metrics._display import ReliabilityDisplay
 from skuq.metrics._display_band import PredictionBandDisplay
 from skuq.metrics._display_decomposition import DecompositionDisplay
+from skuq.metrics._display_novelty import NoveltyHistogramDisplay, NoveltyROCDisplay
 from skuq.metrics._display_regression import PITDisplay, RegressionCalibrationDisplay
+from skuq.metrics._display_segmentation import SegmentationDisplay
 from skuq.metrics._display_uncertainty import RiskCoverageDisplay, UncertaintyHistogramDisplay
 from skuq.metrics._intervals import (
     interval_score,
@@ -16,6 +18,21 @@ from skuq.metrics._intervals import (
     pinball_loss,
     prediction_interval_coverage,
     quantile_calibration_error,
+)
+from skuq.metrics._novelty import NoveltyMetrics, novelty_metrics
+from skuq.metrics._overlap import (
+    dice_score,
+    intersection_over_union,
+    mean_dice_score,
+    mean_intersection_over_union,
+    pixel_accuracy,
+)
+from skuq.metrics._pixel_uncertainty import (
+    PatchScores,
+    pavpu_score,
+    pixel_accuracy_at_coverage,
+    pixel_calibration_error,
+    pixel_risk_coverage_curve,
 )
 from skuq.metrics._proper import (
     BrierDecomposition,
@@ -31,8 +48,11 @@ from skuq.metrics._ready_scorers import (
     ece_scorer,
     error_auroc_scorer,
     interval_score_scorer,
+    mean_dice_scorer,
+    mean_iou_scorer,
     nll_scorer,
     picp_scorer,
+    pixel_accuracy_scorer,
 )
 from skuq.metrics._regression import (
     crps,
@@ -47,6 +67,7 @@ from skuq.metrics._scorers import (
     make_uncertainty_scorer,
     uncertainty_scorers,
 )
+from skuq.metrics._segmentation_scores import SegmentationScores
 from skuq.metrics._selective import (
     RiskCoverageCurve,
     SelectiveGuarantee,
@@ -66,6 +87,18 @@ __all__ = [
     "brier_score",
     "brier_decomposition",
     "BrierDecomposition",
+    # segmentation
+    "intersection_over_union",
+    "mean_intersection_over_union",
+    "dice_score",
+    "mean_dice_score",
+    "pixel_accuracy",
+    "pixel_calibration_error",
+    "pixel_risk_coverage_curve",
+    "pixel_accuracy_at_coverage",
+    "pavpu_score",
+    "PatchScores",
+    "SegmentationScores",
     # regression
     "gaussian_nll",
     "crps",
@@ -85,6 +118,9 @@ __all__ = [
     "accuracy_at_coverage",
     "coverage_at_risk",
     "SelectiveGuarantee",
+    # novelty
+    "novelty_metrics",
+    "NoveltyMetrics",
     # scorers
     "make_uncertainty_scorer",
     "uncertainty_scorers",
@@ -99,12 +135,18 @@ __all__ = [
     "interval_score_scorer",
     "aurc_scorer",
     "error_auroc_scorer",
+    "mean_iou_scorer",
+    "mean_dice_scorer",
+    "pixel_accuracy_scorer",
     # pictures
     "ReliabilityDisplay",
     "RiskCoverageDisplay",
     "UncertaintyHistogramDisplay",
     "DecompositionDisplay",
+    "NoveltyHistogramDisplay",
+    "NoveltyROCDisplay",
     "PredictionBandDisplay",
     "RegressionCalibrationDisplay",
     "PITDisplay",
+    "SegmentationDisplay",
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.fft import dct, idct
@@ -12,6 +11,7 @@ from scipy.optimize import brentq
 
 from skuq._bins import Bins, BinSums, bin_statistics, uniform_index
 from skuq._utils._arrays import tensor_of
+from skuq._utils._messages import warn
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import (
     ProbabilityTable,
@@ -141,7 +141,11 @@ def expected_calibration_error(
     if debias and norm != "l2":
         raise ValueError(f"debias=True needs norm='l2', got norm={norm!r}")
     table = check_predictions(y_true, y_proba, labels, sample_weight)
-    bins = _bins_of_each(table, kind, n_bins, strategy)
+    return calibration_error_of(_bins_of_each(table, kind, n_bins, strategy), norm, debias)
+
+
+def calibration_error_of(bins: Iterable[Bins], norm: str, debias: bool = False) -> float:
+    """Combine the gaps of each set of bins, and average over the sets."""
     return float(np.mean([_gap_norm(each, norm, debias) for each in bins]))
 
 
@@ -171,11 +175,10 @@ def _gap_norm(bins: Bins, norm: str, debias: bool) -> float:
     if debias:
         known = bins.n_effective > 1 + 1e-9
         if not known.all():
-            warnings.warn(
+            warn(
                 f"{(~known).sum()} bins of a single sample are left out of the debiased "
                 "calibration error; use fewer bins or strategy='quantile'",
                 UserWarning,
-                stacklevel=3,
             )
         variance = bins.accuracy * (1 - bins.accuracy)
         square = np.where(known, square - variance / np.where(known, bins.n_effective - 1, 1), 0)

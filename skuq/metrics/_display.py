@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skuq._bins import bin_statistics
+from skuq._bins import Bins, bin_statistics
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
 from skuq.metrics._calibration import confidence_and_hit, expected_calibration_error
@@ -168,11 +168,12 @@ class ReliabilityDisplay(Display):
         y, proba, weight = check_probabilities(y_true, y_proba, **options)
         ((confidence, hit),) = confidence_and_hit(y, proba, kind)
         bins = bin_statistics(confidence, hit, weight, n_bins, strategy)
+        return cls._of_bins(bins, ece, kind, name).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def _of_bins(cls, bins: Bins, ece: float, kind: str, name: str | None) -> Self:
         error = _wilson(bins.accuracy, bins.n_effective)
-        display = cls(
-            bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, kind, name
-        )
-        return display.plot(ax=ax, **kwargs)
+        return cls(bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, kind, name)
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         label = f"{name} (ECE {self.ece:.3f})" if name else f"ECE {self.ece:.3f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_labels, check_option, check_real
 
-__all__ = ["Loss", "sample_losses"]
+__all__ = ["Loss", "novel_as_errors", "sample_losses"]
 
 Loss: TypeAlias = str | Callable[[np.ndarray, np.ndarray], ArrayLike]
 
@@ -44,3 +44,19 @@ def sample_losses(y_true: ArrayLike, y_pred: ArrayLike, loss: Loss) -> np.ndarra
     if losses.shape[:1] != truth.shape[:1]:
         raise ValueError(f"loss must give a number per sample, got shape {losses.shape}")
     return check_real("loss", losses.reshape(len(losses), -1).mean(axis=1))
+
+
+def novel_as_errors(losses: np.ndarray, novel: Any, loss: Loss) -> np.ndarray:
+    """Let novel samples lose 1, whichever label is predicted."""
+    mask = np.asarray(novel)
+    if mask.dtype != bool or mask.shape != losses.shape:
+        raise ValueError(
+            f"novel must be a mask of {len(losses)} booleans, True for novel samples, got dtype "
+            f"{mask.dtype} and shape {mask.shape}"
+        )
+    if loss != "zero_one":
+        raise ValueError(
+            "novel samples count as errors, which lose 1: expected loss='zero_one', got "
+            f"loss={loss!r}"
+        )
+    return np.where(mask, 1.0, losses)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skuq._confusion import ConfusionCounts, mean_of_defined
 from skuq.metrics._calibration import expected_calibration_error
 from skuq.metrics._checks import check_weight
 from skuq.metrics._intervals import interval_score, prediction_interval_coverage
@@ -22,8 +23,11 @@ __all__ = [
     "ece_scorer",
     "error_auroc_scorer",
     "interval_score_scorer",
+    "mean_dice_scorer",
+    "mean_iou_scorer",
     "nll_scorer",
     "picp_scorer",
+    "pixel_accuracy_scorer",
 ]
 
 Metric = Callable[..., float]
@@ -38,6 +42,40 @@ def _coverage_gap(
 ) -> float:
     coverage = prediction_interval_coverage(y_true, interval, sample_weight=sample_weight)
     return abs(coverage - confidence_level)
+
+
+def _counts(y_true: Any, y_pred: Any, labels: Any, sample_weight: Any) -> ConfusionCounts:
+    true, predicted = (np.searchsorted(labels, values) for values in (y_true, y_pred))
+    counts = ConfusionCounts(len(labels))
+    counts.add(true, predicted, check_weight(sample_weight, len(true)))
+    return counts
+
+
+def _mean_overlap(
+    score: Callable[[ConfusionCounts], np.ndarray], y: Any, p: Any, labels: Any, mask: Any, w: Any
+) -> float:
+    """Average over the classes; with several masks, over the masks, of where each holds 1."""
+    if mask is None:
+        return mean_of_defined(score(_counts(y, p, labels, w)))
+    both = np.arange(2 * (mask.max() + 1))  # 0 and 1 of each mask
+    return mean_of_defined(score(_counts(2 * mask + y, 2 * mask + p, both, w))[1::2])
+
+
+def _mean_iou(
+    y_true: Any, y_pred: Any, *, labels: Any, mask: Any = None, sample_weight: Any = None
+) -> float:
+    score = ConfusionCounts.intersection_over_union
+    return _mean_overlap(score, y_true, y_pred, labels, mask, sample_weight)
+
+
+def _mean_dice(
+    y_true: Any, y_pred: Any, *, labels: Any, mask: Any = None, sample_weight: Any = None
+) -> float:
+    return _mean_overlap(ConfusionCounts.dice, y_true, y_pred, labels, mask, sample_weight)
+
+
+def _accuracy(y_true: Any, y_pred: Any, *, labels: Any, sample_weight: Any = None) -> float:
+    return _counts(y_true, y_pred, labels, sample_weight).accuracy()
 
 
 def _ready(
@@ -127,4 +165,22 @@ error_auroc_scorer = _ready(
     "1, 0.5 for random ranks, 1 at best. See `uncertainty_error_auroc`.",
     uncertainty_error_auroc,
     "uncertainty",
+)
+mean_iou_scorer = _ready(
+    "Mean over the classes of the intersection over union of true and predicted pixels, of "
+    "segmenters: between 0 and 1, 1 at best. See `mean_intersection_over_union`.",
+    _mean_iou,
+    "prediction",
+)
+mean_dice_scorer = _ready(
+    "Mean over the classes of the Dice score of true and predicted pixels, of segmenters: between "
+    "0 and 1, 1 at best. See `mean_dice_score`.",
+    _mean_dice,
+    "prediction",
+)
+pixel_accuracy_scorer = _ready(
+    "Share of the pixels that count whose label is right, of segmenters: between 0 and 1, 1 at "
+    "best. See `pixel_accuracy`.",
+    _accuracy,
+    "prediction",
 )

@@ -4,7 +4,7 @@ If less is better for a metric, its sign is turned: −ECE, 0 at best. Scorers w
 scikit-learn takes ``scoring=``, on skuq's estimators, on stock Pipelines,
 TransformedTargetRegressor and searches around them, and on scikit-learn's own classifiers and
 regressors with ``predict(X, return_std=True)``, as one draw. For a skuq classifier of several
-labels at once, each label of a row counts as a sample.
+labels at once, each label of a row is a sample; for estimators of maps, each pixel that counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
 from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._checks import check_option
-from skuq.metrics._targets import encoded_targets, is_multilabel, label_values
+from skuq.metrics._targets import (
+    counted_pixels,
+    encoded_targets,
+    is_multilabel,
+    label_values,
+    like_target,
+)
 
 __all__ = [
     "UncertaintyScorer",
@@ -72,6 +78,16 @@ class _Proba(_MetricInput):
         return (predictive.mean_probs,)
 
 
+class _Prediction(_MetricInput):
+    def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
+        return (predictive.mean_probs.argmax(-1) if self.classifies else predictive.mean.mean(0),)
+
+    def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        if self.classifies:
+            return (label_values(self.asked)[arrays[0]],)
+        return (like_target(self.asked, arrays[0]),)
+
+
 class _Draws(_MetricInput):
     def reduce(self, predictive: Any, y: Tensor) -> tuple[Tensor, ...]:
         if self.classifies:
@@ -92,7 +108,7 @@ class _Uncertainty(_MetricInput):
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         if self.classifies:
             return label_values(self.asked)[arrays[0]], arrays[1]
-        return tuple(map(self.asked._like_target, arrays))  # type: ignore[attr-defined]
+        return tuple(like_target(self.asked, array) for array in arrays)
 
     def keywords(self) -> dict[str, Any]:
         return {"loss": "zero_one" if self.classifies else "squared"}
@@ -107,7 +123,7 @@ class _Interval(_MetricInput):
         return (torch.stack(ends, dim=-1),)
 
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        return (self.asked._like_target(arrays[0]),)  # type: ignore[attr-defined]
+        return (like_target(self.asked, arrays[0]),)
 
     def keywords(self) -> dict[str, Any]:
         return {"confidence_level": self.options.get("confidence_level", 0.9)}
@@ -131,6 +147,7 @@ class _Crps(_MetricInput):
 
 _METRIC_INPUTS: dict[str, type[_MetricInput]] = {
     "proba": _Proba,
+    "prediction": _Prediction,
     "interval": _Interval,
     "uncertainty": _Uncertainty,
     "draws": _Draws,
@@ -146,7 +163,8 @@ def _evaluate(
     """Compute the scores from one evaluation of the posterior."""
     asked, X = predictions(estimator, X)
     inputs = [_METRIC_INPUTS[s.needs](asked, s._options()) for s in scorers]
-    target = encoded_targets(asked, y)
+    pixels, more = counted_pixels(asked, X, y), {}
+    target = encoded_targets(asked, y) if pixels is None else pixels.codes
     counts: list[int] = []
 
     def reduction(predictive: Distribution, rows: Tensor) -> tuple[Tensor, ...]:
@@ -156,7 +174,13 @@ def _evaluate(
 
     classifies = isinstance(asked, ClassifierPredictions)
     arrays = list(asked._reduce(X, reduction if classifies else of_targets(reduction), target))
-    if is_multilabel(asked):  # each label of a row counts as a sample
+    if pixels is not None:  # each pixel that counts is a sample
+        arrays = [pixels.flat(array) for array in arrays]
+        y = pixels.flat(target)
+        y = label_values(asked)[y] if classifies else like_target(asked, y)
+        more = {"mask": pixels.which_mask()} if is_multilabel(asked) else {}
+        sample_weight = pixels.flat_weights(sample_weight)
+    elif is_multilabel(asked):  # each label of a row counts as a sample
         arrays = [array.reshape(-1, *array.shape[2:]) for array in arrays]
         y = target.reshape(-1)
         if sample_weight is not None:
@@ -164,7 +188,8 @@ def _evaluate(
     scores = []
     for scorer, own, count in zip(scorers, inputs, counts):
         arguments, arrays = tuple(arrays[:count]), arrays[count:]
-        scores.append(scorer._score(y, own.arguments(arguments), own.keywords(), sample_weight))
+        keywords = own.keywords() | more
+        scores.append(scorer._score(y, own.arguments(arguments), keywords, sample_weight))
     return scores
 
 
@@ -320,11 +345,12 @@ def make_uncertainty_scorer(
         Function ``metric(y_true, *needed, **options)`` that gives a number. It gets ``labels``
         (the classes), ``loss``, ``confidence_level`` and ``sample_weight`` if it has such
         parameters and they apply.
-    needs : {"proba", "interval", "uncertainty", "draws", "log_likelihood", "crps"}, \
+    needs : {"proba", "prediction", "interval", "uncertainty", "draws", "log_likelihood", "crps"}, \
             default="proba"
         The input that the metric gets after `y_true`:
 
         * "proba": probabilities (n_samples, n_classes);
+        * "prediction": predicted labels, or means of a regressor;
         * "interval": lower and upper ends of a regressor's intervals on the last axis; the option
           ``confidence_level`` is 0.9 by default;
         * "uncertainty": predictions, and uncertainties (n_samples,); the options are ``kind``

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length
 
-from skuq._utils._messages import checked_level
+from skuq._utils._messages import checked_level, warn
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_option, check_real, check_weight
-from skuq.metrics._losses import Loss, sample_losses
+from skuq.metrics._guarantees import METHODS, SelectiveGuarantee, certified, empirical, ranked
+from skuq.metrics._losses import Loss, novel_as_errors, sample_losses
 
 __all__ = [
     "RiskCoverageCurve",
@@ -45,36 +44,21 @@ class RiskCoverageCurve(NamedTuple):
     threshold: np.ndarray
 
 
-class SelectiveGuarantee(NamedTuple):
-    """A threshold that `coverage_at_risk` found.
-
-    Attributes
-    ----------
-    coverage : float
-        Share of the samples that is kept; 0 if no threshold passes.
-    threshold : float
-        Keep the samples whose uncertainty is at most this; −inf if no threshold passes.
-    risk : float
-        Error rate of the kept samples; NaN if none is kept.
-    bound : float
-        With probability 1 − delta the true error rate of kept samples is at most this; NaN without
-        `delta`.
-    """
-
-    coverage: float
-    threshold: float
-    risk: float
-    bound: float
-
-
 def _check(
-    y_true: Any, y_pred: Any, uncertainty: Any, loss: Any, sample_weight: Any, at_least: int = 2
+    y_true: Any,
+    y_pred: Any,
+    uncertainty: Any,
+    loss: Any,
+    sample_weight: Any,
+    at_least: int = 2,
+    novel: Any = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return losses, uncertainties and weights, without samples of weight zero."""
     scores = check_real("uncertainty", uncertainty, allow_infinite=True)
     check_consistent_length(y_true, scores)
     weight = check_weight(sample_weight, len(scores))
     losses = sample_losses(y_true, y_pred, loss)
+    losses = losses if novel is None else novel_as_errors(losses, novel, loss)
     if scores.ndim != 1:
         raise ValueError(
             f"uncertainty must have shape (n_samples,), got {scores.shape}: with several targets, "
@@ -107,6 +91,7 @@ def risk_coverage_curve(
     *,
     loss: Loss = "zero_one",
     sample_weight: ArrayLike | None = None,
+    novel: ArrayLike | None = None,
 ) -> RiskCoverageCurve:
     """Compute the mean loss of the most certain samples, for every share that is kept [1]_.
 
@@ -122,6 +107,9 @@ def risk_coverage_curve(
         Loss of a prediction. A callable maps (y_true, y_pred) to one loss per sample.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each sample counts; None weighs all equally.
+    novel : array-like of bool of shape (n_samples,), default=None
+        True for novel samples, which no class fits: to keep one is an error, whichever label is
+        predicted. Their `y_true` may be any label. Needs ``loss="zero_one"``.
 
     Returns
     -------
@@ -145,7 +133,7 @@ def risk_coverage_curve(
     >>> curve.coverage.tolist(), curve.risk.tolist()
     ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.0, 0.25])
     """
-    return _curve(*_check(y_true, y_pred, uncertainty, loss, sample_weight))
+    return _curve(*_check(y_true, y_pred, uncertainty, loss, sample_weight, novel=novel))
 
 
 def area_under_risk_coverage(
@@ -157,14 +145,15 @@ def area_under_risk_coverage(
     method: str = "mean",
     excess: bool = False,
     sample_weight: ArrayLike | None = None,
+    novel: ArrayLike | None = None,
 ) -> float:
     """Compute the area under the risk–coverage curve (AURC): lower is better.
 
     Parameters
     ----------
-    y_true, y_pred, uncertainty, loss, sample_weight : as in `risk_coverage_curve`
-        True labels or targets, predictions, their uncertainties, the loss, and weights of the
-        samples.
+    y_true, y_pred, uncertainty, loss, sample_weight, novel : as in `risk_coverage_curve`
+        True labels or targets, predictions, their uncertainties, the loss, weights of the samples,
+        and which of them are novel.
     method : {"mean", "trapezoid", "generalized"}, default="mean"
         "mean" is the mean of the risk over all coverages 1/n … 1 [1]_. "trapezoid" integrates by
         the trapezoid rule from 1/n to 1 and divides by 1 − 1/n, which is another published number.
@@ -197,7 +186,7 @@ def area_under_risk_coverage(
     0.0833
     """
     check_option("method", method, ("mean", "trapezoid", "generalized"))
-    losses, scores, weight = _check(y_true, y_pred, uncertainty, loss, sample_weight)
+    losses, scores, weight = _check(y_true, y_pred, uncertainty, loss, sample_weight, novel=novel)
     area = _area(_curve(losses, scores, weight), method)
     if excess:
         area -= _area(_curve(losses, losses, weight), method)
@@ -253,10 +242,9 @@ def uncertainty_error_auroc(
     errors = _as_errors(losses)
     if errors.all() or not errors.any():
         which = "all" if errors.all() else "none"
-        warnings.warn(
+        warn(
             f"{which} of the predictions are errors: their AUROC is not defined, NaN is returned",
             UndefinedMetricWarning,
-            stacklevel=2,
         )
         return float("nan")
     # An infinite uncertainty is a rank like any other.
@@ -317,13 +305,15 @@ def coverage_at_risk(
     *,
     risk: float,
     delta: float | None = 0.001,
+    method: str = "sgr",
+    n_starts: int = 2,
+    loss: Loss = "zero_one",
 ) -> SelectiveGuarantee:
     """Find the largest share of samples that has an error rate of at most `risk`.
 
-    With `delta`, the threshold comes with a guarantee [1]_: on new samples of the same
-    distribution the error rate of kept ones is at most `risk`, with probability 1 − delta over the
-    samples given here. A binary search tests at most k = ⌊log₂ n⌋ + 1 thresholds, each by the
-    upper limit of its binomial tail at level delta/k. Use samples that trained nothing.
+    With `delta`, the threshold comes with a guarantee: on new samples of the same distribution the
+    error rate of kept ones is at most `risk`, with probability 1 − delta over the samples given
+    here. Use samples that trained nothing. `skuq.selective` makes estimators of such thresholds.
 
     Parameters
     ----------
@@ -334,18 +324,34 @@ def coverage_at_risk(
     delta : float in (0, 1) or None, default=0.001
         Probability that the guarantee fails. None asks only for the error rate of these samples,
         without a guarantee.
+    method : {"sgr", "fixed_sequence", "crc"}, default="sgr"
+        How thresholds are tested. "sgr" is a binary search [1]_, which tests at most
+        k = ⌊log₂ n⌋ + 1 thresholds, each by the upper limit of its binomial tail at level delta/k.
+        "fixed_sequence" [2]_ tests every threshold by its binomial tail, from the smallest that can
+        pass, until one fails. "crc" [3]_ bounds the expected joint risk, E[loss · kept], which is
+        a weaker promise: it does not use `delta`.
+    n_starts : int, default=2
+        Number of places, evenly spaced, at which a fixed sequence starts. They share delta, and
+        one early error does not end them all.
+    loss : "zero_one" or callable, default="zero_one"
+        A callable maps (y_true, y_pred) to losses in [0, 1]. Unless all are 0 or 1, the bounds of
+        Hoeffding and Bentkus replace the binomial tail.
 
     Returns
     -------
     SelectiveGuarantee
         Named tuple of coverage, threshold, risk and bound. If no threshold passes, the coverage is
-        0 and the threshold −inf. Few samples cannot pass, even if all are right: fewer than 196
-        with ``risk=0.05, delta=0.05``.
+        0 and the threshold −inf. Few samples cannot pass, even if all are right: with
+        ``risk=0.05, delta=0.05`` fewer than 196 by "sgr", and fewer than 59 by "fixed_sequence".
 
     References
     ----------
     .. [1] Y. Geifman and R. El-Yaniv, "Selective Classification for Deep Neural Networks",
        NeurIPS 2017, arXiv:1705.08500.
+    .. [2] A. Angelopoulos, S. Bates, E. Candès, M. I. Jordan, L. Lei, "Learn then Test: Calibrating
+       Predictive Algorithms to Achieve Risk Control", 2021, arXiv:2110.01052.
+    .. [3] A. Angelopoulos, S. Bates, A. Fisch, L. Lei, T. Schuster, "Conformal Risk Control",
+       ICLR 2024, arXiv:2208.02814.
 
     Examples
     --------
@@ -359,38 +365,11 @@ def coverage_at_risk(
     0.702
     """
     risk = checked_level("risk", risk)
-    losses, scores, _ = _check(y_true, y_pred, uncertainty, "zero_one", None, at_least=1)
-    order = np.argsort(scores, kind="stable")
-    ordered, errors = scores[order], losses[order].cumsum()
-    # A threshold keeps all samples of its uncertainty.
-    n_kept = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
-    wrong = errors[n_kept - 1]
+    check_option("method", method, METHODS)
+    if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
+        raise ValueError(f"n_starts must be an integer of at least 1, got {n_starts!r}")
+    losses, scores, _ = _check(y_true, y_pred, uncertainty, loss, None, at_least=1)
+    rows = ranked(losses, scores)
     if delta is None:
-        fits = np.flatnonzero(wrong <= risk * n_kept + 1e-9)  # 0.29 * 100 < 29
-        chosen = fits[-1] if len(fits) else None
-        bound = np.full(len(n_kept), np.nan)
-    else:
-        level = checked_level("delta", delta) / len(scores).bit_length()
-        bound = stats.beta.ppf(1 - level, wrong + 1, n_kept - wrong)
-        bound[wrong == n_kept] = 1.0
-        chosen = _search(bound, risk)
-    if chosen is None:
-        return SelectiveGuarantee(0.0, -np.inf, np.nan, np.nan)
-    return SelectiveGuarantee(
-        coverage=float(n_kept[chosen] / len(scores)),
-        threshold=float(ordered[n_kept[chosen] - 1]),
-        risk=float(wrong[chosen] / n_kept[chosen]),
-        bound=float(bound[chosen]),
-    )
-
-
-def _search(bound: np.ndarray, risk: float) -> int | None:
-    """Find the last passing threshold by a binary search, which tests at most ⌊log₂ n⌋ + 1."""
-    chosen, low, high = None, 0, len(bound) - 1
-    while low <= high:
-        middle = (low + high + 1) // 2
-        if bound[middle] <= risk:
-            chosen, low = middle, middle + 1
-        else:
-            high = middle - 1
-    return chosen
+        return empirical(rows, risk)
+    return certified(rows, risk, checked_level("delta", delta), method, n_starts)

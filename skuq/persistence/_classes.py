@@ -20,16 +20,22 @@ from torch.nn import functional
 import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
+import skuq.novelty as novelty
 import skuq.posteriors as posteriors
+import skuq.selective as selective
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
 from skuq._utils._saved_names import declared
 from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
+from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
-from skuq.modules import MLP
+from skuq.modules import MLP, UNet
+from skuq.novelty._gaussians import Gaussians
+from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
+from skuq.segmentation import TorchSegmenter
 
 __all__ = ["class_name", "classes", "is_for_fit_only", "value_name", "values"]
 
@@ -57,7 +63,7 @@ _SKLEARN = {
 # Parameters that only another `fit` needs. If one cannot be saved, a note takes its place.
 _FOR_FIT_ONLY = {
     "callbacks", "optimizer", "random_state", "cv", "scoring", "refit", "param_grid",
-    "param_distributions",
+    "param_distributions", "training_views",
 }  # fmt: skip
 _PREFIXES_FOR_FIT_ONLY = ("callbacks__", "optimizer__", "iterator_train__", "iterator_valid__")
 
@@ -112,19 +118,26 @@ def _listed_classes() -> dict[str, type]:
     found: dict[str, type] = {
         "skuq.TorchClassifier": TorchClassifier,
         "skuq.TorchRegressor": TorchRegressor,
+        "skuq.TorchSegmenter": TorchSegmenter,
+        "skuq.TorchDenseRegressor": TorchDenseRegressor,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
         "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.NotSaved": NotSaved,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
+        "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
+        "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
+        "skuq.novelty.Gaussians": Gaussians,
+        "skuq.novelty.Judge": Judge,
+        "skuq.novelty.Learnt": Learnt,
     }
     for name in augmentation.__all__:
         cls = getattr(augmentation, name)
         if isinstance(cls, type) and issubclass(cls, augmentation.View):
             found[f"skuq.augmentation.{name}"] = cls
-    for room in (posteriors, likelihoods, calibration):
+    for room in (posteriors, likelihoods, calibration, novelty):
         for name in room.__all__:
             if isinstance(cls := getattr(room, name), type):
                 found[f"{room.__name__}.{name}"] = cls
@@ -138,7 +151,7 @@ def _listed_classes() -> dict[str, type]:
 def values() -> dict[str, Any]:
     """List the classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
-    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP}
+    found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP, "skuq.modules.UNet": UNet}
     for prefix, room, names in (
         ("torch.optim", torch.optim, _OPTIMIZERS),
         ("torch.nn", nn, _LAYERS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from skuq._networks._module import Numerics
 from skuq._networks._trained import TrainedNetwork
+from skuq._utils._messages import warn
 from skuq.exceptions import PersistenceError
 from skuq.persistence._classes import value_name
 from skuq.persistence._decoder import Decoder
@@ -169,12 +169,11 @@ class Modules:
             if name in self._unnamed:
                 continue
             if qualified_name(found).rpartition(".")[2] != name.rpartition(".")[2]:
-                warnings.warn(
+                warn(
                     f"the network was saved with {name[:200]}, and is loaded with "
                     f"{qualified_name(found)}; both have the same tensors and give the same "
                     "outputs on a few rows",
                     UserWarning,
-                    stacklevel=4,
                 )
 
 

@@ -19,10 +19,11 @@ import torch
 from sklearn.base import BaseEstimator, is_classifier
 from torch import Tensor, nn
 
+from skuq._data._places import places_as_rows
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
-from skuq._estimator._built import Built
+from skuq._estimator._built import OLD_NETWORK, Built, has_default_network
 from skuq._networks._module import Numerics, build, own_copy
 from skuq._networks._precision import float_dtype, moved
 from skuq._networks._trained import TrainedNetwork
@@ -66,6 +67,8 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
     if engine is not None:
         node["going_on"] = goes_on
         node["engine"] = _engine_node(encoder, engine)
+        if built is not None:
+            node["engine"]["filled"] = encoder.state(built.filled)
         if built is not None and changed:
             parameters = {f"module__{name}": value for name, value in built.parameters.items()}
             node["engine"]["built"] = {
@@ -143,7 +146,9 @@ def _decode_fitted(decoder: Decoder, node: dict[str, Any], estimator: Any) -> No
     draws.check(engine._sample, engine.numerics)
     engine.draws = draws
     _check_outputs(engine, expected)
-    estimator.likelihood_.predictive(expected.double())  # fails unless its learnt attributes fit
+    estimator.likelihood_.predictive(
+        places_as_rows(expected.double())
+    )  # fails unless its learnt attributes fit
     if (
         isinstance(estimator.module, TrainedNetwork)
         and estimator.module is estimator._built.factory
@@ -165,13 +170,27 @@ def _draws_class(kind: Any) -> type[Draws]:
 
 def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> Built:
     """Decode the parameters that built the networks; without a record, the estimator's own."""
+    now = Built.by(estimator)
     if "built" not in record:
-        return Built.by(estimator)
+        return now._replace(filled=_decode_filled(decoder, record, has_default_network(estimator)))
     parameters = decoder.mapping(record["built"]["parameters"])
     if not all(name.startswith("module__") for name in parameters):
         raise PersistenceError("the parameters of a module are not those of a module")
     own = {name.removeprefix("module__"): value for name, value in parameters.items()}
-    return Built(decoder(record["built"]["module"]), own)
+    factory = decoder(record["built"]["module"])
+    is_default = (factory or estimator._default_module) is MLP
+    return Built(factory, own, _decode_filled(decoder, record, is_default))
+
+
+def _decode_filled(decoder: Decoder, record: dict[str, Any], is_default: bool) -> dict[str, Any]:
+    """Decode the parameters of the default network that fit filled in."""
+    if "filled" not in record:
+        return OLD_NETWORK if is_default else {}
+    filled = decoder.mapping(record["filled"])
+    kinds = {name: type(value) for name, value in filled.items()}
+    if kinds != ({"activation": str, "dropout": float} if is_default else {}):
+        raise PersistenceError("the parameters of the default network are not those of one")
+    return filled
 
 
 def _check_fitted(estimator: Any) -> None:
@@ -191,8 +210,8 @@ def _check_fitted(estimator: Any) -> None:
 def _check_engine(engine: Any) -> None:
     whole = ("n_rows", "n_reduced", "n_draws_at_once")
     if not all(
-        type(getattr(engine, name, None)) is int and 1 <= getattr(engine, name) <= _MOST_ROWS
-        for name in whole
+        type(size) is int and 1 <= size <= _MOST_ROWS
+        for size in (vars(engine).get(name) for name in whole)
     ):
         raise PersistenceError(f"{', '.join(whole)} must be positive integers")
     numerics = engine.numerics
@@ -200,6 +219,9 @@ def _check_engine(engine: Any) -> None:
         raise PersistenceError("the engine is not one of the CPU")
     if numerics.precision not in ("float32", "float64", "bfloat16"):
         raise PersistenceError("the precision of the engine is not one that skuq knows")
+    maps = engine.__dict__.get("_bytes_of_maps", 0)  # earlier files have none
+    if type(maps) is not int or maps < 0:
+        raise PersistenceError("_bytes_of_maps must be a number of bytes")
     if type(engine.vectorized) is not bool or len(engine._sample) != 3:
         raise PersistenceError("the engine is incomplete")
 
@@ -208,11 +230,16 @@ def _sizes(estimator: Any) -> tuple[int, int]:
     return math.prod(estimator._row_shape), estimator.likelihood_.n_outputs_
 
 
+def _n_channels(estimator: Any) -> int | None:
+    return int(estimator._row_shape[0]) if estimator._is_dense else None
+
+
 def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """Build the module as in `fit`, and put in the tensors of the file."""
-    factory, parameters = estimator._built.factory or MLP, estimator._built.parameters
+    default = estimator._default_module
+    factory, parameters = estimator._built.factory or default, estimator._built.arguments
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
 
@@ -220,7 +247,7 @@ def _rebuilt(
 
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
-            return build(factory, parameters, *_sizes(estimator))
+            return build(factory, parameters, *_sizes(estimator), _n_channels(estimator))
 
     name = qualified_name(factory)
     if factory is MLP:

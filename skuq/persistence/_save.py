@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skuq._estimator._base import TorchEstimator
+from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import BaseSearchCV
 from skuq._utils._typing import StrPath
 from skuq._version import __version__
@@ -103,11 +104,10 @@ def save(estimator: Any, path: StrPath) -> None:
     parts, factories, left_out = parts_of(estimator)
     _container.write(path, parts, partial(_check_loads, factories=factories))
     if left_out:
-        warnings.warn(
+        warn(
             f"save left out, because predictions do not need it: {'; '.join(left_out)}. Before "
             "another fit, set it again.",
             UserWarning,
-            stacklevel=2,
         )
 
 
@@ -256,11 +256,10 @@ def _warn_of_versions(parts: _container.Parts, manifest: dict[str, Any]) -> None
     before = manifest["versions"].get("scikit-learn", "?")
     same = before.split(".")[:2] == sklearn.__version__.split(".")[:2]
     if not same and b'"class":"sklearn.' in parts.manifest:
-        warnings.warn(
+        warn(
             InconsistentVersionWarning(
                 estimator_name="an object in the file",
                 current_sklearn_version=sklearn.__version__,
                 original_sklearn_version=before[:40],
             ),
-            stacklevel=3,
         )

@@ -39,6 +39,9 @@ class Posterior(BaseEstimator):
     #: How a likelihood learns one noise level for all rows, see above.
     noise: ClassVar[str] = "unseen"
 
+    #: The rate of dropout of the default network; ``module__dropout`` sets another one.
+    default_dropout: ClassVar[float] = 0.0
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def validate(self) -> None:

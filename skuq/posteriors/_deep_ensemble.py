@@ -43,6 +43,10 @@ class DeepEnsemble(Posterior):
 
     Notes
     -----
+    **Early stopping** sets other rows apart for each member, so that the members together learn
+    from all rows. With a likelihood that learns one noise level for all rows, which needs rows that
+    no member has seen, all members have the same.
+
     **Several devices** (``device=["cuda:0", "cuda:1"]``). Member i trains on device i modulo the
     number of devices. With ``n_jobs=None``, each device has a thread in which its members train one
     after another. For the same kind of device and number of threads, the networks are bit-identical
@@ -106,6 +110,10 @@ class DeepEnsemble(Posterior):
         if self.adversarial:
             hooks = adversarial_hooks(problem, self.adversarial, self.n_members)
         networks = problem.train(
-            self.n_members, bootstrap=self.bootstrap, n_jobs=self.n_jobs, hooks=hooks
+            self.n_members,
+            bootstrap=self.bootstrap,
+            n_jobs=self.n_jobs,
+            hooks=hooks,
+            own_rows=True,
         )
         return Draws(networks[0], stacked_members(networks, problem), networks="draws")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from skuq._engine._draws import Draws
 from skuq._networks._last_layer import last_linear
 from skuq._training._problem import Problem
+from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._curvature import STRUCTURES, Curvature, best_evidence, minimise
@@ -277,12 +277,11 @@ def _warn_at_bound(factor: float) -> None:
     if 1.1 / _WIDEST < factor < _WIDEST / 1.1:
         return
     so = "the draws are all but the trained network" if factor > 1 else "only the data limit them"
-    warnings.warn(
+    warn(
         f"prior_precision='validation' ends at the bound of its search, {factor:.0e} times that of "
         f"'init': {so}. The rows of early stopping show no optimum: set prior_precision='init', or "
         "give more validation rows (validation_fraction)",
         ConvergenceWarning,
-        stacklevel=2,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
@@ -16,6 +15,7 @@ from skuq._networks._inserted import check_as_before, insert_dropout
 from skuq._networks._module import Numerics, call, first_rows, private_copy
 from skuq._networks._precision import float_dtype
 from skuq._training._problem import Problem
+from skuq._utils._messages import warn
 from skuq._utils._random import Purpose, derive_seed, generator
 from skuq._utils._saved_names import saved_as
 from skuq._utils._sklearn_compat import Interval, StrOptions
@@ -91,6 +91,7 @@ class MCDropout(Posterior):
     """
 
     quick: ClassVar[dict[str, Any]] = {"n_draws": 5}
+    default_dropout: ClassVar[float] = 0.1
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_draws": [Interval(Integral, 1, None, closed="left")],
@@ -160,13 +161,12 @@ def _check_inserted(posterior: MCDropout, problem: Problem) -> None:
 def _check_dropout(problem: Problem) -> None:
     report = problem.report
     if report.idle_dropout_layers and not report.dropout_layers:
-        warnings.warn(
+        warn(
             f"every nn.Dropout layer of {report.name} has p = 0: MCDropout is a single function "
             "then, and epistemic uncertainty is 0. Set p > 0 (only the default module has a "
             "parameter for it, module__dropout=0.1), insert dropout, posterior=MCDropout(p=0.1, "
             "where='last'), or pass posterior=DeepEnsemble()",
             UserWarning,
-            stacklevel=2,
         )
     elif not report.dropout_layers:
         other = ""
@@ -181,12 +181,11 @@ def _check_dropout(problem: Problem) -> None:
         sampled, fix = "nothing else", "insert dropout, MCDropout(p=0.1, where='last'), "
         if report.dropout_layers:
             sampled, fix = f"only {', '.join(report.dropout_layers)}", ""
-        warnings.warn(
+        warn(
             f"{report.name} draws random numbers in training outside of nn.Dropout layers: "
             f"{', '.join(report.other_noise)}. MCDropout leaves that off at prediction and samples "
             f"{sampled}; for the rest use nn.Dropout layers, {fix}or DeepEnsemble.",
             UserWarning,
-            stacklevel=2,
         )
 
 

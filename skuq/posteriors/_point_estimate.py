@@ -20,5 +20,5 @@ class PointEstimate(Posterior):
     """
 
     def fit(self, problem: Problem) -> Draws:
-        (network,) = problem.train()
+        (network,) = problem.train(own_rows=True)
         return Draws(network)

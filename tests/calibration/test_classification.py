@@ -197,7 +197,11 @@ def test_calibration_error_falls_on_an_overconfident_net(seed):
         rest, y_rest, test_size=0.5, random_state=seed
     )
     network = TorchClassifier(
-        posterior=PointEstimate(), max_epochs=150, lr=0.01, random_state=seed, module__dropout=0.0
+        posterior=PointEstimate(),
+        max_epochs=150,
+        lr=0.01,
+        random_state=seed,
+        module__activation="relu",
     ).fit(X, y)
     scaler = TemperatureScaler(FrozenEstimator(network)).fit(X_calibration, y_calibration)
     before, after = (

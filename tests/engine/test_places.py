@@ -115,12 +115,12 @@ def test_memory_that_runs_out_halves_the_chunks(monkeypatch):
     engine.n_rows = 8
     function = engine._function()
 
-    def little(x):
+    def little(x, band):
         if len(x) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return function(x)
 
-    monkeypatch.setattr(engine, "_function", lambda: little)
+    monkeypatch.setattr(engine, "_function", lambda *plan: little)
     with pytest.warns(UserWarning, match="went on with 2"):
         got = engine.map(X, lambda out: Softmax(out).probs.mean(0))
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
@@ -158,3 +158,58 @@ def test_the_size_of_many_draws_is_known_from_three(n_draws):
     engine = dense_engine(n_draws=n_draws)
     hidden, outputs = 8 * 7 * 24, 8 * N_CLASSES * 24 * n_draws
     assert engine._bytes_per_row()[0] == max(hidden, outputs)
+
+
+@pytest.mark.parametrize("places", [PLACES, (9, 7)])
+@pytest.mark.parametrize("n_bands", [2, 3, 7])
+def test_bands_of_places_bound_the_memory(places, n_bands, monkeypatch):
+    engine, X = dense_engine(), images(3, places)
+    labels = np.random.default_rng(2).integers(N_CLASSES, size=(3, *places))
+
+    def reduction(out, y):
+        return Softmax(out).probs.mean(0), y
+
+    expected = engine.map(X, reduction, labels)
+    size = 8 * N_DRAWS * N_CLASSES * places[0] * places[1]
+    monkeypatch.setitem(_engine._MAP_BYTES, "cpu", -(-size // n_bands))
+    engine.n_rows, engine.n_reduced = 1, 5
+    assert engine._plan(X)[2] == n_bands
+    held = []
+    inner = engine._function
+    monkeypatch.setattr(engine, "_function", lambda *plan: noted(inner(*plan), held))
+    got = engine.map(X, reduction, labels)
+    for one, other in zip(got, expected):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+    assert max(held) <= -(-places[0] * places[1] // n_bands) and len(held) == 3 * n_bands
+
+
+def noted(function, held):
+    def noting(x, band):
+        output = function(x, band)
+        held.append(output.shape[3:].numel())
+        return output
+
+    return noting
+
+
+def test_larger_images_come_in_smaller_chunks():
+    engine = dense_engine()
+    engine.n_rows, engine.n_draws_at_once = 8, 4
+    assert engine._plan(images(2))[:2] == (8, 4)
+    assert engine._plan(images(2, (12, 8)))[:2] == (2, 4)
+    assert engine._plan(images(2, (24, 16)))[:2] == (1, 1)
+    assert engine._plan(images(2, (3, 2)))[:2] == (8, 4)
+
+
+@pytest.mark.parametrize(("shared", "vectorized"), [(1, True), (0, False)])
+def test_most_of_a_network_in_each_draw_makes_a_loop(shared, vectorized):
+    """Where nearly nothing is computed once for all draws, vmap only costs the layout of images."""
+    module = nn.Sequential(nn.Conv2d(2, 30, 3, padding=1), nn.ReLU(), nn.Conv2d(30, 2, 1)).double()
+    name = f"{2 * shared}.weight"
+    weight = module.get_parameter(name).detach()
+    engine = Engine(
+        Draws(module.eval(), {name: torch.stack([weight, 2 * weight, 3 * weight])}),
+        torch.ones(3, 2, *PLACES).double(),
+        FLOAT64,
+    )
+    assert engine.n_rows and engine.vectorized == vectorized

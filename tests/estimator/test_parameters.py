@@ -43,7 +43,10 @@ def test_bad_parameters(options, message, blobs):
     [
         ({"posterior": MCDropout}, r"write posterior=MCDropout\(\)"),
         ({"likelihood": Categorical}, r"write likelihood=Categorical\(\)"),
-        ({"posterior": "ensemble"}, r"skuq\.posteriors\.Posterior, such as MCDropout\(\),.*'ens"),
+        (
+            {"posterior": "ensemble"},
+            r"posteriors\.Posterior, such as DeepEnsemble\(\),.*'ens",
+        ),
         ({"likelihood": 3}, r"skuq\.likelihoods\.Likelihood, such as Categorical\(\), .* got 3"),
         ({"learning_rate": 0.1}, r"Did you mean 'lr'\?"),
         ({"hidden_layer_sizes": (3,)}, r"Did you mean 'module__hidden_layer_sizes'\?"),

@@ -135,7 +135,8 @@ def test_calibration_of_several_labels(labels):
 def test_class_names_and_weights():
     X = np.random.default_rng(0).normal(size=(100, 2))
     y = np.where(X[:, 0] > 1, "yes", "no")
-    options = {"likelihood": Bernoulli(), "max_epochs": 40, "lr": 0.01, "random_state": 0}
+    options = {"likelihood": Bernoulli(), "posterior": MCDropout(), "max_epochs": 40, "lr": 0.01}
+    options |= {"module__activation": "relu", "random_state": 0}
     plain = TorchClassifier(**options).fit(X, y)
     assert list(plain.classes_) == ["no", "yes"]
     assert plain.predict_proba(X).shape == (100, 2) and plain.predict_draws(X).shape[2] == 2

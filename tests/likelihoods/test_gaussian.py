@@ -118,3 +118,31 @@ def test_finite_at_any_output(heteroscedastic):
 def test_constant_targets():
     likelihood = Gaussian().fit(np.full((5, 1), 1e6))
     assert likelihood.scale_ == 1 and (likelihood.encode(np.full((2, 1), 1e6)) == 0).all()
+
+
+def test_the_factor_of_the_variance_is_a_mean_of_squares():
+    """With 20 rows of 1 added, for each target; predictions have it, training does not."""
+    y = np.random.default_rng(0).normal(size=(60, 2)) * [3.0, 0.1]
+    likelihood = Gaussian().fit(y)
+    output = torch.tensor(np.random.default_rng(1).normal(size=(60, 4)))
+    weight, target = np.arange(60.0), likelihood.encode(y)
+
+    def evaluate(reduction, *aligned):
+        return reduction(output[None], *map(torch.as_tensor, aligned)).numpy()
+
+    before = likelihood.predictive(output).variance
+    loss = likelihood.loss(output, torch.as_tensor(target))
+    likelihood.learn_scale(evaluate, target, weight)
+    mean, log_variance = output[:, :2].numpy(), output[:, 2:].numpy()
+    squares = (target - mean) ** 2 / (np.exp(log_variance) + 1e-6)
+    factor = (weight @ squares + 20) / (weight.sum() + 20)
+    np.testing.assert_allclose(likelihood.variance_factor_, factor, rtol=1e-6)
+    torch.testing.assert_close(
+        likelihood.predictive(output).variance, before * torch.as_tensor(factor)
+    )
+    assert torch.equal(likelihood.loss(output, torch.as_tensor(target)), loss)
+    of_one_level = Gaussian(heteroscedastic=False).fit(y)
+    of_one_level.learn_scale(evaluate, target, weight)
+    assert (of_one_level.variance_factor_ == 1).all()
+    del likelihood.variance_factor_  # files of older versions have none
+    torch.testing.assert_close(likelihood.predictive(output).variance, before)

@@ -242,7 +242,7 @@ def test_a_search_over_rates_has_no_silent_nan():
     """scikit-learn's validation_curve says nothing about fits that fail."""
     with pytest.warns(UserWarning, match="p = 0"):
         _, scores = validation_curve(
-            TorchClassifier(max_epochs=2, random_state=0),
+            TorchClassifier(posterior=MCDropout(), max_epochs=2, random_state=0),
             X,
             Y,
             param_name="module__dropout",

@@ -1,0 +1,282 @@
+"""Segmentation of CamVid's street scenes: how good are the maps, and what do they cost?
+
+    python -m benchmarks.segmentation [--part quality|cost|memory] [--stride 2] [--quick]
+
+from the root of the repository. It reads `camvid/camvid_180x240_{train,test}.npz` (arrays `X` and
+`Y`, 11 classes, 11 is void) in $SKUQ_DATA, by default ../shared/data; without them it says so and
+ends. --stride 2 takes every second pixel of a mask and means of 2 × 2 pixels of an image.
+
+"quality" trains one network and scores it with MC dropout and in one pass, by one stream over the
+test images. "cost" predicts with an untrained network beside loops over plain torch and, where
+they are installed, torch-uncertainty and lightning-uq-box, in turns in one process. "memory" is the
+peak of a process that predicts 20 images; it needs no data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation
+
+from benchmarks.harness import check, measure, ratio, torch_threads
+from benchmarks.segmentation_peers import installed
+from skuq import TorchSegmenter
+from skuq.metrics import SegmentationScores
+from skuq.modules import UNet
+from skuq.posteriors import MCDropout
+
+VOID, N_CLASSES = 11, 11
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
+FOLDER = Path(os.environ.get("SKUQ_DATA", "../shared/data")) / "camvid"
+
+
+class Images(NamedTuple):
+    X: np.ndarray  # (n, 3, height, width), float32
+    y: np.ndarray  # (n, height, width), int64
+
+
+def camvid(part: str, stride: int) -> Images:
+    """Read images, on the scale 0 … 1, and masks."""
+    with np.load(FOLDER / f"camvid_180x240_{part}.npz") as stored:
+        X, y = stored["X"], stored["Y"]
+    n, high, wide = y.shape
+    high, wide = high // stride, wide // stride
+    blocks = X[:, : high * stride, : wide * stride].reshape(n, high, stride, wide, stride, 3)
+    small = blocks.mean(axis=(2, 4), dtype=np.float32) / 255
+    masks = y[:, : high * stride : stride, : wide * stride : stride]
+    return Images(np.ascontiguousarray(small.transpose(0, 3, 1, 2)), masks.astype(np.int64))
+
+
+def standardised(train: Images, test: Images) -> tuple[Images, Images]:
+    mean = train.X.mean(axis=(0, 2, 3), keepdims=True)
+    std = train.X.std(axis=(0, 2, 3), keepdims=True)
+    return tuple(Images((one.X - mean) / std, one.y) for one in (train, test))  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------------------------------------
+# Quality
+
+
+def quality(train: Images, test: Images, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one network; score MC dropout and one pass, and how the maps behave."""
+    segmenter = TorchSegmenter(
+        posterior=MCDropout(options.draws),
+        ignore_label=VOID,
+        module__dropout=options.dropout,
+        lr=options.lr,
+        batch_size=8,
+        max_epochs=options.epochs,
+        random_state=0,
+        verbose=2 if options.verbose else 0,
+    )
+    start = time.perf_counter()
+    segmenter.fit(*train, pixel_weight=options.weights)
+    found: dict[str, Any] = {"seconds of fit": time.perf_counter() - start}
+    dropout = SegmentationScores(segmenter.classes_, ignore_label=VOID)
+    one_pass = SegmentationScores(segmenter.classes_, ignore_label=VOID)
+    sums = {name: np.zeros(2) for name in ("border", "inside", "upright", "upside down")}
+    counts = dict.fromkeys(sums, 0)
+    start = time.perf_counter()
+    for first in range(0, len(test.X), 8):
+        X, y = test.X[first : first + 8], test.y[first : first + 8]
+        proba, parts = segmenter.predict_proba(X, return_uncertainty=True)
+        dropout.update(y, proba, parts.total)
+        one_pass.update(y, forward(segmenter.module_, X).softmax(1).numpy())
+        both, border = np.stack(parts[1:]), borders(y)
+        areas = {"border": border, "inside": ~border & (y != VOID), "upright": y != VOID}
+        for name, area in areas.items():
+            sums[name] += both[:, area].sum(axis=1)
+            counts[name] += area.sum()
+        turned = segmenter.predict_uncertainty(X[:, :, ::-1].copy(), kind="all")
+        area = (y != VOID)[:, ::-1]
+        sums["upside down"] += np.stack(turned[1:])[:, area].sum(axis=1)
+        counts["upside down"] += area.sum()
+    found["seconds of prediction"] = time.perf_counter() - start
+    found["MC dropout"], found["one pass"] = summary(dropout), summary(one_pass)
+    for name, total in sums.items():
+        aleatoric, epistemic = total / counts[name]
+        found[f"aleatoric, {name}"], found[f"epistemic, {name}"] = aleatoric, epistemic
+    return found
+
+
+def forward(module: torch.nn.Module, X: np.ndarray) -> torch.Tensor:
+    with torch.inference_mode():
+        return module.eval()(torch.as_tensor(X)).double()
+
+
+def borders(y: np.ndarray) -> np.ndarray:
+    """Return the pixels that count and touch a pixel of another class that counts."""
+    differs = np.zeros(y.shape, dtype=bool)
+    for axis in (1, 2):
+        change = np.diff(y, axis=axis) != 0
+        pad: list[tuple[int, int]] = [(0, 0)] * 3
+        pad[axis] = (0, 1)
+        differs |= np.pad(change, pad)
+        pad[axis] = (1, 0)
+        differs |= np.pad(change, pad)
+    void = np.stack([binary_dilation(one) for one in y == VOID])
+    return differs & ~void
+
+
+def summary(scores: SegmentationScores) -> dict[str, Any]:
+    return {
+        "mean IoU": scores.mean_intersection_over_union(),
+        "IoU of each class": scores.intersection_over_union().tolist(),
+        "pixel accuracy": scores.pixel_accuracy(),
+        "NLL": scores.negative_log_likelihood(),
+        "ECE": scores.calibration_error(),
+        "PAvPU": scores.pavpu()._asdict(),
+        "AUROC of errors": scores.uncertainty_error_auroc(),
+        "accuracy at coverage": {c: scores.accuracy_at_coverage(c) for c in COVERAGES},
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# Cost
+
+
+def plain_loop(module: torch.nn.Module, n_draws: int) -> Callable[[np.ndarray], Any]:
+    """Make the loop written by hand: forwards with dropout on, sums of p and of the entropies."""
+    module.eval()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d):
+            layer.train()
+
+    def predict(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        results = []
+        with torch.inference_mode():
+            for image in torch.as_tensor(X).split(1):
+                mean, entropy = torch.zeros(()), torch.zeros(())
+                for _ in range(n_draws):
+                    logs = module(image).log_softmax(1)
+                    mean = mean + logs.exp()
+                    entropy = entropy - (logs.exp() * logs).sum(1)
+                mean, entropy = mean / n_draws, entropy / n_draws
+                total = -(mean * mean.clamp_min(1e-30).log()).sum(1)
+                results.append((total, entropy, total - entropy))
+        return tuple(torch.cat(part).numpy() for part in zip(*results))  # type: ignore[return-value]
+
+    return predict
+
+
+def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
+    """Time maps of uncertainty from all draws, for dropout in the last block and everywhere."""
+    found: dict[str, Any] = {}
+    X, peers = images.X[: options.timed], installed()
+    for where, blocks in (("last block", 1), ("every block", 7)):
+        segmenter = untrained(images, blocks, options.draws)
+        network, loop = segmenter.module_, plain_loop(segmenter.module_, options.draws)
+        contenders: dict[str, Callable[[], Any]] = {
+            "plain loop": lambda loop=loop: loop(X),
+            "skuq": lambda segmenter=segmenter: segmenter.predict_uncertainty(X, kind="all"),
+        }
+        for name, adapter in peers.items():
+            predict = adapter(network, options.draws)
+            contenders[name] = lambda predict=predict: predict(X)
+        for name, contender in contenders.items():  # other masks, the same law
+            totals = [np.mean(one()[0]) for one in (contenders["plain loop"], contender)]
+            check(f"{name}: mean total uncertainty, dropout in the {where}", *totals, 0.05)
+        times = measure(contenders, options.repeats)
+        for name, seconds in times.items():
+            found[f"{where}: {name}"] = {
+                "seconds": float(np.median(seconds)),
+                "of the plain loop": ratio(seconds, times["plain loop"]),
+            }
+            print(where, name, found[f"{where}: {name}"], flush=True)
+    return found
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the peak of processes that predict maps of 20 images of 180 × 240 pixels."""
+    found: dict[str, Any] = {}
+    context = multiprocessing.get_context("spawn")
+    shape = (2, 3, 24, 32) if options.quick else (20, 3, 180, 240)
+    for where, blocks in (("last block", 1), ("every block", 7)):
+        with context.Pool(1) as process:
+            found[f"{where}: MiB at the peak"] = process.apply(
+                _peak, (shape, blocks, options.draws)
+            )
+        print(where, found[f"{where}: MiB at the peak"], flush=True)
+    return found
+
+
+def _peak(shape: tuple[int, ...], blocks: int, n_draws: int) -> dict[str, float]:
+    torch.set_num_threads(1)
+    images = Images(np.random.default_rng(0).random(shape, dtype=np.float32), np.empty(0))
+    found = {"imports and images": _resident()}
+    segmenter = untrained(images, blocks, n_draws)
+    found["fit"] = _resident()
+    segmenter.predict_uncertainty(images.X, kind="all")
+    return {**found, "prediction": _resident()}
+
+
+def _resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def untrained(images: Images, blocks: int, n_draws: int) -> TorchSegmenter:
+    torch.manual_seed(0)
+    network = UNet(3, N_CLASSES, dropout_blocks=blocks)
+    y = np.resize(np.arange(N_CLASSES), (2, *images.X.shape[2:]))
+    return TorchSegmenter(
+        lambda: network, posterior=MCDropout(n_draws), max_epochs=0, random_state=0
+    ).fit(images.X[:2], y)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def on_camvid(options: argparse.Namespace) -> dict[str, Any]:
+    if not (FOLDER / "camvid_180x240_train.npz").exists():
+        sys.exit(f"not run: there is no CamVid in {FOLDER}; SKUQ_DATA names the folder above it")
+    train, test = standardised(camvid("train", options.stride), camvid("test", options.stride))
+    train, test = some_of(train, options.images), some_of(test, options.tested)
+    return quality(train, test, options) if options.part == "quality" else cost(test, options)
+
+
+def some_of(images: Images, n_images: int) -> Images:
+    rows = np.linspace(0, len(images.X) - 1, n_images).round().astype(int)
+    return Images(images.X[rows], images.y[rows])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=("quality", "cost", "memory"), default="quality")
+    parser.add_argument("--stride", type=int, default=1, help="of the pixels that are taken")
+    parser.add_argument("--images", type=int, default=367, help="training images")
+    parser.add_argument("--tested", type=int, default=233, help="test images")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--draws", type=int, default=30)
+    parser.add_argument("--weights", help="rule of pixel_weight, such as median_frequency")
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--timed", type=int, default=4, help="images of a timed prediction")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of a timing")
+    parser.add_argument("--quick", action="store_true", help="few images, to try the program")
+    parser.add_argument("--verbose", action="store_true", help="print every epoch")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.images, options.tested, options.epochs, options.draws = 8, 4, 1, 3
+        options.stride, options.timed, options.repeats = 4, 2, 1
+    with torch_threads(1):
+        found = memory(options) if options.part == "memory" else on_camvid(options)
+    text = json.dumps({"options": {k: str(v) for k, v in vars(options).items()}, **found}, indent=1)
+    print(text)
+    if options.json is not None:
+        options.json.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Masks and maps as arrays: where a label is, and how well two of them agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+
+__all__ = ["is_label", "map_r2", "mean_iou"]
+
+
+def is_label(values: np.ndarray, label: Any) -> np.ndarray:
+    """Return where values are the label, which may be NaN; nowhere if it is None."""
+    if label is None:
+        return np.zeros(np.shape(values), dtype=bool)
+    if isinstance(label, float) and np.isnan(label):
+        is_float = values.dtype.kind == "f"
+        return np.isnan(values) if is_float else np.zeros(values.shape, dtype=bool)
+    if (values.dtype.kind in "US") != isinstance(label, str):
+        if values.dtype.kind != "O":
+            return np.zeros(values.shape, dtype=bool)
+    same: np.ndarray = np.asarray(values == label)
+    return same
+
+
+def mean_iou(y: Any, predicted: np.ndarray, ignore_label: Any, sample_weight: Any = None) -> float:
+    """Compute the mean intersection over union, with one running count of pixels per class."""
+    truth = np.asarray(y)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"y has shape {truth.shape}, expected {predicted.shape}, as predictions")
+    weight = np.ones(len(truth)) if sample_weight is None else np.asarray(sample_weight, float)
+    several = truth.ndim == 4
+    labels = np.arange(truth.shape[1]) if several else np.union1d(truth, predicted)
+    both, either = np.zeros(len(labels)), np.zeros(len(labels))
+    for w, true, guess in zip(weight, truth, predicted):
+        counts = ~is_label(true, ignore_label)
+        for k, label in enumerate(labels):
+            a = true[k] == 1 if several else true == label
+            b = guess[k] == 1 if several else guess == label
+            known = counts.all(axis=0) if several else counts
+            both[k] += w * (a & b & known).sum()
+            either[k] += w * ((a | b) & known).sum()
+    if not either.any():
+        raise ValueError(f"no pixel of y counts: all are {ignore_label!r}, the ignore_label")
+    return float((both[either > 0] / either[either > 0]).mean())
+
+
+def map_r2(y: Any, predicted: np.ndarray, sample_weight: Any = None) -> float:
+    """Compute R² over the pixels where no target is NaN, on average over the targets."""
+    truth = np.asarray(y, dtype=np.float64)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"y has shape {truth.shape}, expected {predicted.shape}, as predictions")
+    if truth.ndim == 3:
+        truth, predicted = truth[:, None], predicted[:, None]
+    rows, guess = (np.moveaxis(maps, 1, -1) for maps in (truth, predicted))
+    weight = np.ones(len(rows)) if sample_weight is None else np.asarray(sample_weight, float)
+    of_pixels = np.broadcast_to(weight[:, None, None], rows.shape[:3])
+    known = ~np.isnan(rows).any(axis=-1)
+    return float(r2_score(rows[known], guess[known], sample_weight=of_pixels[known]))
