@@ -41,7 +41,8 @@ Source = Callable[[Any, Tensor], Tensor]
 def dropout_layers(module: nn.Module) -> dict[str, Any]:
     """List the ``nn.Dropout*`` layers of `module` by name, each once, however often it is used.
 
-    Those with a learnt rate are among them. A subclass with its own forward is left out, because its effect is unknown.
+    Those with a learnt rate are among them. A subclass with its own forward is left out, because
+    its effect is unknown.
     """
     return {
         name: layer
@@ -86,7 +87,7 @@ class Sampler:
         if not layer.training or layer.p == 0:
             return x
         if isinstance(layer, LearntDropout):
-            noise = torch.empty(mask_shape(layer, x.shape), dtype=layer.logit.dtype, device=x.device)
+            noise = torch.empty(layer.mask_shape(x.shape), dtype=layer.logit.dtype, device=x.device)
             return layer.softly(x, noise.uniform_(generator=self._generator))
         keep = torch.empty(mask_shape(layer, x.shape), dtype=x.dtype, device=x.device)
         return apply_mask(layer, x, keep.bernoulli_(1 - layer.p, generator=self._generator))
