@@ -159,7 +159,7 @@ def folds_of(
     A number makes shuffled folds. Rows often come in an order that depends on their targets, and an
     estimator that missed a whole range of targets errs in another way than one that saw all. Folds
     of classes are stratified, and rows of one group stay together. A splitter, or a list of splits,
-    is used unchanged.
+    is used unchanged. Each fold must leave rows out.
     """
     splitter = check_cv(cv, y, classifier=classifies)
     if cv is None or isinstance(cv, Integral):
@@ -170,7 +170,25 @@ def folds_of(
             kind = StratifiedGroupKFold if stratified else GroupKFold
         seed = derive_seed(root_seed(random_state), Purpose.SPLIT) % 2**32
         splitter = kind(splitter.get_n_splits(), shuffle=True, random_state=seed)
-    return list(splitter.split(X, y, groups))
+    splits = [(_places(train), _places(test)) for train, test in splitter.split(X, y, groups)]
+    if not splits:
+        raise ValueError(
+            f"cv={cv!r} gave no split; expected at least 1. The splits of a generator can be used "
+            "once: give list(splits)"
+        )
+    for fold, (train, test) in enumerate(splits):
+        if not len(train) or not len(test):
+            raise ValueError(
+                f"each split of cv must have rows to learn from and rows left out, got {len(train)} "
+                f"and {len(test)} in fold {fold}"
+            )
+    return splits
+
+
+def _places(rows: Any) -> np.ndarray:
+    """Return the places of rows that are given by their places, or by a mask."""
+    index = np.asarray(rows)
+    return np.flatnonzero(index) if index.dtype == bool else index
 
 
 def share_of_rows_seen(frozen: Any, X: Any) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.model_selection import KFold
 from sklearn.utils import indexable
+from sklearn.utils.multiclass import type_of_target
 
 from skuq._data._streams import is_dataset
 from skuq._meta import fit_clone, folds_of
@@ -80,8 +81,12 @@ class Learning:
                 "learns from y. Give fit(X, y), or a fitted estimator as FrozenEstimator(estimator)"
             )
         X, y = indexable(X, y)
-        codes = self._codes(estimator, y, _num_samples(X))
-        splits = self._splits(y, codes)
+        n_rows = _num_samples(X)
+        codes = self._codes(estimator, y, n_rows)
+        strata = codes  # the estimator learns each class, even if the measure tells none apart
+        if type_of_target(y) in ("binary", "multiclass"):
+            strata = codes_of(estimator, y, n_rows, "fit")
+        splits = self._splits(y, strata)
         left_out = np.full(len(codes), np.nan)
         for train, test in splits:
             fitted, learnt = self._fit_on(estimator, X, y, codes, train)
@@ -118,6 +123,7 @@ class Learning:
             raise ValueError(f"NoveltyDetector needs at least 2 rows, got {len(codes)} sample")
         if self.cv is not None:
             X, classifies = np.zeros(len(codes)), bool(codes.any())
+            y = codes if y is None else y  # for splitters that look at labels
             return folds_of(self.cv, X, y, None, classifies=classifies, random_state=self.root)
         seed = derive_seed(self.root, Purpose.SPLIT)
         if not self.judge.beside:
