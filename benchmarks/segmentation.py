@@ -81,7 +81,7 @@ def quality(train: Images, test: Images, options: argparse.Namespace) -> dict[st
         verbose=2 if options.verbose else 0,
     )
     start = time.perf_counter()
-    segmenter.fit(*train)
+    segmenter.fit(*train, pixel_weight=options.weights)
     found: dict[str, Any] = {"seconds of fit": time.perf_counter() - start}
     dropout = SegmentationScores(segmenter.classes_, ignore_label=VOID)
     one_pass = SegmentationScores(segmenter.classes_, ignore_label=VOID)
@@ -258,6 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tested", type=int, default=233, help="test images")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--draws", type=int, default=30)
+    parser.add_argument("--weights", help="rule of pixel_weight, such as median_frequency")
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--timed", type=int, default=4, help="images of a timed prediction")

@@ -19,7 +19,7 @@ from skuq._utils._sklearn_compat import with_callbacks
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState, StrPath
 from skuq.likelihoods import Gaussian, Likelihood
 from skuq.modules import UNet
-from skuq.posteriors import Posterior
+from skuq.posteriors import MCDropout, Posterior
 
 __all__ = ["TorchDenseRegressor"]
 
@@ -155,6 +155,7 @@ class TorchDenseRegressor(TargetMapPredictions, RegressorMixin, TargetMaps, Torc
     """
 
     _task = "regression"
+    _default_posterior = MCDropout
     _default_likelihood = Gaussian
     _default_module = UNet
     _target_options: ClassVar[dict[str, Any]] = {}

@@ -134,7 +134,7 @@ class UNet(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (n, n_channels, height, width)
-            The images.
+            The images, of any height and width.
 
         Returns
         -------

@@ -51,7 +51,7 @@ def test_the_experiments_run(tmp_path, monkeypatch, capsys):
     generator = np.random.default_rng(0)
     for part in ("train", "test"):
         X = generator.integers(256, size=(9, 180, 240, 3), dtype=np.uint8)
-        Y = np.resize(np.arange(12, dtype=np.uint8), (9, 180, 240))
+        Y = np.broadcast_to((np.arange(240) // 20).astype(np.uint8), (9, 180, 240))
         np.savez(tmp_path / f"camvid_180x240_{part}.npz", X=X, Y=Y)
     monkeypatch.setattr(segmentation, "FOLDER", tmp_path)
     for part in ("memory", "quality", "cost"):

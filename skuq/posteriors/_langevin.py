@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
+from skuq._networks._module import call, copied
+from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
 
-__all__ = ["Langevin"]
+__all__ = ["Langevin", "largest_curvature"]
+
+_POWERS = 15
 
 
 class Langevin(torch.optim.Optimizer):
@@ -74,3 +79,52 @@ class Langevin(torch.optim.Optimizer):
                     noise = torch.empty_like(parameter).normal_(generator=random)
                     velocity.add_(noise, alpha=(self._heat * group["lr"]) ** 0.5)
                 parameter.add_(velocity)
+
+
+def largest_curvature(network: nn.Module, problem: Problem) -> float:
+    """Estimate the largest curvature of the mean negative log-likelihood, by power iteration.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The trained network, at whose weights the curvature is taken; it is not changed.
+    problem : Problem
+        Has the rows, of which one large batch counts, and the likelihood.
+
+    Returns
+    -------
+    float
+        The largest absolute eigenvalue of the Hessian in the parameters, estimated from below.
+
+    Raises
+    ------
+    ValueError
+        If the network has no second derivatives.
+    """
+    shell = copied(network).eval()
+    x, target = batch = next(problem.batches(large=True))
+    parameters = [p for p in shell.parameters() if p.requires_grad]
+    random = generator(problem.seed())
+    vector = [torch.randn(p.shape, generator=random).to(p) for p in parameters]
+    size = 0.0
+    with torch.enable_grad():
+        losses = problem.likelihood.negative_log_likelihood(
+            call(shell, x, problem.numerics), target
+        )
+        loss = (losses if batch.weight is None else batch.weight * losses).mean()
+        unused: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
+        try:
+            slopes = torch.autograd.grad(loss, parameters, create_graph=True, **unused)
+            for _ in range(_POWERS):
+                norm = sum(float(v.square().sum()) for v in vector) ** 0.5
+                along = sum((s * v / norm).sum() for s, v in zip(slopes, vector) if norm)
+                vector = list(torch.autograd.grad(along, parameters, retain_graph=True, **unused))
+                size = sum(float(v.square().sum()) for v in vector) ** 0.5
+                if not size:
+                    break
+        except RuntimeError as error:
+            raise ValueError(
+                f"SGMCMC(lr=None) needs second derivatives, which {problem.report.name} does not "
+                f"have ({error}): set lr of SGMCMC"
+            ) from error
+    return size

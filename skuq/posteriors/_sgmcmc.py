@@ -16,11 +16,12 @@ from skuq._training._problem import Problem
 from skuq._utils._sklearn_compat import Interval, StrOptions
 from skuq.posteriors._base import Posterior
 from skuq.posteriors._known_noise import settle_noise
-from skuq.posteriors._langevin import Langevin
+from skuq.posteriors._langevin import Langevin, largest_curvature
 from skuq.posteriors._weight_draws import epochs_of_a_walk, stacked_weights, trained_weights
 
 __all__ = ["SGMCMC"]
 
+_MOST, _STABLE = 0.01, 0.1  # learning rates: at most, and times the curvature
 _FRICTION = {"sghmc": 0.1, "sgld": 1.0}
 
 
@@ -52,12 +53,19 @@ class SGMCMC(Posterior):
     n_epochs : int, default=None
         The epochs of each cycle, at least twice `n_draws_per_cycle`. None takes those that training
         took, over `n_cycles`, if that is more than this least number.
-    lr : float > 0, default=0.01
-        The learning rate at the start of a cycle, of gradients of the mean loss as in plain SGD.
+    lr : float > 0, default=None
+        The learning rate η at the start of a cycle, of gradients of the mean loss as in plain SGD.
+        None takes 0.1 over the largest curvature of the mean loss at the trained network, at most
+        0.01: longer steps are unstable where the noise of y is small.
     prior_precision : float ≥ 0, default=1.0
         The prior precision δ; all parameters have the prior N(0, 1 / δ).
     temperature : float > 0, default=1.0
         The temperature T. Less than 1 is no longer a posterior, but often predicts better.
+
+    Attributes
+    ----------
+    lr_ : float
+        The learning rate in use.
 
     Raises
     ------
@@ -116,10 +124,12 @@ class SGMCMC(Posterior):
         "n_cycles": [Interval(Integral, 1, None, closed="left")],
         "n_draws_per_cycle": [Interval(Integral, 1, None, closed="left")],
         "n_epochs": [Interval(Integral, 1, None, closed="left"), None],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), None],
         "prior_precision": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
+
+    lr_: float
 
     def __init__(
         self,
@@ -127,7 +137,7 @@ class SGMCMC(Posterior):
         n_cycles: int = 5,
         n_draws_per_cycle: int = 6,
         n_epochs: int | None = None,
-        lr: float = 0.01,
+        lr: float | None = None,
         prior_precision: float = 1.0,
         temperature: float = 1.0,
     ) -> None:
@@ -155,6 +165,7 @@ class SGMCMC(Posterior):
         n_epochs = epochs_of_a_walk(
             self.n_epochs, network, problem, self.n_cycles, 2 * self.n_draws_per_cycle, "SGMCMC"
         )
+        self.lr_ = self._chosen_rate(network, problem)
         state, kept = _without_dropout(network), []
         for cycle in range(self.n_cycles):
             seed = problem.seed(network=cycle)
@@ -165,6 +176,11 @@ class SGMCMC(Posterior):
             kept += keeper.weights
         kept = kept or [trained_weights(network)]  # Ctrl-C
         return Draws(network, stacked_weights(network, kept, problem))
+
+    def _chosen_rate(self, network: nn.Module, problem: Problem) -> float:
+        if self.lr is not None:
+            return self.lr
+        return min(_MOST, _STABLE / max(largest_curvature(network, problem), _STABLE / _MOST))
 
     def _half(
         self,
@@ -182,7 +198,7 @@ class SGMCMC(Posterior):
             hook=keeper,
             schedule=_falling if keeper is None else _constant,
             likelihood_is_loss=True,
-            lr=self.lr,
+            lr=self.lr_,
             friction=_FRICTION[self.sampler],
             n_rows=problem.n_rows,
             prior_precision=self.prior_precision,

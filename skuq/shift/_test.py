@@ -166,7 +166,8 @@ def classifier_test(
     train = np.concatenate([half[0] for half in halves])
     is_new = np.repeat([False, True], [len(half[0]) for half in halves])
     # C=0.1 on standardised features: there may be more features than rows.
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
+    judge = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+    model = make_pipeline(StandardScaler(), judge)
     model.fit(train, is_new)
     scores = model.decision_function(np.concatenate([half[1] for half in halves]))
     ranks, n_new = stats.rankdata(scores), len(halves[1][1])

@@ -17,7 +17,7 @@ from skuq import TorchClassifier
 from skuq.calibration import TemperatureScaler
 from skuq.novelty import GaussianDiscriminant
 from skuq.novelty._gaussians import fit_gaussians, log_densities
-from skuq.posteriors import DeepEnsemble
+from skuq.posteriors import DeepEnsemble, MCDropout
 
 
 @pytest.mark.parametrize("load", [load_iris, load_wine])
@@ -79,7 +79,7 @@ def test_networks_of_an_ensemble_are_draws(blobs):
 
 def test_composition(blobs):
     X, y = blobs
-    inner = TorchClassifier(max_epochs=5, random_state=0)
+    inner = TorchClassifier(posterior=MCDropout(), max_epochs=5, random_state=0)
     pipeline = make_pipeline(StandardScaler(), GaussianDiscriminant(inner)).fit(X, y)
     assert skuq.predict_uncertainty(pipeline, X).shape == (240,)
     assert skuq.predict_features(pipeline, X).shape == (240, 100)

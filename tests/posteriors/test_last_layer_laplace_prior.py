@@ -104,6 +104,7 @@ def test_on_digits_the_default_helps_and_the_evidence_harms(digits):
     X, y = digits
     options = {"max_epochs": 100, "lr": 3e-3, "random_state": 0}
     options |= {"module__hidden_layer_sizes": (100, 100), "module__dropout": 0.1}
+    options |= {"module__activation": "relu"}
 
     def loss(posterior):
         fitted = TorchClassifier(posterior=posterior, **options).fit(X[:300], y[:300])

@@ -138,6 +138,40 @@ def test_linear_regressions(sampler, lr):
     np.testing.assert_allclose(errors.mean((0, 1)), 0, atol=0.2)
 
 
+def test_the_default_learning_rate_follows_the_curvature():
+    X, y = linear_data()
+    design = np.column_stack([X, np.ones(60)])
+    curvature = np.linalg.eigvalsh(design.T @ design / 60).max()
+    posterior = SGMCMC(n_cycles=1, n_draws_per_cycle=1, n_epochs=2)
+    for sd, expected in ((0.1, 0.1 / (curvature / 0.01)), (10.0, 0.01)):
+        regressor = TorchRegressor(
+            Linear, posterior=posterior, likelihood=KnownNoise(sd), lr=0.05, max_epochs=1,
+            batch_size=60, random_state=0,
+        )  # fmt: skip
+        assert regressor.fit(X, y).posterior_.lr_ == pytest.approx(expected, rel=0.02)
+
+
+class OnceDifferentiable(nn.Module):
+    """torch has no second derivative of the distance |x − c|₁."""
+
+    def __init__(self, n_features, n_outputs):
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(4, n_features))
+        self.last = nn.Linear(4, n_outputs)
+
+    def forward(self, x):
+        return self.last(torch.cdist(x, self.centres, p=1))
+
+
+def test_no_second_derivatives(blobs):
+    X, y = blobs
+    options = {"max_epochs": 1, "lr": 1e-6, "random_state": 0}
+    with pytest.raises(ValueError, match=r"SGMCMC\(lr=None\) needs second derivatives"):
+        TorchClassifier(OnceDifferentiable, posterior=SGMCMC(), **options).fit(X, y)
+    posterior = SGMCMC(n_cycles=1, n_draws_per_cycle=1, n_epochs=2, lr=1e-6)
+    TorchClassifier(OnceDifferentiable, posterior=posterior, **options).fit(X, y)
+
+
 def test_weight_two_is_a_row_twice():
     """To the bit up to rounding: gradients, noise and amount of data are the same."""
     X, y = linear_data(40)
