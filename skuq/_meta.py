@@ -102,9 +102,12 @@ class Around:
 
 
 def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Find the estimator inside of all meta-estimators, skuq's own included, and its X."""
+    """Find the estimator inside of all meta-estimators, skuq's own included, and its X.
+
+    One of skuq's own that is around nothing, as on the columns of X, is the innermost itself.
+    """
     leaf, X, _ = see_through(estimator, X)
-    while isinstance(leaf, Around):
+    while isinstance(leaf, Around) and leaf.estimator_ is not None:
         leaf, X, _ = see_through(leaf.estimator_, X)
     return leaf, X
 
@@ -179,8 +182,8 @@ def folds_of(
     for fold, (train, test) in enumerate(splits):
         if not len(train) or not len(test):
             raise ValueError(
-                f"each split of cv must have rows to learn from and rows left out, got {len(train)} "
-                f"and {len(test)} in fold {fold}"
+                "each split of cv must have rows to learn from and rows left out, got "
+                f"{len(train)} and {len(test)} in fold {fold}"
             )
     return splits
 

@@ -129,8 +129,9 @@ def _ledoit_wolf(rows: np.ndarray) -> np.ndarray:
     """
     shrunk = LedoitWolf(assume_centered=True, store_precision=False).fit(rows)
     covariance: np.ndarray = shrunk.covariance_
-    if _is_singular(np.linalg.eigvalsh(covariance)):
-        n_rows, n_features = rows.shape
+    n_rows, n_features = rows.shape
+    unshrunk = shrunk.shrinkage_ <= n_features * _SINGULAR  # otherwise, it has an inverse
+    if unshrunk and _is_singular(np.linalg.eigvalsh(covariance)):
         spherical = np.trace(covariance) / n_features * np.eye(n_features)
         covariance = (n_rows * covariance + spherical) / (n_rows + 1)
     return covariance

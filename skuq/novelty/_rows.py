@@ -58,6 +58,11 @@ class OnFeatures(Around):
             return super().__sklearn_tags__()
         return super(Around, self).__sklearn_tags__()  # type: ignore[misc]
 
+    def _forget(self) -> None:
+        """Forget the last fit, so that after an error it is not fitted, and no old name stays."""
+        for name in ("estimator_", "n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+
     def _read_rows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Check rows of X, and y if given, without an estimator."""
         checks = {"dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
