@@ -10,6 +10,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import indexable
 from sklearn.utils.multiclass import type_of_target
 
+from skuq._data._checks import refuse_no_labels
 from skuq._data._streams import is_dataset
 from skuq._meta import fit_clone, folds_of
 from skuq._utils._progress import Task
@@ -84,8 +85,10 @@ class Learning:
         n_rows = _num_samples(X)
         codes = self._codes(estimator, y, n_rows)
         strata = codes  # the estimator learns each class, even if the measure tells none apart
-        if type_of_target(y) in ("binary", "multiclass"):
-            strata = codes_of(estimator, y, n_rows, "fit")
+        if is_classifier(estimator):
+            refuse_no_labels("y", y)
+            if type_of_target(y, input_name="y") in ("binary", "multiclass"):
+                strata = codes_of(estimator, y, n_rows, "fit")
         splits = self._splits(y, strata)
         left_out = np.full(len(codes), np.nan)
         for train, test in splits:

@@ -119,7 +119,7 @@ def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
             "a torch Dataset of pairs (x, y), got y=None"
         )
     refuse_no_labels("y", y)
-    if type_of_target(y) == "multilabel-indicator":
+    if type_of_target(y, input_name="y") == "multilabel-indicator":
         return np.zeros(n_rows, dtype=np.intp)
     labels: np.ndarray = column_or_1d(y, warn=True)
     if len(labels) != n_rows:

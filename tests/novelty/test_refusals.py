@@ -70,6 +70,12 @@ def test_labels(network, known):
         frozen.fit(X, [None, *y[1:]])
     with pytest.raises(ValueError, match="requires y"):
         NoveltyDetector(TorchClassifier()).fit(X)
+    for measure in ("mahalanobis", "entropy"):
+        fresh = NoveltyDetector(TorchClassifier(), measure=measure)
+        with pytest.raises(ValueError, match="y contains 1 missing label"):
+            fresh.fit(X, [None, *y[1:]])
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            fresh.fit(X, [np.nan, *y[1:]])
     for measure in ("knn", "energy"):  # which need no labels
         NoveltyDetector(FrozenEstimator(network), measure=measure).fit(X)
 
