@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.harness import Line, Report
 from benchmarks.posteriors import data_folder
 from skuq import TorchClassifier, TorchRegressor
+from skuq.exceptions import DivergedError
 from skuq.metrics import area_under_risk_coverage, expected_calibration_error, nll_scorer
 from skuq.posteriors import (
     SGMCMC,
@@ -48,7 +49,8 @@ POSTERIORS: dict[str, Posterior] = {
     "SWAG(scale=0)": SWAG(scale=0.0),
     "SnapshotEnsemble()": SnapshotEnsemble(),
     "SGMCMC()": SGMCMC(),
-    "SGMCMC(temperature=0.1)": SGMCMC(temperature=0.1),
+    "SGMCMC(lr=0.01)": SGMCMC(lr=0.01),
+    "SGMCMC(lr=0.01, temperature=0.1)": SGMCMC(lr=0.01, temperature=0.1),
     "Variational()": Variational(),
     "Variational(kl_weight=1)": Variational(kl_weight=1.0),
 }
@@ -115,9 +117,12 @@ def run_all(
         for name, (posterior, own) in contenders(dict(options)).items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that training has not converged, for example
-                scores = one(clone(posterior), own, seed)
-            found.setdefault(name, []).append(scores)
-    write(report, table, found)
+                try:
+                    found.setdefault(name, []).append(one(clone(posterior), own, seed))
+                except DivergedError:
+                    report.remark(table, f"{name}: training diverged with seed {seed}")
+    whole = {name: runs for name, runs in found.items() if len(runs) == len(seeds)}
+    write(report, table, whole)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -261,7 +261,9 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
         ----------
         X : array-like of shape (n_samples, n_channels, height, width)
             Training images, as floats; or a memory map, or a torch Dataset of pairs (image, mask),
-            which are read as in `TorchClassifier.fit`.
+            which are read as in `TorchClassifier.fit`. A map-style Dataset gives image and mask
+            together in each epoch, so it may change both at random. Labels of all masks stay in
+            memory, a byte for each pixel of up to 127 classes.
         y : array-like of shape (n_samples, height, width)
             A label of any type for each pixel. With ``likelihood=Bernoulli()`` also several masks
             of 0 and 1 for each image, which may overlap, of shape (n_samples, n_labels, height,

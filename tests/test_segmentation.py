@@ -13,8 +13,9 @@ from torch import nn
 import skuq
 from skuq import TorchSegmenter
 from skuq.likelihoods import Bernoulli, Categorical, StochasticLogits, UncertaintyAware
-from skuq.posteriors import MCDropout, PointEstimate
-from tests.networks.dense import Pixelwise, images, segmenter
+from skuq.posteriors import LastLayerLaplace, MCDropout, PointEstimate
+from tests.networks.dense import LinearOfPixels, Pixelwise, images, segmenter
+from tests.test_common import all_posteriors
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +222,24 @@ def test_draws_of_many_pixels_are_announced(fitted, monkeypatch):
     monkeypatch.setattr("skuq._reductions._MANY_BYTES", size - 1)
     with pytest.warns(UserWarning, match="predict_draws keeps every draw"):
         fitted.predict_draws(X)
+
+
+@pytest.mark.parametrize("posterior", all_posteriors(), ids=lambda one: type(one).__name__)
+def test_every_posterior_answers_by_maps(posterior):
+    X, y = images()
+    y[0, :2] = 9
+    weight = np.random.default_rng(0).uniform(size=y.shape)
+    one = segmenter(posterior, ignore_label=9, batch_size=4, precision="float32")
+    if isinstance(posterior, LastLayerLaplace):  # it needs a linear layer, and rows
+        with pytest.raises(ValueError, match=r"needs a network that ends in an nn\.Linear"):
+            one.fit(X, y)
+        return
+    one.fit(X, y, pixel_weight=weight)
+    draws = one.predict_draws(X)
+    assert draws.shape[1:] == (6, 3, 6, 4) and (one.predict_uncertainty(X, "epistemic") >= 0).all()
+    np.testing.assert_allclose(draws.mean(axis=0), one.predict_proba(X), rtol=0, atol=1e-6)
+
+
+def test_a_linear_layer_of_pixels_has_no_laplace_approximation():
+    with pytest.raises(ValueError, match="LastLayerLaplace needs a network"):
+        segmenter(LastLayerLaplace(n_draws=3), module=LinearOfPixels).fit(*images())

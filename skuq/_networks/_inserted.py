@@ -154,7 +154,7 @@ def check_as_before(module: nn.Module, x: Tensor, numerics: Numerics) -> None:
                 parent._modules[name] = layer.layer
     with torch.no_grad():
         before, after = (call(shell, x, numerics) for shell in (plain, private_copy(module)))
-    if not agree(after, before, numerics.tolerance, range(before.shape[-1])):
+    if not agree(after, before, numerics.tolerance, range(before.shape[1])):
         raise ValueError(
             f"the forward of {name_of_module(module)} gives other outputs once dropout is before "
             f"{', '.join(map(repr, inserted_dropout(module)))}, maybe because it checks the class "

@@ -152,4 +152,4 @@ def _is_linear_in(
     negative = {f"{prefix}{n}": -p for n, p in layer.named_parameters(recurse=False)}
     with torch.no_grad():
         turned = call(lambda x: functional_call(shell, negative, (x,)), x, numerics)
-    return agree(turned, -output, numerics.tolerance, range(output.shape[-1]))
+    return agree(turned, -output, numerics.tolerance, range(output.shape[1]))

@@ -246,7 +246,9 @@ class Problem:
 
         For posteriors with `noise` "before". If False, `learn_noise` needs a trained network.
         """
-        return not self.likelihood.wants_unseen_rows or self._noise_is_known()
+        if not self.likelihood.wants_unseen_rows:
+            return True
+        return self._noise_is_known is not None and self._noise_is_known()
 
     def learn_noise(self, network: nn.Module) -> bool:
         """Let the likelihood learn one noise level for all rows from a network, if it has one.

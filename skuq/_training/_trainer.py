@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from skuq._training._saving import load_finished
 from skuq._training._settings import Settings, Trained
 from skuq._training._several import train_stack
 from skuq._training._stack import Stack, may_stack
+from skuq._utils._denormals import without_denormals
 from skuq._utils._memory import explained_at_fit
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
@@ -122,7 +123,7 @@ class Trainer:
         if done is not None:
             return done[0]
         try:
-            with task.begin(self.settings.max_epochs, of="epoch"), self._memory():
+            with task.begin(self.settings.max_epochs, of="epoch"), self._training():
                 trained = train_network(
                     module,
                     train,
@@ -164,7 +165,7 @@ class Trainer:
             done = self._load_finished(f"networks-{numbers[0]}", networks, tasks, hooks, numbers[0])
             if done is not None:
                 return done
-            closing.enter_context(self._memory(len(numbers)))
+            closing.enter_context(self._training(len(numbers)))
             return train_stack(
                 networks,
                 stack,
@@ -219,10 +220,12 @@ class Trainer:
             task.begin().end(self.state(partial(weights_of, trained.module), trained.history))
         return done
 
-    def _memory(self, n_networks: int = 1) -> AbstractContextManager[Any]:
-        """Explain the error if the device has no memory for a step."""
+    @contextmanager
+    def _training(self, n_networks: int = 1) -> Iterator[None]:
+        """Train fast near 0, and explain the error if the device has no memory for a step."""
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
-        return explained_at_fit(n_rows, n_networks, self.numerics.device)
+        with without_denormals(), explained_at_fit(n_rows, n_networks, self.numerics.device):
+            yield
 
     def _rows(self, number: int, bootstrap: bool) -> tuple[Rows, Rows | None]:
         """Take the training and validation rows of a network."""

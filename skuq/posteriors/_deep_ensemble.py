@@ -34,7 +34,7 @@ class DeepEnsemble(Posterior):
     adversarial : float ≥ 0, default=0.0
         Adversarial training as in [1]_: the loss of a batch also counts at x + ε r sign(∇ₓ loss),
         where ε is this number and r the range of each feature in the training rows; the sum stays
-        in that range. The reference has 0.01, and 0 turns it off. It costs three times the step.
+        in that range. The reference has 0.01, and 0 turns it off. A stack takes five times as long.
 
     Raises
     ------

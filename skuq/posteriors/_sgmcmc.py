@@ -113,7 +113,7 @@ class SGMCMC(Posterior):
     goes_on: ClassVar[bool] = False
     noise: ClassVar[str] = "before"
     quick: ClassVar[dict[str, Any]] = {
-        "n_cycles": 2,
+        "n_cycles": 1,
         "n_draws_per_cycle": 2,
         "n_epochs": 4,
         "lr": 1e-4,

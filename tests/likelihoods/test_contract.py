@@ -19,7 +19,14 @@ from skuq.likelihoods import (
     StudentT,
     UncertaintyAware,
 )
-from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, PointEstimate
+from skuq.posteriors import (
+    SGMCMC,
+    DeepEnsemble,
+    LastLayerLaplace,
+    MCDropout,
+    PointEstimate,
+    Variational,
+)
 from tests.networks import Plain
 from tests.test_common import all_likelihoods, estimator_with, fit_or_skip
 
@@ -235,7 +242,15 @@ def test_a_large_count_or_a_constant_target():
 
 
 @pytest.mark.parametrize(
-    "posterior", [MCDropout(4), DeepEnsemble(2), LastLayerLaplace(n_draws=4)], ids=str
+    "posterior",
+    [
+        MCDropout(4),
+        DeepEnsemble(2),
+        LastLayerLaplace(n_draws=4),
+        SGMCMC(n_cycles=1, n_draws_per_cycle=2, n_epochs=4),
+        Variational(n_draws=3),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("likelihood", all_likelihoods(), ids=str)
 def test_every_posterior(likelihood, posterior, untouched_globals):
