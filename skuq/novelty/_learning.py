@@ -8,16 +8,14 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.model_selection import KFold
 from sklearn.utils import indexable
-from sklearn.utils.multiclass import type_of_target
 
-from skuq._data._checks import refuse_no_labels
 from skuq._data._streams import is_dataset
 from skuq._meta import fit_clone, folds_of
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.novelty._judge import Judge, Learnt
-from skuq.novelty._rows import codes_of
+from skuq.novelty._rows import codes_of, kind_of_labels
 
 __all__ = ["Learning"]
 
@@ -85,10 +83,8 @@ class Learning:
         n_rows = _num_samples(X)
         codes = self._codes(estimator, y, n_rows)
         strata = codes  # the estimator learns each class, even if the measure tells none apart
-        if is_classifier(estimator):
-            refuse_no_labels("y", y)
-            if type_of_target(y, input_name="y") in ("binary", "multiclass"):
-                strata = codes_of(estimator, y, n_rows, "fit")
+        if is_classifier(estimator) and kind_of_labels(y) in ("binary", "multiclass"):
+            strata = codes_of(estimator, y, n_rows, "fit")
         splits = self._splits(y, strata)
         left_out = np.full(len(codes), np.nan)
         for train, test in splits:

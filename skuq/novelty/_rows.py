@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
 from torch import Tensor
 
 from skuq._composition import predictions
@@ -25,6 +25,7 @@ __all__ = [
     "checked_network",
     "codes_of",
     "features_of",
+    "kind_of_labels",
     "on_numpy",
     "outputs_of",
 ]
@@ -106,6 +107,14 @@ def on_numpy(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor],
     return lambda rows: tensor_of(function(rows.cpu().numpy()), copy=True)
 
 
+def kind_of_labels(y: Any) -> str:
+    """Return scikit-learn's name for this kind of labels; refuse missing ones."""
+    refuse_no_labels("y", y)
+    assert_all_finite(y, input_name="y")
+    kind: str = type_of_target(y)
+    return kind
+
+
 def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
     """Return the place of each row's class among those in y; 0 for all if there are no classes.
 
@@ -118,8 +127,7 @@ def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
             f"{why} looks at each class of a classifier, and needs their labels: expected y, or X "
             "a torch Dataset of pairs (x, y), got y=None"
         )
-    refuse_no_labels("y", y)
-    if type_of_target(y, input_name="y") == "multilabel-indicator":
+    if kind_of_labels(y) == "multilabel-indicator":
         return np.zeros(n_rows, dtype=np.intp)
     labels: np.ndarray = column_or_1d(y, warn=True)
     if len(labels) != n_rows:
