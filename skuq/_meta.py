@@ -34,6 +34,7 @@ __all__ = [
     "folds_of",
     "ignore_label_of",
     "innermost",
+    "segmenter_in",
     "share_of_rows_seen",
     "warn_of_rows_seen",
 ]
@@ -112,8 +113,8 @@ def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
     return leaf, X
 
 
-def ignore_label_of(estimator: Any) -> Any:
-    """Return the label of pixels that do not count for the segmenter inside; None if none has."""
+def segmenter_in(estimator: Any) -> Any:
+    """Find the segmenter inside, fitted or not; None if there is none."""
     while not hasattr(estimator, "ignore_label"):
         inner = getattr(estimator, "estimator", None)
         if isinstance(estimator, Pipeline):
@@ -121,7 +122,12 @@ def ignore_label_of(estimator: Any) -> Any:
         if inner is None:
             return None
         estimator = inner
-    return estimator.ignore_label
+    return estimator
+
+
+def ignore_label_of(estimator: Any) -> Any:
+    """Return the label of pixels that do not count for the segmenter inside; None if none has."""
+    return getattr(segmenter_in(estimator), "ignore_label", None)
 
 
 def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
 from sklearn.model_selection import KFold
 from sklearn.utils import indexable
 
@@ -15,7 +14,7 @@ from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.novelty._judge import Judge, Learnt
-from skuq.novelty._rows import codes_of, kind_of_labels
+from skuq.novelty._rows import codes_of, has_classes, kind_of_labels
 
 __all__ = ["Learning"]
 
@@ -45,7 +44,7 @@ class Learning:
     def needs_labels(self, estimator: Any) -> bool:
         """Return whether the measure tells the classes of this estimator apart."""
         measure = self.judge.of_features
-        return measure is not None and measure.classes != "unused" and is_classifier(estimator)
+        return measure is not None and measure.classes != "unused" and has_classes(estimator)
 
     def learn(self, estimator: Any, X: Any, y: Any = None) -> tuple[Learnt | None, np.ndarray]:
         """Learn beside an estimator that stays as it is, or without one.
@@ -83,7 +82,7 @@ class Learning:
         n_rows = _num_samples(X)
         codes = self._codes(estimator, y, n_rows)
         strata = codes  # the estimator learns each class, even if the measure tells none apart
-        if is_classifier(estimator) and kind_of_labels(y) in ("binary", "multiclass"):
+        if has_classes(estimator) and kind_of_labels(y) in ("binary", "multiclass"):
             strata = codes_of(estimator, y, n_rows, "fit")
         splits = self._splits(y, strata)
         left_out = np.full(len(codes), np.nan)

@@ -16,7 +16,7 @@ from skuq._composition import predictions
 from skuq._data._checks import refuse_no_labels
 from skuq._estimator._base import TorchEstimator
 from skuq._features import map_features
-from skuq._meta import Around, innermost
+from skuq._meta import Around, innermost, segmenter_in
 from skuq._utils._arrays import tensor_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "checked_network",
     "codes_of",
     "features_of",
+    "has_classes",
     "kind_of_labels",
     "on_numpy",
     "outputs_of",
@@ -115,12 +116,17 @@ def kind_of_labels(y: Any) -> str:
     return kind
 
 
+def has_classes(estimator: Any) -> bool:
+    """Return whether this is a classifier of rows; a segmenter labels the pixels of each row."""
+    return estimator is not None and is_classifier(estimator) and segmenter_in(estimator) is None
+
+
 def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
     """Return the place of each row's class among those in y; 0 for all if there are no classes.
 
     Only classifiers of one label for each row have classes.
     """
-    if estimator is None or not is_classifier(estimator):
+    if not has_classes(estimator):
         return np.zeros(n_rows, dtype=np.intp)
     if y is None:
         raise ValueError(

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
 
 import skuq
-from skuq import TorchClassifier, TorchRegressor
+from skuq import TorchClassifier, TorchRegressor, TorchSegmenter
 from skuq.novelty import NoveltyDetector
 from skuq.novelty._gaussians import fit_gaussians, log_densities
 from skuq.novelty._measures import FEATURE_MEASURES, OUTPUT_MEASURES
@@ -173,6 +173,23 @@ def test_regressors_have_features_without_classes(outputs):
     else:
         with pytest.raises(ValueError, match=r"one label or target.*predicts 2"):
             NoveltyDetector(FrozenEstimator(network), measure="epistemic").fit(X[200:])
+
+
+def test_segmenters_have_features_without_classes():
+    X = np.random.default_rng(0).normal(size=(12, 1, 8, 8)).astype(np.float32)
+    inner = TorchSegmenter(
+        module__depth=1,
+        module__base_width=4,
+        posterior=PointEstimate(),
+        max_epochs=1,
+        random_state=0,
+    )
+    detector = NoveltyDetector(inner, layer="head").fit(X, (X[:, 0] > 0).astype(int))
+    frozen = NoveltyDetector(FrozenEstimator(detector.estimator_), layer="head", cv=3).fit(X + 0.1)
+    for fitted in (detector, frozen):
+        strange, known = (np.median(fitted.predict_novelty(rows)) for rows in (X + 9, X))
+        assert strange > 2 * known
+        assert len(fitted._learnt.models[0].means) == 1
 
 
 def test_p_values_are_exact_for_rows_left_out(network, known):
