@@ -70,7 +70,7 @@ def dense(X: Any) -> np.ndarray:
     return array
 
 
-def refuse_no_labels(name: str, labels: Any) -> None:
+def refuse_no_labels(name: str, labels: Any, fix: str = "leave these rows out") -> None:
     """Refuse labels that cannot be sorted: missing labels, or text beside other labels."""
     try:
         if np.asarray(dense(labels)).dtype.kind not in "OUST":
@@ -82,7 +82,7 @@ def refuse_no_labels(name: str, labels: Any) -> None:
     if missing:
         raise ValueError(
             f"{name} contains {len(missing)} missing label(s), the first one "
-            f"{values.flat[missing[0]]!r} at place {missing[0]}; leave these rows out"
+            f"{values.flat[missing[0]]!r} at place {missing[0]}; {fix}"
         )
     kinds = {isinstance(label, str): label for label in values.flat}
     if len(kinds) > 1:
