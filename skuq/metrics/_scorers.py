@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._composition import predictions
+from skuq._data._streams import with_targets
 from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
@@ -161,6 +162,9 @@ def _evaluate(
     scorers: list[UncertaintyScorer], estimator: Any, X: Any, y: Any, sample_weight: Any
 ) -> list[float]:
     """Compute the scores from one evaluation of the posterior."""
+    X, y = with_targets(X, y)
+    if y is None:
+        raise ValueError("a scorer needs y: expected true labels or targets, got y=None")
     asked, X = predictions(estimator, X)
     inputs = [_METRIC_INPUTS[s.needs](asked, s._options()) for s in scorers]
     pixels, more = counted_pixels(asked, X, y), {}
@@ -232,12 +236,20 @@ class UncertaintyScorer(BaseEstimator):
         self.options = options
 
     def __call__(
-        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        estimator: Any,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         return self.score(estimator, X, y, sample_weight)
 
     def score(
-        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        estimator: Any,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         """Score a fitted estimator: greater is better.
 
@@ -247,8 +259,8 @@ class UncertaintyScorer(BaseEstimator):
             The estimator to score.
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            True labels or targets.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            True labels, targets or masks; None if X is a torch Dataset, which has them.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; None weighs all equally.
 
