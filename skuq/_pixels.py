@@ -38,7 +38,7 @@ def check_ignore_label(ignore_label: Any, labels: np.ndarray) -> None:
         kinds = ["text" if text else "not text" for text in is_text]
         raise ValueError(
             f"ignore_label={ignore_label!r} is {kinds[0]}, but labels such as "
-            f"{labels.flat[0]!r} are {kinds[1]}: no pixel would ever be ignored. Expected a label "
+            f"{labels.flat[0]} are {kinds[1]}: no pixel would ever be ignored. Expected a label "
             "of their type"
         )
 

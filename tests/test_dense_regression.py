@@ -13,7 +13,6 @@ from skuq.posteriors import SGMCMC, DeepEnsemble, MCDropout, PointEstimate
 from tests.augmentation.helpers import frozen
 from tests.networks.dense import CHEAP, Pixelwise, images
 
-
 CHAIN = SGMCMC(n_cycles=2, n_epochs=2, n_draws_per_cycle=1)  # lr=None: of the largest curvature
 
 

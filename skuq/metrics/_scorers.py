@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from skuq._composition import predictions
-from skuq._data._streams import with_targets
 from skuq._distributions._mixture import mixture_crps, mixture_log_prob, mixture_quantile
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._reductions import class_uncertainty, of_targets, target_uncertainty
@@ -35,6 +34,7 @@ from skuq.metrics._targets import (
     is_multilabel,
     label_values,
     like_target,
+    with_known_targets,
 )
 
 __all__ = [
@@ -155,6 +155,7 @@ _METRIC_INPUTS: dict[str, type[_MetricInput]] = {
     "log_likelihood": _LogLikelihood,
     "crps": _Crps,
 }
+_Given = ArrayLike | None
 _OPTIONS = {"interval": ("confidence_level",), "uncertainty": ("kind", "measure")}
 
 
@@ -162,9 +163,7 @@ def _evaluate(
     scorers: list[UncertaintyScorer], estimator: Any, X: Any, y: Any, sample_weight: Any
 ) -> list[float]:
     """Compute the scores from one evaluation of the posterior."""
-    X, y = with_targets(X, y)
-    if y is None:
-        raise ValueError("a scorer needs y: expected true labels or targets, got y=None")
+    X, y = with_known_targets(X, y)
     asked, X = predictions(estimator, X)
     inputs = [_METRIC_INPUTS[s.needs](asked, s._options()) for s in scorers]
     pixels, more = counted_pixels(asked, X, y), {}
@@ -191,9 +190,8 @@ def _evaluate(
             sample_weight = np.repeat(sample_weight, target.shape[1])
     scores = []
     for scorer, own, count in zip(scorers, inputs, counts):
-        arguments, arrays = tuple(arrays[:count]), arrays[count:]
-        keywords = own.keywords() | more
-        scores.append(scorer._score(y, own.arguments(arguments), keywords, sample_weight))
+        given, arrays = own.arguments(tuple(arrays[:count])), arrays[count:]
+        scores.append(scorer._score(y, given, own.keywords() | more, sample_weight))
     return scores
 
 
@@ -236,20 +234,12 @@ class UncertaintyScorer(BaseEstimator):
         self.options = options
 
     def __call__(
-        self,
-        estimator: Any,
-        X: MatrixLike,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
+        self, estimator: Any, X: MatrixLike, y: _Given = None, sample_weight: _Given = None
     ) -> float:
         return self.score(estimator, X, y, sample_weight)
 
     def score(
-        self,
-        estimator: Any,
-        X: MatrixLike,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
+        self, estimator: Any, X: MatrixLike, y: _Given = None, sample_weight: _Given = None
     ) -> float:
         """Score a fitted estimator: greater is better.
 
