@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import r2_score
 
+from skuq._confusion import ConfusionCounts, mean_of_defined
+
 __all__ = ["check_ignore_label", "is_label", "map_r2", "mean_iou"]
 
 
@@ -48,20 +50,20 @@ def mean_iou(y: Any, predicted: np.ndarray, ignore_label: Any, sample_weight: An
     truth = np.asarray(y)
     _check_shape(truth, predicted)
     weight = _weights_of_images(sample_weight, len(truth))
-    several = truth.ndim == 4
-    labels = np.arange(truth.shape[1]) if several else np.union1d(truth, predicted)
-    both, either = np.zeros(len(labels)), np.zeros(len(labels))
+    several = truth.ndim == 4  # each label is then a mask of 0 and 1
+    labels = np.arange(2) if several else np.union1d(truth, predicted)
+    counts = [ConfusionCounts(len(labels)) for _ in range(truth.shape[1] if several else 1)]
     for w, true, guess in zip(weight, truth, predicted):
-        counts = ~is_label(true, ignore_label)
-        for k, label in enumerate(labels):
-            a = true[k] == 1 if several else true == label
-            b = guess[k] == 1 if several else guess == label
-            known = counts.all(axis=0) if several else counts
-            both[k] += w * (a & b & known).sum()
-            either[k] += w * ((a | b) & known).sum()
-    if not either.any():
+        counted = ~is_label(true, ignore_label)
+        masks = zip(true, guess) if several else [(true, guess)]
+        known = counted.all(axis=0) if several else counted
+        for of_mask, pair in zip(counts, masks):
+            a, b = (np.searchsorted(labels, mask[known]) for mask in pair)
+            of_mask.add(a, b, np.full(len(a), w))
+    if not any(of_mask.matrix.any() for of_mask in counts):
         raise ValueError(f"no pixel of y counts: all are {ignore_label!r}, the ignore_label")
-    return float((both[either > 0] / either[either > 0]).mean())
+    overlaps = [of_mask.intersection_over_union() for of_mask in counts]
+    return mean_of_defined(np.array([o[1] for o in overlaps]) if several else overlaps[0])
 
 
 def map_r2(y: Any, predicted: np.ndarray, sample_weight: Any = None) -> float:

@@ -12,7 +12,14 @@ import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq.calibration import QuantileRecalibrator, TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.likelihoods import Bernoulli, Gaussian, Laplace
-from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, PointEstimate
+from skuq.posteriors import (
+    SWAG,
+    DeepEnsemble,
+    LastLayerLaplace,
+    MCDropout,
+    PointEstimate,
+    Variational,
+)
 from tests.networks import ConvNet, Plain, dense
 
 pytest.importorskip("onnxscript")
@@ -66,7 +73,9 @@ def test_segmenters(several, tmp_path):
     np.testing.assert_allclose(got["total_uncertainty"], scaler.predict_uncertainty(X), atol=1e-5)
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS, ids=str)
+@pytest.mark.parametrize(
+    "posterior", [*POSTERIORS, SWAG(n_epochs=2, n_draws=3), Variational(n_draws=3)], ids=str
+)
 def test_regressors(posterior, diabetes, tmp_path):
     X, y = (part.astype(np.float32)[:100] for part in diabetes)
     model = TorchRegressor(posterior=posterior, **OPTIONS).fit(X, y)

@@ -46,7 +46,8 @@ STOREYS = [
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
     ["_distributions"],
-    ["_utils", "_bins", "_confusion", "_pixels", "exceptions", "_version"],
+    ["_pixels"],
+    ["_utils", "_bins", "_confusion", "exceptions", "_version"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 

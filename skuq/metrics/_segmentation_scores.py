@@ -377,4 +377,5 @@ def _batches_of_items(dataset: Any, size: int) -> Iterator[tuple[Any, Any]]:
     streams = isinstance(dataset, IterableDataset)
     items = iter(dataset) if streams else (dataset[k] for k in range(len(dataset)))
     while batch := list(islice(items, size)):
-        yield tuple(np.stack([np.asarray(part) for part in parts]) for parts in zip(*batch))
+        images, masks = zip(*batch)
+        yield np.stack([np.asarray(x) for x in images]), np.stack([np.asarray(y) for y in masks])

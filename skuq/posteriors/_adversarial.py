@@ -63,8 +63,8 @@ class _Adversarial(TrainingHook):
         return self._loss(module, moved.clamp(low, high), target, batch.weight)
 
     def _loss(self, module: nn.Module, x: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        output = call(module, x, self._numerics)
-        return row_losses(self._likelihood.loss, output, target, weight).mean()
+        outputs = call(module, x, self._numerics)
+        return row_losses(self._likelihood.loss, outputs, target, weight).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: training does not change it."""

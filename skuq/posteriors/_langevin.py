@@ -109,12 +109,8 @@ def largest_curvature(network: nn.Module, problem: Problem) -> float:
     vector = [torch.randn(p.shape, generator=random).to(p) for p in parameters]
     size = 0.0
     with torch.enable_grad():
-        loss = row_losses(
-            problem.likelihood.negative_log_likelihood,
-            call(shell, x, problem.numerics),
-            target,
-            batch.weight,
-        ).mean()
+        rule, outputs = problem.likelihood.negative_log_likelihood, call(shell, x, problem.numerics)
+        loss = row_losses(rule, outputs, target, batch.weight).mean()
         unused: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
         try:
             slopes = torch.autograd.grad(loss, parameters, create_graph=True, **unused)
