@@ -197,9 +197,8 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
         """Set the threshold, and what is known about it."""
         largest, delta = self._largest_loss(), round(1 - self.confidence_level, 12)
         bounded = np.isfinite(largest)
-        scale = (
-            largest if bounded else max(1.0, float(losses.max()))
-        )  # only to divide and multiply by
+        # Without a bound, only to divide and multiply by.
+        scale = largest if bounded else max(1.0, float(losses.max()))
         rows = ranked(losses.clip(max=scale) / scale, scores)
         if self.target_risk is not None:
             target = self.target_risk / largest
