@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._data._batches import Batch
+from skuq._data._places import row_losses
 from skuq._networks._module import call
 from skuq._training._hooks import TrainingHook
 from skuq._training._problem import Problem
@@ -62,8 +63,8 @@ class _Adversarial(TrainingHook):
         return self._loss(module, moved.clamp(low, high), target, batch.weight)
 
     def _loss(self, module: nn.Module, x: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        losses = self._likelihood.loss(call(module, x, self._numerics), target)
-        return (losses if weight is None else weight * losses).mean()
+        outputs = call(module, x, self._numerics)
+        return row_losses(self._likelihood.loss, outputs, target, weight).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: training does not change it."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from skuq._data._places import row_losses
 from skuq._networks._module import call, copied
 from skuq._training._problem import Problem
 from skuq._utils._random import Purpose, derive_seed, generator
@@ -108,10 +109,8 @@ def largest_curvature(network: nn.Module, problem: Problem) -> float:
     vector = [torch.randn(p.shape, generator=random).to(p) for p in parameters]
     size = 0.0
     with torch.enable_grad():
-        losses = problem.likelihood.negative_log_likelihood(
-            call(shell, x, problem.numerics), target
-        )
-        loss = (losses if batch.weight is None else batch.weight * losses).mean()
+        rule, outputs = problem.likelihood.negative_log_likelihood, call(shell, x, problem.numerics)
+        loss = row_losses(rule, outputs, target, batch.weight).mean()
         unused: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
         try:
             slopes = torch.autograd.grad(loss, parameters, create_graph=True, **unused)

@@ -8,7 +8,8 @@ from sklearn.base import clone
 from skuq import TorchClassifier, TorchRegressor
 from skuq._engine._draws import Draws
 from skuq._training._checkpoints import Checkpoints
-from skuq.posteriors import Posterior
+from skuq.posteriors import DeepEnsemble, LastLayerLaplace, Posterior
+from tests.networks import dense
 from tests.test_common import all_posteriors
 
 SMALL = {
@@ -99,6 +100,18 @@ def test_draws_do_not_depend_on_their_number(posterior, blobs):
     )
     # Members of a stack are equal to their last digits only.
     np.testing.assert_allclose(few, many[: len(few)], atol=1e-4)
+
+
+# A network of images ends in a convolution, of which there is no last linear layer.
+OF_IMAGES = [p for p in all_posteriors() if not isinstance(p, LastLayerLaplace)]
+
+
+@pytest.mark.parametrize("posterior", [*OF_IMAGES, DeepEnsemble(2, adversarial=0.01)], ids=str)
+def test_images_of_labels(posterior):
+    """Targets may have an axis of places."""
+    X, y = dense.images(5)
+    fitted = dense.segmenter(posterior, max_epochs=2).fit(X, y)
+    assert (fitted.predict_uncertainty(X, kind="epistemic") >= 0).all()
 
 
 class Killed(BaseException):
