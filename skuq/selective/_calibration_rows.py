@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skuq._data._checks import refuse_no_labels
+from skuq._data._checks import refuse_no_groups
 from skuq._data._streams import is_dataset
 from skuq._meta import fit_clone, share_of_rows_seen
 from skuq._utils._messages import unfrozen
@@ -67,6 +67,9 @@ def calibration_rows(
         Seed of the split.
     """
     frozen, doubts = isinstance(estimator, FrozenEstimator), list[str]()
+    if groups is not None:
+        check_consistent_length(y, groups)
+        refuse_no_groups(groups)
     if frozen:
         task.begin()
         check_is_fitted(unfrozen(estimator))
@@ -100,7 +103,6 @@ def _split(
     seed = derive_seed(root_seed(random_state), Purpose.SPLIT) % 2**32
     rows = np.arange(n_rows)
     if groups is not None:
-        refuse_no_labels("groups", groups)
         if len(np.unique(groups)) < 2:
             raise ValueError(
                 "groups holds one group only, which cannot both train and calibrate; give at least "

@@ -358,10 +358,16 @@ def test_rows_that_trained_do_no_harm_with_weight_zero(known):
         assert not selective.fit(X[:200], y[:200]).certified_
 
 
-def test_groups_that_cannot_be_split(known):
+def test_groups_that_cannot_be_split(frozen, known):
     X, y = known
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        SelectiveClassifier(frozen, coverage=0.5).fit(X, y, groups=np.full(len(y), np.nan))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        SelectiveClassifier(frozen, coverage=0.5).fit(X, y, groups=[1, 2])
     selective = SelectiveClassifier(Outputs(), coverage=0.5)
     with pytest.raises(ValueError, match="groups holds one group only"):
         selective.fit(X, y, groups=np.zeros(len(y)))
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        selective.fit(X, y, groups=np.full(len(y), np.nan))
     with pytest.raises(ValueError, match="groups contains 500 missing"):
         selective.fit(X, y, groups=np.resize(np.array(["a", None], dtype=object), len(y)))
