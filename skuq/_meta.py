@@ -34,6 +34,7 @@ __all__ = [
     "folds_of",
     "ignore_label_of",
     "innermost",
+    "segmenter_in",
     "share_of_rows_seen",
     "warn_of_rows_seen",
 ]
@@ -102,15 +103,18 @@ class Around:
 
 
 def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Find the estimator inside of all meta-estimators, skuq's own included, and its X."""
+    """Find the estimator inside of all meta-estimators, skuq's own included, and its X.
+
+    One of skuq's own that is around nothing, as on the columns of X, is the innermost itself.
+    """
     leaf, X, _ = see_through(estimator, X)
-    while isinstance(leaf, Around):
+    while isinstance(leaf, Around) and leaf.estimator_ is not None:
         leaf, X, _ = see_through(leaf.estimator_, X)
     return leaf, X
 
 
-def ignore_label_of(estimator: Any) -> Any:
-    """Return the label of pixels that do not count for the segmenter inside; None if none has."""
+def segmenter_in(estimator: Any) -> Any:
+    """Find the segmenter inside, fitted or not; None if there is none."""
     while not hasattr(estimator, "ignore_label"):
         inner = getattr(estimator, "estimator", None)
         if isinstance(estimator, Pipeline):
@@ -118,7 +122,12 @@ def ignore_label_of(estimator: Any) -> Any:
         if inner is None:
             return None
         estimator = inner
-    return estimator.ignore_label
+    return estimator
+
+
+def ignore_label_of(estimator: Any) -> Any:
+    """Return the label of pixels that do not count for the segmenter inside; None if none has."""
+    return getattr(segmenter_in(estimator), "ignore_label", None)
 
 
 def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
@@ -159,7 +168,7 @@ def folds_of(
     A number makes shuffled folds. Rows often come in an order that depends on their targets, and an
     estimator that missed a whole range of targets errs in another way than one that saw all. Folds
     of classes are stratified, and rows of one group stay together. A splitter, or a list of splits,
-    is used unchanged.
+    is used unchanged. Each fold must leave rows out.
     """
     splitter = check_cv(cv, y, classifier=classifies)
     if cv is None or isinstance(cv, Integral):
@@ -170,7 +179,25 @@ def folds_of(
             kind = StratifiedGroupKFold if stratified else GroupKFold
         seed = derive_seed(root_seed(random_state), Purpose.SPLIT) % 2**32
         splitter = kind(splitter.get_n_splits(), shuffle=True, random_state=seed)
-    return list(splitter.split(X, y, groups))
+    splits = [(_places(train), _places(test)) for train, test in splitter.split(X, y, groups)]
+    if not splits:
+        raise ValueError(
+            f"cv={cv!r} gave no split; expected at least 1. The splits of a generator can be used "
+            "once: give list(splits)"
+        )
+    for fold, (train, test) in enumerate(splits):
+        if not len(train) or not len(test):
+            raise ValueError(
+                "each split of cv must have rows to learn from and rows left out, got "
+                f"{len(train)} and {len(test)} in fold {fold}"
+            )
+    return splits
+
+
+def _places(rows: Any) -> np.ndarray:
+    """Return the places of rows that are given by their places, or by a mask."""
+    index = np.asarray(rows)
+    return np.flatnonzero(index) if index.dtype == bool else index
 
 
 def share_of_rows_seen(frozen: Any, X: Any) -> float:

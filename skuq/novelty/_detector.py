@@ -51,7 +51,8 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         * "relative_mahalanobis": the square of that distance, less that to the mean of all rows by
           the covariance of all rows [2]_. Needs classes;
         * "density": negative log-density of a mixture of Gaussians, one for each class [3]_;
-        * "knn": distance to the fifth nearest known row [4]_.
+        * "knn": distance to the fifth nearest known row [4]_. A known row is not its own neighbour,
+          nor is one equal to it: then it is the fifth of the others.
 
         By the outputs of a classifier:
 
@@ -113,8 +114,8 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
     not learn calibrates on all rows, and is exact.
 
     Without an estimator and without `cv`, `contamination` is the share of the rows of `fit` that
-    `predict` flags among them, as in scikit-learn. New rows are a bit stranger than these; with
-    "knn" by much, as each of these rows is its own nearest one: give `cv`.
+    `predict` flags among them, as in scikit-learn. New rows are a bit stranger than these for the
+    Gaussians, which have learnt from these.
 
     *Several networks.* Each network of an ensemble has features of its own. Its scores are
     standardised on the rows that it learnt from, and the novelty is their mean. Features are those
@@ -216,7 +217,7 @@ class NoveltyDetector(OutlierMixin, OnFeatures, BaseEstimator):
         """
         parameters = self.get_params(deep=False)
         validate_parameter_constraints(self._parameter_constraints, parameters, "NoveltyDetector")
-        self.__dict__.pop("estimator_", None)  # after an error, the detector is not fitted
+        self._forget()
         self._judge = Judge(self.measure, self.layer, beside=self.estimator is not None)
         learning = Learning(self._judge, self.cv, root_seed(self.random_state))
         if self.estimator is None:

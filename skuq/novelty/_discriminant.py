@@ -140,7 +140,7 @@ class GaussianDiscriminant(ClassifierPredictions, ClassifierMixin, OnFeatures, B
         ValueError
             If data or parameters cannot be used, or an empirical covariance has no inverse.
         """
-        self.__dict__.pop("estimator_", None)  # after an error, it is not fitted
+        self._forget()
         X, y = self._check_call_of_fit(X, y)
         if self.estimator is None:
             X, y = self._read_rows(X, y, reset=True)

@@ -69,10 +69,10 @@ def fit_gaussians(
     counts = np.bincount(codes)
     means = np.stack([features[codes == code].mean(axis=0) for code in range(len(counts))])
     residual = features - means[codes]
-    spread = np.sqrt(np.mean(residual**2, axis=0))
+    spread = _size(residual)
     smallest = (_OF_FLOAT32 if network else _OF_FLOAT64) * np.abs(features).max(axis=0)
     moves = spread > smallest
-    typical = math.sqrt(np.mean(spread[moves] ** 2)) if moves.any() else 1.0
+    typical = float(_size(spread[moves])) if moves.any() else 1.0
     least = _LEAST_SPREAD * typical if network else 0.0
     scale = np.where(moves, np.maximum(spread, least), typical)
     residual /= scale
@@ -86,6 +86,14 @@ def fit_gaussians(
     )
 
 
+def _size(rows: np.ndarray) -> np.ndarray:
+    """Return the root of the mean square of each column, in any units: squares may not overflow."""
+    largest = np.abs(rows).max(axis=0)
+    unit = np.where(largest > 0, largest, 1.0)
+    size: np.ndarray = unit * np.sqrt(np.mean((rows / unit) ** 2, axis=0))
+    return size
+
+
 def _whitening(
     residual: np.ndarray, smallest: np.ndarray, empirical: bool
 ) -> tuple[np.ndarray, float]:
@@ -93,15 +101,10 @@ def _whitening(
     moves = np.sqrt(np.mean(residual**2, axis=0)) > smallest
     covariance = np.eye(residual.shape[1])  # constant: as in the other classes, or other features
     if moves.any():
-        moving = residual[:, moves]
-        if empirical:
-            estimate = moving.T @ moving / len(moving)
-        else:
-            shrunk = LedoitWolf(assume_centered=True, store_precision=False).fit(moving)
-            estimate = shrunk.covariance_
-        covariance[np.ix_(moves, moves)] = estimate
+        estimate = _empirical if empirical else _ledoit_wolf
+        covariance[np.ix_(moves, moves)] = estimate(residual[:, moves])
     values, vectors = np.linalg.eigh(covariance)
-    if values[0] <= _SINGULAR * values[-1]:
+    if _is_singular(values):
         rank = int((values > _SINGULAR * values[-1]).sum())
         raise ValueError(
             f"the covariance of {len(residual)} rows has rank {rank} of {len(values)} features, so "
@@ -110,6 +113,33 @@ def _whitening(
         )
     log_peak = -0.5 * (np.log(values).sum() + len(values) * math.log(2 * math.pi))
     return vectors / np.sqrt(values), log_peak
+
+
+def _empirical(rows: np.ndarray) -> np.ndarray:
+    covariance: np.ndarray = rows.T @ rows / len(rows)
+    return covariance
+
+
+def _ledoit_wolf(rows: np.ndarray) -> np.ndarray:
+    """Estimate the covariance of such deviations from a mean; it always has an inverse.
+
+    Where all deviations are equal but for their sign, Ledoit and Wolf see no noise and do not
+    shrink: two rows of a class, say, or a column of as many zeros as ones, twice. Then a multiple
+    of the identity, of the same trace, counts as one more row.
+    """
+    shrunk = LedoitWolf(assume_centered=True, store_precision=False).fit(rows)
+    covariance: np.ndarray = shrunk.covariance_
+    n_rows, n_features = rows.shape
+    unshrunk = shrunk.shrinkage_ <= n_features * _SINGULAR  # otherwise, it has an inverse
+    if unshrunk and _is_singular(np.linalg.eigvalsh(covariance)):
+        spherical = np.trace(covariance) / n_features * np.eye(n_features)
+        covariance = (n_rows * covariance + spherical) / (n_rows + 1)
+    return covariance
+
+
+def _is_singular(ascending: np.ndarray) -> bool:
+    """Return whether a covariance of these eigenvalues has no inverse."""
+    return bool(ascending[0] <= _SINGULAR * ascending[-1])
 
 
 def distances(gaussians: Gaussians, features: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
 from sklearn.model_selection import KFold
 from sklearn.utils import indexable
 
@@ -15,7 +14,7 @@ from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq.novelty._judge import Judge, Learnt
-from skuq.novelty._rows import codes_of
+from skuq.novelty._rows import codes_of, has_classes, kind_of_labels
 
 __all__ = ["Learning"]
 
@@ -45,7 +44,7 @@ class Learning:
     def needs_labels(self, estimator: Any) -> bool:
         """Return whether the measure tells the classes of this estimator apart."""
         measure = self.judge.of_features
-        return measure is not None and measure.classes != "unused" and is_classifier(estimator)
+        return measure is not None and measure.classes != "unused" and has_classes(estimator)
 
     def learn(self, estimator: Any, X: Any, y: Any = None) -> tuple[Learnt | None, np.ndarray]:
         """Learn beside an estimator that stays as it is, or without one.
@@ -80,8 +79,12 @@ class Learning:
                 "learns from y. Give fit(X, y), or a fitted estimator as FrozenEstimator(estimator)"
             )
         X, y = indexable(X, y)
-        codes = self._codes(estimator, y, _num_samples(X))
-        splits = self._splits(y, codes)
+        n_rows = _num_samples(X)
+        codes = self._codes(estimator, y, n_rows)
+        strata = codes  # the estimator learns each class, even if the measure tells none apart
+        if has_classes(estimator) and kind_of_labels(y) in ("binary", "multiclass"):
+            strata = codes_of(estimator, y, n_rows, "fit")
+        splits = self._splits(y, strata)
         left_out = np.full(len(codes), np.nan)
         for train, test in splits:
             fitted, learnt = self._fit_on(estimator, X, y, codes, train)
@@ -118,6 +121,7 @@ class Learning:
             raise ValueError(f"NoveltyDetector needs at least 2 rows, got {len(codes)} sample")
         if self.cv is not None:
             X, classifies = np.zeros(len(codes)), bool(codes.any())
+            y = codes if y is None else y  # for splitters that look at labels
             return folds_of(self.cv, X, y, None, classifies=classifies, random_state=self.root)
         seed = derive_seed(self.root, Purpose.SPLIT)
         if not self.judge.beside:

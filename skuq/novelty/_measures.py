@@ -82,9 +82,17 @@ def _rarity(learnt: Any, features: np.ndarray) -> np.ndarray:
 
 
 def _to_neighbours(learnt: Any, features: np.ndarray) -> np.ndarray:
-    n_neighbors = min(_N_NEIGHBORS, len(learnt))
-    found = NearestNeighbors(n_neighbors=n_neighbors).fit(learnt).kneighbors(features)[0]
-    return np.asarray(found[:, -1])
+    """Compute the distance to the fifth nearest known row, a row equal to it left out."""
+    centre = learnt.mean(axis=0)  # against cancellation
+    n_neighbors = min(_N_NEIGHBORS + 1, len(learnt))
+    neighbours = NearestNeighbors(n_neighbors=n_neighbors).fit(learnt - centre)
+    found, places = neighbours.kneighbors(features - centre)
+    itself = np.zeros(len(features), dtype=bool)
+    for nearest in places.T:
+        itself |= (learnt[nearest] == features).all(axis=1)
+    last = np.minimum(_N_NEIGHBORS - 1 + itself, n_neighbors - 1)
+    fifth: np.ndarray = found[np.arange(len(found)), last]
+    return fifth
 
 
 FEATURE_MEASURES: dict[str, FeatureMeasure] = {

@@ -9,14 +9,14 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
 from torch import Tensor
 
 from skuq._composition import predictions
 from skuq._data._checks import refuse_no_labels
 from skuq._estimator._base import TorchEstimator
 from skuq._features import map_features
-from skuq._meta import Around, innermost
+from skuq._meta import Around, innermost, segmenter_in
 from skuq._utils._arrays import tensor_of
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "checked_network",
     "codes_of",
     "features_of",
+    "has_classes",
+    "kind_of_labels",
     "on_numpy",
     "outputs_of",
 ]
@@ -57,6 +59,11 @@ class OnFeatures(Around):
         if self.estimator is not None:
             return super().__sklearn_tags__()
         return super(Around, self).__sklearn_tags__()  # type: ignore[misc]
+
+    def _forget(self) -> None:
+        """Forget the last fit, so that after an error it is not fitted, and no old name stays."""
+        for name in ("estimator_", "n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
 
     def _read_rows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Check rows of X, and y if given, without an estimator."""
@@ -101,20 +108,32 @@ def on_numpy(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor],
     return lambda rows: tensor_of(function(rows.cpu().numpy()), copy=True)
 
 
+def kind_of_labels(y: Any) -> str:
+    """Return scikit-learn's name for this kind of labels; refuse missing ones."""
+    refuse_no_labels("y", y)
+    assert_all_finite(y, input_name="y")
+    kind: str = type_of_target(y)
+    return kind
+
+
+def has_classes(estimator: Any) -> bool:
+    """Return whether this is a classifier of rows; a segmenter labels the pixels of each row."""
+    return estimator is not None and is_classifier(estimator) and segmenter_in(estimator) is None
+
+
 def codes_of(estimator: Any, y: Any, n_rows: int, why: str) -> np.ndarray:
     """Return the place of each row's class among those in y; 0 for all if there are no classes.
 
     Only classifiers of one label for each row have classes.
     """
-    if estimator is None or not is_classifier(estimator):
+    if not has_classes(estimator):
         return np.zeros(n_rows, dtype=np.intp)
     if y is None:
         raise ValueError(
             f"{why} looks at each class of a classifier, and needs their labels: expected y, or X "
             "a torch Dataset of pairs (x, y), got y=None"
         )
-    refuse_no_labels("y", y)
-    if type_of_target(y) == "multilabel-indicator":
+    if kind_of_labels(y) == "multilabel-indicator":
         return np.zeros(n_rows, dtype=np.intp)
     labels: np.ndarray = column_or_1d(y, warn=True)
     if len(labels) != n_rows:

@@ -1,6 +1,7 @@
 """The detector: what it finds, thresholds, p-values, which rows calibrate."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist, mahalanobis
 from sklearn.base import clone
@@ -8,10 +9,10 @@ from sklearn.datasets import load_diabetes
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
 
 import skuq
-from skuq import TorchClassifier, TorchRegressor
+from skuq import TorchClassifier, TorchRegressor, TorchSegmenter
 from skuq.novelty import NoveltyDetector
 from skuq.novelty._gaussians import fit_gaussians, log_densities
 from skuq.novelty._measures import FEATURE_MEASURES, OUTPUT_MEASURES
@@ -174,6 +175,23 @@ def test_regressors_have_features_without_classes(outputs):
             NoveltyDetector(FrozenEstimator(network), measure="epistemic").fit(X[200:])
 
 
+def test_segmenters_have_features_without_classes():
+    X = np.random.default_rng(0).normal(size=(12, 1, 8, 8)).astype(np.float32)
+    inner = TorchSegmenter(
+        module__depth=1,
+        module__base_width=4,
+        posterior=PointEstimate(),
+        max_epochs=1,
+        random_state=0,
+    )
+    detector = NoveltyDetector(inner, layer="head").fit(X, (X[:, 0] > 0).astype(int))
+    frozen = NoveltyDetector(FrozenEstimator(detector.estimator_), layer="head", cv=3).fit(X + 0.1)
+    for fitted in (detector, frozen):
+        strange, known = (np.median(fitted.predict_novelty(rows)) for rows in (X + 9, X))
+        assert strange > 2 * known
+        assert len(fitted._learnt.models[0].means) == 1
+
+
 def test_p_values_are_exact_for_rows_left_out(network, known):
     _, _, X, y, _ = known
     alarms = []
@@ -206,6 +224,22 @@ def test_contamination_is_the_share_that_is_flagged():
         for contamination in (0.01, 0.1, 0.5):
             detector = NoveltyDetector(measure=measure, contamination=contamination)
             assert (detector.fit_predict(X) == -1).mean() == contamination
+
+
+@pytest.mark.parametrize(("n_features", "place"), [(3, 0.0), (30, 1e8)])  # a tree, and none
+def test_a_known_row_is_not_its_own_neighbour(n_features, place):
+    X = np.random.default_rng(0).normal(size=(100, n_features)) + place
+    X[:3] = X[0]
+    detector = NoveltyDetector(measure="knn", contamination=0.1)
+    assert (detector.fit_predict(X) == -1).sum() == 10
+    np.testing.assert_allclose(detector.predict_novelty(X), np.sort(cdist(X, X))[:, 5])
+    new = X + 0.01
+    np.testing.assert_allclose(detector.predict_novelty(new), np.sort(cdist(new, X))[:, 4])
+
+
+def test_fewer_neighbours_than_five():
+    detector = NoveltyDetector(measure="knn").fit([[0.0], [1.0], [3.0]])
+    np.testing.assert_array_equal(detector.predict_novelty([[0.0], [1.0], [9.0]]), [3, 2, 9])
 
 
 @pytest.mark.parametrize("cv", [3, KFold(4), ShuffleSplit(1, test_size=0.3, random_state=0)])
@@ -247,6 +281,34 @@ def test_every_class_is_learnt_from_even_if_rare(network, known):
         detector = NoveltyDetector(FrozenEstimator(network), random_state=seed)
         detector.fit(X[rare], y[rare])
         assert len(detector._learnt.models[0].means) == 10
+
+
+def test_an_estimator_learns_every_class_even_if_rare(blobs):
+    X, y = blobs
+    rare = np.append(np.flatnonzero(y != 2), np.flatnonzero(y == 2)[:1])
+    inner = LogisticRegression(C=1e-3)
+    for seed in range(8):
+        detector = NoveltyDetector(inner, measure="entropy", random_state=seed)
+        assert len(detector.fit(X[rare], y[rare]).estimator_.classes_) == 3
+
+
+def test_splitters_that_look_at_labels_need_none(blobs):
+    detector = NoveltyDetector(cv=StratifiedKFold(3)).fit(blobs[0])
+    assert len(detector.calibration_scores_) == 240
+    places, rows = np.arange(240), np.arange(240) < 200
+    masks, index = ([(a, b)] for a, b in [(rows, ~rows), (places[:200], places[200:])])
+    one, two = (NoveltyDetector(cv=cv).fit(blobs[0]) for cv in (masks, index))
+    np.testing.assert_array_equal(one.calibration_scores_, two.calibration_scores_)
+
+
+def test_names_of_the_last_fit_do_not_stay(blobs):
+    X, y = blobs
+    detector = NoveltyDetector().fit(pd.DataFrame(X, columns=list("abcdefghij")))
+    assert detector.feature_names_in_[0] == "a"
+    inner = LogisticRegression(C=1e-3)
+    detector.set_params(estimator=inner, measure="entropy").fit(X[:, :5], y)
+    assert detector.n_features_in_ == 5
+    assert not hasattr(detector, "feature_names_in_")
 
 
 def test_seeds(network, known):

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 import skuq
 from skuq import TorchClassifier
 from skuq.calibration import TemperatureScaler
-from skuq.novelty import GaussianDiscriminant
+from skuq.novelty import GaussianDiscriminant, NoveltyDetector
 from skuq.novelty._gaussians import fit_gaussians, log_densities
 from skuq.posteriors import DeepEnsemble, MCDropout
 
@@ -75,6 +75,15 @@ def test_networks_of_an_ensemble_are_draws(blobs):
         np.testing.assert_allclose(draw, posterior(features, y, features))
     np.testing.assert_allclose(discriminant.predict_proba(X), draws.mean(0))
     assert skuq.predict_uncertainty(discriminant, X, kind="epistemic").max() > 0.01
+
+
+def test_a_detector_around_one_without_a_network(blobs):
+    X, y = blobs
+    discriminant = GaussianDiscriminant().fit(X, y)
+    energy = NoveltyDetector(FrozenEstimator(discriminant), measure="energy").fit(X)
+    np.testing.assert_allclose(energy.score_samples(X), discriminant.score_samples(X))
+    with pytest.raises(TypeError, match="but GaussianDiscriminant has none"):
+        NoveltyDetector(FrozenEstimator(discriminant)).fit(X, y)
 
 
 def test_composition(blobs):

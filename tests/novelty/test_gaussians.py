@@ -128,6 +128,31 @@ def test_a_class_of_one_row_and_fewer_rows_than_features():
         assert np.isfinite(found).all() and (found > 0).all()
 
 
+def test_deviations_that_are_equal_but_for_their_sign():
+    """Ledoit and Wolf do not shrink these: the identity, of the same trace, is one more row."""
+    X = np.tile([[0.0, 0.0], [1.0, 1.0]], (50, 1))
+    fitted = fit_gaussians(X, np.zeros(100, dtype=int))
+    found = distances(fitted, np.array([[0.0, 0.0], [0.0, 1.0]]))[:, 0]
+    # In units of deviations, the covariance is (100 · [[1, 1], [1, 1]] + identity) / 101.
+    np.testing.assert_allclose(found, [2 * 101 / 201, 2 * 101], rtol=1e-9)
+
+
+def test_a_class_of_two_rows():
+    rng = np.random.default_rng(0)
+    X, codes = rng.normal(size=(12, 4)), np.array([0] * 10 + [1] * 2)
+    found = distances(fit_gaussians(X, codes, tied=False), X)
+    assert np.isfinite(found).all()
+    assert found[10:, 1].max() < 2  # its own rows are near
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("unit", [1e-170, 1e160])
+def test_units_whose_squares_no_number_holds(data, tied, unit):
+    X, codes = data
+    one, other = (fit_gaussians(X * u, codes, tied=tied) for u in (1.0, unit))
+    np.testing.assert_allclose(distances(other, X * unit), distances(one, X), rtol=1e-9)
+
+
 def test_an_empirical_covariance_without_inverse_is_refused(data):
     X, codes = data
     double = np.column_stack([X, X[:, 0]])

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import KFold
 from sklearn.naive_bayes import GaussianNB
 
 from skuq import TorchClassifier, TorchRegressor
+from skuq.calibration import TemperatureScaler
 from skuq.novelty import NoveltyDetector
 from skuq.novelty._measures import OUTPUT_MEASURES
 from skuq.posteriors import PointEstimate
@@ -68,6 +70,12 @@ def test_labels(network, known):
         frozen.fit(X, [None, *y[1:]])
     with pytest.raises(ValueError, match="requires y"):
         NoveltyDetector(TorchClassifier()).fit(X)
+    for measure in ("mahalanobis", "entropy"):
+        fresh = NoveltyDetector(TorchClassifier(), measure=measure)
+        with pytest.raises(ValueError, match="y contains 1 missing label"):
+            fresh.fit(X, [None, *y[1:]])
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            fresh.fit(X, [np.nan, *y[1:]])
     for measure in ("knn", "energy"):  # which need no labels
         NoveltyDetector(FrozenEstimator(network), measure=measure).fit(X)
 
@@ -88,6 +96,19 @@ def test_rows(network, known):
         detector.predict_novelty(X[:, :10])
     with pytest.raises(NotFittedError):
         NoveltyDetector(FrozenEstimator(TorchClassifier())).fit(X, y)
+
+
+@pytest.mark.parametrize("around", [NoveltyDetector, TemperatureScaler])
+def test_folds_without_rows(around, blobs):
+    X, y = blobs
+    options = {"measure": "entropy"} if around is NoveltyDetector else {}
+    inner, every = LogisticRegression(C=1e-3), np.arange(240)
+    used_up = around(inner, cv=KFold(3).split(X), **options).fit(X, y)
+    for cv in ([], used_up.cv):
+        with pytest.raises(ValueError, match=r"gave no split.*give list\(splits\)"):
+            around(inner, cv=cv, **options).fit(X, y)
+    with pytest.raises(ValueError, match="rows left out, got 240 and 0 in fold 0"):
+        around(inner, cv=[(every, every[:0])], **options).fit(X, y)
 
 
 def test_rows_that_the_network_has_seen(network, known):
