@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from skuq._data._checks import given_weights, refuse_no_labels, shape_of
+from skuq._data._checks import given_weights, refuse_no_groups, shape_of
 from skuq._data._streams import Streamed
 from skuq._estimator._reading import Reading, TrainingData
 from skuq.likelihoods import Likelihood
@@ -139,7 +139,7 @@ class Images(Reading):
         by_image, by_pixel = given or (sample_weight, None)
         check_consistent_length(X, target, groups)
         if groups is not None:
-            refuse_no_labels("groups", groups)
+            refuse_no_groups(groups)
         by_image = given_weights(by_image, X)
         places = target.shape[1:3]
         target, counts = self._counted(target)
