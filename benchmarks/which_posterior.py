@@ -19,12 +19,14 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from benchmarks.harness import Line, Report
 from benchmarks.posteriors import data_folder
 from skuq import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError
 from skuq.metrics import area_under_risk_coverage, expected_calibration_error, nll_scorer
+from skuq.modules import MLP, ConcreteDropout
 from skuq.posteriors import (
     SGMCMC,
     SWAG,
@@ -55,9 +57,22 @@ POSTERIORS: dict[str, Posterior] = {
     "Variational(kl_weight=1)": Variational(kl_weight=1.0),
 }
 CONTROL = "PointEstimate(), epochs doubled"
+LEARNT = "MCDropout() of ConcreteDropout"
 TABLES = {"bostonHousing": 80, "energy": 55, "yacht": 130}  # and the epochs of training
 N_SEEDS = 5
 Scores = dict[str, float]
+
+
+class WithLearntRates(MLP):
+    """The default network with `ConcreteDropout` in all layers but the first."""
+
+    def __init__(
+        self, n_features: int, n_outputs: int, hidden_layer_sizes: Any, dropout: float = 0.0
+    ) -> None:
+        super().__init__(n_features, n_outputs, hidden_layer_sizes)
+        _, *later = (k for k, layer in enumerate(self) if isinstance(layer, nn.Linear))
+        for k in later:
+            self[k] = ConcreteDropout(self[k])  # type: ignore[arg-type]
 
 
 def contenders(options: dict[str, Any]) -> dict[str, tuple[Posterior, dict[str, Any]]]:
@@ -65,6 +80,7 @@ def contenders(options: dict[str, Any]) -> dict[str, tuple[Posterior, dict[str, 
     dropout = options.pop("of_dropout")
     found = {name: (posterior, options) for name, posterior in POSTERIORS.items()}
     found["MCDropout()"] = (POSTERIORS["MCDropout()"], {**options, "module__dropout": dropout})
+    found[LEARNT] = (POSTERIORS["MCDropout()"], {**options, "module": WithLearntRates})
     longer = {**options, "max_epochs": 2 * options["max_epochs"]}
     return {**found, CONTROL: (PointEstimate(), longer)}
 

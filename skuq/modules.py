@@ -1,4 +1,4 @@
-"""Small networks: the default networks of the estimators, and a layer for your own."""
+"""Small networks: the default networks of the estimators, and layers for your own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import logsigmoid, max_pool2d, pad
 
-__all__ = ["MLP", "RandomFeatures", "UNet"]
+__all__ = ["MLP", "ConcreteDropout", "RandomFeatures", "UNet"]
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -237,3 +237,176 @@ class RandomFeatures(nn.Module):
             The features, between −√2 and √2.
         """
         return 2**0.5 * torch.cos(nn.functional.linear(x, self.weight, self.shift))
+
+
+class ConcreteDropout(nn.Module):
+    """A linear layer or convolution behind dropout whose rate is learnt [1]_.
+
+    Use it in the place of the layer, and `skuq.posteriors.MCDropout`. In training, a mask is 1 − z
+    with z = σ((log p / (1 − p) + log u / (1 − u)) / temperature) and u uniform in [0, 1], which is
+    almost 0 or 1, and has a gradient in p. `MCDropout` adds to the loss the divergence from the
+    prior, divided by the amount of data (the sum of the sample weights). For weights W, K inputs
+    and the prior N(0, s²) of a weight, it is, up to a constant,
+
+        |W|² / (2 s² (1 − p)) − K H(p),    H(p) = −p log p − (1 − p) log(1 − p),
+
+    so the rate falls as data grow. After training, masks are 0 or 1, with the learnt rate.
+
+    Parameters
+    ----------
+    layer : nn.Linear, nn.Conv1d, nn.Conv2d or nn.Conv3d
+        The layer. Before a convolution, whole channels are dropped.
+    p : float in (0, 1), default=0.1
+        The rate at the start.
+    prior_scale : float > 0, default=3.0
+        The standard deviation s of the prior, times the root of the fan-in of the layer.
+    temperature : float > 0, default=0.1
+        How far masks of training are from 0 and 1.
+
+    Attributes
+    ----------
+    layer : nn.Module
+        The layer.
+    dropout : nn.Module
+        The dropout; its ``p`` is the rate, and its parameter ``logit`` is log p / (1 − p).
+
+    Raises
+    ------
+    ValueError
+        If the layer is of another kind, or a number is out of range.
+
+    Notes
+    -----
+    Under other posteriors, or in a loop of your own, nothing adds `divergence`: the rate then only
+    serves the training loss, and falls. Networks with such layers train one after another.
+
+    References
+    ----------
+    .. [1] Y. Gal, J. Hron, A. Kendall, "Concrete Dropout", NeurIPS 2017, arXiv:1705.07832.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from torch import nn
+    >>> from skuq import TorchClassifier
+    >>> from skuq.modules import ConcreteDropout
+    >>> from skuq.posteriors import MCDropout
+    >>> class Network(nn.Sequential):
+    ...     def __init__(self, n_features, n_outputs):
+    ...         super().__init__(
+    ...             nn.Linear(n_features, 50), nn.ReLU(), ConcreteDropout(nn.Linear(50, n_outputs))
+    ...         )
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = TorchClassifier(
+    ...     Network, posterior=MCDropout(), lr=0.01, max_epochs=5, random_state=0
+    ... ).fit(X, y)
+    >>> list(classifier.network_.dropout_layers)
+    ['2.dropout']
+    """
+
+    def __init__(
+        self,
+        layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d,
+        p: float = 0.1,
+        prior_scale: float = 3.0,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            raise ValueError(
+                "layer must be an nn.Linear or an nn.Conv1d to nn.Conv3d, got "
+                f"{type(layer).__name__}"
+            )
+        if not 0 < p < 1:
+            raise ValueError(f"p must be in (0, 1), got {p!r}: training needs a rate to begin with")
+        if prior_scale <= 0 or temperature <= 0:
+            raise ValueError(
+                "prior_scale and temperature of ConcreteDropout must be positive, got "
+                f"{prior_scale} and {temperature}"
+            )
+        self.prior_scale = prior_scale
+        self.dropout = LearntDropout(p, temperature, channelwise=not isinstance(layer, nn.Linear))
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the outputs of the layer, in training mode from inputs behind a mask.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            The inputs of the layer, with a batch axis.
+
+        Returns
+        -------
+        Tensor of shape (n, ...)
+            The outputs of the layer.
+        """
+        outputs: Tensor = self.layer(self.dropout(x))
+        return outputs
+
+    def divergence(self) -> Tensor:
+        """Compute the divergence from the prior, up to a constant.
+
+        Returns
+        -------
+        Tensor of shape ()
+            |W|² / (2 s² (1 − p)) − K H(p), in nats, differentiable in the weights and the rate.
+        """
+        weight, logit = self.layer.weight, self.dropout.logit
+        dropped, kept = logsigmoid(logit), logsigmoid(-logit)  # logarithms of p and 1 − p
+        entropy = -(dropped.exp() * dropped + kept.exp() * kept)
+        precision = weight[0].numel() / self.prior_scale**2
+        return precision / 2 * weight.square().sum() * (-kept).exp() - weight.shape[1] * entropy
+
+
+class LearntDropout(nn.Module):
+    """Dropout with a learnt rate, a part of `ConcreteDropout`.
+
+    Parameters
+    ----------
+    p : float in (0, 1)
+        The rate at the start.
+    temperature : float > 0
+        How far masks of training are from 0 and 1.
+    channelwise : bool
+        Whether whole channels, the second axis, are dropped.
+    """
+
+    def __init__(self, p: float, temperature: float, channelwise: bool) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.channelwise = channelwise
+        self.logit = nn.Parameter(torch.tensor(p).logit())
+        self._fixed: float | None = None
+
+    @property
+    def p(self) -> float:
+        """The rate: as learnt so far, or as it was set."""
+        return float(self.logit.detach().sigmoid()) if self._fixed is None else self._fixed
+
+    @p.setter
+    def p(self, p: float) -> None:
+        self._fixed = p
+
+    def mask_shape(self, shape: torch.Size) -> tuple[int, ...]:
+        """Return the shape of a mask, with its batch axis, for an input of this shape."""
+        return (*shape[:2], *(1 for _ in shape[2:])) if self.channelwise else tuple(shape)
+
+    def softly(self, x: Tensor, uniform: Tensor) -> Tensor:
+        """Apply the mask of training that belongs to uniform noise."""
+        noise = uniform.clamp(1e-7, 1 - 1e-7).logit()
+        keep = (-(self.logit + noise) / self.temperature).sigmoid()
+        return x * (keep * (1 + self.logit.exp())).to(x.dtype)  # 1 / (1 − p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop inputs in training mode, with noise of the global generator."""
+        if not self.training or self.p == 0:
+            return x
+        like = self.logit
+        return self.softly(
+            x, torch.rand(self.mask_shape(x.shape), dtype=like.dtype, device=like.device)
+        )
+
+    def extra_repr(self) -> str:
+        """Describe the rate."""
+        return f"p={self.p:.3g}, temperature={self.temperature}"

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skuq.modules import LearntDropout
+
 __all__ = [
     "FixedMasks",
     "Recorder",
@@ -30,7 +32,7 @@ __all__ = [
 
 _CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
 _ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
-_TORCH_CLASSES = (nn.Dropout, nn.AlphaDropout, *_CHANNELWISE)
+_KINDS = (nn.Dropout, nn.AlphaDropout, *_CHANNELWISE, LearntDropout)
 _SELU_FLOOR = 1.7580993408473766  # −α′ of SELU: the value of a dropped unit of an alpha dropout
 
 Source = Callable[[Any, Tensor], Tensor]
@@ -39,18 +41,20 @@ Source = Callable[[Any, Tensor], Tensor]
 def dropout_layers(module: nn.Module) -> dict[str, Any]:
     """List the ``nn.Dropout*`` layers of `module` by name, each once, however often it is used.
 
-    A subclass with its own forward is left out, because its effect is unknown.
+    Those with a learnt rate are among them. A subclass with its own forward is left out, because
+    its effect is unknown.
     """
     return {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, _TORCH_CLASSES)
-        and any(type(layer).forward is torch_class.forward for torch_class in _TORCH_CLASSES)
+        if isinstance(layer, _KINDS) and any(type(layer).forward is k.forward for k in _KINDS)
     }
 
 
 def mask_shape(layer: nn.Module, shape: torch.Size) -> tuple[int, ...]:
     """Return the shape of a mask, with its batch axis, for an input of this shape."""
+    if isinstance(layer, LearntDropout):
+        return layer.mask_shape(shape)
     if not isinstance(layer, _CHANNELWISE):
         return tuple(shape)
     if isinstance(layer, nn.Dropout1d) and len(shape) == 2:  # torch reads it as (C, L)
@@ -82,6 +86,9 @@ class Sampler:
     def __call__(self, layer: Any, x: Tensor) -> Tensor:
         if not layer.training or layer.p == 0:
             return x
+        if isinstance(layer, LearntDropout):
+            noise = torch.empty(layer.mask_shape(x.shape), dtype=layer.logit.dtype, device=x.device)
+            return layer.softly(x, noise.uniform_(generator=self._generator))
         keep = torch.empty(mask_shape(layer, x.shape), dtype=x.dtype, device=x.device)
         return apply_mask(layer, x, keep.bernoulli_(1 - layer.p, generator=self._generator))
 

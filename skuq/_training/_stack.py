@@ -29,6 +29,7 @@ from skuq._networks._weights import weights_of
 from skuq._training._settings import Settings
 from skuq._utils._random import PrivateGlobals
 from skuq._utils._tensors import agree, all_agree, tensors_of
+from skuq.modules import LearntDropout
 
 __all__ = ["MAX_NETWORKS", "Stack", "StackedSampler", "may_stack"]
 
@@ -59,6 +60,7 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
     """
     on_cpu = settings.numerics.device.type == "cpu"
     convolves = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
+    learns_dropout = any(isinstance(layer, LearntDropout) for layer in module.modules())
     return (
         settings.optimizer in _ELEMENTWISE
         and settings.callbacks is None
@@ -67,6 +69,7 @@ def may_stack(module: nn.Module, settings: Settings) -> bool:
         and set(settings.train_options) | set(settings.valid_options) <= SlicedBatches.OPTIONS
         and not settings.compile
         and not (on_cpu and convolves)
+        and not learns_dropout  # the networks of a stack have one rate
         and not sparse_layers(module)
         and all(is_usual(tensor) for _, tensor in tensors_of(module).items())
     )

@@ -19,7 +19,9 @@ from skuq._utils._messages import warn
 from skuq._utils._random import Purpose, derive_seed, generator
 from skuq._utils._saved_names import saved_as
 from skuq._utils._sklearn_compat import Interval, StrOptions
+from skuq.modules import LearntDropout
 from skuq.posteriors._base import Posterior
+from skuq.posteriors._learnt_dropout import learning_rates_of_dropout
 from skuq.posteriors._masked_weights import linear_readers
 
 __all__ = ["MCDropout"]
@@ -61,8 +63,10 @@ class MCDropout(Posterior):
 
     Notes
     -----
-    Training does not learn the rate of dropout, so epistemic uncertainty need not shrink to zero as
-    data grow; `DeepEnsemble` does better.
+    Training does not learn the rate of ``nn.Dropout``, so epistemic uncertainty need not shrink to
+    zero as data grow. It learns that of `skuq.modules.ConcreteDropout` layers, which this posterior
+    samples, too: the loss is then the true negative log-likelihood, plus their divergence from the
+    prior over the sum of the sample weights. `DeepEnsemble` often does better.
 
     Inserted dropout takes part in training, like dropout of the module itself. In a network that
     was trained without it (``max_epochs=0``, `skuq.from_trained`), it is not the posterior of the
@@ -128,7 +132,7 @@ class MCDropout(Posterior):
     def fit(self, problem: Problem) -> Draws:
         _check_inserted(self, problem)
         _check_dropout(problem)
-        (network,) = problem.train()
+        (network,) = problem.train(**learning_rates_of_dropout(problem))
         if self.p is not None:
             check_as_before(network, problem.sample, problem.numerics)
         if not problem.report.dropout_layers:
@@ -237,7 +241,8 @@ def _move_to_weights(
     found = []
     for mask in masks:
         reader = readers.get((mask.layer, mask.call))
-        plain = isinstance(network.get_submodule(mask.layer), nn.Dropout) and mask.p < 1
+        layer = network.get_submodule(mask.layer)
+        plain = isinstance(layer, nn.Dropout | LearntDropout) and mask.p < 1
         if reader and plain and len(mask.shape) == 1:
             weight = network.get_parameter(f"{reader}.weight")
             if n_draws * weight.numel() * weight.element_size() <= _WEIGHT_BYTES:
@@ -317,8 +322,9 @@ class _MaskDraws(Draws):
         drive(shell, FixedMasks({(m.layer, m.call) for m in self._masks if m.weight}))
         shell.register_forward_pre_hook(restart_calls)
         for mask in self._masks:
+            layer: Any = shell.get_submodule(mask.layer)
+            layer.p = mask.p  # a number, also where it was learnt
             if not mask.weight:
-                layer = shell.get_submodule(mask.layer)
                 layer.register_buffer(f"mask_{mask.call}", torch.empty(0))
         return shell
 
