@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,14 @@ def check_ignore_label(ignore_label: Any, labels: np.ndarray) -> None:
             f"{labels.flat[0]} are {kinds[1]}: no pixel would ever be ignored. Expected a label "
             "of their type"
         )
+    if labels.dtype.kind in "iu" and isinstance(ignore_label, Integral):
+        least, most = np.iinfo(labels.dtype).min, np.iinfo(labels.dtype).max
+        if not least <= ignore_label <= most:
+            raise ValueError(
+                f"ignore_label={ignore_label!r} is no {labels.dtype}, the type of the masks, which "
+                f"holds {least} to {most}: no pixel would ever be ignored. Give the value that such "
+                "pixels have there, or masks of another type"
+            )
 
 
 def mean_iou(y: Any, predicted: np.ndarray, ignore_label: Any, sample_weight: Any = None) -> float:

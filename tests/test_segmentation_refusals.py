@@ -36,6 +36,8 @@ def with_nan(X):
         (lambda X, y: (X, None, {}), "requires y"),
         (lambda X, y: (X, y, {"ignore_label": "2"}), "'2' is text, but labels such as . are not"),
         (lambda X, y: (X, y.astype(str), {"ignore_label": 2}), "2 is not text, but .* are text"),
+        (lambda X, y: (X, y.astype("int8"), {"ignore_label": 255}), "255 is no int8.*-128 to 127"),
+        (lambda X, y: (X, y.astype("uint8"), {"ignore_label": -1}), "-1 is no uint8.*0 to 255"),
         (lambda X, y: (X, y, {"ignore_label": [0, 2]}), r"must be one label, got \[0, 2\]"),
         (lambda X, y: (X, np.array(["a", "b", None])[y], {}), "missing.*name it as ignore_label"),
         (lambda X, y: (np.moveaxis(X, 1, -1), y, {}), r"come last: give np\.moveaxis\(X, -1, 1\)"),
