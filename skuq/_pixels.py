@@ -49,8 +49,8 @@ def check_ignore_label(ignore_label: Any, labels: np.ndarray) -> None:
         if not least <= ignore_label <= most:
             raise ValueError(
                 f"ignore_label={ignore_label!r} is no {labels.dtype}, the type of the masks, which "
-                f"holds {least} to {most}: no pixel would ever be ignored. Give the value that such "
-                "pixels have there, or masks of another type"
+                f"holds {least} to {most}: no pixel would ever be ignored. Give the value that "
+                "such pixels have there, or masks of another type"
             )
 
 
