@@ -46,7 +46,7 @@ def check_ignore_label(ignore_label: Any, labels: np.ndarray) -> None:
         )
     if labels.dtype.kind in "iu" and isinstance(ignore_label, Integral):
         least, most = np.iinfo(labels.dtype).min, np.iinfo(labels.dtype).max
-        if not least <= ignore_label <= most:
+        if not least <= int(ignore_label) <= most:
             raise ValueError(
                 f"ignore_label={ignore_label!r} is no {labels.dtype}, the type of the masks, which "
                 f"holds {least} to {most}: no pixel would ever be ignored. Give the value that "
