@@ -51,7 +51,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
         Number of rows for each step of the optimizer.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
-        and restore the best weights. "auto": if `max_epochs` is "auto", with at least 20 rows.
+        and restore the best weights. "auto": if `max_epochs` is "auto", with at least 20 rows (or
+        groups, if given), unless each class has one row or `callbacks` is "disable".
         Rows of one group (see `fit`) stay together; classes are stratified.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping sets apart.
@@ -289,7 +290,8 @@ class TorchRegressor(RegressorPredictions, RegressorMixin, TorchEstimator):
         Number of rows for each step of the optimizer.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows apart, stop when the negative log-likelihood on them no longer falls,
-        and restore the best weights. "auto": if `max_epochs` is "auto", with at least 20 rows.
+        and restore the best weights. "auto": if `max_epochs` is "auto", with at least 20 rows (or
+        groups, if given), unless each class has one row or `callbacks` is "disable".
         Rows of one group (see `fit`) stay together.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping sets apart.

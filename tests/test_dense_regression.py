@@ -9,9 +9,11 @@ import skuq
 from skuq import TorchDenseRegressor, TorchRegressor
 from skuq.augmentation import Flip
 from skuq.likelihoods import Gaussian, StudentT
-from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from skuq.posteriors import SGMCMC, DeepEnsemble, MCDropout, PointEstimate
 from tests.augmentation.helpers import frozen
 from tests.networks.dense import CHEAP, Pixelwise, images
+
+CHAIN = SGMCMC(n_cycles=2, n_epochs=2, n_draws_per_cycle=1)  # lr=None: of the largest curvature
 
 
 class PixelwiseRows(Pixelwise):
@@ -78,6 +80,15 @@ def test_answers_are_maps_in_the_units_of_y(several):
     scale = one.likelihood_.scale_[:, None, None]
     expected = one.likelihood_.location_[:, None, None] + scale * outputs[:, :, : len(scale)]
     np.testing.assert_allclose(draws, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("posterior", [DeepEnsemble(2, adversarial=0.1), CHAIN])
+def test_losses_of_posteriors_are_means_over_pixels(posterior):
+    X, y = depths()
+    mean, std = regressor(posterior).fit(X, y).predict(X, return_std=True)
+    again, _ = regressor(posterior).fit(X, y[:, None]).predict(X, return_std=True)
+    assert mean.shape == std.shape == y.shape and (std > 0).all()
+    np.testing.assert_allclose(again[:, 0], mean, rtol=1e-9)
 
 
 def test_pixels_with_nan_do_not_count():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -12,6 +13,7 @@ from torch import nn
 
 import skuq
 from skuq import TorchSegmenter
+from skuq.augmentation import Flip, TestTimeAugmentation
 from skuq.likelihoods import Bernoulli, Categorical, StochasticLogits, UncertaintyAware
 from skuq.posteriors import LastLayerLaplace, MCDropout, PointEstimate
 from tests.networks.dense import LinearOfPixels, Pixelwise, images, segmenter
@@ -138,6 +140,24 @@ def test_score_is_the_mean_intersection_over_union(fitted):
     assert ignoring.score(X, y, weights) == pytest.approx(ignoring.score(X[:3], y[:3]))
     with pytest.raises(ValueError, match="no pixel of y counts"):
         ignoring.score(X, np.full(y.shape, 255))
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(3), r"shape \(3,\), expected \(6,\)"),
+        (np.ones((6, 6, 4)), "a number for each image"),
+        (-np.ones(6), "not negative"),
+        (np.zeros(6), "not all zero"),
+        (np.full(6, np.nan), "finite"),
+    ],
+)
+def test_scores_refuse_weights_that_are_none(fitted, weight, message):
+    X, y = images()
+    augmented = TestTimeAugmentation(FrozenEstimator(fitted), Flip()).fit(X, y)
+    for one in (fitted, augmented):
+        with pytest.raises(ValueError, match=message):
+            one.score(X, y, weight)
 
 
 @pytest.mark.parametrize(

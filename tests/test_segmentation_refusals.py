@@ -34,6 +34,16 @@ def with_nan(X):
         (lambda X, y: (X, np.full(y.shape, 9), {"ignore_label": 9}), "every pixel of y is 9"),
         (lambda X, y: (X, np.zeros(y.shape), {}), "only one class"),
         (lambda X, y: (X, None, {}), "requires y"),
+        (lambda X, y: (X, y, {"ignore_label": "2"}), "'2' is text, but labels such as . are not"),
+        (lambda X, y: (X, y.astype(str), {"ignore_label": 2}), "2 is not text, but .* are text"),
+        (lambda X, y: (X, y.astype("int8"), {"ignore_label": 255}), "255 is no int8.*-128 to 127"),
+        (lambda X, y: (X, y.astype("uint8"), {"ignore_label": -1}), "-1 is no uint8.*0 to 255"),
+        (lambda X, y: (X, y, {"ignore_label": [0, 2]}), r"must be one label, got \[0, 2\]"),
+        (lambda X, y: (X, np.array(["a", "b", None])[y], {}), "missing.*name it as ignore_label"),
+        (lambda X, y: (np.moveaxis(X, 1, -1), y, {}), r"come last: give np\.moveaxis\(X, -1, 1\)"),
+        (lambda X, y: (np.moveaxis(X, 1, -1), y[..., None], {}), r"y\[\.\.\., 0\].*np\.moveaxis"),
+        (lambda X, y: (X, y[..., None], {}), r"Give y\[\.\.\., 0\]\."),
+        (lambda X, y: ([X[0], X[1, :, 1:]], y[:2], {}), "Images of several sizes"),
         (lambda X, y: (X[:, 0], y, {}), r"must hold images.*give X\[:, None\]"),
         (lambda X, y: (X.reshape(6, -1), y, {}), "must hold images"),
         (lambda X, y: (with_nan(X), y, {}), "contains NaN"),
@@ -61,9 +71,13 @@ def test_predictions_refuse_other_images():
     fitted = segmenter().fit(X, y)
     with pytest.raises(ValueError, match=r"3 channels.*fitted on images of 2"):
         fitted.predict(np.concatenate([X, X[:, :1]], axis=1))
+    with pytest.raises(ValueError, match=r"images of 6 channels.*np\.moveaxis\(X, -1, 1\)"):
+        fitted.predict(np.moveaxis(X, 1, -1))
     with pytest.raises(ValueError, match="NaN"):
         fitted.predict(with_nan(X))
     with pytest.raises(ValueError, match="needs masks"):
         fitted.score(X)
     with pytest.raises(ValueError, match=r"expected \(6, 6, 4\)"):
         fitted.score(X, y[:, 1:])
+    with pytest.raises(ValueError, match=r"Give y\[:, 0\]"):
+        fitted.score(X, y[:, None])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skuq import TorchClassifier
-from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
+from skuq.posteriors import SGMCMC, DeepEnsemble, MCDropout, PointEstimate
 from tests.networks.dense import LinearOfPixels, Pixelwise, images, segmenter
 
 
@@ -15,7 +15,17 @@ class PixelwiseRows(Pixelwise):
         return super().forward(x)[..., 0, 0]
 
 
-@pytest.mark.parametrize("posterior", [MCDropout(5), DeepEnsemble(2), PointEstimate()])
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        MCDropout(5),
+        DeepEnsemble(2),
+        DeepEnsemble(2, adversarial=0.1),
+        PointEstimate(),
+        SGMCMC(n_cycles=2, n_epochs=2, n_draws_per_cycle=1),  # lr=None: of the largest curvature
+    ],
+    ids=repr,
+)
 def test_images_of_one_pixel_are_rows(posterior):
     """Segmentation and classification are one task."""
     X, y = images(40, height=1, width=1)
@@ -145,3 +155,12 @@ def test_training_goes_on():
     assert step.predict_proba(X).shape == (6, 3, 6, 4)
     with pytest.raises(ValueError, match=r"labels \[3\] that are not in the classes"):
         step.partial_fit(X, y + 1)
+
+
+def test_a_batch_of_partial_fit_may_hold_one_class():
+    X, y = images()
+    one = segmenter(ignore_label=9).partial_fit(X, np.zeros_like(y), classes=[0, 1, 2, 9])
+    assert np.array_equal(one.classes_, [0, 1, 2])  # without the ignored label
+    first = one.predict_proba(X)[:, 0].mean()
+    assert one.partial_fit(X, np.zeros_like(y)).predict_proba(X)[:, 0].mean() > first
+    assert one.partial_fit(X, y, classes=[2, 1, 0]).predict_proba(X)[:, 0].mean() < 1

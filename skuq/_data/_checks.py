@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "checks_of_rows",
     "dense",
     "given_weights",
+    "refuse_no_groups",
     "refuse_no_labels",
     "row_hashes",
     "rows_on_device",
@@ -70,7 +72,7 @@ def dense(X: Any) -> np.ndarray:
     return array
 
 
-def refuse_no_labels(name: str, labels: Any) -> None:
+def refuse_no_labels(name: str, labels: Any, fix: str = "leave these rows out") -> None:
     """Refuse labels that cannot be sorted: missing labels, or text beside other labels."""
     try:
         if np.asarray(dense(labels)).dtype.kind not in "OUST":
@@ -82,7 +84,7 @@ def refuse_no_labels(name: str, labels: Any) -> None:
     if missing:
         raise ValueError(
             f"{name} contains {len(missing)} missing label(s), the first one "
-            f"{values.flat[missing[0]]!r} at place {missing[0]}; leave these rows out"
+            f"{values.flat[missing[0]]!r} at place {missing[0]}; {fix}"
         )
     kinds = {isinstance(label, str): label for label in values.flat}
     if len(kinds) > 1:
@@ -90,6 +92,14 @@ def refuse_no_labels(name: str, labels: Any) -> None:
             f"{name} contains text and other labels, such as {kinds[True]!r} and {kinds[False]!r}; "
             "make all of them text"
         )
+
+
+def refuse_no_groups(groups: Any) -> None:
+    """Refuse groups that are missing or cannot be sorted; NaN would be one large group."""
+    refuse_no_labels("groups", groups)
+    values = np.asarray(groups)
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError("groups contains NaN; leave these rows out, or name their groups")
 
 
 def _is_missing(label: Any) -> bool:
@@ -250,7 +260,9 @@ def train_valid_indices(
             splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
         else:
             splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
-        train, valid = next(splitter.split(rows, y, groups))
+        with warnings.catch_warnings():  # that a class is in few groups cannot be helped
+            warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+            train, valid = next(splitter.split(rows, y, groups))
         return train, valid
     if not stratify:
         return tuple(train_test_split(rows, test_size=n_valid, random_state=seed))

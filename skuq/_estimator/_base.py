@@ -134,7 +134,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     _n_classes: int | None = None  # only of a classification
 
-    def _check_targets(self, target: np.ndarray) -> None:
+    def _check_targets(self, target: np.ndarray, weight: np.ndarray | None) -> None:
         """Refuse targets that teach nothing, once rows without weight are left out."""
 
     # -- fit -------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, incremental, root
         )
         if not incremental and classes is None:
-            self._check_targets(data.target)
+            self._check_targets(data.target, data.weight)
         if not goes_on and self.module is None and isinstance(data.X, np.ndarray):
             self._warn_of_scales(data.X)
         Fitting(self, posterior, likelihood, data, devices, goes_on, incremental, root).run(task)

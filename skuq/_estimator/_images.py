@@ -9,12 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from skuq._data._checks import given_weights, refuse_no_labels, shape_of
+from skuq._data._checks import given_weights, refuse_no_groups, shape_of
 from skuq._data._streams import Streamed
 from skuq._estimator._reading import Reading, TrainingData
 from skuq.likelihoods import Likelihood
 
-__all__ = ["FreshMaps", "GivenWeights", "Images"]
+__all__ = ["FreshMaps", "GivenWeights", "Images", "channels_last"]
 
 
 class GivenWeights(NamedTuple):
@@ -111,6 +111,8 @@ class Images(Reading):
         if len(shape) == 4:
             return
         hint = ""
+        if not shape:
+            hint = ". Images of several sizes have none: resize, pad or crop them"
         if len(shape) == 3:
             hint = ". If they have no axis of channels, give X[:, None]"
         raise ValueError(
@@ -124,7 +126,7 @@ class Images(Reading):
             raise ValueError(
                 f"X has images of {X.shape[1]} channels, but {type(self).__name__} was fitted on "
                 f"images of {self._row_shape[0]}; expected shape (n_samples, {self._row_shape[0]}, "
-                "height, width)"
+                f"height, width){channels_last(X.shape, self._row_shape[0])}"
             )
 
     # -- weights ---------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ class Images(Reading):
         by_image, by_pixel = given or (sample_weight, None)
         check_consistent_length(X, target, groups)
         if groups is not None:
-            refuse_no_labels("groups", groups)
+            refuse_no_groups(groups)
         by_image = given_weights(by_image, X)
         places = target.shape[1:3]
         target, counts = self._counted(target)
@@ -197,3 +199,10 @@ class Images(Reading):
                 "the weights of all pixels are zero (ignore_label, pixel_weight, class_weight and "
                 "sample_weight together); nothing can be learnt"
             )
+
+
+def channels_last(shape: tuple[int, ...], n_channels: int) -> str:
+    """Say how to fix images of shape (n_samples, height, width, n_channels); "" for others."""
+    if shape[-1] != n_channels:
+        return ""
+    return ". Their channels seem to come last: give np.moveaxis(X, -1, 1)"

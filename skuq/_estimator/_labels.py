@@ -108,7 +108,7 @@ class Labels(Reading):
                 "use partial_fit, whose rows need not hold every class"
             )
 
-    def _check_targets(self, target: np.ndarray) -> None:
+    def _check_targets(self, target: np.ndarray, weight: np.ndarray | None) -> None:
         known = target[~np.isnan(target)]
         if target.ndim == 1 and known.min() == known.max():
             by_class = "" if self.class_weight is None else "class_weight or "

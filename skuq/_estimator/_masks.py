@@ -8,8 +8,8 @@ import numpy as np
 
 from skuq._data._checks import refuse_no_labels
 from skuq._estimator._class_weights import weights_of_classes
-from skuq._estimator._images import Images
-from skuq._pixels import is_label
+from skuq._estimator._images import Images, channels_last
+from skuq._pixels import check_ignore_label, is_label
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Masks"]
@@ -42,7 +42,10 @@ class Masks(Images):
                 f"y has shape {masks.shape}, expected {expected}: one mask for each image, as high "
                 f"and as wide as the images, which have shape {shape}.{_hint(masks, shape)}"
             )
-        refuse_no_labels("y", masks)
+        refuse_no_labels(
+            "y", masks, "give these pixels a label of their own, and name it as ignore_label"
+        )
+        check_ignore_label(self.ignore_label, masks)
         _check_whole_numbers(masks, self.ignore_label)
         return masks
 
@@ -68,11 +71,14 @@ class Masks(Images):
             )
         if several:
             return self._read_indicators(y, counted, reset)
+        if classes is not None:
+            classes = np.unique(classes)
+            classes = classes[~is_label(classes, self.ignore_label)]
         if reset:
-            self.classes_ = counted if classes is None else np.unique(classes)
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            self.classes_ = counted if classes is None else classes
+        elif classes is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
-                f"classes={classes!r} differs from the classes of the first fit, {self.classes_}"
+                f"classes={classes} differs from the classes of the first fit, {self.classes_}"
             )
         unknown = np.setdiff1d(counted, self.classes_)
         if len(unknown):
@@ -163,9 +169,8 @@ class Masks(Images):
         counted = weight > 0
         return weights_of_classes(self.class_weight, self.classes_, codes[counted], weight[counted])
 
-    def _check_some_count(self, codes: np.ndarray, weight: np.ndarray) -> None:
-        super()._check_some_count(codes, weight)
-        left = np.unique(codes[weight > 0])
+    def _check_targets(self, target: np.ndarray, weight: np.ndarray | None) -> None:
+        left = np.unique(target if weight is None else target[weight > 0])
         if not self._multilabel and len(left) == 1:
             raise ValueError(
                 f"only one class is left after pixels of weight zero are removed, "
@@ -176,6 +181,12 @@ class Masks(Images):
 def _hint(masks: np.ndarray, shape: tuple[int, ...]) -> str:
     if masks.shape == (shape[0], 1, *shape[2:]):
         return " Give y[:, 0]."
+    if masks.shape == (*shape[:3], 1):
+        return " Give y[..., 0], and np.moveaxis(X, -1, 1): channels come before height and width."
+    if masks.shape == (*shape[:1], *shape[2:], 1):
+        return " Give y[..., 0]."
+    if masks.shape == shape[:3]:
+        return " " + channels_last(shape, shape[3])[2:] + "."
     if masks.ndim == 4:
         return (
             " For several masks of an image, which may overlap, use likelihood=Bernoulli(); from "

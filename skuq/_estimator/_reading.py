@@ -12,7 +12,7 @@ from skuq._data._checks import (
     checks_of_rows,
     dense,
     given_weights,
-    refuse_no_labels,
+    refuse_no_groups,
     rows_that_count,
     split_missing,
 )
@@ -144,7 +144,7 @@ class Reading:
         """Drop rows of weight zero, and scale weights to mean 1 (None if all are equal)."""
         check_consistent_length(X, target, groups)
         if groups is not None:
-            refuse_no_labels("groups", groups)
+            refuse_no_groups(groups)
         weight = given_weights(sample_weight, X)
         by_class = self._class_weights(target, weight)
         if by_class is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skuq._estimator._images import Images
+from skuq._estimator._images import Images, channels_last
 from skuq.likelihoods import Likelihood
 
 __all__ = ["TargetMaps"]
@@ -37,6 +37,7 @@ class TargetMaps(Images):
             raise ValueError(
                 f"y has shape {maps.shape}, expected {expected}: a target for each pixel of the "
                 f"images, which have shape {shape}; or (n_samples, n_targets, height, width)"
+                + (channels_last(shape, shape[3]) if maps.shape == shape[:3] else "")
             )
         if np.isinf(maps).any():
             raise ValueError("y contains infinity; mark pixels that do not count by NaN")

@@ -87,6 +87,8 @@ class AveragedClasses(ClassifierPredictions):
         self._evaluation = evaluation
         self.classes_ = classes
         self._multilabel = multilabel
+        self._is_dense = evaluation._is_dense
+        self.ignore_label = ignore_label_of(evaluation.estimator)
 
     def _reduce(self, X: Any, reduction: Callable[..., Any], *aligned: np.ndarray) -> Any:
         return self._evaluation.fold(X, ClassMean, reduction, *aligned)

@@ -49,7 +49,7 @@ class SelectiveGuarantee(NamedTuple):
         Error rate of the kept samples; NaN if none is kept.
     bound : float
         With probability 1 − delta the true error rate of kept samples is at most this; NaN without
-        `delta`. With ``method="crc"`` the expected joint risk is at most this.
+        `delta`. With ``method="crc"`` it is the target, which the expected joint risk holds.
     """
 
     coverage: float
@@ -223,9 +223,7 @@ def certified(
         chosen = _binary_search(rows, risk, delta / n.bit_length())
     if chosen < 0:
         return SelectiveGuarantee(0.0, -np.inf, np.nan, np.nan)
-    if method == "crc":
-        bound = float(joint[chosen])
-    elif method == "sgr":
+    if method == "sgr":
         level = delta / n.bit_length()
         bound = upper_limit(rows.total[chosen], rows.n_kept[chosen], level, rows.binary)
     return _found(rows, chosen, bound)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skuq._data._checks import refuse_no_labels
-from skuq._pixels import is_label
+from skuq._pixels import check_ignore_label, is_label
 from skuq.metrics._checks import ProbabilityTable, check_labels, check_real
 
 __all__ = [
@@ -36,6 +36,7 @@ class PixelLabels:
             raise ValueError(
                 f"labels must be sorted and without repetition, as in classes_, got {self.classes}"
             )
+        check_ignore_label(ignore_label, self.classes)
         if not len(self.classes) or is_label(self.classes, ignore_label).any():
             raise ValueError(
                 f"labels must hold at least one label and not ignore_label={ignore_label!r}, got "

@@ -34,6 +34,7 @@ from skuq.metrics._targets import (
     is_multilabel,
     label_values,
     like_target,
+    with_known_targets,
 )
 
 __all__ = [
@@ -154,6 +155,7 @@ _METRIC_INPUTS: dict[str, type[_MetricInput]] = {
     "log_likelihood": _LogLikelihood,
     "crps": _Crps,
 }
+_Given = ArrayLike | None
 _OPTIONS = {"interval": ("confidence_level",), "uncertainty": ("kind", "measure")}
 
 
@@ -161,6 +163,7 @@ def _evaluate(
     scorers: list[UncertaintyScorer], estimator: Any, X: Any, y: Any, sample_weight: Any
 ) -> list[float]:
     """Compute the scores from one evaluation of the posterior."""
+    X, y = with_known_targets(X, y)
     asked, X = predictions(estimator, X)
     inputs = [_METRIC_INPUTS[s.needs](asked, s._options()) for s in scorers]
     pixels, more = counted_pixels(asked, X, y), {}
@@ -187,9 +190,8 @@ def _evaluate(
             sample_weight = np.repeat(sample_weight, target.shape[1])
     scores = []
     for scorer, own, count in zip(scorers, inputs, counts):
-        arguments, arrays = tuple(arrays[:count]), arrays[count:]
-        keywords = own.keywords() | more
-        scores.append(scorer._score(y, own.arguments(arguments), keywords, sample_weight))
+        given, arrays = own.arguments(tuple(arrays[:count])), arrays[count:]
+        scores.append(scorer._score(y, given, own.keywords() | more, sample_weight))
     return scores
 
 
@@ -232,12 +234,12 @@ class UncertaintyScorer(BaseEstimator):
         self.options = options
 
     def __call__(
-        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, estimator: Any, X: MatrixLike, y: _Given = None, sample_weight: _Given = None
     ) -> float:
         return self.score(estimator, X, y, sample_weight)
 
     def score(
-        self, estimator: Any, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, estimator: Any, X: MatrixLike, y: _Given = None, sample_weight: _Given = None
     ) -> float:
         """Score a fitted estimator: greater is better.
 
@@ -247,8 +249,8 @@ class UncertaintyScorer(BaseEstimator):
             The estimator to score.
         X : array-like of shape (n_samples, ...)
             Rows, as the estimator takes them.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            True labels or targets.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            True labels, targets or masks; None if X is a torch Dataset, which has them.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; None weighs all equally.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
+from torch.utils.data import Dataset, IterableDataset
 
 from skuq._bins import BinSums
 from skuq._confusion import ConfusionCounts, mean_of_defined
@@ -102,9 +104,9 @@ class SegmentationScores:
         ----------
         estimator : fitted segmenter, or a calibrator around one
             The estimator to score.
-        X : array-like of shape (n, C, H, W), or iterable of pairs of batches
-            Images; or, without `y`, an iterable of pairs of images (b, C, H, W) and masks
-            (b, H, W), such as a torch DataLoader.
+        X : array-like of shape (n, C, H, W), torch Dataset, or iterable of pairs of batches
+            Images; or, without `y`, a Dataset of pairs (image, mask), or an iterable of pairs of
+            images (b, C, H, W) and masks (b, H, W), such as a torch DataLoader.
         y : array-like of shape (n, H, W), default=None
             Masks of the images.
         kind : {"total", "aleatoric", "epistemic"}, default="total"
@@ -112,7 +114,7 @@ class SegmentationScores:
         ignore_label : label, default=None
             True label of pixels that do not count; None takes the estimator's own.
         batch_size : int, default=16
-            Number of images of an array to predict at a time.
+            Number of images of an array or a Dataset to predict at a time.
         **options
             More parameters of the class.
 
@@ -360,7 +362,7 @@ class SegmentationScores:
 def _batches(X: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
     """Yield images and masks, at most `size` at a time, or as an iterable gives them."""
     if y is None:
-        yield from X
+        yield from _batches_of_items(X, size) if isinstance(X, Dataset) else X
         return
     n_images = _num_samples(X)
     if n_images != len(y):
@@ -368,3 +370,12 @@ def _batches(X: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
     for start in range(0, n_images, size):
         rows = slice(start, min(start + size, n_images))
         yield _safe_indexing(X, rows), y[rows]
+
+
+def _batches_of_items(dataset: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    """Stack the pairs (image, mask) of a Dataset, at most `size` at a time."""
+    streams = isinstance(dataset, IterableDataset)
+    items = iter(dataset) if streams else (dataset[k] for k in range(len(dataset)))
+    while batch := list(islice(items, size)):
+        images, masks = zip(*batch)
+        yield np.stack([np.asarray(x) for x in images]), np.stack([np.asarray(y) for y in masks])

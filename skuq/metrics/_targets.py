@@ -8,13 +8,29 @@ import numpy as np
 from sklearn.utils.validation import check_array, column_or_1d
 
 from skuq._data._checks import refuse_no_labels
+from skuq._data._streams import with_targets
 from skuq._meta import innermost
 from skuq._pixels import is_label
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._typing import ArrayLike
 from skuq.metrics._checks import check_weight
 
-__all__ = ["CountedPixels", "counted_pixels", "encoded_targets", "is_multilabel", "label_values"]
+__all__ = [
+    "CountedPixels",
+    "counted_pixels",
+    "encoded_targets",
+    "is_multilabel",
+    "label_values",
+    "with_known_targets",
+]
+
+
+def with_known_targets(X: Any, y: Any) -> tuple[Any, Any]:
+    """Return X and y, which a Dataset may hold; refuse to score without targets."""
+    X, y = with_targets(X, y)
+    if y is None:
+        raise ValueError("a scorer needs y: expected true labels or targets, got y=None")
+    return X, y
 
 
 def encoded_targets(asked: Predictions, y: ArrayLike) -> np.ndarray:

@@ -35,7 +35,7 @@ from skuq.metrics._guarantees import (
     ranked,
 )
 from skuq.metrics._losses import sample_losses
-from skuq.selective._calibration_rows import calibration_rows, novelty_of
+from skuq.selective._calibration_rows import calibration_rows, check_detector, novelty_of
 from skuq.selective._refusals import Refusals, refusals
 
 __all__ = ["Selective"]
@@ -152,6 +152,8 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
         X, y = self._check_call_of_fit(X, y)
         self._check_ways()
         self._check_estimator()
+        if not isinstance(self.uncertainty, str):
+            check_detector(self.uncertainty)
         target = self._read_targets(y)
         X, target = indexable(X, target)
         weight: np.ndarray | None = None
@@ -195,7 +197,8 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
         """Set the threshold, and what is known about it."""
         largest, delta = self._largest_loss(), round(1 - self.confidence_level, 12)
         bounded = np.isfinite(largest)
-        scale = largest if bounded else max(1.0, losses.max())  # only to divide and multiply by
+        # Without a bound, only to divide and multiply by.
+        scale = largest if bounded else max(1.0, float(losses.max()))
         rows = ranked(losses.clip(max=scale) / scale, scores)
         if self.target_risk is not None:
             target = self.target_risk / largest

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from skuq._data._checks import refuse_no_groups
 from skuq._data._streams import is_dataset
 from skuq._meta import fit_clone, share_of_rows_seen
 from skuq._utils._messages import unfrozen
@@ -18,7 +19,7 @@ from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import _safe_indexing
 from skuq._utils._typing import RandomState
 
-__all__ = ["CalibrationRows", "calibration_rows", "novelty_of"]
+__all__ = ["CalibrationRows", "calibration_rows", "check_detector", "novelty_of"]
 
 
 class CalibrationRows(NamedTuple):
@@ -65,14 +66,16 @@ def calibration_rows(
     random_state : int, RandomState instance or None
         Seed of the split.
     """
-    frozen = isinstance(estimator, FrozenEstimator)
+    frozen, doubts = isinstance(estimator, FrozenEstimator), list[str]()
+    if groups is not None:
+        check_consistent_length(y, groups)
+        refuse_no_groups(groups)
     if frozen:
         task.begin()
         check_is_fitted(unfrozen(estimator))
-        held, doubts = np.arange(len(y)), _doubts_about_seen(estimator, X, len(y))
+        held = np.arange(len(y))
     else:
         train, held = _split(len(y), groups, size, random_state)
-        doubts = []
         task.begin(1, of="fit")
         whole = task.subtask("fit-estimator").begin()
         part = None if weight is None else weight[train]
@@ -83,12 +86,14 @@ def calibration_rows(
         if not len(held):
             raise ValueError("sample_weight is zero for all calibration rows; expected some above")
     if groups is not None:
-        doubts += _doubts_about_groups(np.asarray(groups)[held])
-    if frozen and len(held) == len(y):
-        return CalibrationRows(estimator, X, y, doubts)
-    if is_dataset(X):
-        raise ValueError("sample_weight of 0 cannot leave out rows of a Dataset; use a Subset")
-    return CalibrationRows(estimator, _safe_indexing(X, held), y[held], doubts)
+        doubts = _doubts_about_groups(np.asarray(groups)[held])
+    if len(held) < len(y):
+        if is_dataset(X):
+            raise ValueError("sample_weight of 0 cannot leave out rows of a Dataset; use a Subset")
+        X, y = _safe_indexing(X, held), y[held]
+    if frozen:
+        doubts = [*_doubts_about_seen(estimator, X, len(y)), *doubts]
+    return CalibrationRows(estimator, X, y, doubts)
 
 
 def _split(
@@ -97,6 +102,12 @@ def _split(
     """Split rows at random, without strata: calibration rows are then independent draws."""
     seed = derive_seed(root_seed(random_state), Purpose.SPLIT) % 2**32
     rows = np.arange(n_rows)
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            raise ValueError(
+                "groups holds one group only, which cannot both train and calibrate; give at least "
+                "2 groups, or a fitted estimator as FrozenEstimator(estimator)"
+            )
     if groups is None:
         train, held = train_test_split(rows, test_size=size, random_state=seed)
     else:
@@ -125,8 +136,8 @@ def _doubts_about_groups(groups: np.ndarray) -> list[str]:
     ]
 
 
-def novelty_of(detector: Any, X: Any) -> np.ndarray:
-    """Ask a fitted detector how strange rows are."""
+def check_detector(detector: Any) -> Any:
+    """Return a fitted detector of novelties, out of its FrozenEstimator; refuse others."""
     inner = unfrozen(detector)
     if not hasattr(inner, "predict_novelty"):
         raise TypeError(
@@ -140,5 +151,10 @@ def novelty_of(detector: Any, X: Any) -> np.ndarray:
             f"the {type(inner).__name__} given as uncertainty is not fitted. Copies of a fitted "
             "one, as in a search, are not fitted either: give FrozenEstimator(detector)"
         ) from None
-    novelty: np.ndarray = inner.predict_novelty(X)
+    return inner
+
+
+def novelty_of(detector: Any, X: Any) -> np.ndarray:
+    """Ask a fitted detector how strange rows are."""
+    novelty: np.ndarray = check_detector(detector).predict_novelty(X)
     return novelty

@@ -90,8 +90,8 @@ class SelectiveClassifier(ClassifierPredictions, ClassifierMixin, Selective):
         Mean loss of the accepted calibration rows; NaN if there are none.
     bound_ : float
         What is certified. With `target_risk`, the largest risk: the target itself, or less with
-        "sgr"; with "crc" the largest expected joint risk. Otherwise the upper limit of the risk
-        at that threshold, by Clopper and Pearson. NaN if nothing is certified.
+        "sgr"; with "crc" the target, of the expected joint risk. Otherwise the upper limit of the
+        risk at that threshold, by Clopper and Pearson. NaN if nothing is certified.
     certified_ : bool
         Whether `bound_` holds with probability `confidence_level` (for "crc", in expectation). It
         is False if no threshold passes, if the frozen estimator was trained on any of the rows, or
@@ -193,6 +193,12 @@ class SelectiveClassifier(ClassifierPredictions, ClassifierMixin, Selective):
                 f"uncertainty must be one of {', '.join(map(repr, known))}, or a fitted object "
                 f"with predict_novelty, got {self.uncertainty!r}."
                 + suggest(self.uncertainty, known)
+            )
+
+        label = self.reject_label
+        if label is not None and not isinstance(label, str | Real | np.generic):
+            raise ValueError(
+                f"reject_label must be one label, such as a text, a number or NaN, got {label!r}"
             )
 
     def _check_cost(self) -> None:

@@ -12,6 +12,7 @@ from skuq._data._checks import refuse_no_labels
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of
 from skuq._utils._typing import MatrixLike
+from skuq.metrics._losses import sample_losses
 
 __all__ = ["ExpectedAccuracy", "expected_accuracy", "mean_confidence", "thresholded_confidence"]
 
@@ -96,6 +97,8 @@ def expected_accuracy(
     >>> bool(abs(found.thresholded - network.score(X[1200:], y[1200:])) < 0.1)
     True
     """
+    if isinstance(n_bootstraps, bool) or not isinstance(n_bootstraps, int | np.integer):
+        raise ValueError(f"n_bootstraps must be an integer, got {n_bootstraps!r}")
     confidence, _ = _confidence(estimator, X)
     mean, error = mean_confidence(confidence)
     if reference is None:
@@ -106,7 +109,7 @@ def expected_accuracy(
     truth = column_or_1d(reference[1])
     known, labels = _confidence(estimator, reference[0])
     check_consistent_length(known, truth)
-    right = labels == truth
+    right = sample_losses(truth, labels, "zero_one") == 0
     share, threshold = thresholded_confidence(confidence, known, right)
     random, shares = np.random.default_rng(random_state), []
     for _ in range(n_bootstraps):

@@ -120,6 +120,12 @@ class Corrupter:
         if isinstance(corruptions, str):
             corruptions = [corruptions]
         if isinstance(corruptions, Mapping):
+            for name, function in corruptions.items():
+                if not callable(function):
+                    raise TypeError(
+                        f"the corruption {name!r} must be a function (X, severity, generator) -> X,"
+                        f" got {function!r}"
+                    )
             return dict(corruptions)
         for name in corruptions:
             self._check_name(name)
@@ -144,18 +150,27 @@ class Corrupter:
             return X
         random = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
         if function is not None:
-            return function(X, severity, random)
+            changed = function(X, severity, random)
+            if np.shape(changed)[:1] != np.shape(X)[:1]:
+                raise ValueError(
+                    f"the corruption {name!r} must return as many rows as it got, {len(X)}, got "
+                    f"shape {np.shape(changed)}"
+                )
+            return changed
         if self._image_shape is None:
             return self._table(X, name, int(severity), random)
         return self._images(np.asarray(X), name, int(severity), random)
 
     def _table(self, X: Any, name: str, severity: int, random: np.random.Generator) -> Any:
         if hasattr(X, "select_dtypes"):
-            columns = X.select_dtypes("number").columns
-            changed = X.copy()
-            values = self.known[name](X[columns].to_numpy(dtype=float), severity, random)
+            names, changed = X.columns, X.copy()
+            changed.columns = range(len(names))  # several columns may have one name
+            columns = changed.select_dtypes("number").columns
+            numbers = changed[columns].to_numpy(dtype=float, na_value=np.nan)
+            values = self.known[name](numbers, severity, random)
             for k, column in enumerate(columns):
                 changed[column] = values[:, k]
+            changed.columns = names
             return changed
         values = np.asarray(X)
         changed = self.known[name](values.astype(float), severity, random)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import stats
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skuq._composition import predictions
 from skuq._predict import ClassifierPredictions
@@ -228,7 +228,9 @@ def shift_report(
     corrupter = Corrupter(X, image_shape, value_range, random_state)
     named = corrupter.named(corruptions)
     check_consistent_length(X, y)
-    levels = list(severities)
+    if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+        y = column_or_1d(y)  # beside predictions of shape (n_samples,)
+    levels = np.atleast_1d(np.asarray(severities)).tolist()
     if not named or not levels:
         raise ValueError("shift_report needs at least one corruption and one severity, got none")
     clean, clean_scores = _judged(estimator, X, y, novelty)

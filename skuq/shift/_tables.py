@@ -1,8 +1,8 @@
 """Corruptions of tables, in five severities each.
 
 A function takes numbers of shape (n_rows, n_columns), a severity of 1 to 5, and a generator, and
-returns numbers of that shape. The generator starts anew for each severity, so that a higher one
-repeats the same change, only stronger.
+returns numbers of that shape. NaN is a cell that is missing already. The generator starts anew for
+each severity, so that a higher one repeats the same change, only stronger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["TABLE_CORRUPTIONS"]
 def noise(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
     """Add normal noise, in units of each column's standard deviation."""
     size = (0.1, 0.25, 0.5, 1.0, 2.0)[severity - 1]
-    noisy: np.ndarray = x + size * x.std(axis=0) * random.standard_normal(x.shape)
+    noisy: np.ndarray = x + size * np.nanstd(x, axis=0) * random.standard_normal(x.shape)
     return noisy
 
 
@@ -31,7 +31,7 @@ def scale(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarr
 def missing_cells(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
     """Replace cells by the median of their column, as an imputer fills what is missing."""
     share = (0.05, 0.1, 0.2, 0.35, 0.5)[severity - 1]
-    return np.where(random.random(x.shape) < share, np.median(x, axis=0), x)
+    return np.where(random.random(x.shape) < share, np.nanmedian(x, axis=0), x)
 
 
 def permuted_columns(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:

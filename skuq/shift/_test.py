@@ -14,6 +14,7 @@ from skuq._composition import predictions
 from skuq._estimator._base import TorchEstimator
 from skuq._features import predict_features
 from skuq._meta import innermost, warn_of_rows_seen
+from skuq._utils._sklearn_compat import _num_samples
 from skuq._utils._typing import MatrixLike
 
 __all__ = ["ShiftTest", "classifier_test", "kolmogorov_smirnov_test", "shift_test"]
@@ -88,7 +89,7 @@ def shift_test(
     Raises
     ------
     ValueError
-        If there are fewer than 4 rows of either kind.
+        If there are fewer than 4 rows of either kind, or features are no table of numbers.
 
     Warns
     -----
@@ -111,7 +112,8 @@ def shift_test(
     >>> shift_test(network, X[900:1400], blurred).p_value < 0.01
     True
     """
-    if isinstance(n_permutations, bool) or int(n_permutations) < 1:
+    whole = isinstance(n_permutations, int | np.integer) and not isinstance(n_permutations, bool)
+    if not whole or n_permutations < 1:
         raise ValueError(f"n_permutations must be an integer of at least 1, got {n_permutations!r}")
     warn_of_rows_seen(estimator, X_reference, to="stand for the old world")
     old, new = (
@@ -127,11 +129,24 @@ def shift_test(
 
 def _features(estimator: Any, X: Any, features: Any) -> np.ndarray:
     if features is not None:
-        return np.asarray(features(X))
+        given = np.asarray(features(X))
+        n_rows = _num_samples(X)
+        if given.ndim != 2 or len(given) != n_rows:
+            raise ValueError(
+                f"features must give an array of shape (n_samples, n_features) for {n_rows} rows, "
+                f"got {given.shape}"
+            )
+        return given
     leaf, inner = innermost(estimator, X)
     if not isinstance(leaf, TorchEstimator):
         rows = inner.toarray() if hasattr(inner, "toarray") else np.asarray(inner)
-        return rows.reshape(len(rows), -1)
+        try:
+            return rows.reshape(len(rows), -1).astype(float)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"the rows that {type(leaf).__name__} gets hold more than numbers; give features, "
+                "a function that maps rows to numbers"
+            ) from None
     found = predict_features(estimator, X)
     return np.concatenate(list(found), axis=1) if found.ndim == 3 else found
 

@@ -76,3 +76,21 @@ def test_groups_reach_the_split(blobs):
 def test_too_few_rows_for_a_split():
     with pytest.raises(ValueError, match="leaves none to train on"):
         classifier(early_stopping=True, validation_fraction=0.99).fit(np.eye(3), [0, 1, 0])
+
+
+def test_a_class_of_few_groups_is_no_warning(recwarn):
+    from skuq._data._checks import train_valid_indices
+
+    groups = np.arange(50) // 2
+    y = np.where(groups == 0, 2, groups % 2)
+    train, valid = train_valid_indices(y, groups, 0.1, 0, True)
+    assert len(train) + len(valid) == 50 and not recwarn.list
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_groups_without_a_name_are_refused(blobs, share):
+    X, y = blobs
+    groups = np.arange(len(y), dtype=float)
+    groups[: round(share * len(y))] = np.nan
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        classifier().fit(X, y, groups=groups)

@@ -196,6 +196,21 @@ def test_the_mean_joint_risk_of_crc_is_at_most_the_target():
     assert 0.06 < np.mean(joint) < 0.1 + 3 * standard_error
 
 
+def test_the_bound_of_crc_is_the_target_and_not_the_estimate_that_chose():
+    # Half of the rows never lose, the other half lose 20 %: the joint risk of all is 0.1. The
+    # estimate (errors + 1) / (n + 1) lies below it whenever it lets all of them pass.
+    random, joint, estimates, bounds = np.random.default_rng(4), [], [], []
+    scores = np.repeat([0.0, 1.0], 50)
+    for _ in range(N_SETS):
+        losses = (random.random(100) < 0.2 * scores).astype(float)
+        found = certified(ranked(losses, scores), 0.1, 0.5, "crc")
+        joint.append(0.1 * found.threshold)
+        estimates.append((losses.sum() * found.threshold + 1) / 101)
+        bounds.append(found.bound)
+    assert np.mean(estimates) + 3 * np.std(joint) / np.sqrt(N_SETS) / 10 < np.mean(joint) < 0.1
+    assert set(bounds) == {0.1}
+
+
 @pytest.mark.parametrize("judge", [at_threshold, at_coverage])
 def test_bounds_of_fixed_thresholds_and_coverages_hold(judge):
     delta, exceeded = 0.1, 0

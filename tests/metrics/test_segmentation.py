@@ -242,6 +242,7 @@ P = np.full((1, 2, 2, 2), 0.5)
         (lambda: m.dice_score(Y, Y + 1, labels=[0, 1]), r"y_pred contains labels \[2\]"),
         (lambda: m.dice_score(Y, Y, labels=[1, 0]), r"sorted.*got \[1 0\]"),
         (lambda: m.dice_score(Y, Y, labels=[0, 1], ignore_label=1), "not ignore_label=1"),
+        (lambda: m.dice_score(Y, Y, ignore_label="255"), "'255' is text.*ever be ignored"),
         (lambda: m.pixel_calibration_error(Y, P[:, 0]), r"\(n_classes, 2, 2\).*got \(2, 2\)"),
         (lambda: m.pixel_calibration_error(Y, P, labels=[0, 1, 2]), "3 classes.*got 2: pass"),
         (lambda: m.pixel_calibration_error(Y, 1.2 * P), "rows of y_proba must sum to 1"),

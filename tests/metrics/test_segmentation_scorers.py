@@ -10,10 +10,12 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from torch.utils.data import StackDataset
 
 import skuq
 from skuq import TorchDenseRegressor, TorchSegmenter
 from skuq import metrics as m
+from skuq.augmentation import Flip, TestTimeAugmentation
 from skuq.calibration import TemperatureScaler
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import MCDropout
@@ -121,6 +123,33 @@ def test_around_a_segmenter(data, fitted):
     assert scores.negative_log_likelihood() == pytest.approx(nll, rel=1e-6)
     with pytest.raises(ValueError, match="no images"):
         m.SegmentationScores.from_estimator(fitted, [])
+
+
+def test_around_test_time_augmentation(data, fitted):
+    X, y = data
+    augmented = TestTimeAugmentation(FrozenEstimator(fitted), Flip()).fit(X, y)
+    truth, proba, predicted, _ = flattened(augmented, X, y)
+    nll = log_loss(truth, proba, labels=fitted.classes_)
+    assert -m.nll_scorer(augmented, X, y) == pytest.approx(nll, rel=1e-6)
+    assert m.pixel_accuracy_scorer(augmented, X, y) == accuracy_score(truth, predicted)
+    assert m.mean_iou_scorer(augmented, X, y) == pytest.approx(augmented.score(X, y))
+    assert skuq.report(augmented, X, y).metrics["pixel accuracy"] == pytest.approx(
+        accuracy_score(truth, predicted)
+    )
+
+
+def test_datasets_are_scored_as_arrays(data, fitted):
+    X, y = data
+    dataset = StackDataset(X, y)
+    assert m.mean_iou_scorer(fitted, dataset) == m.mean_iou_scorer(fitted, X, y)
+    assert m.nll_scorer(fitted, dataset, None) == pytest.approx(m.nll_scorer(fitted, X, y))
+    scores = m.SegmentationScores.from_estimator(fitted, dataset, batch_size=3)
+    assert np.array_equal(
+        scores.confusion_matrix(),
+        m.SegmentationScores.from_estimator(fitted, X, y).confusion_matrix(),
+    )
+    with pytest.raises(ValueError, match="a scorer needs y"):
+        m.mean_iou_scorer(fitted, X)
 
 
 def test_weights_of_images_are_those_of_their_pixels(data, fitted):

@@ -8,7 +8,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from skuq import TorchClassifier
 from skuq.metrics import coverage_at_risk
+from skuq.posteriors import PointEstimate
 from skuq.selective import SelectiveClassifier
 from tests.selective.helpers import Outputs, Strangeness, outputs
 
@@ -48,7 +50,7 @@ def test_crc_bounds_the_joint_risk(frozen, known):
     X, y = known
     selective = SelectiveClassifier(frozen, target_risk=0.05, method="crc").fit(X, y)
     joint = ((X.argmax(1) != y) & selective.accept(X)).sum()
-    assert selective.bound_ == pytest.approx((joint + 1) / (N + 1)) and selective.bound_ <= 0.05
+    assert (joint + 1) / (N + 1) <= 0.05 == selective.bound_
     assert (joint + 2) / (N + 1) > 0.05  # one error more would be too many
     assert selective.certified_
 
@@ -327,3 +329,45 @@ def test_one_class():
     one = FrozenEstimator(Outputs((0,)).fit(X[:, :1], y))
     selective = SelectiveClassifier(one, coverage=0.5).fit(np.ones((100, 1)), np.zeros(100, int))
     assert selective.coverage_ == 1 and selective.risk_ == 0
+
+
+@pytest.mark.parametrize("label", [(), [1], np.array([9]), {"no": 1}, object()])
+def test_a_reject_label_is_one_label(frozen, known, label):
+    selective = SelectiveClassifier(frozen, coverage=0.5, reject_label=label)
+    with pytest.raises(ValueError, match="reject_label must be one label"):
+        selective.fit(*known)
+
+
+def test_a_detector_is_checked_before_training(known):
+    class Untouched(Outputs):
+        def fit(self, X, y):
+            raise AssertionError("trained")
+
+    with pytest.raises(TypeError, match="predict_novelty"):
+        SelectiveClassifier(Untouched(), coverage=0.5, uncertainty=3).fit(*known)
+
+
+def test_rows_that_trained_do_no_harm_with_weight_zero(known):
+    X, y = known
+    network = TorchClassifier(posterior=PointEstimate(), max_epochs=1, random_state=0)
+    frozen = FrozenEstimator(network.fit(X[:50], y[:50]))
+    weight = np.repeat([0.0, 1.0], [50, 150])
+    selective = SelectiveClassifier(frozen, coverage=0.5)
+    assert selective.fit(X[:200], y[:200], sample_weight=weight).certified_
+    with pytest.warns(UserWarning, match="50 of the 200 calibration rows equal rows that trained"):
+        assert not selective.fit(X[:200], y[:200]).certified_
+
+
+def test_groups_that_cannot_be_split(frozen, known):
+    X, y = known
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        SelectiveClassifier(frozen, coverage=0.5).fit(X, y, groups=np.full(len(y), np.nan))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        SelectiveClassifier(frozen, coverage=0.5).fit(X, y, groups=[1, 2])
+    selective = SelectiveClassifier(Outputs(), coverage=0.5)
+    with pytest.raises(ValueError, match="groups holds one group only"):
+        selective.fit(X, y, groups=np.zeros(len(y)))
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        selective.fit(X, y, groups=np.full(len(y), np.nan))
+    with pytest.raises(ValueError, match="groups contains 500 missing"):
+        selective.fit(X, y, groups=np.resize(np.array(["a", None], dtype=object), len(y)))

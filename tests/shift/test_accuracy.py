@@ -91,3 +91,12 @@ def test_bad_input():
         expected_accuracy(classifier, proba, (proba, [None, *y[1:]]))
     with pytest.raises(ValueError, match="inconsistent"):
         expected_accuracy(classifier, proba, (proba, y[:7]))
+
+
+def test_labels_of_another_type_are_no_errors_of_the_network():
+    classifier, X = Outputs(("no", "yes")).fit(np.zeros((1, 2)), None), np.array([[0.9, 0.1]] * 4)
+    with pytest.raises(ValueError, match="both hold text or both hold numbers"):
+        expected_accuracy(classifier, X, reference=(X, [0, 0, 1, 0]))
+    assert expected_accuracy(classifier, X, reference=(X, ["no"] * 4)).thresholded == 1
+    with pytest.raises(ValueError, match="n_bootstraps must be an integer"):
+        expected_accuracy(classifier, X, n_bootstraps=1.5)

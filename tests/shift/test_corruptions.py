@@ -148,3 +148,35 @@ def test_forms_of_rows(images):
 def test_bad_input(images, call, message):
     with pytest.raises(ValueError, match=message):
         call(images)
+
+
+@pytest.mark.parametrize("name", ["noise", "scale", "missing_cells", "permuted_columns"])
+def test_missing_cells_stay_the_only_missing_ones(name):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    X[::10, 0] = np.nan
+    changed = corrupt(X, name, 3)
+    n_missing = np.isnan(changed).sum(axis=0)
+    assert n_missing[1:].sum() == 0 and n_missing[0] <= 20
+    if name == "noise":
+        spread = (changed - X)[:, 0][~np.isnan(X[:, 0])].std()
+        assert spread == pytest.approx(0.5 * np.nanstd(X[:, 0]), rel=0.2)
+    elif name == "missing_cells":
+        moved = changed[:, 0][~np.isnan(X[:, 0]) & (changed[:, 0] != X[:, 0])]
+        assert len(moved) and set(moved) == {np.nanmedian(X[:, 0])}
+
+
+def test_columns_of_one_name_are_corrupted_apart():
+    pandas = pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    frame = pandas.DataFrame(X, columns=["a", "a", "b"])
+    changed = corrupt(frame, "noise", 3)
+    assert list(changed.columns) == ["a", "a", "b"] == list(frame.columns)
+    assert np.array_equal(changed.to_numpy(), corrupt(X, "noise", 3))
+
+
+def test_nullable_numbers_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"n": pandas.array([1, 2, None, 4], dtype="Int64"), "s": list("abcd")})
+    changed = corrupt(frame, "scale", 1)
+    assert changed["n"].isna().tolist() == [False, False, True, False]
+    assert changed["s"].tolist() == list("abcd")

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import BayesianRidge, LogisticRegression
 
 from skuq import TorchClassifier, TorchRegressor, predict_uncertainty
 from skuq.calibration import TemperatureScaler
@@ -169,3 +169,19 @@ def test_bad_input(network, data):
     with pytest.raises(ValueError, match="severity must be an integer from 0 to 5, got 9"):
         shift_report(network, X, y, severities=[9])
     assert isinstance(shift_report(network, X, y, severities=[0]), ShiftReport)
+
+
+def test_a_column_of_targets_is_read_as_a_row(network, data):
+    _, _, X, y = data
+    column, flat = (shift_report(network, X, t, ["noise"], 0).records for t in (y[:, None], y))
+    assert column == flat and flat[0]["accuracy"] == network.score(X, y)
+    regressor = BayesianRidge().fit(X, y)
+    column, flat = (shift_report(regressor, X, t, ["noise"], 0).records for t in (y[:, None], y))
+    assert column == flat and flat[0]["rmse"] > 0
+
+
+def test_functions_that_are_none_or_lose_rows(network, data):
+    with pytest.raises(TypeError, match="'fog' must be a function"):
+        shift_report(network, *data[2:], {"fog": 3})
+    with pytest.raises(ValueError, match="'fog' must return as many rows"):
+        shift_report(network, *data[2:], {"fog": lambda X, severity, generator: X[:3]})

@@ -116,3 +116,12 @@ def test_bad_input(network, data):
     proba, y = outputs(60)
     found = shift_test(Outputs().fit(proba, y), proba[:30], proba[30:], n_permutations=49)
     assert 0 < found.p_value <= 1
+
+
+def test_features_that_are_no_table_of_numbers(network, data):
+    X = data[0]
+    for features in (lambda X: X[:, 0], lambda X: X[:5]):
+        with pytest.raises(ValueError, match=r"features must give .* \(n_samples, n_features\)"):
+            shift_test(network, X[600:700], X[700:800], features=features)
+    with pytest.raises(ValueError, match="n_permutations must be an integer"):
+        shift_test(network, X[600:700], X[700:800], n_permutations=1.5)
