@@ -60,8 +60,8 @@ def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) ->
     >>> classifier = skuq.TorchClassifier(
     ...     module__hidden_layer_sizes=(16, 8), max_epochs=5, random_state=0
     ... ).fit(X, y)
-    >>> skuq.predict_features(classifier, X).shape
-    (150, 8)
+    >>> skuq.predict_features(classifier, X).shape  # of an ensemble of five networks
+    (5, 150, 8)
     """
     features = map_features(estimator, X, lambda outputs: outputs.movedim(0, 1), layer=layer)
     return features[:, 0] if features.shape[1] == 1 else np.moveaxis(features, 1, 0)

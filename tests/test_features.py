@@ -44,7 +44,7 @@ def test_features_of_an_ensemble(diabetes):
 
 def test_through_a_pipeline_and_a_calibrator(blobs):
     X, y = blobs
-    inner = TorchClassifier(**OPTIONS)
+    inner = TorchClassifier(posterior=PointEstimate(), **OPTIONS)
     pipeline = make_pipeline(StandardScaler(), inner).fit(X, y)
     scaled = pipeline[0].transform(X)
     expected = skuq.predict_features(pipeline[1], scaled)

@@ -123,7 +123,7 @@ def test_memory_of_a_smaller_case():
 
 
 def test_all_draws_come_with_a_warning_when_they_are_many(monkeypatch, blobs, diabetes):
-    monkeypatch.setattr("skuq._predict._MANY_BYTES", 10_000)
+    monkeypatch.setattr("skuq._reductions._MANY_BYTES", 10_000)
     X, y = blobs
     network = TorchClassifier(posterior=MCDropout(20), max_epochs=1).fit(X, y)
     with pytest.warns(UserWarning, match="predict_draws keeps every draw"):

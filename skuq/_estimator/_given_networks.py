@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._networks._last_layer import last_linear
-from skuq._networks._module import Numerics, accepts, build, call, own_copy
+from skuq._networks._module import Numerics, accepts, build, call, noting_input, own_copy
 from skuq._networks._precision import float_dtype
 from skuq._networks._trained import TrainedNetwork
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed, root_seed
@@ -59,7 +59,10 @@ def _taken(module: nn.Module, rows: Tensor, numerics: Numerics) -> nn.Module:
     """Copy a module; if it cannot take rows of X, say so."""
     try:
         with PrivateGlobals(0), torch.no_grad():
-            return own_copy(module, rows, numerics)
+            own, tried = own_copy(module, rows, numerics), rows.to(numerics.dtype)
+            with noting_input(own, tried):
+                call(own, tried, numerics)
+            return own
     except Exception as error:
         if not any("skuq was calling" in note for note in getattr(error, "__notes__", ())):
             raise

@@ -13,7 +13,7 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skuq._data._checks import refuse_no_labels
+from skuq._data._checks import refuse_no_labels, shape_of
 from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._progress import Task, watchers
@@ -215,12 +215,14 @@ class TestTimeAugmentation(
         X, y = self._check_call_of_fit(X, y)
         views = self._checked_views()
         try:
-            several = type_of_target(y) == "multilabel-indicator" or np.ndim(y) == 4  # of masks
+            several = (
+                type_of_target(y) == "multilabel-indicator" or len(shape_of(y)) == 4
+            )  # of masks
         except TypeError:  # labels of kinds that cannot be compared
             refuse_no_labels("y", y)
             raise
         self._multilabel = is_classifier(self.estimator) and several
-        self._has_masks = np.ndim(y) > 2
+        self._has_masks = len(shape_of(y)) > 2
         self._check_vote()
         X, y = indexable(X, y)
         weight: np.ndarray | None = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from skuq._composition import predictions
-from skuq._data._checks import refuse_no_labels
+from skuq._data._checks import refuse_no_labels, shape_of
 from skuq._data._streams import with_targets
 from skuq._distributions._softmax import Softmax
 from skuq._meta import ignore_label_of
@@ -54,7 +54,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
     def _read_targets(self, y: Any) -> np.ndarray:
         refuse_no_labels("y", y)
         self._places = None
-        if np.ndim(y) > 2:
+        if len(shape_of(y)) > 2:
             masks = np.asarray(y)
             self._multilabel = masks.ndim == 4
             seed = derive_seed(root_seed(self.random_state), Purpose.OTHER)

@@ -45,7 +45,8 @@ def bars(monkeypatch):
 
 
 def classifier(**options):
-    return TorchClassifier(**{"max_epochs": 3, "random_state": 0, **options})
+    one_network = {"posterior": PointEstimate(), "max_epochs": 3, "random_state": 0}
+    return TorchClassifier(**{**one_network, **options})
 
 
 class Recorder:
