@@ -202,6 +202,7 @@ def test_many_predictions(make, n_calls, blobs, diabetes):
 
 
 @pytest.mark.filterwarnings("ignore:the temperature is at its bound")
+@pytest.mark.slow
 def test_many_fits_and_calibrations(blobs):
     X, y = blobs
     network = classifier(MCDropout(2), module__width=4).set_params(max_epochs=1)

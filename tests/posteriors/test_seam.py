@@ -375,6 +375,7 @@ def test_as_many_hooks_as_networks(blobs):
         classifier(TooFew()).fit(*blobs)
 
 
+@pytest.mark.slow
 def test_hooks_come_back_from_other_processes(blobs):
     X, y = blobs
     here = classifier(Taught(n_jobs=1)).fit(X, y)

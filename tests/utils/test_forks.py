@@ -54,7 +54,8 @@ print("done")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 @pytest.mark.parametrize(
-    "how", ["fork", "loky", pytest.param("multiprocessing", marks=pytest.mark.slow)]
+    "how",
+    ["fork", *(pytest.param(how, marks=pytest.mark.slow) for how in ("loky", "multiprocessing"))],
 )
 def test_no_process_hangs(how):
     """Without care, the first large operation of a fork waits for threads that it does not have."""
