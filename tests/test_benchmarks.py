@@ -18,6 +18,7 @@ from benchmarks.run import TABLES, chosen, main, run_table
 CONTENDERS = {"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.003)}
 
 
+@pytest.mark.slow
 def test_a_turn_is_a_time_of_each_and_the_slow_have_few():
     calls = []
     contenders = {name: lambda name=name: calls.append(name) for name in ("a", "b", "c")}

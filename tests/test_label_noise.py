@@ -20,6 +20,7 @@ QUICK = ["--data", "digits", "--quick", "--epochs", "1", "--rates", "0,0.4", "--
          "CE;UANLL, identity"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     arguments = [*QUICK, "--folder", str(tmp_path), "--publish", str(tmp_path / "published")]

@@ -238,7 +238,8 @@ for kind, make in enumerate(kinds):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("n_kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [3, 20])
 def test_kill_9(n_kills, tmp_path):
     """Lives that end at any moment, one after another, each going on where the last one ended."""
     command = [sys.executable, "-c", KILLS, str(tmp_path), str(n_kills)]
