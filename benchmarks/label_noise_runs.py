@@ -115,7 +115,7 @@ class Experiment:
 def experiment(name: str) -> Experiment:
     gpu = torch.cuda.is_available()
     if name == "digits":
-        parameters = {"hidden_layer_sizes": [128, 64], "dropout": 0.0}
+        parameters = {"hidden_layer_sizes": [128, 64], "dropout": 0.0, "activation": "relu"}
         return Experiment(
             name, digits, DIGIT_PAIRS, MLP, parameters, MOST_IMAGES[name], 30, 10, 3e-4, 32
         )
