@@ -76,19 +76,19 @@ class Images(Reading):
 
     def _checked_maps(self, y: Any, shape: tuple[int, ...], likelihood: Likelihood) -> np.ndarray:
         """Check the targets of images of this shape."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _checked_maps")
 
     def _read_again(self, y: np.ndarray) -> np.ndarray:
         """Read targets that a Dataset gives anew, as `_read_targets` did."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _read_again")
 
     def _counted(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return targets with a value in each pixel, and where a pixel counts."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _counted")
 
     def _weights_by_rule(self, rule: str, target: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Make weights of pixels by the name of a rule."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _weights_by_rule")
 
     def _weights_by_class(self, target: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
         """Compute the weight of each class, if there are any."""

@@ -65,7 +65,7 @@ class Display:
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         """Draw on these axes; `options` are the user's and go last."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _draw")
 
 
 def is_empty(ax: Any) -> bool:

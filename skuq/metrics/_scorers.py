@@ -62,7 +62,7 @@ class _MetricInput:
             raise TypeError(f"this scorer is for {self.tasks[0]}, got a model for {task}")
 
     def reduce(self, predictive: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement reduce")
 
     def arguments(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         return arrays

@@ -48,7 +48,7 @@ class Curvature:
         self._sums = {name: self._zeros(*size) for name, size in self._sizes().items()}
 
     def _sizes(self) -> dict[str, tuple[int, ...]]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _sizes")
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self._device)
@@ -71,7 +71,7 @@ class Curvature:
             self._add(*rows)
 
     def _add(self, features: Tensor, weighted: Tensor, weight: Tensor) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _add")
 
     def scale(self, factor: float) -> None:
         """Multiply the sum by `factor`."""
@@ -81,7 +81,7 @@ class Curvature:
 
     def eigenvalues(self) -> Tensor:
         """Compute all eigenvalues of H, in no order; none is negative."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement eigenvalues")
 
     def root(self, precision: float) -> Callable[[Tensor], Tensor]:
         """Return a root of the covariance (H + δ I)⁻¹, as a function.
@@ -97,7 +97,7 @@ class Curvature:
             Maps standard normal noise to deviations of W, both of shape
             (n_draws, n_outputs, n_inputs).
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement root")
 
     def variances(self, precision: float, features: Tensor) -> Tensor:
         """Compute the variances of the outputs W φ under the covariance (H + δ I)⁻¹.
@@ -114,7 +114,7 @@ class Curvature:
         Tensor of shape (n_rows, n_outputs)
             The variance of each output of each row.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement variances")
 
 
 class Full(Curvature):

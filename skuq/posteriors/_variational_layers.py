@@ -26,7 +26,7 @@ class _Variational:
     is_plain_in_eval_mode = True
 
     def _linear(self: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _linear")
 
     def forward(self: Any, x: Tensor) -> Tensor:
         mean: Tensor = self._linear(x, self.weight, self.bias)

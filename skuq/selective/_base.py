@@ -86,25 +86,25 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
     }
 
     def _check_estimator(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _check_estimator")
 
     def _check_cost(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _check_cost")
 
     def _read_targets(self, y: Any) -> np.ndarray:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
     def _measured(self, asked: Any, X: Any) -> np.ndarray:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _measured")
 
     def _losses(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _losses")
 
     def _largest_loss(self) -> float:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _largest_loss")
 
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _begin")
 
     # -- fit -------------------------------------------------------------------------------------
 
