@@ -83,6 +83,15 @@ TESTS = {
     "skuq/metrics/_regression.py": "metrics/test_regression.py metrics/test_other_libraries.py",
     "skuq/metrics/_intervals.py": "metrics/test_regression.py metrics/test_other_libraries.py",
     "skuq/metrics/_guarantees.py": "metrics/test_guarantees.py metrics/test_selective.py",
+    "skuq/metrics/_overlap.py": "metrics/test_segmentation.py metrics/test_segmentation_scorers.py",
+    "skuq/metrics/_*pixel*": "metrics/test_segmentation.py metrics/test_segmentation_scorers.py",
+    "skuq/metrics/_segmentation_scores.py": "metrics/test_segmentation.py",
+    "skuq/metrics/_novelty.py": "metrics/test_novelty.py",
+    "skuq/novelty/*": "novelty",
+    "skuq/posteriors/_swag.py": "posteriors/test_swag.py",
+    "skuq/posteriors/_sgmcmc.py": "posteriors/test_sgmcmc.py",
+    "skuq/posteriors/_snapshot_ensemble.py": "posteriors/test_snapshot_ensemble.py",
+    "skuq/posteriors/_variational*": "posteriors/test_variational.py",
     "skuq/shift/*": "shift/test_corruptions.py shift/test_report.py shift/test_accuracy.py "
     "shift/test_two_samples.py",
     "skuq/selective/*": "selective/test_classifier.py selective/test_regressor.py "

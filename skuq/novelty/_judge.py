@@ -95,8 +95,6 @@ class Judge(NamedTuple):
         measure = self.of_features
         assert measure is not None
         judged = [measure.judge(model, rows) for model, rows in zip(learnt.models, features)]
-        if len(judged) == 1:
-            return judged[0]
         standard = (np.stack(judged) - learnt.location[:, None]) / learnt.scale[:, None]
         mean: np.ndarray = standard.mean(axis=0)
         return mean

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skuq import TorchClassifier, TorchRegressor
-from skuq.likelihoods import Gaussian, Laplace
+from skuq.likelihoods import Categorical, Gaussian, Laplace
 from skuq.posteriors import SGMCMC, PointEstimate
 from skuq.posteriors._langevin import Langevin
 from tests.posteriors.toys import KnownNoise, exact_posterior
@@ -283,3 +283,15 @@ def test_noise_without_unseen_rows(likelihood):
 def test_bad_parameters(bad, message, blobs):
     with pytest.raises(ValueError, match=message):
         TorchClassifier(posterior=SGMCMC(**bad)).fit(*blobs)
+
+
+def test_the_walk_follows_the_likelihood_where_the_loss_is_something_else(blobs):
+    X, y = blobs
+    plain, smoothed = (
+        TorchClassifier(
+            module__hidden_layer_sizes=(6,), posterior=SGMCMC(**SGMCMC.quick), max_epochs=0,
+            likelihood=likelihood, random_state=0,
+        ).fit(X, y).predict_proba(X)
+        for likelihood in (Categorical(), Categorical(label_smoothing=0.3))
+    )  # fmt: skip
+    np.testing.assert_array_equal(plain, smoothed)
