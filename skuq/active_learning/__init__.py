@@ -11,6 +11,7 @@ from skuq.active_learning._core_set import core_set
 from skuq.active_learning._display import LearningCurvesDisplay
 from skuq.active_learning._egl_plus_plus import egl_plus_plus
 from skuq.active_learning._gradient_length import expected_gradient_length, expected_model_change
+from skuq.active_learning._heat_maps import multi_peak_entropy
 from skuq.active_learning._learner import ActiveLearner
 from skuq.active_learning._scores import (
     bald,
@@ -43,6 +44,7 @@ __all__ = [
     "least_confidence",
     "margin",
     "mean_std",
+    "multi_peak_entropy",
     "random_scores",
     "select",
     "variance",
