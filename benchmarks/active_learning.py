@@ -258,7 +258,8 @@ def markdown(name: str, found: QueryComparison) -> str:
     first, last = found.n_labelled[[0, -1]]
     lines = [
         f"{NAMES.get(name, name)}: {first} to {last} labels, {n_seeds} seeds", "",
-        "| query | area | − random | p better | p worse | last round |", "|---|---|---|---|---|---|",
+        "| query | area | − random | p better | p worse | last round |",
+        "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for strategy, line in summary.sort_values("area", ascending=False).iterrows():
         apart = p = q = "–"

@@ -16,7 +16,7 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     centre = b.mean(axis=0)
     a, b = a - centre, b - centre
     found = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * (a @ b.T)
-    return np.maximum(found, 0.0)
+    return np.asarray(np.maximum(found, 0.0))
 
 
 def affinities(squared: np.ndarray, perplexity: float, tolerance: float = 1e-4) -> np.ndarray:
@@ -42,7 +42,7 @@ def affinities(squared: np.ndarray, perplexity: float, tolerance: float = 1e-4) 
     spread = distances.mean(axis=1)
     log_beta = -np.log(np.where(spread > 0, spread, 1.0))
     low, high = np.full(len(squared), -np.inf), np.full(len(squared), np.inf)
-    found = np.empty_like(distances)
+    found: np.ndarray = np.empty_like(distances)
     active = np.arange(len(squared))
     for _ in range(_STEPS):
         d, beta = distances[active], np.exp(log_beta[active])[:, None]

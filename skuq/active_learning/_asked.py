@@ -76,7 +76,7 @@ def one_per_row(values: Any, *, add: bool = False) -> np.ndarray:
     """Reduce numbers of labels, targets or pixels to one for each row: their mean, or their sum."""
     flat = np.asarray(values, dtype=float)
     flat = flat.reshape(len(flat), -1)
-    return flat.sum(axis=1) if add else flat.mean(axis=1)
+    return np.asarray(flat.sum(axis=1) if add else flat.mean(axis=1))
 
 
 def layers_of(estimator: Any) -> Iterator[Any]:
@@ -107,7 +107,7 @@ def class_probabilities(estimator: Any, X: Any, query: str) -> np.ndarray:
     needs_classifier(estimator, query)
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"{query} needs predict_proba, which {type(estimator).__name__} lacks")
-    proba = np.asarray(estimator.predict_proba(X), dtype=float)
+    proba: np.ndarray = np.asarray(estimator.predict_proba(X), dtype=float)
     if proba.ndim != 2 or (proba.size and np.abs(proba.sum(axis=1) - 1).max() > 1e-3):
         raise ValueError(
             f"{query} needs one label for each row: expected probabilities of shape (n_samples, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import entr
 from sklearn.utils import check_random_state
 
 from skuq._utils._typing import ArrayLike, RandomState
@@ -80,28 +81,34 @@ def batch_bald(
     if proba.min() < 0 or np.abs(proba.sum(axis=2) - 1).max() > 1e-3:
         raise ValueError("draws must be probabilities, which sum to 1 over the last axis")
     n, random = checked_size(n, proba.shape[1]), check_random_state(random_state)
-    conditional = _entropy(proba, axis=2).mean(axis=0)
-    alone = _entropy(proba.mean(axis=0), axis=1) - conditional
+    conditional = entr(proba).sum(axis=2).mean(axis=0)
+    alone = entr(proba.mean(axis=0)).sum(axis=1) - conditional
     places = select(alone, max(n, n_candidates), random_state=random)
     chosen = _greedy(proba[:, places], conditional[places], n, n_exact, n_samples, random)
     return np.asarray(places[chosen])
 
 
 def _greedy(
-    proba: np.ndarray, conditional: np.ndarray, n: int, n_exact: int, n_samples: int, random: np.random.RandomState
-) -> list[int]:
+    proba: np.ndarray,
+    conditional: np.ndarray,
+    n: int,
+    n_exact: int,
+    n_samples: int,
+    random: np.random.RandomState,
+) -> np.ndarray:
+    """Choose one row after another; labels of the first few are enumerated, then sampled."""
     n_draws, _, n_classes = proba.shape
     joint = np.ones((n_draws, 1))  # probabilities of combinations of the labels chosen so far
     weights = np.ones(1)  # 1 / (their number and density), if they are sampled
-    sampled, chosen = False, []
+    sampled, chosen = False, np.empty(0, dtype=np.intp)
     for k in range(n):
-        if not sampled and chosen and (k >= n_exact or n_classes ** (k + 1) > 2**20):
+        if not sampled and k and (k >= n_exact or n_classes ** (k + 1) > 2**20):
             joint, sampled = _sampled(proba[:, chosen], n_samples, random), True
             weights = 1.0 / (len(joint[0]) * joint.mean(axis=0))
         gain = _joint_entropy(joint, weights, proba) - conditional
         gain[chosen] = -np.inf
         best = int(gain.argmax())
-        chosen.append(best)
+        chosen = np.append(chosen, best)
         if sampled:  # one more label for each sample
             joint, weights = _with_label(joint, proba[:, best], random)
         else:
@@ -118,8 +125,8 @@ def _joint_entropy(joint: np.ndarray, weights: np.ndarray, proba: np.ndarray) ->
     for start in range(0, n_pool, step):
         some = proba[:, start : start + step]
         together = joint.T @ some.reshape(n_draws, -1) / n_draws
-        terms = -np.where(together > 0, together * np.log(np.maximum(together, 1e-300)), 0.0)
-        found[start : start + step] = (weights @ terms).reshape(-1, n_classes).sum(axis=1)
+        terms = weights @ entr(together, out=together)
+        found[start : start + step] = terms.reshape(-1, n_classes).sum(axis=1)
     return found
 
 
@@ -143,7 +150,3 @@ def _with_label(
     label = (random.random_sample((len(edges), 1)) * edges[:, -1:] > edges).sum(axis=1)
     joint = joint * proba[:, label]
     return joint, 1.0 / (joint.shape[1] * joint.mean(axis=0))
-
-
-def _entropy(proba: np.ndarray, axis: int) -> np.ndarray:
-    return -np.where(proba > 0, proba * np.log(np.maximum(proba, 1e-300)), 0.0).sum(axis=axis)

@@ -21,7 +21,7 @@ def softmax_length(proba: np.ndarray, power: int) -> np.ndarray:
     """
     square = (proba**2).sum(axis=1)
     if power == 2:
-        return np.maximum(1.0 - square, 0.0)
+        return np.asarray(np.maximum(1.0 - square, 0.0))
     lengths = np.sqrt(np.maximum(square[:, None] - 2 * proba + 1.0, 0.0))
     return np.asarray((proba * lengths).sum(axis=1))
 
@@ -36,7 +36,7 @@ def sigmoid_length(proba: np.ndarray, power: int) -> np.ndarray:
     power : {1, 2}
         Of the length.
     """
-    return proba * (1 - proba) * (2 if power == 1 else 1)
+    return np.asarray(proba * (1 - proba) * (2 if power == 1 else 1))
 
 
 def bayesian_length(

@@ -11,7 +11,7 @@ from skuq._features import map_features
 from skuq._utils._messages import warn
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.active_learning._affinities import affinities, squared_distances
-from skuq.active_learning._asked import check_fitted, class_probabilities, embedding
+from skuq.active_learning._asked import check_fitted, class_probabilities, embedding, means_of
 from skuq.active_learning._network import network_of, squared_gradients
 
 __all__ = ["egl_plus_plus"]
@@ -100,7 +100,9 @@ def egl_plus_plus(
         raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors!r}")
     leaf, rows = network_of(estimator, X, "egl_plus_plus")
     if leaf._is_dense and scope == "last":
-        raise ValueError(f"{type(leaf).__name__} answers for pixels: egl_plus_plus needs scope='all'")
+        raise ValueError(
+            f"{type(leaf).__name__} answers for pixels: egl_plus_plus needs scope='all'"
+        )
     _, known = network_of(estimator, X_labelled, "egl_plus_plus")
     outputs, targets = _outputs(leaf, rows), _outputs(leaf, known)
     if y_labelled is not None:
@@ -137,8 +139,7 @@ def _outputs(leaf: Any, rows: Any) -> np.ndarray:
     """Return probabilities or means, of shape (n_rows, n_outputs), pixels last."""
     if is_classifier(leaf):
         return class_probabilities(leaf, rows, "egl_plus_plus")
-    predicted = np.asarray(leaf.predict(rows), dtype=float)
-    return predicted.reshape(len(predicted), -1)
+    return means_of(leaf, rows)
 
 
 def _encoded(leaf: Any, y: Any, outputs: np.ndarray) -> np.ndarray:
@@ -149,7 +150,7 @@ def _encoded(leaf: Any, y: Any, outputs: np.ndarray) -> np.ndarray:
     if is_classifier(leaf):
         if not np.isin(labels, leaf.classes_).all():
             raise ValueError(f"y_labelled must hold classes of the estimator, {leaf.classes_}")
-        return (labels[:, None] == leaf.classes_).astype(float)
+        return np.asarray(labels[:, None] == leaf.classes_, dtype=float)
     targets = labels.astype(float).reshape(len(labels), -1)
     if targets.shape != outputs.shape or not np.isfinite(targets).all():
         raise ValueError(

@@ -32,13 +32,13 @@ def expected_gradient_length(
     """Score rows by the expected length of the gradient that their label would give.
 
     A classifier has the score Σ_k p_k ‖∇ℓ(x, k)‖^power [1]_. With ``scope="last"`` it is
-    ‖(f, 1)‖^power Σ_k p_k ‖p − e_k‖^power, where f enters the last layer. With ``power=2`` it is the
-    trace of the Fisher information of the row.
+    ‖(f, 1)‖^power Σ_k p_k ‖p − e_k‖^power, where f enters the last layer. With ``power=2`` it is
+    the trace of the Fisher information of the row.
 
     A regressor has the score ‖∇f‖² · mean_k[σ_k² + (μ_k − f)²] over its draws k [2]_, the expected
     squared gradient of ½(y − f)² if y comes from the predictive distribution. Since f = mean μ_k,
-    this is the squared length of ∇f times the total variance of `skuq.predict_uncertainty`: expected
-    gradient length and Bayesian uncertainty are two sides of one coin.
+    this is the squared length of ∇f times the total variance of `skuq.predict_uncertainty`:
+    expected gradient length and Bayesian uncertainty are two sides of one coin.
 
     Parameters
     ----------
@@ -167,13 +167,11 @@ def _of_linear_model(estimator: Any, X: Any, scope: str, power: int) -> np.ndarr
     bias = float(np.any(leaf.intercept_) or getattr(leaf, "fit_intercept", True))
     lengths = ((rows**2).sum(axis=1) + bias) ** (power / 2)
     if len(leaf.coef_) == 1:
-        return sigmoid_length(proba[:, 1], power) * lengths
-    return softmax_length(proba, power) * lengths
+        return np.asarray(sigmoid_length(proba[:, 1], power) * lengths)
+    return np.asarray(softmax_length(proba, power) * lengths)
 
 
-def expected_model_change(
-    estimator: Any, X: MatrixLike, *, layer: str | None = None
-) -> np.ndarray:
+def expected_model_change(estimator: Any, X: MatrixLike, *, layer: str | None = None) -> np.ndarray:
     """Score rows by mean_k ‖f − f_k‖ · ‖(φ, 1)‖, over the draws f_k of a regressor [1]_.
 
     It is the expected length of the gradient in the last layer if the draws, without noise, are the

@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
-from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._data._streams import is_dataset
@@ -21,10 +19,11 @@ from skuq._utils._sklearn_compat import (
     Interval,
     StrOptions,
     _num_samples,
-    available_if,
     validate_parameter_constraints,
 )
 from skuq._utils._typing import ArrayLike, DataFrame, MatrixLike, RandomState, StrPath
+from skuq.active_learning._as_estimator import AsEstimator
+from skuq.active_learning._labels import is_labelled, known_labels, with_labels
 from skuq.active_learning._rounds import (
     RoundsFile,
     area_under,
@@ -32,23 +31,14 @@ from skuq.active_learning._rounds import (
     fitted_on,
     identity_of,
     run_rounds,
+    split_rows,
 )
-from skuq.active_learning._strategies import (
-    QueryStrategy,
-    check_strategy,
-    is_labelled,
-    known_labels,
-    rows_of,
-)
+from skuq.active_learning._strategies import QueryStrategy, check_strategy, rows_of
 
 __all__ = ["ActiveLearner"]
 
 
-def _inside(method: str) -> Any:
-    return lambda self: hasattr(getattr(self, "estimator_", self.estimator), method)
-
-
-class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
+class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
     """Ask for the labels that help an estimator most.
 
     ``simulate(X, y)`` plays the game on labelled data: it begins with a few random labels, and in
@@ -159,10 +149,8 @@ class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
-        parameters = {k: v for k, v in self.get_params(deep=False).items()}
-        validate_parameter_constraints(
-            self._parameter_constraints, parameters, type(self).__name__
-        )
+        parameters = self.get_params(deep=False)
+        validate_parameter_constraints(self._parameter_constraints, parameters, type(self).__name__)
         check_strategy(self.strategy)
 
     # -- simulated -------------------------------------------------------------------------------
@@ -200,8 +188,8 @@ class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"X has {n_rows} rows and y {len(target)}; expected equal numbers")
         if not is_labelled(target, self.missing_label).all():
             raise ValueError(
-                "simulate needs all labels, and some are missing; fit, ask and teach are for y with "
-                "missing labels"
+                "simulate needs all labels, and some are missing; fit, ask and teach are for y "
+                "with missing labels"
             )
         if (X_test is None) != (y_test is None):
             raise ValueError("expected both X_test and y_test, or neither")
@@ -214,24 +202,13 @@ class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
             identity_of(self, X, target, y_test) if self.checkpoint_dir is not None else "",
             root_seed(self.random_state),
         )
-        random = np.random.RandomState(derive_seed(file.root, Purpose.SPLIT) % 2**32)  # noqa: NPY002
+        random = np.random.RandomState(derive_seed(file.root, Purpose.SPLIT) % 2**32)
         pool, test = np.arange(n_rows), np.empty(0, dtype=np.intp)
         if X_test is None:
-            pool, test = self._split(target, random)
+            pool, test = split_rows(target, is_classifier(self.estimator), random)
             X_test, y_test = rows_of(X, test), target[test]
         self._play(X, target, pool, X_test, np.asarray(y_test), file, random)
         return self
-
-    def _split(self, y: np.ndarray, random: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Set a quarter of the rows apart, of each class if there are classes with two rows."""
-        stratify = None
-        if is_classifier(self.estimator) and y.ndim == 1:
-            enough = np.unique(y, return_counts=True)[1].min() >= 2
-            stratify = y if enough and len(np.unique(y)) <= len(y) // 4 else None
-        pool, test = train_test_split(
-            np.arange(len(y)), test_size=0.25, random_state=random, stratify=stratify
-        )
-        return np.sort(pool), np.sort(test)
 
     def _play(
         self, X: Any, y: np.ndarray, pool: np.ndarray, X_test: Any, y_test: np.ndarray,
@@ -340,9 +317,7 @@ class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
         if self.labelled_.all():
             return np.empty(0, dtype=np.intp)
         seed = derive_seed(self._root, Purpose.POSTERIOR, self._step) % 2**32
-        strategy = QueryStrategy(
-            self.strategy, missing_label=self.missing_label, random_state=seed
-        )
+        strategy = QueryStrategy(self.strategy, missing_label=self.missing_label, random_state=seed)
         chosen: np.ndarray = strategy.query(
             self._X, self.y_, self.estimator_, batch_size=self.batch_size if n is None else n
         )
@@ -381,7 +356,7 @@ class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
         given = is_labelled(labels, self.missing_label)
         if not given.any():
             raise ValueError("none of the labels is given; expected at least one")
-        self.y_ = _with_labels(self.y_, places[given], labels[given])
+        self.y_ = with_labels(self.y_, places[given], labels[given])
         self.labelled_ = is_labelled(self.y_, self.missing_label)
         self._step += 1
         self.estimator_ = self._learnt(self.estimator_)
@@ -391,71 +366,3 @@ class ActiveLearner(MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self, "estimator_")
         if not hasattr(self, "_X"):
             raise ValueError(f"{method} needs fit(X, y) first; simulate knows all labels")
-
-    # -- predict ---------------------------------------------------------------------------------
-
-    @available_if(_inside("predict"))
-    def predict(self, X: MatrixLike) -> np.ndarray:
-        """Predict by the fitted estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-        """
-        check_is_fitted(self, "estimator_")
-        return np.asarray(self.estimator_.predict(X))
-
-    @available_if(_inside("predict_proba"))
-    def predict_proba(self, X: MatrixLike) -> np.ndarray:
-        """Predict probabilities by the fitted estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-        """
-        check_is_fitted(self, "estimator_")
-        return np.asarray(self.estimator_.predict_proba(X))
-
-    @available_if(_inside("score"))
-    def score(self, X: MatrixLike, y: ArrayLike) -> float:
-        """Score the fitted estimator by its own `score`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-        y : array-like of shape (n_samples, ...)
-            True labels or targets.
-        """
-        check_is_fitted(self, "estimator_")
-        return float(self.estimator_.score(X, y))
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """The labels that the fitted estimator knows."""
-        return np.asarray(self.estimator_.classes_)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_")
-
-    def __sklearn_tags__(self) -> Any:
-        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type = inner.estimator_type
-        tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
-        tags.target_tags, tags.input_tags = inner.target_tags, inner.input_tags
-        return tags
-
-
-def _with_labels(y: np.ndarray, places: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return a copy of y with these labels; its type widens if they need it."""
-    if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf":
-        y = y.astype(np.result_type(y, labels))
-    elif y.dtype.kind == labels.dtype.kind == "U":
-        y = y.astype(np.result_type(y, labels))
-    else:
-        y = y.astype(object)
-    y = np.array(y)
-    y[places] = labels
-    return y

@@ -117,7 +117,7 @@ def squared_gradients(leaf: TorchEstimator, rows: Any, directions: np.ndarray) -
     engine, X = leaf._engine, leaf._check_rows(rows)
     networks = [private_copy(each) for each in engine.draws.networks(len(leaf.histories_))]
     n_parameters = sum(p.numel() for p in networks[0].parameters())
-    shared = directions.ndim == 2
+    shared, device = directions.ndim == 2, engine.numerics.device
     n_directions = directions.shape[0 if shared else 1]
     step = max(1, _GRADIENT_BYTES // (4 * n_parameters * n_directions))
     total = np.zeros((len(X), n_directions))
@@ -130,7 +130,9 @@ def squared_gradients(leaf: TorchEstimator, rows: Any, directions: np.ndarray) -
             if shared:
                 wanted = wanted.expand(len(chunk), *wanted.shape)
             device = engine.numerics.device
-            total[start : start + step] += lengths(chunk.to(device), wanted.to(device)).cpu().numpy()
+            total[start : start + step] += (
+                lengths(chunk.to(device), wanted.to(device)).cpu().numpy()
+            )
     return total / len(networks)
 
 
@@ -146,13 +148,13 @@ def _lengths_of(network: nn.Module, leaf: TorchEstimator) -> Callable[[Tensor, T
             raw = raw.flatten(2).mT.flatten(0, 1)
         predictive: Any = likelihood.predictive(raw.double()[None])
         if classifies:
-            logits = predictive.logits
-            return (logits - logits.logsumexp(-1, keepdim=True)).flatten()
+            logits: Tensor = predictive.logits
+            return logits.log_softmax(-1).flatten()
         means: Tensor = predictive.mean[0]  # (places, targets); targets come first in directions
         return means.mT.flatten()
 
     def of_row(x: Tensor, directions: Tensor) -> Tensor:
-        _, pullback = vjp(lambda values: functions(values, x), parameters)
+        pullback: Any = vjp(lambda values: functions(values, x), parameters)[1]
 
         def squared_length(direction: Tensor) -> Tensor:
             (gradient,) = pullback(direction.flatten())

@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.model_selection import train_test_split
 
 from skuq._utils._files import replace_file
 from skuq._utils._random import Purpose, derive_seed
 from skuq.active_learning._strategies import Pool, choose, rows_of
 
-__all__ = ["RoundsFile", "area_under", "fitted_on", "first_rows_of", "run_rounds", "seeded"]
+__all__ = [
+    "RoundsFile",
+    "area_under",
+    "fitted_on",
+    "first_rows_of",
+    "run_rounds",
+    "seeded",
+    "split_rows",
+]
 
 
 def seeded(estimator: Any, root: int, step: int) -> Any:
@@ -74,6 +83,18 @@ def first_rows_of(
             raise ValueError("the rows to begin with must have at least 2 classes")
         rows = np.append(rows[:-1], others[0])
     return rows
+
+
+def split_rows(y: np.ndarray, classifies: bool, random: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Set a quarter of the rows apart, of each class if there are enough rows of each."""
+    stratify = None
+    if classifies and y.ndim == 1:
+        classes, counts = np.unique(y, return_counts=True)
+        stratify = y if counts.min() >= 2 and len(classes) <= len(y) // 4 else None
+    pool, test = train_test_split(
+        np.arange(len(y)), test_size=0.25, random_state=random, stratify=stratify
+    )
+    return np.sort(pool), np.sort(test)
 
 
 class RoundsFile:
@@ -158,19 +179,18 @@ def _asked(
     learner: Any, estimator: Any, X: Any, y: np.ndarray, labelled: np.ndarray, left: np.ndarray,
     root: int, step: int,
 ) -> np.ndarray:  # fmt: skip
-    random = np.random.RandomState(derive_seed(root, Purpose.POSTERIOR, step) % 2**32)  # noqa: NPY002
+    random = np.random.RandomState(derive_seed(root, Purpose.POSTERIOR, step) % 2**32)
     if hasattr(learner.strategy, "query"):
-        seen = np.full(y.shape, np.nan if y.dtype.kind in "biuf" else None, dtype=object)
+        numbers = y.dtype.kind in "biuf"
+        seen = np.full(y.shape, np.nan if numbers else None, dtype=float if numbers else object)
         seen[labelled] = y[labelled]
-        seen = seen.astype(float) if y.dtype.kind in "biuf" else seen
-        return np.asarray(
-            learner.strategy.query(
-                X, seen, estimator, candidates=left, batch_size=learner.batch_size
-            )
+        found = learner.strategy.query(
+            X, seen, estimator, candidates=left, batch_size=learner.batch_size
         )
+        return np.asarray(found)
     pool = Pool(rows_of(X, left), rows_of(X, labelled), y[labelled])
-    found, _ = choose(learner.strategy, estimator, pool, learner.batch_size, random)
-    return left[found]
+    places, _ = choose(learner.strategy, estimator, pool, learner.batch_size, random)
+    return np.asarray(left[places])
 
 
 def area_under(records: list[dict[str, Any]]) -> float:

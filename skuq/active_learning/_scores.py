@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
 from sklearn.utils import check_random_state
 
 from skuq._data._streams import is_dataset
@@ -34,9 +35,7 @@ __all__ = [
 ]
 
 
-def random_scores(
-    estimator: Any, X: MatrixLike, *, random_state: RandomState = None
-) -> np.ndarray:
+def random_scores(estimator: Any, X: MatrixLike, *, random_state: RandomState = None) -> np.ndarray:
     """Draw a score for each row, uniform in [0, 1): what any other query must beat.
 
     Parameters
@@ -59,7 +58,7 @@ def random_scores(
 
 
 def _measured(estimator: Any, X: Any, measure: str, query: str) -> np.ndarray:
-    """Measure the total uncertainty of a classifier; of several labels the sum, of pixels a mean."""
+    """Measure total uncertainty: the sum over several labels, the mean over pixels."""
     check_fitted(estimator, X)
     needs_classifier(estimator, query)
     if knows_uncertainty(estimator):
@@ -67,12 +66,12 @@ def _measured(estimator: Any, X: Any, measure: str, query: str) -> np.ndarray:
         return one_per_row(found, add=np.ndim(found) == 2)
     proba = class_probabilities(estimator, X, query)
     if measure == "entropy":
-        return -np.where(proba > 0, proba * np.log(np.maximum(proba, 1e-300)), 0.0).sum(axis=1)
+        return np.asarray(entr(proba).sum(axis=1))
     largest = np.sort(proba, axis=1)[:, ::-1]
     if measure == "margin":
         second = largest[:, 1] if proba.shape[1] > 1 else 0.0
-        return 1.0 - (largest[:, 0] - second)
-    return 1.0 - largest[:, 0]
+        return np.asarray(1.0 - (largest[:, 0] - second))
+    return np.asarray(1.0 - largest[:, 0])
 
 
 def entropy(estimator: Any, X: MatrixLike) -> np.ndarray:
@@ -265,5 +264,3 @@ def variance(estimator: Any, X: MatrixLike, kind: str = "total") -> np.ndarray:
     if knows_uncertainty(estimator) or kind != "epistemic":
         return one_per_row(predict_uncertainty(estimator, X, kind=kind), add=True)
     return one_per_row(draws_of(estimator, X, "variance").var(axis=0), add=True)
-
-

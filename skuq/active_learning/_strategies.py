@@ -26,9 +26,10 @@ from skuq.active_learning._gradient_length import (
     expected_gradient_length,
     expected_model_change,
 )
+from skuq.active_learning._labels import is_labelled, known_labels
 from skuq.active_learning._select import checked_size, kmeans_weighted, select
 
-__all__ = ["QueryStrategy", "choose", "is_labelled", "names_of_queries", "rows_of"]
+__all__ = ["QueryStrategy", "choose", "names_of_queries", "rows_of"]
 
 
 @dataclass
@@ -144,26 +145,6 @@ def rows_of(X: Any, index: np.ndarray) -> Any:
     if is_dataset(X):
         return Subset(X, index.tolist())
     return _safe_indexing(X, index)
-
-
-def is_labelled(y: Any, missing_label: Any) -> np.ndarray:
-    """Return which rows have a label; a row of several targets needs all of them."""
-    labels = np.asarray(y)
-    if missing_label is None or missing_label != missing_label:  # None, or NaN
-        missing = labels == None if labels.dtype == object else np.zeros(labels.shape, bool)  # noqa: E711
-        if labels.dtype.kind in "fO":
-            missing = missing | np.asarray(labels != labels, dtype=bool)
-    else:
-        missing = np.asarray(labels == missing_label, dtype=bool)
-        if missing.shape != labels.shape:  # values that cannot be compared
-            missing = np.zeros(labels.shape, bool)
-    return ~missing.reshape(len(labels), -1).any(axis=1)
-
-
-def known_labels(y: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Return the labels of labelled rows, as numbers or strings if NaN or None made them objects."""
-    known = np.asarray(y)[labelled]
-    return np.asarray(known.tolist()) if known.dtype == object and len(known) else known
 
 
 class QueryStrategy(BaseEstimator):
