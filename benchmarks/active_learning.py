@@ -36,7 +36,7 @@ from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 OUTPUT = Path(__file__).parent / "output" / "active_learning"
 DATA = Path(os.environ.get("SKUQ_DATA", Path(__file__).parents[2] / "shared" / "data"))
 OF_CLASSES = ("random", "margin", "core_set", "badge", "entropy", "bald", "egl", "egl_plus_plus")
-OF_NUMBERS = ("random", "core_set", "egl", "model_change", "egl_plus_plus", "epistemic")
+OF_NUMBERS = ("random", "core_set", "egl", "model_change", "egl_plus_plus")
 
 
 class Task(NamedTuple):
@@ -143,11 +143,11 @@ def found_share(y: np.ndarray, predicted: np.ndarray) -> float:
 # -- networks ---------------------------------------------------------------------------------
 
 
-def small_conv_net() -> nn.Module:
+def small_conv_net(n_outputs: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Flatten(), nn.Linear(16 * 49, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 10),
+        nn.Flatten(), nn.Linear(16 * 49, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, n_outputs),
     )  # fmt: skip
 
 

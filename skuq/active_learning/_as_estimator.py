@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._utils._sklearn_compat import available_if
@@ -79,7 +80,8 @@ class AsEstimator:
         return hasattr(self, "estimator_")
 
     def __sklearn_tags__(self) -> Any:
-        tags, inner = super().__sklearn_tags__()  # type: ignore[misc], get_tags(self.estimator)
+        tags: Any = super().__sklearn_tags__()  # type: ignore[misc]
+        inner = get_tags(self.estimator)
         tags.estimator_type = inner.estimator_type
         tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         tags.target_tags, tags.input_tags = inner.target_tags, inner.input_tags

@@ -66,7 +66,9 @@ def bayesian_length(
     return np.asarray(score if score.ndim == 1 else score.sum(axis=1))
 
 
-def model_change(lengths: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def model_change(
+    lengths: np.ndarray, draws: np.ndarray, prediction: np.ndarray | None = None
+) -> np.ndarray:
     """Compute mean_k ‖(f − f_k)‖ · ‖φ‖, the expected model change of Cai et al.
 
     Parameters
@@ -74,8 +76,10 @@ def model_change(lengths: np.ndarray, draws: np.ndarray) -> np.ndarray:
     lengths : ndarray of shape (n_samples,)
         ‖φ‖ of each row.
     draws : ndarray of shape (n_draws, n_samples) or (n_draws, n_samples, n_targets)
-        Predictions f_k of the members; f is their mean.
+        Predictions f_k of the members.
+    prediction : ndarray of shape (n_samples,) or (n_samples, n_targets), default=None
+        The prediction f of the network that learns; None takes the mean of the members.
     """
-    change = draws - draws.mean(axis=0)
+    change = draws - (draws.mean(axis=0) if prediction is None else prediction)
     change = np.abs(change) if change.ndim == 2 else np.linalg.norm(change, axis=2)
     return np.asarray(change.mean(axis=0) * lengths)

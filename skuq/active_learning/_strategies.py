@@ -144,6 +144,10 @@ def rows_of(X: Any, index: np.ndarray) -> Any:
     """Return some rows of an array, a data frame, a sparse matrix or a Dataset."""
     if is_dataset(X):
         return Subset(X, index.tolist())
+    if hasattr(X, "tocsr"):
+        X = X.tocsr()
+    elif not hasattr(X, "__getitem__"):
+        X = np.asarray(X)
     return _safe_indexing(X, index)
 
 

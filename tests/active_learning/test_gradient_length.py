@@ -28,7 +28,7 @@ def by_autograd(network, x, power, last):
     for k in range(len(log_p)):
         grads = torch.autograd.grad(log_p[k], parameters, retain_graph=True)
         squared = sum((g**2).sum() for g in grads)
-        total += float(log_p[k].exp() * squared ** (power / 2))
+        total += (log_p[k].exp() * squared ** (power / 2)).item()
     return total
 
 
