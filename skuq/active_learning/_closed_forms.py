@@ -19,11 +19,13 @@ def softmax_length(proba: np.ndarray, power: int) -> np.ndarray:
     power : {1, 2}
         Of the length.
     """
-    square = (proba**2).sum(axis=1)
+    square = np.einsum("ij,ij->i", proba, proba)
     if power == 2:
         return np.asarray(np.maximum(1.0 - square, 0.0))
-    lengths = np.sqrt(np.maximum(square[:, None] - 2 * proba + 1.0, 0.0))
-    return np.asarray((proba * lengths).sum(axis=1))
+    lengths = -2.0 * proba  # one array, whose layout is that of the probabilities
+    lengths += square[:, None] + 1.0
+    np.sqrt(np.maximum(lengths, 0.0, out=lengths), out=lengths)
+    return np.asarray(np.einsum("ij,ij->i", proba, lengths))
 
 
 def sigmoid_length(proba: np.ndarray, power: int) -> np.ndarray:

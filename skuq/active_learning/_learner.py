@@ -277,6 +277,8 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
             If no row has a label.
         """
         self._check_parameters()
+        if y is None:
+            raise ValueError("ActiveLearner requires y to be passed, but the target y is None")
         labels = np.array(y)
         n_rows = len(X) if is_dataset(X) else _num_samples(X)  # type: ignore[arg-type]
         if len(labels) != n_rows:
