@@ -24,6 +24,7 @@ __all__ = [
     "embedding",
     "has_network",
     "knows_uncertainty",
+    "layers_of",
     "means_of",
     "needs_classifier",
     "needs_regressor",

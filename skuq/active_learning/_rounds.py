@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from skuq._utils._files import replace_file
 from skuq._utils._random import Purpose, derive_seed
-from skuq.active_learning._strategies import Pool, choose, rows_of
+from skuq.active_learning._strategies import Pool, choose, pool_of, rows_of
 
 __all__ = [
     "RoundsFile",
@@ -188,7 +188,7 @@ def _asked(
             X, seen, estimator, candidates=left, batch_size=learner.batch_size
         )
         return np.asarray(found)
-    pool = Pool(rows_of(X, left), rows_of(X, labelled), y[labelled])
+    pool = Pool(pool_of(estimator, X, left), rows_of(X, labelled), y[labelled])
     places, _ = choose(learner.strategy, estimator, pool, learner.batch_size, random)
     return np.asarray(left[places])
 

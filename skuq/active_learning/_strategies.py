@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.utils import check_random_state
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from skuq._data._streams import is_dataset
 from skuq._utils._messages import suggest
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.active_learning import _scores
-from skuq.active_learning._asked import checked_numbers, draws_of, embedding
+from skuq.active_learning._asked import (
+    checked_numbers,
+    draws_of,
+    embedding,
+    has_network,
+    layers_of,
+)
 from skuq.active_learning._badge import badge
 from skuq.active_learning._batch_bald import batch_bald
 from skuq.active_learning._core_set import core_set
@@ -29,7 +35,7 @@ from skuq.active_learning._gradient_length import (
 from skuq.active_learning._labels import is_labelled, known_labels
 from skuq.active_learning._select import checked_size, kmeans_weighted, select
 
-__all__ = ["QueryStrategy", "choose", "names_of_queries", "rows_of"]
+__all__ = ["QueryStrategy", "choose", "names_of_queries", "pool_of", "rows_of"]
 
 
 @dataclass
@@ -151,6 +157,27 @@ def rows_of(X: Any, index: np.ndarray) -> Any:
     return _safe_indexing(X, index)
 
 
+class _MappedRows(Dataset[Any]):
+    """Some rows of a memory map, read one by one when they are needed."""
+
+    def __init__(self, X: np.memmap, index: np.ndarray) -> None:
+        self._X, self._index = X, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        return np.array(self._X[self._index[place]])
+
+
+def pool_of(estimator: Any, X: Any, index: np.ndarray) -> Any:
+    """Return some rows to choose from; those of a memory map stay on the disk for a network."""
+    if isinstance(X, np.memmap) and has_network(estimator):
+        if not any(hasattr(each, "steps") for each in layers_of(estimator)):
+            return _MappedRows(X, index)
+    return rows_of(X, index)
+
+
 class QueryStrategy(BaseEstimator):
     """A query without state, whose method takes all labels, missing ones included.
 
@@ -247,7 +274,7 @@ class QueryStrategy(BaseEstimator):
         X_labelled = rows_of(X, np.flatnonzero(labelled))
         if fit:
             estimator = clone(estimator).fit(X_labelled, known)
-        pool = Pool(rows_of(X, places), X_labelled, known)
+        pool = Pool(pool_of(estimator, X, places), X_labelled, known)
         random = check_random_state(self.random_state)
         if hasattr(self.strategy, "query"):
             return self.strategy.query(X, y, estimator, candidates=places, batch_size=batch_size)

@@ -9,6 +9,8 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.utils.data import TensorDataset
 
 import skuq
@@ -106,6 +108,25 @@ def test_forms_of_rows(dropout, blobs, labels):
     for form in (pd.DataFrame(X), sparse.csr_array(X), rows, torch.from_numpy(X)):
         found = QueryStrategy("core_set").query(form, labels, dropout, batch_size=4)
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_memory_map_stays_on_the_disk(dropout, blobs, labels, tmp_path, monkeypatch):
+    X = np.memmap(tmp_path / "X.npy", dtype=np.float64, mode="w+", shape=blobs[0].shape)
+    X[:] = blobs[0]
+    for name in ("margin", "egl", "core_set", "badge", "egl_plus_plus"):
+        strategy = QueryStrategy(name, random_state=0)
+        expected = strategy.query(blobs[0], labels, dropout, batch_size=4)
+        with monkeypatch.context() as patch:
+            patch.setattr("skuq.active_learning._strategies._safe_indexing", _few_rows)
+            found = strategy.query(X, labels, dropout, batch_size=4)
+        np.testing.assert_array_equal(found, expected)
+    scaled = make_pipeline(StandardScaler(), clone(dropout)).fit(*blobs)  # needs an array
+    assert len(strategy.query(X, labels, scaled, batch_size=4)) == 4
+
+
+def _few_rows(X, index):
+    assert len(index) == 60  # the labelled ones
+    return X[index]
 
 
 def test_a_forest_needs_no_network(blobs, labels):
