@@ -10,6 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skuq._utils._sklearn_compat import available_if
 from skuq._utils._typing import ArrayLike, MatrixLike
+from skuq.active_learning._asked import knows_uncertainty
+from skuq.pipeline import predict_uncertainty
 
 __all__ = ["AsEstimator"]
 
@@ -47,6 +49,22 @@ class AsEstimator:
         """
         check_is_fitted(self, "estimator_")
         return np.asarray(self.estimator_.predict_proba(X))
+
+    @available_if(lambda self: knows_uncertainty(getattr(self, "estimator_", self.estimator)))
+    def predict_uncertainty(self, X: MatrixLike, kind: str = "total", **options: Any) -> Any:
+        """Measure the uncertainty of the fitted estimator; see `skuq.predict_uncertainty`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the estimator takes them.
+        kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
+            The part of the uncertainty to return.
+        **options
+            Further arguments of the estimator's method, such as ``measure``.
+        """
+        check_is_fitted(self, "estimator_")
+        return predict_uncertainty(self.estimator_, X, kind=kind, **options)
 
     @available_if(_inside("score"))
     def score(self, X: MatrixLike, y: ArrayLike) -> float:

@@ -160,7 +160,7 @@ def _of_linear_model(estimator: Any, X: Any, scope: str, power: int) -> np.ndarr
     if not hasattr(leaf, "coef_") or not hasattr(leaf, "classes_"):
         raise TypeError(
             "expected_gradient_length needs a network or a linear classifier, got "
-            f"{type(leaf).__name__}; entropy, margin and bald take any classifier"
+            f"{type(leaf).__name__}; entropy and margin take any classifier"
         )
     proba = class_probabilities(estimator, X, "expected_gradient_length")
     rows = dense_rows(estimator, X)

@@ -13,30 +13,44 @@ def is_labelled(y: Any, missing_label: Any) -> np.ndarray:
     """Return which rows have a label; a row of several targets needs all of them."""
     labels = np.asarray(y)
     if missing_label is None or missing_label != missing_label:  # None, or NaN
-        missing = labels == None if labels.dtype == object else np.zeros(labels.shape, bool)  # noqa: E711
-        if labels.dtype.kind in "fO":
-            missing = missing | np.asarray(labels != labels, dtype=bool)
+        missing = np.zeros(labels.shape, dtype=bool)
+        if labels.dtype == object:
+            flat = [_stands_for_nothing(label) for label in labels.ravel()]
+            missing = np.array(flat, dtype=bool).reshape(labels.shape)
+        elif labels.dtype.kind == "f":
+            missing = np.isnan(labels)
     else:
-        missing = np.asarray(labels == missing_label, dtype=bool)
-        if missing.shape != labels.shape:  # values that cannot be compared
-            missing = np.zeros(labels.shape, bool)
-    return np.asarray(~np.asarray(missing).reshape(len(labels), -1).any(axis=1))
+        found = labels == missing_label
+        # Values that cannot be compared give one answer.
+        missing = found if np.shape(found) == labels.shape else np.zeros(labels.shape, dtype=bool)
+    return np.asarray(~np.asarray(missing, dtype=bool).reshape(len(labels), -1).any(axis=1))
+
+
+def _stands_for_nothing(label: Any) -> bool:
+    """Return whether a label is None, NaN or pandas' NA."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # NA is neither equal nor unequal
+        return True
 
 
 def known_labels(y: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """Return known labels, as numbers or strings if missing ones had made them objects."""
-    known = np.asarray(y)[labelled]
-    return np.asarray(known.tolist()) if known.dtype == object and len(known) else known
+    known: np.ndarray = np.asarray(y)[labelled]
+    if known.dtype != object or not len(known):
+        return known
+    if len({isinstance(label, str) for label in known.ravel()}) > 1:
+        raise ValueError("labels must be all text or all numbers, got both")
+    return np.asarray(known.tolist())
 
 
 def with_labels(y: np.ndarray, places: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return a copy of y with these labels; its type widens if they need it."""
-    if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf":
-        y = y.astype(np.result_type(y, labels))
-    elif y.dtype.kind == labels.dtype.kind == "U":
-        y = y.astype(np.result_type(y, labels))
-    else:
-        y = y.astype(object)
-    y = np.array(y)
+    kinds = {"text" if each.dtype.kind == "U" else each.dtype.kind for each in (y, labels)}
+    if "text" in kinds and kinds & set("biuf"):
+        raise ValueError(
+            f"labels are of another type than y: got {labels.dtype}, expected {y.dtype}"
+        )
+    y = np.array(y, dtype=object if "O" in kinds else np.result_type(y, labels))
     y[places] = labels
     return y

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import entr
 from sklearn.utils import check_random_state
 
+from skuq._composition import predictions
 from skuq._data._streams import is_dataset
 from skuq._utils._sklearn_compat import _num_samples
 from skuq._utils._typing import MatrixLike, RandomState
@@ -245,8 +246,8 @@ def variance(estimator: Any, X: MatrixLike, kind: str = "total") -> np.ndarray:
     Parameters
     ----------
     estimator : fitted regressor
-        A regressor of skuq; with ``kind="epistemic"`` also an ensemble that `skuq.predict_draws`
-        knows.
+        A regressor of skuq, or one whose `predict` takes ``return_std=True``; with
+        ``kind="epistemic"`` also an ensemble that `skuq.predict_draws` knows.
     X : array-like of shape (n_pool, ...)
         The pool, in any form that the estimator predicts.
     kind : {"total", "aleatoric", "epistemic"}, default="total"
@@ -261,6 +262,9 @@ def variance(estimator: Any, X: MatrixLike, kind: str = "total") -> np.ndarray:
     needs_regressor(estimator, "variance")
     if kind not in ("total", "aleatoric", "epistemic"):
         raise ValueError(f"kind must be 'total', 'aleatoric' or 'epistemic', got {kind!r}")
-    if knows_uncertainty(estimator) or kind != "epistemic":
+    if knows_uncertainty(estimator):
         return one_per_row(predict_uncertainty(estimator, X, kind=kind), add=True)
+    if kind != "epistemic":
+        asked, inner = predictions(estimator, X)
+        return one_per_row(asked.predict_uncertainty(inner, kind=kind), add=True)  # type: ignore[attr-defined]
     return one_per_row(draws_of(estimator, X, "variance").var(axis=0), add=True)

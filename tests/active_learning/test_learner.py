@@ -16,7 +16,7 @@ import skuq
 from skuq import TorchClassifier
 from skuq.active_learning import ActiveLearner, QueryStrategy, margin, select
 from skuq.active_learning import _rounds as rounds_module
-from skuq.posteriors import PointEstimate
+from skuq.posteriors import MCDropout, PointEstimate
 
 OPTIONS = {"batch_size": 7, "n_rounds": 3, "initial": 10, "random_state": 0}
 
@@ -223,6 +223,41 @@ def test_saved_and_pickled(blobs, tmp_path):
     skuq.save(simulated, tmp_path / "other.skuq")
     again = skuq.load(tmp_path / "other.skuq")
     assert again.rounds_ == simulated.rounds_ and again.strategy is margin
+
+
+def test_it_predicts_like_its_estimator(blobs):
+    X, y = blobs
+    network = TorchClassifier(posterior=MCDropout(3), max_epochs=1, random_state=0)
+    learner = ActiveLearner(network).fit(X, np.where(np.arange(240) < 40, y, np.nan))
+    for kind in ("total", "epistemic"):
+        expected = learner.estimator_.predict_uncertainty(X, kind=kind)
+        np.testing.assert_array_equal(skuq.predict_uncertainty(learner, X, kind=kind), expected)
+    assert not hasattr(ActiveLearner(logistic()), "predict_uncertainty")
+    assert not hasattr(ActiveLearner(Ridge()), "predict_proba")
+
+
+@pytest.mark.parametrize("dtype", ["string", "Int64", "category"])
+def test_missing_values_of_pandas(blobs, dtype):
+    X, y = blobs
+    labels = pd.Series(y).astype("string") if dtype == "string" else pd.Series(y)
+    labels = labels.astype(dtype).where(np.arange(240) < 40)
+    learner = ActiveLearner(logistic(), "margin", batch_size=3).fit(X, labels)
+    fitted = logistic().fit(X[:40], y[:40].astype(str) if dtype == "string" else y[:40])
+    np.testing.assert_array_equal(learner.ask(), 40 + select(margin(fitted, X[40:]), 3))
+
+
+def test_labels_of_another_type(blobs):
+    X, y = blobs
+    labels = np.where(np.arange(240) < 40, y, np.nan)
+    learner = ActiveLearner(logistic()).fit(X, labels)
+    with pytest.raises(ValueError, match="of another type than y"):
+        learner.teach([50], ["cat"])
+    mixed = np.where(np.arange(240) < 40, y, None)
+    mixed[3] = "cat"
+    with pytest.raises(ValueError, match="all text or all numbers"):
+        ActiveLearner(logistic()).fit(X, mixed)
+    learner.teach([50], [1])  # an integer is a float's equal
+    assert learner.y_.dtype == float and learner.y_[50] == 1
 
 
 def test_a_strategy_as_an_object(blobs):

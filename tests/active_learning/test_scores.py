@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -66,6 +67,13 @@ def test_of_regressors(regressors, regression):
         np.testing.assert_array_equal(variance(fitted, X, kind), expected)
     epistemic = fitted.predict_uncertainty(X, kind="epistemic")
     np.testing.assert_allclose(mean_std(fitted, X) ** 2, epistemic, rtol=1e-7)
+
+
+def test_a_gaussian_process(regression):
+    X, y = regression
+    fitted = GaussianProcessRegressor(alpha=1.0).fit(X[:30], y[:30])
+    _, std = fitted.predict(X, return_std=True)
+    np.testing.assert_allclose(variance(fitted, X), std**2, rtol=1e-9)
 
 
 def test_several_labels_are_added(blobs):
