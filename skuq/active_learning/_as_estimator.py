@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from skuq._reductions import Part
 from skuq._utils._sklearn_compat import available_if
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.active_learning._asked import knows_uncertainty
 from skuq.pipeline import predict_uncertainty
+from skuq.uncertainty import Uncertainty
 
 __all__ = ["AsEstimator"]
 
@@ -50,8 +52,25 @@ class AsEstimator:
         check_is_fitted(self, "estimator_")
         return np.asarray(self.estimator_.predict_proba(X))
 
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Part = ..., **options: Any
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: Literal["all"], **options: Any
+    ) -> Uncertainty: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str, **options: Any
+    ) -> np.ndarray | Uncertainty: ...
+
     @available_if(lambda self: knows_uncertainty(getattr(self, "estimator_", self.estimator)))
-    def predict_uncertainty(self, X: MatrixLike, kind: str = "total", **options: Any) -> Any:
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str = "total", **options: Any
+    ) -> np.ndarray | Uncertainty:
         """Measure the uncertainty of the fitted estimator; see `skuq.predict_uncertainty`.
 
         Parameters
@@ -93,6 +112,13 @@ class AsEstimator:
         if not hasattr(self, "estimator_"):
             raise AttributeError(f"{type(self).__name__} has no n_features_in_ before fit")
         return int(self.estimator_.n_features_in_)
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the features that the fitted estimator knows."""
+        if not hasattr(self, "estimator_"):
+            raise AttributeError(f"{type(self).__name__} has no feature_names_in_ before fit")
+        return np.asarray(self.estimator_.feature_names_in_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "estimator_")

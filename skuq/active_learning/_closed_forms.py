@@ -17,7 +17,7 @@ def softmax_length(proba: np.ndarray, power: int) -> np.ndarray:
     proba : ndarray of shape (n_samples, n_classes)
         Probabilities.
     power : {1, 2}
-        Of the length.
+        The power of the length.
     """
     square = np.einsum("ij,ij->i", proba, proba)
     if power == 2:
@@ -36,7 +36,7 @@ def sigmoid_length(proba: np.ndarray, power: int) -> np.ndarray:
     proba : ndarray of shape (n_samples,)
         Probabilities of the second class.
     power : {1, 2}
-        Of the length.
+        The power of the length.
     """
     return np.asarray(proba * (1 - proba) * (2 if power == 1 else 1))
 

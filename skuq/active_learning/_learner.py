@@ -68,9 +68,9 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
     scoring : str or callable, default=None
         How `simulate` scores on test rows: a scorer of scikit-learn or skuq, or its name; None is
         the `score` of the estimator.
-    missing_label : scalar or None, default=nan
-        What stands in y for a label that is missing. NaN and None both count as missing if this is
-        NaN or None. Say −1 where that is no label.
+    missing_label : scalar, default=None
+        What stands in y for a label that is missing, such as −1 where that is no label. None takes
+        NaN, None and pandas' NA.
     checkpoint_dir : path, default=None
         A folder in which `simulate` notes each round, so that the same call goes on after an
         interruption. It needs ``retrain="scratch"``.
@@ -131,7 +131,7 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
         initial: int | ArrayLike = 20,
         retrain: str = "scratch",
         scoring: Any = None,
-        missing_label: Any = np.nan,
+        missing_label: Any = None,
         checkpoint_dir: StrPath | None = None,
         verbose: int = 0,
         random_state: RandomState = None,

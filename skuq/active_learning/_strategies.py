@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
@@ -188,9 +188,9 @@ class QueryStrategy(BaseEstimator):
     strategy : str or callable, default="auto"
         The name of a query, as in `ActiveLearner`, or a function of (estimator, pool) that returns
         scores.
-    missing_label : scalar or None, default=nan
-        What stands in y for a label that is missing. NaN and None both count as missing if this is
-        NaN or None.
+    missing_label : scalar, default=None
+        What stands in y for a label that is missing, such as −1. None takes NaN, None and pandas'
+        NA.
     random_state : int, RandomState instance or None, default=None
         Seed of random queries, and of the order of equal scores.
 
@@ -212,12 +212,24 @@ class QueryStrategy(BaseEstimator):
         self,
         strategy: Any = "auto",
         *,
-        missing_label: Any = np.nan,
+        missing_label: Any = None,
         random_state: RandomState = None,
     ) -> None:
         self.strategy = strategy
         self.missing_label = missing_label
         self.random_state = random_state
+
+    @overload
+    def query(
+        self, X: MatrixLike, y: ArrayLike, estimator: Any, *, candidates: ArrayLike | None = ...,
+        batch_size: int = ..., fit: bool = ..., return_scores: Literal[False] = ...,
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def query(
+        self, X: MatrixLike, y: ArrayLike, estimator: Any, *, candidates: ArrayLike | None = ...,
+        batch_size: int = ..., fit: bool = ..., return_scores: Literal[True],
+    ) -> tuple[np.ndarray, np.ndarray]: ...  # fmt: skip
 
     def query(
         self,
@@ -229,7 +241,7 @@ class QueryStrategy(BaseEstimator):
         batch_size: int = 1,
         fit: bool = False,
         return_scores: bool = False,
-    ) -> Any:
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Choose rows to label.
 
         Parameters
@@ -277,10 +289,11 @@ class QueryStrategy(BaseEstimator):
         pool = Pool(pool_of(estimator, X, places), X_labelled, known)
         random = check_random_state(self.random_state)
         if hasattr(self.strategy, "query"):
-            return self.strategy.query(X, y, estimator, candidates=places, batch_size=batch_size)
+            chosen = self.strategy.query(X, y, estimator, candidates=places, batch_size=batch_size)
+            return np.asarray(chosen)
         found, scores = choose(self.strategy, estimator, pool, batch_size, random)
         if not return_scores:
-            return places[found]
+            return np.asarray(places[found])
         if scores is None:
             raise ValueError(
                 f"strategy={self.strategy!r} chooses rows together and has no scores; use "
