@@ -271,6 +271,27 @@ def markdown(name: str, found: QueryComparison) -> str:
     return "\n".join(lines) + "\n"
 
 
+def overview(found: dict[str, QueryComparison]) -> str:
+    """One table of all tasks: differences to random, and the verdicts by Holm at level 0.1."""
+    heads = [
+        f"{NAMES.get(name, name)} ({len(r.areas['random'])} seeds)" for name, r in found.items()
+    ]
+    lines = [f"| query | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    strategies = dict.fromkeys(s for r in found.values() for s in r.scores if s != "random")
+    summaries = [r.summary(level=0.1) for r in found.values()]
+    for strategy in strategies:
+        cells = []
+        for summary in summaries:
+            if strategy not in summary.index:
+                cells.append("")
+                continue
+            line = summary.loc[strategy]
+            verdict = f" **{line.verdict}**" if line.verdict else ""
+            cells.append(f"{line.difference:+.3f} ± {line.standard_error:.3f}{verdict}")
+        lines.append(f"| {strategy} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def draw(found: dict[str, QueryComparison], path: Path) -> None:
     """Learning curves of all tasks."""
     import matplotlib
@@ -286,7 +307,7 @@ def draw(found: dict[str, QueryComparison], path: Path) -> None:
         ax.set_title(NAMES.get(name, name))
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=70)
 
 
 def main() -> None:
@@ -306,7 +327,7 @@ def main() -> None:
                 for strategy in TASKS[name].strategies:
                     simulate(name, strategy, seed)
     found = {name: r for name in names if (r := results(name)) is not None}
-    text = "\n".join(markdown(name, r) for name, r in found.items())
+    text = "\n".join([overview(found), *(markdown(name, r) for name, r in found.items())])
     print(text)
     if options.publish:
         options.publish.mkdir(parents=True, exist_ok=True)
