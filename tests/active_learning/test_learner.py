@@ -314,3 +314,10 @@ CHECKED = [ActiveLearner(LogisticRegression()), ActiveLearner(Ridge())]
 def test_checks_of_scikit_learn(estimator):
     for checked, check in estimator_checks_generator(estimator):
         check(checked)
+
+
+def test_a_bar_shows_the_rounds(blobs, capsys):
+    pytest.importorskip("tqdm")
+    ActiveLearner(logistic(), verbose=1, **OPTIONS).simulate(*blobs)
+    shown = capsys.readouterr().err
+    assert "rounds: 100%" in shown and "4/4" in shown and "score=" in shown
