@@ -36,7 +36,6 @@ from skuq.metrics import (
 from skuq.posteriors import PointEstimate
 
 OUTPUT = Path(__file__).parent / "output" / "label_smoothing"
-EPSILONS = (0.0, 0.1, 0.2)
 CHANGES: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 100, "lr": 1e-3, "seeds": 10},
     "fashion-mnist": {"seeds": 5},
@@ -155,8 +154,10 @@ def table(records: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def draw(folder: Path, path: Path, classes: Sequence[int], names: Sequence[str]) -> None:
-    """The test rows of three classes in the plane of their weights, without and with smoothing."""
+def draw(
+    folder: Path, path: Path, epsilons: list[float], classes: Sequence[int], names: Sequence[str]
+) -> None:
+    """The test rows of three classes in the plane of their weights, by ε."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -164,8 +165,9 @@ def draw(folder: Path, path: Path, classes: Sequence[int], names: Sequence[str])
 
     from skuq.metrics import ClassPlaneDisplay
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
-    for ax, epsilon in zip(axes, EPSILONS[:2]):
+    size = (5 * len(epsilons), 4.6)
+    figure, axes = plt.subplots(1, len(epsilons), figsize=size, layout="constrained", squeeze=False)
+    for ax, epsilon in zip(axes[0], epsilons):
         with np.load(folder / f"epsilon{epsilon:g}-seed0.npz") as file:
             of = {name: file[name] for name in file.files}
         labels = np.array(names)
@@ -193,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", choices=tuple(CHANGES), default="digits")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epsilons", default="0,0.1", help="of the smoothing, with commas")
     parser.add_argument("--images", type=int, help="to train on")
     parser.add_argument("--folder", type=Path, default=OUTPUT, help="for results")
     parser.add_argument("--publish", type=Path, help="a folder for the table and the picture")
@@ -203,9 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.folder / f"{of.name}-{of.images}-images-{of.epochs}-epochs"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
+    epsilons = [float(epsilon) for epsilon in options.epsilons.split(",")]
     records = []
     for seed in range(of.seeds):
-        for epsilon in EPSILONS:
+        for epsilon in epsilons:
             records.append(run(of, epsilon, seed, folder))
             print(f"seed {seed}, ε = {epsilon:g}: {records[-1]['accuracy']:.4f}", flush=True)
     lines = table(records)
@@ -214,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.publish.mkdir(parents=True, exist_ok=True)
         (options.publish / f"{of.name}.md").write_text("\n".join(lines) + "\n")
         names = FASHION if of.name == "fashion-mnist" else [str(k) for k in range(10)]
-        draw(folder, options.publish / f"{of.name}.png", SHOWN[of.name], names)
+        draw(folder, options.publish / f"{of.name}.png", epsilons, SHOWN[of.name], names)
     return 0
 
 

@@ -95,5 +95,5 @@ def _as_numbers(y: np.ndarray) -> np.ndarray:
         return y.astype(float)
     except (TypeError, ValueError):
         raise ValueError(
-            f"soft_labels=True expects probabilities in y, got entries such as {y.flat[0]!r}"
+            f"soft_labels=True expects probabilities in y, got entries such as {y.tolist()[0][0]!r}"
         ) from None

@@ -294,7 +294,7 @@ class ClassPlaneDisplay(Display):
         for border in self.borders:
             ends = np.stack([self.meeting, self.meeting + reach * border]).T
             ax.plot(*ends, "-", color="0.3", linewidth=1, scalex=False, scaley=False, zorder=0.5)
-        ax.set(xlabel="in the plane of three weight vectors", ylabel="towards the first class")
+        ax.set(xlabel="in the plane of three weight vectors", ylabel=f"towards {self.classes[0]}")
         if name:
             ax.set_title(name, loc="right", fontsize="medium")
         legend_above(ax)
