@@ -3,8 +3,9 @@
     python -m benchmarks.human_labels [--data FOLDER] [--seeds 5] [--publish FOLDER]
 
 from the root of the repository. The folder holds `outputs/cifar10h_counts.npz`, about 51 human
-labels for each test image of CIFAR-10 (Peterson et al. 2019, arXiv:1908.07086), and softmax outputs
-of classifiers on the same images; by default it is $SKUQ_DATA, else `../shared/data`. Two questions:
+labels for each test image of CIFAR-10 (Peterson et al. 2019, arXiv:1908.07086), and softmax
+outputs of classifiers on the same images; by default it is $SKUQ_DATA, else `../shared/data`. Two
+questions:
 
 1. Are the classifiers unsure where people are? KL(human || p) and Spearman's correlation of
    entropies, before and after one temperature, which the first 5,000 images fit: to the labels, or
@@ -140,9 +141,7 @@ def combined_table(of: Outputs, n_seeds: int, n_rows: int = HALF) -> list[str]:
     warmer = human_temperature(of.draws[:, :HALF], of.human[:HALF])
     found = {"mean of the 7": [judged(plain, human, y)]}
     found["mean of the 7, T of labels"] = [judged(scaled, human, y)]
-    found["mean of the 7, T of humans"] = [
-        judged(mean_proba(of.draws[:, test], warmer), human, y)
-    ]
+    found["mean of the 7, T of humans"] = [judged(mean_proba(of.draws[:, test], warmer), human, y)]
     targets = {
         "learnt from labels": (Categorical(), of.y),
         "from labels, ε = 0.1": (Categorical(label_smoothing=0.1), of.y),

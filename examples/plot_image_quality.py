@@ -2,10 +2,10 @@
 Can an uncertainty rank images by their quality?
 ================================================
 
-A network that was trained on clean images should be less sure of blurred, noisy or compressed ones. If it is,
-its uncertainty ranks images by quality, without a reference image and without labels. Here the truth is
-known: digits are made worse in five severities, and Spearman's correlation of uncertainty and severity says how
-well the ranking works.
+A network that was trained on clean images should be less sure of blurred, noisy or compressed
+ones. If it is, its uncertainty ranks images by quality, without a reference image and without
+labels. Here the truth is known: digits are made worse in five severities, and Spearman's
+correlation of uncertainty and severity says how well the ranking works.
 
 It takes about 20 seconds.
 """
@@ -32,8 +32,8 @@ digits, labels = load_digits(return_X_y=True)
 digits = np.kron(digits.reshape(-1, 8, 8) / 16, np.ones((2, 2))).astype(np.float32)
 
 # %%
-# Blur and noise are those of `skuq.shift`. Compression is JPEG's, which works on blocks of 8 × 8 pixels: so
-# the digits, of 8 × 8, are drawn twice as large.
+# Blur and noise are those of `skuq.shift`. Compression is JPEG's, which works on blocks of 8 × 8
+# pixels: so the digits, of 8 × 8, are drawn twice as large.
 
 
 def jpeg(images, severity):
@@ -64,9 +64,9 @@ def uncertainties(model, detector, images):
 
 
 # %%
-# Two correlations. *Within* an image: its six versions are ranked, and the correlation is averaged over
-# images. *Across* images: all versions of all images are ranked together, as one would sort a folder. There, a
-# clean image that is hard to read competes with a bad one that is easy to read.
+# Two correlations. *Within* an image: its six versions are ranked, and the correlation is averaged
+# over images. *Across* images: all versions of all images are ranked together, as one would sort a
+# folder. There, a clean image that is hard to read competes with a bad one that is easy to read.
 
 
 def within(scores):
@@ -122,8 +122,8 @@ for number, title in enumerate(("within an image", "across images")):
         print(f"{measure:<12}" + "".join(text.rjust(18) for text in cells))
 
 # %%
-# The picture: left a digit in six severities; right the uncertainties of all test images by severity (medians
-# and quartiles), total and epistemic.
+# The picture: left a digit in six severities; right the uncertainties of all test images by
+# severity (medians and quartiles), total and epistemic.
 
 figure = plt.figure(figsize=(11, 5), layout="constrained")
 left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])

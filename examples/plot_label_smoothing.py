@@ -2,10 +2,11 @@
 Why does label smoothing work, and what does it cost?
 =====================================================
 
-Label smoothing asks for 0.91 on the right digit and 0.01 on every other one, instead of 1 and 0. The
-gap between two logits that is best for the loss is then finite, so a network can stop growing them. This
-example draws what that does to the inputs of the last layer, as Müller et al. (2019,
-arXiv:1906.02629) did, and measures what it does to calibration and to refusals, over several seeds.
+Label smoothing asks for 0.91 on the right digit and 0.01 on every other one, instead of 1 and 0.
+The gap between two logits that is best for the loss is then finite, so a network can stop growing
+them. This example draws what that does to the inputs of the last layer, as Müller et al. (2019,
+arXiv:1906.02629) did, and measures what it does to calibration and to refusals, over several
+seeds.
 
 It takes about 20 seconds.
 """
@@ -38,8 +39,8 @@ X = X.astype(np.float32) / 16
 SEEDS = range(5)
 
 # %%
-# Per seed two networks get the same rows and initial weights, and differ in ε. Two thirds of the rows
-# that train nothing judge the networks; the others fit a temperature.
+# Per seed two networks get the same rows and initial weights, and differ in ε. Two thirds of the
+# rows that train nothing judge the networks; the others fit a temperature.
 
 
 def split(seed):
@@ -114,7 +115,8 @@ for name in ("", " + temperature"):
 # %%
 # The picture: test rows of three digits in the plane through their three weight vectors. Without
 # smoothing the classes spread away from the place where the three logits are equal. With it, each
-# contracts. Below: confidence against accuracy, and the share of errors among the rows that are kept.
+# contracts. Below: confidence against accuracy, and the share of errors among the rows that are
+# kept.
 
 figure, axes = plt.subplots(2, 2, figsize=(9.5, 9), layout="constrained")
 for ax, (epsilon, (model, scaled, X_test, y_test)) in zip(axes[0], shown.items()):

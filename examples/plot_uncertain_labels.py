@@ -2,10 +2,11 @@
 Labels that say "uncertain": which policy to take?
 ==================================================
 
-Reports of X-rays that are read by a program give labels such as "pneumonia: yes", "no", or "uncertain". Irvin
-et al. (2019, arXiv:1901.07031) compared five policies for uncertain labels and found that the best one differs
-from finding to finding. This example makes data in which we know why annotators were uncertain, and
-ranks the policies by the log loss, which they can be ranked by in practice: on labels that are certain.
+Reports of X-rays that are read by a program give labels such as "pneumonia: yes", "no", or
+"uncertain". Irvin et al. (2019, arXiv:1901.07031) compared five policies for uncertain labels and
+found that the best one differs from finding to finding. This example makes data in which we know
+why annotators were uncertain, and ranks the policies by the log loss, which they can be ranked by
+in practice: on labels that are certain.
 
 It takes about 20 seconds.
 """
@@ -25,8 +26,8 @@ torch.set_num_threads(1)  # networks as small as these train fastest so
 SEEDS = range(5)
 
 # %%
-# Four findings. Each is true with a probability that depends on x. A third of the labels become "u", NaN, for
-# a reason of their own:
+# Four findings. Each is true with a probability that depends on x. A third of the labels become
+# "u", NaN, for a reason of their own:
 #
 # * *at random*: nothing can be learnt from them;
 # * *hard cases*: the probability is near one half;
@@ -47,9 +48,10 @@ def make_data(n, rng):
 
 
 # %%
-# The policies. `Bernoulli` has four of them: NaN in y is an uncertain label. For the fifth, "uncertain" is a
-# third class, and the answer is the probability of "yes" among "yes" and "no". It needs a network for each
-# finding, which may be an advantage of its own. So U-Ignore runs with four networks, too.
+# The policies. `Bernoulli` has four of them: NaN in y is an uncertain label. For the fifth,
+# "uncertain" is a third class, and the answer is the probability of "yes" among "yes" and "no". It
+# needs a network for each finding, which may be an advantage of its own. So U-Ignore runs with four
+# networks, too.
 
 OPTIONS = {
     "posterior": PointEstimate(), "module__hidden_layer_sizes": (32, 32), "module__dropout": 0.0,
@@ -82,8 +84,8 @@ def log_losses(y, p):
 
 
 # %%
-# Each seed has its own 1000 rows of training and 3000 of test. The second number is known only in an
-# experiment: the loss on all test labels, uncertain ones included, against the truth.
+# Each seed has its own 1000 rows of training and 3000 of test. The second number is known only in
+# an experiment: the loss on all test labels, uncertain ones included, against the truth.
 
 certain = {policy: [] for policy in (*POLICIES, "U-Ignore, 4 networks", "U-MultiClass")}
 everything = {policy: [] for policy in certain}
@@ -101,13 +103,16 @@ for title, of in {"certain labels": certain, "all labels, the truth": everything
     print(" " * 22 + "".join(finding.rjust(18) for finding in FINDINGS))
     for policy, losses in of.items():
         mean, error = np.mean(losses, axis=0), np.std(losses, axis=0, ddof=1) / len(SEEDS) ** 0.5
-        print(f"{policy:<22}" + "".join(f"{m:.3f} ± {e:.3f}".rjust(18) for m, e in zip(mean, error)))
+        print(
+            f"{policy:<22}" + "".join(f"{m:.3f} ± {e:.3f}".rjust(18) for m, e in zip(mean, error))
+        )
     best = np.argmin([np.mean(losses, axis=0) for losses in of.values()], axis=0)
     print("best".ljust(22) + "".join(list(of)[k].rjust(18) for k in best))
 
 # %%
-# The picture has the loss of each policy minus that of U-Ignore in the same seed: left on the labels that
-# are certain, right against the truth. Below zero is better than leaving uncertain labels out.
+# The picture has the loss of each policy minus that of U-Ignore in the same seed: left on the
+# labels that are certain, right against the truth. Below zero is better than leaving uncertain
+# labels out.
 
 COLOURS, MARKERS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"), "os^DX"
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")

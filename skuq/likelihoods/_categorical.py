@@ -45,8 +45,8 @@ class Categorical(Likelihood):
     Both are one family: ε_uniform = ε_others · K/(K − 1). The best logits are finite: the logit of
     the label is log(target of the label / target of another class) above the others.
 
-    With ``soft_labels=True`` y holds probabilities q of the classes, (n_samples, n_classes), such as
-    the shares of several annotators' votes [2]_. The loss is their cross-entropy,
+    With ``soft_labels=True`` y holds probabilities q of the classes, (n_samples, n_classes), such
+    as the shares of several annotators' votes [2]_. The loss is their cross-entropy,
     −Σ_k q_k log softmax(z)_k, and smoothing makes (1 − ε) q_k + ε/K of q_k.
 
     Parameters
