@@ -93,7 +93,7 @@ for seed in SEEDS:
         for name, one in (("", model), (" + temperature", scaled)):
             found.setdefault(f"ε = {epsilon:g}{name}", []).append(measures(one, X_test, y_test))
         if seed == 0:
-            shown[epsilon] = model, scaled, X_test, y_test
+            shown[epsilon] = model, X_test, y_test
 
 # %%
 # Means ± standard errors over the seeds, and the difference that smoothing makes in the same seed.
@@ -119,7 +119,7 @@ for name in ("", " + temperature"):
 # kept.
 
 figure, axes = plt.subplots(2, 2, figsize=(9.5, 9), layout="constrained")
-for ax, (epsilon, (model, scaled, X_test, y_test)) in zip(axes[0], shown.items()):
+for ax, (epsilon, (model, X_test, y_test)) in zip(axes[0], shown.items()):
     name = f"ε = {epsilon:g}"
     ClassPlaneDisplay.from_estimator(model, X_test, y_test, classes=[3, 8, 9], ax=ax, name=name)
     options = {"ax": axes[1, 0], "n_bins": 10}

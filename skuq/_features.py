@@ -111,7 +111,7 @@ def last_layers(estimator: Any, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     leaf, _ = _fitted_leaf(estimator, X)
     networks = _networks_of(leaf)
     name = _checked_layer(networks[0], None, leaf._engine)
-    layers = [network.get_submodule(name) for network in networks]
+    layers: list[Any] = [network.get_submodule(name) for network in networks]
     weights = [layer.weight.detach().cpu().double().numpy() for layer in layers]
     return [
         (w, np.zeros(len(w)) if layer.bias is None else layer.bias.detach().cpu().double().numpy())

@@ -190,8 +190,7 @@ class ClassPlaneDisplay(Display):
         if len(weight) != len(leaf.classes_):
             raise ValueError(
                 f"ClassPlaneDisplay needs an output of the last layer for each of the "
-                f"{len(leaf.classes_)} classes, as Categorical() has; {leaf.likelihood_} has "
-                f"{len(weight)}"
+                f"{len(leaf.classes_)} classes, as Categorical() has; this one has {len(weight)}"
             )
         features = predict_features(estimator, X)
         return cls.from_predictions(
