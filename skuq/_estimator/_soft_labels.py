@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from skuq._data._checks import refuse_no_labels
+
 __all__ = ["checked_probabilities", "names_of_classes", "names_of_columns"]
 
 _TOLERANCE = 1e-4  # of a sum of probabilities; those of float32 networks differ by 1e-6
@@ -81,7 +83,10 @@ def checked_probabilities(y: np.ndarray, names: Any) -> tuple[np.ndarray, np.nda
         )
     if names is None:
         return proba / sums, np.arange(y.shape[1])
+    refuse_no_labels("the names of the columns of y", names, "rename these columns")
     labels = np.asarray(names)
+    if (labels != labels).any():
+        raise ValueError(f"a column of y has the name NaN, among {names!r}: rename it")
     if labels.shape != (y.shape[1],) or len(np.unique(labels)) != len(labels):
         raise ValueError(
             f"expected a name of its own for each of the {y.shape[1]} columns of y, got {names!r}"

@@ -134,6 +134,8 @@ def test_warm_start_goes_on(shares):
         (lambda y, q: q - 0.5, "negative probabilities"),
         (lambda y, q: np.where(q > 0.9, np.nan, q), "NaN"),
         (lambda y, q: np.full(q.shape, "x"), "such as 'x'"),
+        (lambda y, q: pd.DataFrame(q, columns=["a", 1, 2]), "text and other labels"),
+        (lambda y, q: pd.DataFrame(q, columns=[0.5, np.nan, 2]), "name NaN"),
     ],
 )
 def test_what_is_refused(shares, y, message):
