@@ -83,7 +83,7 @@ def test_the_minimiser_is_the_mean(shares):
     X, _, q = shares
     weight = np.linspace(0, 2, len(X))
     model = TorchClassifier(
-        Constant, likelihood=SOFT, posterior=PointEstimate(), max_epochs=400, lr=0.05,
+        Constant, likelihood=SOFT, posterior=PointEstimate(), max_epochs=150, lr=0.1,
         early_stopping=False, precision="float64", random_state=0,
     )  # fmt: skip
     proba = model.fit(X, q, sample_weight=weight).predict_proba(X[:1])[0]
