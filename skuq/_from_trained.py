@@ -17,6 +17,7 @@ from skuq._estimator._elsewhere import (
     first_rows_of,
     label_order,
     plain_numbers,
+    refuse_soft_labels,
     sliceable,
 )
 from skuq._estimator._given_networks import FirstBuilt, copy_factory, refuse_random_weights
@@ -171,6 +172,7 @@ def from_trained(
     given = {"task": task, "posterior": posterior, "likelihood": likelihood}
     given["target_scale"] = target_scale
     validate_parameter_constraints(_CONSTRAINTS, given, "from_trained")
+    refuse_soft_labels(likelihood)
     networks = _networks_in(module)
     _check_parameters(networks, parameters)
     posterior = _chosen_posterior(module, networks, posterior)
