@@ -42,6 +42,7 @@ language = "en"
 # Docstrings: types stand in them, so signatures go without.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 autosummary_generate = False  # skuq_api writes a page for each public name
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

@@ -71,6 +71,20 @@ class LinkCode(SphinxTransform):
         return addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=full, **options)
 
 
+class DescribePictures(SphinxTransform):
+    """Give the small pictures of the gallery the title of their example as text."""
+
+    default_priority = 310
+
+    def apply(self, **options: Any) -> None:
+        folder = Path(self.env.srcdir) / "_examples"
+        for image in self.document.findall(nodes.image):
+            example = re.search(r"sphx_glr_(plot_\w+)_thumb\.png$", image["uri"])
+            if example and not image.get("alt"):
+                (path,) = folder.glob(f"*/{example[1]}.py")
+                image["alt"] = path.read_text().lstrip('"\n').partition("\n")[0]
+
+
 def rewrite(app: Any, docname: str, source: list[str]) -> None:
     """Bring in files from outside of ``docs/``, and lead the links between them and the pages."""
     folder = Path(app.srcdir)
@@ -116,4 +130,5 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", rewrite)
     app.connect("missing-reference", other_projects)
     app.add_transform(LinkCode)
+    app.add_transform(DescribePictures)
     return {"parallel_read_safe": True}
