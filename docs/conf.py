@@ -20,7 +20,6 @@ release = version = skuq.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
     "sphinx_design",
@@ -28,6 +27,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "skuq_api",
     "skuq_links",
+    "skuq_math",
     "skuq_rooms",
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
@@ -59,6 +59,7 @@ numpydoc_validation_exclude = {r"\.[A-Z0-9_]+$"}  # constants have the docstring
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "skuq"
 html_static_path = ["_static"]
@@ -75,7 +76,7 @@ html_theme_options = {
     "footer_end": [],
     "navigation_with_keys": True,
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "start": [], "choose": [], "coming_from": [], "search": []}
 
 sphinx_gallery_conf = skuq_gallery.settings(DOCS)
-suppress_warnings = ["config.cache"]  # a function in the settings of the gallery
+suppress_warnings = ["config.cache", "myst.header"]  # headings may skip a level

@@ -37,7 +37,9 @@ def test_the_recipe_needs_what_the_package_needs():
     assert needed == wanted | {("python", project()["requires-python"].removeprefix(">="))}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("plot_*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("plot_*.py")), ids=lambda p: p.name
+)
 def test_an_example_suits_the_gallery(path):
     """It has a title, cells and a figure that is left open, and knows nothing of its own place."""
     text = path.read_text()

@@ -19,7 +19,7 @@ SECTIONS = [
         "8_active_learning",
         "Active and semi-supervised learning",
         "What to label next, and what to do with rows that have no label.",
-        ["*active*", "*semi*", "*pseudo*", "*label_next*", "*pool*", "*query*"],
+        ["*active*", "*semi*", "*pseudo*", "*label_next*", "*pool*", "*query*", "*ranking*"],
     ),
     (
         "9_attribution",
@@ -31,7 +31,7 @@ SECTIONS = [
         "2_posteriors",
         "Posteriors",
         "Ways to be uncertain about the function that a network computes.",
-        ["*posterior*", "*ensemble*", "*laplace*", "*dropout*"],
+        ["*posterior*", "*ensemble*", "*laplace*", "*dropout*", "*prior*"],
     ),
     (
         "3_calibration",
@@ -53,7 +53,12 @@ SECTIONS = [
         "Where in the image it is unsure.",
         ["*segment*", "*dense*"],
     ),
-    ("a_noise", "Noisy labels", "Which labels are wrong.", ["*label_noise*", "*noisy*"]),
+    (
+        "a_noise",
+        "Noisy labels",
+        "Which labels are wrong.",
+        ["*label_noise*", "*noisy*", "*smoothing*", "*uncertain_label*"],
+    ),
     (
         "b_deployment",
         "Deployment",
