@@ -145,6 +145,6 @@ def settings(docs: Path) -> dict[str, Any]:
         "show_memory": False,
         "min_reported_time": 1,
         "plot_gallery": os.environ.get("GALLERY") != "no",
-        "parallel": 1,
+        "parallel": 2,
         "copyfile_regex": "",
     }
