@@ -25,6 +25,13 @@ WRAPPED = {
     "../README.md": "index.md",
     "../benchmarks/README.md": "benchmarks_running.md",
 }
+# Where other packages explain their public names, in files that are called like them.
+OTHERS = {
+    "numpy": "https://numpy.org/doc/stable/reference",
+    "scipy": "https://docs.scipy.org/doc/scipy/reference",
+    "sklearn": "https://scikit-learn.org/stable/modules",
+    "torch": "https://docs.pytorch.org/docs/stable",
+}
 CALL = re.compile(r"^([A-Za-z_][\w.]*)(\(.*\))?$", re.DOTALL)
 NAMES: dict[str, str] = {}
 
@@ -95,7 +102,7 @@ def rewrite(app: Any, docname: str, source: list[str]) -> None:
         app.env.note_dependency(str(path))
     for path, page in WRAPPED.items():
         source[0] = source[0].replace(f"]({path}", f"]({page}")
-    if "/" in docname and app.env.doc2path(docname).endswith(".md"):  # a table that a page links
+    if "/" in docname and Path(app.env.doc2path(docname)).suffix == ".md":  # a table that a page links
         heading = "" if source[0].startswith("# ") else f"# Measured: {docname}\n\n"
         source[0] = f"---\norphan: true\n---\n{heading}{source[0]}"
     if docname == "guide":
@@ -112,13 +119,16 @@ def unlisted(folder: Path) -> str:
     return "\n```{toctree}\n:maxdepth: 1\n\n" + "\n".join(names) + "\n```\n" if names else ""
 
 
-def other_projects(app: Any, env: Any, node: Any, content: nodes.TextElement) -> nodes.Node | None:
-    """Lead names of scikit-learn to its site, without asking the network for its contents."""
+def other_projects(
+    app: Any, env: Any, node: nodes.Element, content: nodes.TextElement
+) -> nodes.Node | None:
+    """Lead names of other packages to their sites, without asking the network for its contents."""
     target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or not target.startswith("sklearn."):
+    address = OTHERS.get(target.partition(".")[0])
+    if node.get("refdomain") != "py" or address is None:
         return None
-    address = f"https://scikit-learn.org/stable/modules/generated/{target}.html"
-    return nodes.reference("", "", content, internal=False, refuri=address)
+    uri = f"{address}/generated/{target}.html"
+    return nodes.reference("", "", content, internal=False, refuri=uri)
 
 
 def find_names(app: Any) -> None:

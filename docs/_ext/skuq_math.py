@@ -27,7 +27,9 @@ def inline(translator: Any, node: nodes.Element) -> None:
 
 
 def displayed(translator: Any, node: nodes.Element) -> None:
-    translator.body.append(f'<div class="skuq-formula" tabindex="0">{formula(node, block=True)}</div>')
+    translator.body.append(
+        f'<div class="skuq-formula" tabindex="0">{formula(node, block=True)}</div>'
+    )
     raise nodes.SkipNode
 
 
