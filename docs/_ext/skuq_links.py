@@ -102,7 +102,9 @@ def rewrite(app: Any, docname: str, source: list[str]) -> None:
         app.env.note_dependency(str(path))
     for path, page in WRAPPED.items():
         source[0] = source[0].replace(f"]({path}", f"]({page}")
-    if "/" in docname and Path(app.env.doc2path(docname)).suffix == ".md":  # a table that a page links
+    if (
+        "/" in docname and Path(app.env.doc2path(docname)).suffix == ".md"
+    ):  # a table that a page links
         heading = "" if source[0].startswith("# ") else f"# Measured: {docname}\n\n"
         source[0] = f"---\norphan: true\n---\n{heading}{source[0]}"
     if docname == "guide":
