@@ -49,9 +49,10 @@ numpydoc_class_members_toctree = False
 numpydoc_xref_param_type = False
 # Most of what numpydoc's validation knows. tests/test_docstrings.py checks that parameters, results
 # and methods are described (GL08, PR01, PR02, RT01), and sees inheritance. The text may begin
-# beside the quotes (GL01); parameters "as in" another function stand together (PR03, PR04).
+# beside the quotes (GL01); parameters "as in" another function stand together (PR03, PR04); a
+# description may begin with a symbol (PR08).
 numpydoc_validation_checks = {
-    "GL03", "GL05", "GL06", "GL07", "GL09", "GL10", "PR05", "PR06", "PR07", "PR08", "PR10",
+    "GL03", "GL05", "GL06", "GL07", "GL09", "GL10", "PR05", "PR06", "PR07", "PR10",
     "RT03", "RT05", "SS01", "SS02", "SS03", "SS04", "YD01", "SA02", "SA04",
 }  # fmt: skip
 numpydoc_validation_exclude = {r"\.[A-Z0-9_]+$"}  # constants have the docstrings of their types

@@ -118,7 +118,10 @@ def unlisted(folder: Path) -> str:
         re.findall(r"^```\{toctree\}\n(.*?)^```", "\n".join(pages.values()), re.M | re.S)
     )
     names = [n for n in pages if n != "index" and not re.search(rf"^(.*<)?{n}>?$", entries, re.M)]
-    return "\n```{toctree}\n:maxdepth: 1\n\n" + "\n".join(names) + "\n```\n" if names else ""
+    if not names:
+        return ""
+    lines = ["", "```{toctree}", ":caption: More questions", ":maxdepth: 1", "", *names, "```", ""]
+    return "\n".join(lines)
 
 
 def other_projects(
