@@ -128,16 +128,16 @@ def from_trained(
         rows of X, does not have the number of outputs that the likelihood needs, or is a single
         network where the posterior needs several. Each message has a fix.
 
-    See Also
-    --------
-    skuq.TorchClassifier : With ``max_epochs=0`` it also takes trained networks from a function.
-    skuq.calibration.TemperatureScaler : Calibrates the result on other rows.
-
     Warns
     -----
     UserWarning
         If predictions for these rows are worse than chance, or than the mean of y: the order of
         labels, the scale of targets or the scale of rows may be wrong.
+
+    See Also
+    --------
+    skuq.TorchClassifier : With ``max_epochs=0`` it also takes trained networks from a function.
+    skuq.calibration.TemperatureScaler : Calibrates the result on other rows.
 
     Notes
     -----
