@@ -29,6 +29,7 @@ from sklearn.metrics import make_scorer
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from benchmarks.output import environment
 from skuq import TorchClassifier, TorchRegressor
 from skuq.active_learning import ActiveLearner, QueryComparison, multi_peak_entropy
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
@@ -257,7 +258,7 @@ def markdown(name: str, found: QueryComparison) -> str:
     n_seeds = len(found.areas["random"])
     first, last = found.n_labelled[[0, -1]]
     lines = [
-        f"{NAMES.get(name, name)}: {first} to {last} labels, {n_seeds} seeds", "",
+        f"## {NAMES.get(name, name)}: {first} to {last} labels, {n_seeds} seeds", "",
         "| query | area | − random | p better | p worse | last round |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -290,6 +291,17 @@ def overview(found: dict[str, QueryComparison]) -> str:
             cells.append(f"{line.difference:+.3f} ± {line.standard_error:.3f}{verdict}")
         lines.append(f"| {strategy} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def report(found: dict[str, QueryComparison]) -> str:
+    """All tables, with the machine and the versions."""
+    where = environment(("skuq", "torch", "numpy", "scikit-learn", "skorch"))
+    head = ", ".join(f"{name} {value}" for name, value in where.items()) + "."
+    text = "Differences of areas under learning curves to random, means ± standard errors:"
+    tables = [markdown(name, r) for name, r in found.items()]
+    return "\n".join(
+        ["# Active learning, measured\n", f"{head}\n", f"{text}\n", overview(found), *tables]
+    )
 
 
 def draw(found: dict[str, QueryComparison], path: Path) -> None:
@@ -327,11 +339,10 @@ def main() -> None:
                 for strategy in TASKS[name].strategies:
                     simulate(name, strategy, seed)
     found = {name: r for name in names if (r := results(name)) is not None}
-    text = "\n".join([overview(found), *(markdown(name, r) for name, r in found.items())])
-    print(text)
+    print(report(found))
     if options.publish:
         options.publish.mkdir(parents=True, exist_ok=True)
-        (options.publish / "tables.md").write_text(text)
+        (options.publish / "tables.md").write_text(report(found))
         draw(found, options.publish / "curves.png")
 
 
