@@ -7,7 +7,13 @@ from skuq._version import __version__
 from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError, PersistenceError
-from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
+from skuq.pipeline import (
+    predict_draws,
+    predict_interval,
+    predict_quantiles,
+    predict_uncertainty,
+    register_draws,
+)
 from skuq.segmentation import TorchSegmenter
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ __all__ = [
     "predict_interval",
     "predict_quantiles",
     "predict_uncertainty",
+    "register_draws",
     "report",
     "save",
     "uncertainty_function",

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
+from skuq._distributions._members import NoDensityError
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, table, thumbnail
@@ -176,6 +177,7 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 Figures = list[tuple[str, Callable[[Any], Any]]]
 Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
 _RISK, _DELTA = 0.05, 0.05
+_NLL = "negative log-likelihood (nats)"
 
 
 def _judge_classifier(
@@ -237,17 +239,15 @@ def _judge_regressor(
     estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
 ) -> Judgement:
     residual, std = y - predicted, np.sqrt(parts.total)
-    scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
     metrics = {
         "R²": 1 - (residual**2).mean() / y.var() if y.var() else float("nan"),
         "RMSE": float(np.sqrt((residual**2).mean())),
-        "negative log-likelihood (nats)": -scores["nll"],
-        "CRPS": -scores["crps"],
-        "ENCE": expected_normalized_calibration_error(y, predicted, std),
+        **_scores_of_distributions(estimator, X, y),
+        **({"ENCE": expected_normalized_calibration_error(y, predicted, std)} if std.all() else {}),
         "sharpness (root mean variance)": sharpness(std),
         "AURC (squared error)": area_under_risk_coverage(y, predicted, parts.total, loss="squared"),
     }
-    notes = {**dict.fromkeys(metrics, "0"), "R²": "1", "negative log-likelihood (nats)": "low"}
+    notes = {**dict.fromkeys(metrics, "0"), "R²": "1", _NLL: "low"}
     notes |= {"sharpness (root mean variance)": "low, where coverage holds"}
     notes |= {"AURC (squared error)": "low"}
     for level in (0.5, 0.8, 0.9, 0.95):
@@ -279,6 +279,15 @@ def _judge_regressor(
         ),
     ]
     return metrics, figures, notes
+
+
+def _scores_of_distributions(estimator: Any, X: Any, y: np.ndarray) -> dict[str, float]:
+    """Compute likelihood and CRPS; without a likelihood if members predict bare numbers."""
+    try:
+        scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
+    except NoDensityError:
+        return {"CRPS": -crps_scorer(estimator, X, y)}
+    return {_NLL: -scores["nll"], "CRPS": -scores["crps"]}
 
 
 def _samples(
