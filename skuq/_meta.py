@@ -30,6 +30,7 @@ from skuq._utils._sklearn_compat import validate_parameter_constraints
 
 __all__ = [
     "Around",
+    "checked_validation",
     "fit_clone",
     "folds_of",
     "ignore_label_of",
@@ -130,12 +131,41 @@ def ignore_label_of(estimator: Any) -> Any:
     return getattr(segmenter_in(estimator), "ignore_label", None)
 
 
-def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+def fit_clone(
+    task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None, **more: Any
+) -> Any:
     """Fit a copy of the estimator; watchers of `task` watch this fit."""
     estimator = clone(estimator)
     weights = {} if weight is None else {_weight_argument(estimator): weight}
     with task.of(estimator):
-        return estimator.fit(X, y, **weights)
+        return estimator.fit(X, y, **weights, **more)
+
+
+def checked_validation(around: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return validation rows for the fit of the estimator inside; refuse them where they are lost.
+
+    Parameters
+    ----------
+    around : Around
+        The calibrator, or the like.
+    given : dict
+        What was given of X_val, y_val and sample_weight_val.
+    """
+    inner, name = around.estimator, type(around).__name__
+    if not given:
+        return given
+    if isinstance(inner, FrozenEstimator):
+        raise ValueError(
+            f"X_val is for training, but the estimator of {name} is frozen: leave X_val out"
+        )
+    routed = sklearn.get_config()["enable_metadata_routing"]
+    if not routed and not has_fit_parameter(inner, "X_val"):
+        raise ValueError(
+            f"X_val was given, but the fit of {type(inner).__name__} does not take it. A Pipeline "
+            "does with metadata routing: make_pipeline(..., transform_input=['X_val']) and "
+            "set_fit_request(X_val=True, y_val=True) of its last step"
+        )
+    return given
 
 
 def _weight_argument(estimator: Any) -> str:
