@@ -22,6 +22,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skuq._composition import see_through
+from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset, with_targets
 from skuq._utils._messages import warn
 from skuq._utils._progress import Task
@@ -61,10 +62,12 @@ class Around:
                 f"X is a {type(X).__name__}; expected an array, as {name} looks at all rows at "
                 "once. Stack the rows first: np.stack([x for x, _ in dataset])"
             )
-        if is_dataset(X) and not isinstance(self.estimator, FrozenEstimator):
+        chooses = is_dataset(X) and not isinstance(X, IndexedDataset)
+        if chooses and not isinstance(self.estimator, FrozenEstimator):
             raise ValueError(
                 f"X is a {type(X).__name__}; expected an array, as {name} fits its estimator on "
-                "parts of the rows. Fit the estimator on one Dataset, and give "
+                "parts of the rows. Give skuq.datasets.IndexedDataset(dataset), whose rows folds "
+                "can choose; or fit the estimator on one Dataset, and give "
                 f"{name}(FrozenEstimator(estimator)) another Dataset, with other rows"
             )
         X, y = with_targets(X, y)
@@ -138,6 +141,8 @@ def fit_clone(
     estimator = clone(estimator)
     weights = {} if weight is None else {_weight_argument(estimator): weight}
     with task.of(estimator):
+        if isinstance(X, IndexedDataset):  # it has the targets
+            return estimator.fit(X, **weights, **more)
         return estimator.fit(X, y, **weights, **more)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
+from skuq._data._indexed import IndexedDataset
+from skuq._data._streams import is_dataset
 from skuq._distributions._members import NoDensityError
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
@@ -39,6 +41,7 @@ from skuq.metrics._axes import description, uncertainty_unit
 from skuq.metrics._guarantees import fewest_rows
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
+from skuq.metrics._targets import with_known_targets
 from skuq.pipeline import predict_interval, predict_uncertainty
 from skuq.selective._refusals import described, unrefused
 
@@ -48,7 +51,7 @@ __all__ = ["Report", "report"]
 def report(
     estimator: Any,
     X: MatrixLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     novelty: Any = None,
     X_novel: MatrixLike | None = None,
@@ -61,10 +64,10 @@ def report(
     ----------
     estimator : fitted classifier, regressor or segmenter
         Any estimator of one target for which `skuq.predict_uncertainty` gives all parts.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), or torch Dataset of pairs (x, y)
         Rows that the model has not seen.
     y : array-like of shape (n_samples,), or (n_samples, height, width) for a segmenter
-        The true labels or targets of these rows.
+        The true labels or targets of these rows; None if X is a Dataset, which has them.
     novelty : fitted NoveltyDetector, default=None
         The page then also shows which rows are strange.
     X_novel : array-like of shape (n_novel, ...), default=None
@@ -94,6 +97,8 @@ def report(
     >>> page.html.startswith("<!DOCTYPE html>")
     True
     """
+    X, y = with_known_targets(X, y)
+    X = IndexedDataset(X) if is_dataset(X) else X
     if is_segmenter(estimator, X):
         if novelty is not None:
             raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
@@ -305,7 +310,7 @@ def _samples(
         found_by = str(i) if index is None else str(index[i])
         rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
-        rows = [[*row, thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
+        rows = [[*row, thumbnail(_row(X, i))] for i, row in zip(order, rows)]
         return table([*head, "image"], rows, raw=True)
     if shown is None:
         return table(head, rows)
@@ -313,6 +318,12 @@ def _samples(
     for i, row in zip(order, rows):
         row += [_cell(feature[i]) for feature in features]
     return table(head + names, rows)
+
+
+def _row(X: Any, i: int) -> np.ndarray:
+    """Return a row of an array, or of a Dataset of pairs (x, y) or of x."""
+    row = X[i]
+    return np.asarray(row[0] if is_dataset(X) and isinstance(row, tuple | list) else row)
 
 
 def _row_names(X: Any, y: Any) -> tuple[str, Any]:
@@ -335,8 +346,10 @@ def _shown_features(X: Any, at_most: int = 8) -> Any:
         return [str(name) for name in names], [np.asarray(X[name]) for name in names]
     if hasattr(X, "toarray"):
         return None
-    array = np.asarray(X)
+    array = np.asarray(X) if not is_dataset(X) else _row(X, 0)[None]
     if array.ndim == 2:
+        if is_dataset(X):
+            return None
         names = [f"x{j}" for j in range(min(at_most, array.shape[1]))]
         return names, list(array.T[:at_most])
     pixels = array.ndim == 3 or (array.ndim == 4 and array.shape[1] in (1, 3))
