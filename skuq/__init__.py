@@ -17,6 +17,7 @@ from skuq.pipeline import (
 from skuq.segmentation import TorchSegmenter
 
 if TYPE_CHECKING:
+    from skuq._cross_validation import cross_val_predict
     from skuq._differentiable import uncertainty_function
     from skuq._features import predict_features
     from skuq._from_trained import from_trained
@@ -32,6 +33,7 @@ __all__ = [
     "TorchRegressor",
     "TorchSegmenter",
     "__version__",
+    "cross_val_predict",
     "export_onnx",
     "from_trained",
     "inspect",
@@ -49,6 +51,7 @@ __all__ = [
 
 # Imported at the first use, so that training a network does not import the rest.
 _LAZY = {
+    "cross_val_predict": "skuq._cross_validation",
     "export_onnx": "skuq._onnx",
     "from_trained": "skuq._from_trained",
     "predict_features": "skuq._features",

@@ -20,6 +20,7 @@ STOREYS = [
     ["skuq"],
     [
         "_report",
+        "_cross_validation",
         "_onnx",
         "_differentiable",
         "_from_trained",

@@ -73,8 +73,8 @@ class Learning:
         elif is_dataset(X):
             raise ValueError(
                 f"X is a {type(X).__name__}; expected an array, as NoveltyDetector fits its "
-                "estimator on parts of the rows. Give skuq.datasets.IndexedDataset(dataset), or fit the estimator "
-                "on one Dataset, and give "
+                "estimator on parts of the rows. Give skuq.datasets.IndexedDataset(dataset); or "
+                "fit the estimator on one Dataset, and give "
                 "NoveltyDetector(FrozenEstimator(estimator)) another Dataset, with other rows"
             )
         if y is None:
