@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from skuq.uncertainty import Uncertainty
 
 __all__ = ["cross_val_predict"]
 
-_BY_SKUQ = {
+_BY_SKUQ: dict[str, Callable[..., Any]] = {
     "predict_uncertainty": pipeline.predict_uncertainty,
     "predict_interval": pipeline.predict_interval,
     "predict_quantiles": pipeline.predict_quantiles,
@@ -165,10 +166,10 @@ def _check_partition(places: list[np.ndarray], n_rows: int) -> None:
 
 def _with_all_classes(fitted: list[Any], answers: list[np.ndarray]) -> list[np.ndarray]:
     """Give the draws of classifiers a column for each class, also where a fold lacked some."""
-    classes = [getattr(one, "classes_", None) for one in fitted]
+    classes: list[Any] = [getattr(one, "classes_", None) for one in fitted]
     if not is_classifier(fitted[0]) or any(np.ndim(one) != 1 for one in classes):
         return answers
-    known = np.unique(np.concatenate(classes))
+    known: np.ndarray = np.unique(np.concatenate(classes))
     if all(len(one) == len(known) for one in classes):
         return answers
     warnings.warn(

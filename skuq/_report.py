@@ -15,7 +15,8 @@ from skuq._data._streams import is_dataset
 from skuq._distributions._members import NoDensityError
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
-from skuq._report_html import Report, figure_of, table, thumbnail
+from skuq._report_html import Report, figure_of, number_table, table, thumbnail
+from skuq._report_intervals import Intervals, calibrated_ece, of_classifier, of_regressor
 from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
 from skuq._utils._typing import ArrayLike, MatrixLike
@@ -55,6 +56,8 @@ def report(
     *,
     novelty: Any = None,
     X_novel: MatrixLike | None = None,
+    groups: ArrayLike | None = None,
+    n_resamples: int = 200,
     n_most_uncertain: int = 10,
     title: str | None = None,
 ) -> Report:
@@ -72,6 +75,11 @@ def report(
         The page then also shows which rows are strange.
     X_novel : array-like of shape (n_novel, ...), default=None
         Rows of another kind, which the detector should flag; needs `novelty`.
+    groups : array-like of shape (n_samples,), default=None
+        The group of each row, such as the patient: confidence intervals draw whole groups.
+    n_resamples : int, default=200
+        Number of resamples of the 95 % confidence intervals; 0 leaves them out, and so does a page
+        of fewer than 10 rows or groups. A segmenter's page has none.
     n_most_uncertain : int, default=10
         Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
@@ -119,7 +127,9 @@ def report(
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
-    metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    metrics, figures, notes, intervals = judge(
+        estimator, X, truth, predicted, parts, unit, (groups, n_resamples)
+    )
     columns, strangest = parts._asdict(), ""
     if novelty is not None:
         more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
@@ -135,10 +145,7 @@ def report(
         f"<pre>{escape(repr(estimator))}</pre>",
         _about_weights(estimator, X),
         "<h2>In numbers</h2>",
-        table(
-            ["", "value", "at best"],
-            [[name, f"{value:.4g}", notes.get(name, "")] for name, value in metrics.items()],
-        ),
+        number_table(metrics, intervals, notes),
         _about_refusals(estimator, X, y),
         "<h2>In pictures</h2><div class='figures'>",
         *(figure_of(draw, caption) for caption, draw in figures),
@@ -146,7 +153,7 @@ def report(
         _samples(X, y, predicted, columns, "total", n_most_uncertain),
         strangest,
     ]
-    return Report(metrics, title, "".join(body))
+    return Report(metrics, title, "".join(body), intervals)
 
 
 def _about_weights(estimator: Any, X: Any) -> str:
@@ -180,13 +187,20 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
-Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
-_RISK, _DELTA = 0.05, 0.05
+# Numbers, pictures, best values, and confidence intervals
+Judgement = tuple[dict[str, float], Figures, dict[str, str], Intervals]
+_RISK, _DELTA, _LEVELS = 0.05, 0.05, (0.5, 0.8, 0.9, 0.95)
 _NLL = "negative log-likelihood (nats)"
 
 
 def _judge_classifier(
-    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    predicted: np.ndarray,
+    parts: Any,
+    unit: str,
+    resampling: tuple[Any, int],
 ) -> Judgement:
     proba, labels = estimator.predict_proba(X), estimator.classes_
     wrong = predicted != y
@@ -207,6 +221,7 @@ def _judge_classifier(
     metrics[share_kept] = coverage_at_risk(*ranks, risk=_RISK, delta=_DELTA).coverage
     notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
     notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
+    notes["ECE (top label, 15 bins)"] = f"0; a calibrated model shows {calibrated_ece(proba):.2g}"
     fewest = fewest_rows(_RISK, _DELTA, "sgr")
     if len(y) < fewest:
         notes[share_kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
@@ -237,11 +252,18 @@ def _judge_classifier(
             ),
         ),
     ]
-    return metrics, figures, notes
+    intervals = of_classifier(y, predicted, proba, parts.total, labels, *resampling)
+    return metrics, figures, notes, intervals
 
 
 def _judge_regressor(
-    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    predicted: np.ndarray,
+    parts: Any,
+    unit: str,
+    resampling: tuple[Any, int],
 ) -> Judgement:
     residual, std = y - predicted, np.sqrt(parts.total)
     metrics = {
@@ -255,7 +277,7 @@ def _judge_regressor(
     notes = {**dict.fromkeys(metrics, "0"), "R²": "1", _NLL: "low"}
     notes |= {"sharpness (root mean variance)": "low, where coverage holds"}
     notes |= {"AURC (squared error)": "low"}
-    for level in (0.5, 0.8, 0.9, 0.95):
+    for level in _LEVELS:
         interval = predict_interval(estimator, X, level)
         metrics[f"coverage of {level:.0%} intervals"] = prediction_interval_coverage(y, interval)
         metrics[f"width of {level:.0%} intervals"] = mean_interval_width(interval)
@@ -283,7 +305,8 @@ def _judge_regressor(
             ),
         ),
     ]
-    return metrics, figures, notes
+    intervals = of_regressor(estimator, X, y, predicted, parts.total, _LEVELS, *resampling)
+    return metrics, figures, notes, intervals
 
 
 def _scores_of_distributions(estimator: Any, X: Any, y: np.ndarray) -> dict[str, float]:

@@ -29,7 +29,7 @@ STOREYS = [
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_segmentation", "selective"],
+    ["_report_intervals", "_report_novelty", "_report_segmentation", "selective"],
     ["_report_html"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
