@@ -24,13 +24,13 @@ def test_a_classifier():
     found = bootstrap(negative_log_likelihood, y, forest.predict_proba(X), n_resamples=30)
     name = "negative log-likelihood (nats)"
     assert page.intervals[name] == pytest.approx((found.low, found.high))
-    assert "95 % interval" in page.html and f"{found.low:.4g} to {found.high:.4g}" in page.html
+    assert ">95 % interval<" in page.html and f"{found.low:.4g} to {found.high:.4g}" in page.html
     floor = intervals.calibrated_ece(forest.predict_proba(X))
     assert f"0; a calibrated model shows {floor:.2g}" in page.html
     grouped = skuq.report(forest, X, y, groups=np.arange(len(y)) // 20, n_resamples=30)
     assert grouped.intervals["accuracy"] != page.intervals["accuracy"]
     none = skuq.report(forest, X, y, n_resamples=0)
-    assert none.intervals == {} and "95 % interval" not in none.html
+    assert none.intervals == {} and ">95 % interval<" not in none.html
 
 
 def test_a_regressor(diabetes):
