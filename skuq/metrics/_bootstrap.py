@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -140,7 +141,9 @@ def bootstrap(
     measured = _Measured(metric, y_true, predictions, against, sample_weight, options)
     drawn = _rows(measured.n_rows, groups, check_random_state(random_state), int(n_resamples))
     value = measured(None)
-    resamples = np.array([measured.or_nan(rows) for rows in drawn])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of metrics that are undefined on a resample
+        resamples = np.array([measured.or_nan(rows) for rows in drawn])
     return _interval(value, resamples, level, interval)
 
 
