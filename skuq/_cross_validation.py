@@ -11,20 +11,26 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import cross_val_predict as predict_by_scikit_learn
 from sklearn.model_selection import cross_validate
 
-from skuq import pipeline
 from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset
 from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq._utils._typing import ArrayLike, MatrixLike
+from skuq.pipeline import (
+    predict_draws,
+    predict_interval,
+    predict_quantiles,
+    predict_uncertainty,
+)
 from skuq.uncertainty import Uncertainty
 
 __all__ = ["cross_val_predict"]
 
+_BY_SCIKIT_LEARN = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 _BY_SKUQ: dict[str, Callable[..., Any]] = {
-    "predict_uncertainty": pipeline.predict_uncertainty,
-    "predict_interval": pipeline.predict_interval,
-    "predict_quantiles": pipeline.predict_quantiles,
-    "predict_draws": pipeline.predict_draws,
+    "predict_uncertainty": predict_uncertainty,
+    "predict_interval": predict_interval,
+    "predict_quantiles": predict_quantiles,
+    "predict_draws": predict_draws,
 }
 
 
@@ -40,7 +46,7 @@ def cross_val_predict(
     params: dict[str, Any] | None = None,
     method: str = "predict_uncertainty",
     **options: Any,
-) -> Any:
+) -> np.ndarray | Uncertainty:
     """Answer for each row by a model that has not seen it, as in scikit-learn.
 
     A copy of the estimator is fitted for each fold, on the other folds, and answers for the rows of
@@ -51,7 +57,7 @@ def cross_val_predict(
     estimator : object
         An estimator, not fitted: anything that `skuq.predict_uncertainty` takes once it is fitted.
     X : array-like of shape (n_samples, ...), or torch Dataset of pairs (x, y)
-        Rows.
+        Rows, as the estimator takes them.
     y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
         Labels or targets; None if X is a Dataset, which has them.
     groups : array-like of shape (n_samples,), default=None
@@ -102,6 +108,11 @@ def cross_val_predict(
     """
     if is_dataset(X):
         X = IndexedDataset(X)
+    if not isinstance(method, str) or method not in (*_BY_SKUQ, *_BY_SCIKIT_LEARN):
+        raise ValueError(
+            f"method must be one of {', '.join(map(repr, (*_BY_SKUQ, *_BY_SCIKIT_LEARN)))}, got "
+            f"{method!r}"
+        )
     if method not in _BY_SKUQ:
         return _by_scikit_learn(estimator, X, y, method, options, groups, cv, n_jobs, params)
     found = cross_validate(
@@ -126,7 +137,9 @@ def cross_val_predict(
     ]
     if method == "predict_draws":
         answers = _with_all_classes(found["estimator"], answers)
-    return _joined(answers, places, axis=1 if method == "predict_draws" else 0)
+    axis = 1 if method == "predict_draws" else 0
+    joined: np.ndarray | Uncertainty = _joined(answers, places, axis)
+    return joined
 
 
 def _by_scikit_learn(
@@ -139,15 +152,16 @@ def _by_scikit_learn(
     cv: Any,
     n_jobs: Any,
     params: Any,
-) -> Any:
+) -> np.ndarray:
     if options:
         raise TypeError(
             f"method={method!r} is called by scikit-learn, which gives it no arguments; got "
             f"{', '.join(options)}. skuq's own methods are {', '.join(_BY_SKUQ)}"
         )
-    return predict_by_scikit_learn(
+    found: np.ndarray = predict_by_scikit_learn(
         estimator, X, y, groups=groups, cv=cv, n_jobs=n_jobs, params=params, method=method
     )
+    return found
 
 
 def _no_score(estimator: Any, X: Any, y: Any = None) -> float:

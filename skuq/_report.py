@@ -10,13 +10,14 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
+from skuq._data._checks import refuse_no_groups
 from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset
 from skuq._distributions._members import NoDensityError
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, number_table, table, thumbnail
-from skuq._report_intervals import Intervals, calibrated_ece, of_classifier, of_regressor
+from skuq._report_intervals import Resampled, ece_note
 from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
 from skuq._utils._typing import ArrayLike, MatrixLike
@@ -111,15 +112,10 @@ def report(
         if novelty is not None:
             raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
         return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
-    truth = np.asarray(y)
-    if truth.ndim != 1 or len(truth) < 2:
-        raise ValueError(
-            f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
-        )
     if X_novel is not None and novelty is None:
         raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
+    truth = _checked_targets(X, y, groups)
     asked, inner = predictions(estimator, X)
-    check_consistent_length(X, truth)
     classifies = isinstance(asked, ClassifierPredictions)
     # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
     # transformed targets, predict of scikit-learn gives another number.
@@ -127,9 +123,10 @@ def report(
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
-    metrics, figures, notes, intervals = judge(
-        estimator, X, truth, predicted, parts, unit, (groups, n_resamples)
-    )
+    metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    resampled = Resampled(truth, groups, n_resamples)
+    intervals = resampled.judged(estimator, X, predicted, parts.total, classifies, _LEVELS)
+    notes |= ece_note(estimator, X) if classifies else {}
     columns, strangest = parts._asdict(), ""
     if novelty is not None:
         more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
@@ -154,6 +151,18 @@ def report(
         strangest,
     ]
     return Report(metrics, title, "".join(body), intervals)
+
+
+def _checked_targets(X: Any, y: Any, groups: Any) -> np.ndarray:
+    truth = np.asarray(y)
+    if truth.ndim != 1 or len(truth) < 2:
+        raise ValueError(
+            f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
+        )
+    check_consistent_length(X, truth, groups)
+    if groups is not None:
+        refuse_no_groups(groups)
+    return truth
 
 
 def _about_weights(estimator: Any, X: Any) -> str:
@@ -187,20 +196,13 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
-# Numbers, pictures, best values, and confidence intervals
-Judgement = tuple[dict[str, float], Figures, dict[str, str], Intervals]
+Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
 _RISK, _DELTA, _LEVELS = 0.05, 0.05, (0.5, 0.8, 0.9, 0.95)
 _NLL = "negative log-likelihood (nats)"
 
 
 def _judge_classifier(
-    estimator: Any,
-    X: Any,
-    y: np.ndarray,
-    predicted: np.ndarray,
-    parts: Any,
-    unit: str,
-    resampling: tuple[Any, int],
+    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
 ) -> Judgement:
     proba, labels = estimator.predict_proba(X), estimator.classes_
     wrong = predicted != y
@@ -221,7 +223,6 @@ def _judge_classifier(
     metrics[share_kept] = coverage_at_risk(*ranks, risk=_RISK, delta=_DELTA).coverage
     notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
     notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
-    notes["ECE (top label, 15 bins)"] = f"0; a calibrated model shows {calibrated_ece(proba):.2g}"
     fewest = fewest_rows(_RISK, _DELTA, "sgr")
     if len(y) < fewest:
         notes[share_kept] = f"0: {len(y)} samples are too few to be sure; {fewest} can suffice"
@@ -252,18 +253,11 @@ def _judge_classifier(
             ),
         ),
     ]
-    intervals = of_classifier(y, predicted, proba, parts.total, labels, *resampling)
-    return metrics, figures, notes, intervals
+    return metrics, figures, notes
 
 
 def _judge_regressor(
-    estimator: Any,
-    X: Any,
-    y: np.ndarray,
-    predicted: np.ndarray,
-    parts: Any,
-    unit: str,
-    resampling: tuple[Any, int],
+    estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
 ) -> Judgement:
     residual, std = y - predicted, np.sqrt(parts.total)
     metrics = {
@@ -305,8 +299,7 @@ def _judge_regressor(
             ),
         ),
     ]
-    intervals = of_regressor(estimator, X, y, predicted, parts.total, _LEVELS, *resampling)
-    return metrics, figures, notes, intervals
+    return metrics, figures, notes
 
 
 def _scores_of_distributions(estimator: Any, X: Any, y: np.ndarray) -> dict[str, float]:

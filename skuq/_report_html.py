@@ -120,10 +120,10 @@ def number_table(
     rows = []
     for name, value in metrics.items():
         ends = "{:.4g} to {:.4g}".format(*intervals[name]) if name in intervals else ""
-        rows.append([name, f"{value:.4g}", ends, notes.get(name, "")])
+        rows.append([name, f"{value:.4g}", notes.get(name, ""), ends])
     if intervals:
-        return table(["", "value", "95 % interval", "at best"], rows)
-    return table(["", "value", "at best"], [[row[0], row[1], row[3]] for row in rows])
+        return table(["", "value", "at best", "95 % interval"], rows)
+    return table(["", "value", "at best"], [row[:3] for row in rows])
 
 
 def thumbnail(row: np.ndarray) -> str:

@@ -18,102 +18,115 @@ from skuq.metrics import (
 )
 from skuq.pipeline import predict_interval
 
-__all__ = ["Intervals", "calibrated_ece", "of_classifier", "of_regressor"]
+__all__ = ["Intervals", "Resampled", "calibrated_ece", "ece_note"]
 
 Intervals = dict[str, tuple[float, float]]
 _LEAST_ROWS = 10  # with fewer, intervals of resamples mean nothing
 _N_CALIBRATED = 100
+_ECE = "ECE (top label, 15 bins)"
 
 
-class _Resampled:
-    """Bootstraps the metrics of a page, all on the same resamples."""
+class Resampled:
+    """Confidence intervals of the metrics of a page, all on the same resamples.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        The true labels or targets.
+    groups : array-like of shape (n_samples,), or None
+        The group of each row.
+    n_resamples : int
+        Number of resamples; below 2 there are no intervals.
+    """
 
     def __init__(self, y: np.ndarray, groups: Any, n_resamples: int) -> None:
-        self.found: Intervals = {}
+        self._found: Intervals = {}
         self._y = y
         few = len(y) if groups is None else len(np.unique(groups))
-        self._options: dict[str, Any] = {
-            "groups": groups,
-            "n_resamples": n_resamples,
-            "random_state": 0,
-        }
+        self._options: dict[str, Any] = {"groups": groups, "n_resamples": n_resamples}
         self._off = n_resamples < 2 or few < _LEAST_ROWS
 
-    def mean(self, name: str, rows: np.ndarray) -> None:
-        """Add a metric that is the mean of numbers of the rows."""
-        self.add(name, lambda y, values: float(values.mean()), rows.astype(float))
-
-    def add(
-        self, name: str, metric: Callable[..., float], *arrays: Any, least: float | None = None,
-        **options: Any,
-    ) -> None:  # fmt: skip
-        """Add a metric; `least` is its lower limit, if it is biased on few rows."""
+    def judged(
+        self,
+        estimator: Any,
+        X: Any,
+        predicted: np.ndarray,
+        total: np.ndarray,
+        classifies: bool,
+        levels: tuple[float, ...],
+    ) -> Intervals:
+        """Return the intervals by the names of the metrics on the page."""
         if self._off:
-            return
-        method = "percentile" if least is None else "basic"
+            return {}
+        if classifies:
+            self._judge_classifier(estimator, X, predicted, total)
+        else:
+            self._judge_regressor(estimator, X, predicted, total, levels)
+        return self._found
+
+    def _judge_classifier(
+        self, estimator: Any, X: Any, predicted: np.ndarray, total: np.ndarray
+    ) -> None:
+        y, proba, labels = self._y, np.asarray(estimator.predict_proba(X)), estimator.classes_
+        of_label = proba[np.arange(len(y)), np.searchsorted(labels, y)]
+        self._mean("accuracy", y == predicted)
+        self._mean("negative log-likelihood (nats)", -np.log(of_label.clip(np.finfo(float).eps)))
+        distance = np.square(proba - (y[:, None] == labels)).sum(axis=1)
+        self._mean("Brier score", distance / 2 if len(labels) == 2 else distance)
+        self._add(_ECE, expected_calibration_error, proba, least=0.0, labels=labels)
+        self._add("AURC", area_under_risk_coverage, predicted, total)
+        self._add("AUGRC", area_under_risk_coverage, predicted, total, method="generalized")
+        if 0 < np.sum(y != predicted) < len(y):
+            self._add("AUROC of errors", uncertainty_error_auroc, predicted, total)
+
+    def _judge_regressor(
+        self,
+        estimator: Any,
+        X: Any,
+        predicted: np.ndarray,
+        total: np.ndarray,
+        levels: tuple[float, ...],
+    ) -> None:
+        y, std = self._y, np.sqrt(total)
+        self._add("R²", _r2, predicted)
+        self._add("RMSE", lambda y, p: float(np.sqrt(np.mean((y - p) ** 2))), predicted)
+        for name, needs, sign in (
+            ("negative log-likelihood (nats)", "log_likelihood", -1.0),
+            ("CRPS", "crps", 1.0),
+        ):
+            rows = _of_each_row(estimator, X, y, needs)
+            if rows is not None:
+                self._mean(name, sign * rows)
+        if std.all():
+            self._add("ENCE", expected_normalized_calibration_error, predicted, std, least=0.0)
+        aurc = "AURC (squared error)"
+        self._add(aurc, area_under_risk_coverage, predicted, total, loss="squared")
+        for level in levels:
+            low, high = predict_interval(estimator, X, level).T
+            self._mean(f"coverage of {level:.0%} intervals", (low <= y) & (y <= high))
+            self._mean(f"width of {level:.0%} intervals", high - low)
+
+    def _mean(self, name: str, rows: np.ndarray) -> None:
+        """Add a metric that is the mean of numbers of the rows."""
+        self._add(name, lambda y, values: float(values.mean()), rows.astype(float))
+
+    def _add(
+        self,
+        name: str,
+        metric: Callable[..., float],
+        *arrays: Any,
+        least: float | None = None,
+        **options: Any,
+    ) -> None:
+        """Add a metric; `least` is its lower limit, if it is biased on few rows."""
+        interval = "percentile" if least is None else "basic"
+        more = {**self._options, **options}
         try:
-            found = bootstrap(metric, self._y, *arrays, interval=method, **self._options, **options)
+            found = bootstrap(metric, self._y, *arrays, interval=interval, **more)
         except ValueError:  # undefined on many resamples, such as an AUROC of few errors
             return
         low = found.low if least is None else max(found.low, least)
-        self.found[name] = (low, max(found.high, low))
-
-
-def of_classifier(
-    y: np.ndarray,
-    predicted: np.ndarray,
-    proba: np.ndarray,
-    total: np.ndarray,
-    labels: np.ndarray,
-    groups: Any,
-    n_resamples: int,
-) -> Intervals:
-    """Return the intervals of a classifier's metrics by their names on the page."""
-    page = _Resampled(y, groups, n_resamples)
-    of_label = proba[np.arange(len(y)), np.searchsorted(labels, y)]
-    hit = y[:, None] == labels
-    page.mean("accuracy", y == predicted)
-    page.mean("negative log-likelihood (nats)", -np.log(of_label.clip(np.finfo(float).eps)))
-    distance = np.square(proba - hit).sum(axis=1)  # for two classes, half of it
-    page.mean("Brier score", distance / 2 if len(labels) == 2 else distance)
-    ece = "ECE (top label, 15 bins)"
-    page.add(ece, expected_calibration_error, proba, least=0.0, labels=labels)
-    page.add("AURC", area_under_risk_coverage, predicted, total)
-    page.add("AUGRC", area_under_risk_coverage, predicted, total, method="generalized")
-    page.add("AUROC of errors", uncertainty_error_auroc, predicted, total)
-    return page.found
-
-
-def of_regressor(
-    estimator: Any,
-    X: Any,
-    y: np.ndarray,
-    predicted: np.ndarray,
-    total: np.ndarray,
-    levels: tuple[float, ...],
-    groups: Any,
-    n_resamples: int,
-) -> Intervals:
-    """Return the intervals of a regressor's metrics by their names on the page."""
-    page, std = _Resampled(y, groups, n_resamples), np.sqrt(total)
-    page.add("R²", _r2, predicted)
-    page.add("RMSE", lambda y, p: float(np.sqrt(np.mean((y - p) ** 2))), predicted)
-    for name, needs, sign in (
-        ("negative log-likelihood (nats)", "log_likelihood", -1.0),
-        ("CRPS", "crps", 1.0),
-    ):
-        rows = _of_each_row(estimator, X, y, needs)
-        if rows is not None:
-            page.mean(name, sign * rows)
-    if std.all():
-        page.add("ENCE", expected_normalized_calibration_error, predicted, std, least=0.0)
-    page.add("AURC (squared error)", area_under_risk_coverage, predicted, total, loss="squared")
-    for level in levels:
-        ends = predict_interval(estimator, X, level)
-        inside = (ends[:, 0] <= y) & (y <= ends[:, 1])
-        page.mean(f"coverage of {level:.0%} intervals", inside)
-        page.mean(f"width of {level:.0%} intervals", ends[:, 1] - ends[:, 0])
-    return page.found
+        self._found[name] = (low, max(found.high, low))
 
 
 def _r2(y: np.ndarray, predicted: np.ndarray) -> float:
@@ -135,6 +148,11 @@ def _of_each_row(estimator: Any, X: Any, y: np.ndarray, needs: str) -> np.ndarra
     except NoDensityError:
         return None
     return found[0]
+
+
+def ece_note(estimator: Any, X: Any) -> dict[str, str]:
+    """Say what the ECE is at best on so few rows, by its name on the page."""
+    return {_ECE: f"0; a calibrated model shows {calibrated_ece(estimator.predict_proba(X)):.2g}"}
 
 
 def calibrated_ece(proba: np.ndarray) -> float:

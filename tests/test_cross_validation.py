@@ -127,6 +127,8 @@ def test_folds_that_are_no_partition():
         skuq.cross_val_predict(BayesianRidge(), X, Y, cv=TimeSeriesSplit(3))
     with pytest.raises(TypeError, match="gives it no arguments; got kind"):
         skuq.cross_val_predict(BayesianRidge(), X, Y, method="predict", kind="all")
+    with pytest.raises(ValueError, match="method must be one of 'predict_uncertainty'"):
+        skuq.cross_val_predict(BayesianRidge(), X, Y, method="predict_uncertainy")
     with pytest.raises(TypeError, match="cannot call predict_interval"):
         skuq.cross_val_predict(NoIntervals(), X, Y, method="predict_interval")
 

@@ -29,6 +29,8 @@ def test_a_classifier():
     assert f"0; a calibrated model shows {floor:.2g}" in page.html
     grouped = skuq.report(forest, X, y, groups=np.arange(len(y)) // 20, n_resamples=30)
     assert grouped.intervals["accuracy"] != page.intervals["accuracy"]
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        skuq.report(forest, X, y, groups=y[1:])
     none = skuq.report(forest, X, y, n_resamples=0)
     assert none.intervals == {} and ">95 % interval<" not in none.html
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from skuq._distributions._members import Belief
 from skuq._utils._arrays import tensor_of
@@ -17,6 +18,7 @@ _SMALLEST_STD = 1e-150  # a Gaussian process can be certain
 
 def gaussian_process(process: Any, X: Any) -> Belief:
     """Return the predictive distribution; noise is what the kernel has only on its diagonal."""
+    check_is_fitted(process, "kernel_")  # it predicts from its prior before
     mean, std = process.predict(X, return_std=True)
     kernel, noise = process.kernel_, np.empty(len(mean))
     rows = np.asarray(X, dtype=float) if kernel.requires_vector_input else X

@@ -14,6 +14,7 @@ from sklearn.ensemble import (
     StackingRegressor,
     VotingRegressor,
 )
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
@@ -195,6 +196,8 @@ def test_several_targets(rows):
 
 def test_what_is_no_distribution(rows):
     X, X_test, y, _ = rows
+    with pytest.raises(NotFittedError):
+        skuq.predict_interval(GaussianProcessRegressor(), X_test)
     for model in (
         GradientBoostingRegressor(loss="quantile", n_estimators=2),
         HistGradientBoostingRegressor(loss="quantile", quantile=0.9, max_iter=2),
