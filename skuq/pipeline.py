@@ -212,7 +212,7 @@ def _gives(estimator: Any, method: str) -> bool:
 
 
 class Pipeline(sklearn_pipeline.Pipeline):
-    """scikit-learn's Pipeline, which also forwards the methods of skuq estimators.
+    """Pipeline of scikit-learn, which also forwards the methods of skuq estimators.
 
     It takes the parameters of `sklearn.pipeline.Pipeline`.
 
