@@ -27,6 +27,7 @@ from benchmarks import (
     prediction,
     scaling,
     training,
+    which_images,
     which_posterior,
 )
 from benchmarks.harness import Report, torch_threads
@@ -56,6 +57,8 @@ TABLES: dict[str, Callable[[Report], None]] = {
     "which-tables": which_posterior.tables,
     "which-digits": which_posterior.digits,
     "which-gap": which_posterior.gap,
+    "which-images": which_images.images,
+    "which-memory": which_images.memory,
     "temperature-10": calibration.temperature_few_classes,
     "temperature-100": calibration.temperature_many_classes,
     "ece-float32": calibration.error_float32,
