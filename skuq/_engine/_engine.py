@@ -117,7 +117,7 @@ class Engine:
         )
 
     def _can_vectorize(self) -> bool:
-        """Return whether vmap equals the loop and is as fast; an error of the loop is the module's."""
+        """Return whether vmap equals the loop and is as fast; errors of the loop are raised."""
         if self.draws.n_draws == 1:
             return False
         rows, tensors = self._sample[:2], self.draws.tensors(0, 2)  # few: images are large
