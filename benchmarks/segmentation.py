@@ -1,6 +1,6 @@
 """Segmentation of CamVid's street scenes: how good are the maps, and what do they cost?
 
-    python -m benchmarks.segmentation [--part quality|peers|cost|memory] [--stride 2] [--quick]
+    python -m benchmarks.segmentation [--part quality|peers|cost|loss|memory] [--stride 2]
 
 from the root of the repository. It reads `camvid/camvid_180x240_{train,test}.npz` (arrays `X` and
 `Y`, 11 classes, 11 is void) in $SKUQ_DATA, by default ../shared/data; without them it says so and
@@ -10,8 +10,8 @@ ends. --stride 2 takes every second pixel of a mask and means of 2 × 2 pixels o
 stream over the test images; it keeps networks and scores below --folder and goes on there. "peers"
 scores the maps of other packages, from the same networks. "cost" predicts with an untrained network
 beside loops over plain torch and, where they are installed, torch-uncertainty and lightning-uq-box,
-in turns in one process. "memory" is the peak of a process that predicts 20 images; it needs no
-data.
+in turns in one process. "loss" times StochasticLogits beside a step of the network, and "memory" is
+the peak of a process that predicts 20 images; they need no data.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from benchmarks.harness import check, measure, ratio, torch_threads
 from benchmarks.segmentation_peers import installed
 from benchmarks.segmentation_quality import Images, against_peers, borders, quality
 from skuq import TorchSegmenter
+from skuq._data._places import places_as_rows
+from skuq.likelihoods import StochasticLogits
 from skuq.modules import UNet
 from skuq.posteriors import MCDropout
 
@@ -116,6 +119,29 @@ def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def loss(options: argparse.Namespace) -> dict[str, Any]:
+    """Time the loss of noisy logits, with its gradient, beside a step of the network without it."""
+    n, high, wide = (1, 24, 32) if options.quick else (4, 180, 240)
+    generator = np.random.default_rng(0)
+    X = torch.as_tensor(generator.normal(size=(n, 3, high, wide)).astype(np.float32))
+    y = torch.as_tensor(generator.integers(N_CLASSES, size=n * high * wide))
+    likelihood = StochasticLogits().fit(np.arange(N_CLASSES), n_classes=N_CLASSES)
+    torch.manual_seed(0)
+    network = UNet(3, likelihood.n_outputs_).to(memory_format=torch.channels_last)
+    X = X.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        outputs = places_as_rows(network(X)[None])[0].contiguous()
+    outputs.requires_grad_()
+    contenders = {
+        "step of the network": lambda: network(X).mean().backward(),
+        "StochasticLogits": lambda: likelihood.loss(outputs, y).mean().backward(),
+        "cross-entropy": lambda: cross_entropy(outputs[:, :N_CLASSES], y).backward(),
+    }
+    times = measure(contenders, options.repeats)
+    base = times["step of the network"]
+    return {name: ratio(seconds, base) for name, seconds in times.items()}
+
+
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the peak of processes that predict maps of 20 images of 180 × 240 pixels."""
     found: dict[str, Any] = {}
@@ -173,7 +199,9 @@ def some_of(images: Images, n_images: int) -> Images:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=("quality", "peers", "cost", "memory"), default="quality")
+    parser.add_argument(
+        "--part", choices=("quality", "peers", "cost", "loss", "memory"), default="quality"
+    )
     parser.add_argument("--stride", type=int, default=1, help="of the pixels that are taken")
     parser.add_argument("--images", type=int, default=367, help="training images")
     parser.add_argument("--tested", type=int, default=233, help="test images")
@@ -198,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.images, options.tested, options.epochs, options.draws = 8, 4, 1, 3
         options.stride, options.timed, options.repeats = 4, 2, 1
     with torch_threads(1):
-        found = memory(options) if options.part == "memory" else on_camvid(options)
+        found = {"memory": memory, "loss": loss}.get(options.part, on_camvid)(options)
     text = json.dumps({"options": {k: str(v) for k, v in vars(options).items()}, **found}, indent=1)
     print(text)
     if options.json is not None:

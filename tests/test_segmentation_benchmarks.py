@@ -54,7 +54,7 @@ def test_the_experiments_run(tmp_path, monkeypatch, capsys):
         Y = np.broadcast_to((np.arange(240) // 20).astype(np.uint8), (9, 180, 240))
         np.savez(tmp_path / f"camvid_180x240_{part}.npz", X=X, Y=Y)
     monkeypatch.setattr(segmentation, "FOLDER", tmp_path)
-    for part in ("memory", "quality", "peers", "cost"):
+    for part in ("memory", "loss", "quality", "peers", "cost"):
         path = tmp_path / f"{part}.json"
         seeds = ["--seeds", "2", "--folder", str(tmp_path)]
         segmentation.main(["--part", part, "--quick", "--json", str(path), *seeds])

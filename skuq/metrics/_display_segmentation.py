@@ -207,14 +207,15 @@ class SegmentationDisplay(Display):
                 f"class_names must hold {n_labels} names, one for each label, got {len(names)}"
             )
         if overlapping:
-            images = [image for image in images for _ in names]  # type: ignore[union-attr]
+            pictures: Any = images  # each once for each label
+            images = [image for image in pictures for _ in names]
+            rows = names * len(pictures)
             y_pred = masks_apart("y_pred", y_pred, n_labels, None)
             aleatoric = maps_apart("aleatoric", aleatoric, n_labels)
             epistemic = maps_apart("epistemic", epistemic, n_labels)
             if y_true is not None:
                 y_true = masks_apart("y_true", y_true, n_labels, ignore_label)
-            rows, names = names * (len(images) // n_labels), ["0", "1"]
-            known = PixelLabels([0, 1], ignore_label)
+            known, names = PixelLabels([0, 1], ignore_label), ["0", "1"]
         shown, predicted = [], []
         for mask, image in images_with(y_pred, "images", images, with_classes=True):
             predicted.append(known.codes("y_pred", mask))
