@@ -181,6 +181,7 @@ def from_trained(
     given = {"task": task, "posterior": posterior, "likelihood": likelihood}
     given["target_scale"] = target_scale
     validate_parameter_constraints(_CONSTRAINTS, given, "from_trained")
+    _check_task(task, y)
     networks = _networks_in(module)
     _check_parameters(networks, parameters)
     posterior = _chosen_posterior(module, networks, posterior, task)
@@ -216,6 +217,16 @@ def from_trained(
         explained = estimator.likelihood_.explain_outputs()
         print(f"{estimator.network_}\n{estimator.likelihood_}: {explained}")
     return estimator
+
+
+def _check_task(task: str, y: Any) -> None:
+    """Name the right task for masks, and for maps of numbers."""
+    if task != "segmentation" and len(shape := shape_of(y)) > 2:
+        raise ValueError(
+            f"task={task!r} is for a label or targets of each row, but y has shape {shape}: for "
+            "masks of images give task='segmentation'; for a number in each pixel use "
+            "TorchDenseRegressor(lambda: network, max_epochs=0)"
+        )
 
 
 def _chosen_posterior(

@@ -122,5 +122,8 @@ def test_what_does_not_fit_is_refused(images):
         from_trained(nn.Sequential(Pixels(), nn.Flatten()), X, y, **options)
     with pytest.raises(ValueError, match="target_scale is for"):
         from_trained(Pixels(), X, y, target_scale=(0, 1), **options)
+    for task in ("classification", "regression"):
+        with pytest.raises(ValueError, match=rf"'{task}' .*\(6, 6, 5\).*task='segmentation'"):
+            from_trained(Pixels(), X, y, task=task)
     with pytest.raises(ValueError, match="'task' parameter"):
         from_trained(Pixels(), X, y, task="pixels")
