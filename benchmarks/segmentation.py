@@ -32,14 +32,14 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.harness import check, measure, ratio, torch_threads
 from benchmarks.segmentation_peers import installed
-from benchmarks.segmentation_quality import Images, against_peers, borders, quality
+from benchmarks.segmentation_quality import VOID, Images, against_peers, borders, quality
 from skuq import TorchSegmenter
 from skuq._data._places import places_as_rows
 from skuq.likelihoods import StochasticLogits
 from skuq.modules import UNet
 from skuq.posteriors import MCDropout
 
-__all__ = ["borders", "camvid", "main"]
+__all__ = ["VOID", "borders", "camvid", "main"]
 
 N_CLASSES = 11
 OUTPUT = Path(__file__).parent / "output" / "camvid"

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("benchmarks", reason="not in a source checkout")
 
 from benchmarks import segmentation, segmentation_shapes
+from benchmarks.segmentation_quality import summary_of
 
 
 def test_the_table_of_claims():
@@ -61,3 +62,9 @@ def test_the_experiments_run(tmp_path, monkeypatch, capsys):
         found = json.loads(path.read_text())
         assert found["options"]["part"] == part
     assert found["every block: skuq"]["seconds"] > 0
+
+
+def test_means_and_errors_of_runs():
+    runs = [{"a": 1.0, "b": {"c": 2.0, "each": [0.1]}}, {"a": 3.0, "b": {"c": 2.0, "each": [0.2]}}]
+    assert summary_of(runs) == {"a": (2.0, 1.0), "b, c": (2.0, 0.0)}
+    assert summary_of(runs[:1])["a"] == (1.0, None)
