@@ -22,7 +22,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 
 import skuq
-from benchmarks.harness import Line, Report
+from benchmarks.harness import Report
 from benchmarks.memory import extra_memories
 from benchmarks.posteriors import data_folder, read
 from benchmarks.which_posterior import CONTROL, LEARNT, POSTERIORS, Scores, measured, write
@@ -167,14 +167,14 @@ def memory(report: Report) -> None:
     """The rise of the peak of fit and predict, and the size of a saved estimator."""
     n_train, n_test = report.sized(N_TRAIN, 200), report.sized(N_TEST, 100)
     title = f"Memory, LeNet, {n_train:,} images to fit and {n_test:,} to predict"
-    for name in sorted(set(FEWER) - {"SWAG(scale=0)", "Variational(kl_weight=1)"}):
-        rises = extra_memories(prepared, [(name, part, n_train, n_test) for part in PARTS])
-        for part, rise in zip(PARTS, rises):
-            report.memory(title, f"{name}, {part}", rise)
-        saved = saved_size(name, n_train)
-        report.lines.append(Line(title, f"{name}, saved", saved, "MiB", None))
-        shown = ", ".join(f"{part} {rise:.1f}" for part, rise in zip(PARTS, rises))
-        report.remark(title, f"{name}: {shown}, saved {saved:.2f} MiB")
+    names = [n for n in FEWER if n not in ("SWAG(scale=0)", "Variational(kl_weight=1)")]
+    calls = [(name, part, n_train, n_test) for name in names for part in PARTS]
+    rises = iter(extra_memories(prepared, calls))
+    for name in names:
+        found = dict(zip(PARTS, rises)) | {"saved": saved_size(name, n_train)}
+        for part, mebibytes in found.items():
+            report.memory(title, f"{name}, {part}", mebibytes)
+        report.remark(title, f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
 
 
 PARTS = ("fit", "predict")
