@@ -28,6 +28,7 @@ from benchmarks import (
     prediction,
     scaling,
     training,
+    which_images,
     which_posterior,
 )
 from benchmarks.harness import Report, torch_threads
@@ -57,6 +58,8 @@ TABLES: dict[str, Callable[[Report], None]] = {
     "which-tables": which_posterior.tables,
     "which-digits": which_posterior.digits,
     "which-gap": which_posterior.gap,
+    "which-images": which_images.images,
+    "which-memory": which_images.memory,
     "queries": active_learning_costs.scores,
     "query-batches": active_learning_costs.batches,
     "temperature-10": calibration.temperature_few_classes,

@@ -1,15 +1,17 @@
 """Segmentation of CamVid's street scenes: how good are the maps, and what do they cost?
 
-    python -m benchmarks.segmentation [--part quality|cost|memory] [--stride 2] [--quick]
+    python -m benchmarks.segmentation [--part quality|peers|cost|loss|memory] [--stride 2]
 
 from the root of the repository. It reads `camvid/camvid_180x240_{train,test}.npz` (arrays `X` and
 `Y`, 11 classes, 11 is void) in $SKUQ_DATA, by default ../shared/data; without them it says so and
 ends. --stride 2 takes every second pixel of a mask and means of 2 × 2 pixels of an image.
 
-"quality" trains one network and scores it with MC dropout and in one pass, by one stream over the
-test images. "cost" predicts with an untrained network beside loops over plain torch and, where
-they are installed, torch-uncertainty and lightning-uq-box, in turns in one process. "memory" is the
-peak of a process that predicts 20 images; it needs no data.
+"quality" trains a network for each seed and scores it with MC dropout and in one pass, by one
+stream over the test images; it keeps networks and scores below --folder and goes on there. "peers"
+scores the maps of other packages, from the same networks. "cost" predicts with an untrained network
+beside loops over plain torch and, where they are installed, torch-uncertainty and lightning-uq-box,
+in turns in one process. "loss" times StochasticLogits beside a step of the network, and "memory" is
+the peak of a process that predicts 20 images; they need no data.
 """
 
 from __future__ import annotations
@@ -20,30 +22,28 @@ import multiprocessing
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
+from torch.nn.functional import cross_entropy
 
 from benchmarks.harness import check, measure, ratio, torch_threads
 from benchmarks.segmentation_peers import installed
+from benchmarks.segmentation_quality import VOID, Images, against_peers, borders, quality
 from skuq import TorchSegmenter
-from skuq.metrics import SegmentationScores
+from skuq._data._places import places_as_rows
+from skuq.likelihoods import StochasticLogits
 from skuq.modules import UNet
 from skuq.posteriors import MCDropout
 
-VOID, N_CLASSES = 11, 11
-COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
+__all__ = ["VOID", "borders", "camvid", "main"]
+
+N_CLASSES = 11
+OUTPUT = Path(__file__).parent / "output" / "camvid"
 FOLDER = Path(os.environ.get("SKUQ_DATA", "../shared/data")) / "camvid"
-
-
-class Images(NamedTuple):
-    X: np.ndarray  # (n, 3, height, width), float32
-    y: np.ndarray  # (n, height, width), int64
 
 
 def camvid(part: str, stride: int) -> Images:
@@ -62,84 +62,6 @@ def standardised(train: Images, test: Images) -> tuple[Images, Images]:
     mean = train.X.mean(axis=(0, 2, 3), keepdims=True)
     std = train.X.std(axis=(0, 2, 3), keepdims=True)
     return tuple(Images((one.X - mean) / std, one.y) for one in (train, test))  # type: ignore[return-value]
-
-
-# ---------------------------------------------------------------------------------------------
-# Quality
-
-
-def quality(train: Images, test: Images, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one network; score MC dropout and one pass, and how the maps behave."""
-    segmenter = TorchSegmenter(
-        posterior=MCDropout(options.draws),
-        ignore_label=VOID,
-        module__dropout=options.dropout,
-        lr=options.lr,
-        batch_size=8,
-        max_epochs=options.epochs,
-        random_state=0,
-        verbose=2 if options.verbose else 0,
-    )
-    start = time.perf_counter()
-    segmenter.fit(*train, pixel_weight=options.weights)
-    found: dict[str, Any] = {"seconds of fit": time.perf_counter() - start}
-    dropout = SegmentationScores(segmenter.classes_, ignore_label=VOID)
-    one_pass = SegmentationScores(segmenter.classes_, ignore_label=VOID)
-    sums = {name: np.zeros(2) for name in ("border", "inside", "upright", "upside down")}
-    counts = dict.fromkeys(sums, 0)
-    start = time.perf_counter()
-    for first in range(0, len(test.X), 8):
-        X, y = test.X[first : first + 8], test.y[first : first + 8]
-        proba, parts = segmenter.predict_proba(X, return_uncertainty=True)
-        dropout.update(y, proba, parts.total)
-        one_pass.update(y, forward(segmenter.module_, X).softmax(1).numpy())
-        both, border = np.stack(parts[1:]), borders(y)
-        areas = {"border": border, "inside": ~border & (y != VOID), "upright": y != VOID}
-        for name, area in areas.items():
-            sums[name] += both[:, area].sum(axis=1)
-            counts[name] += area.sum()
-        turned = segmenter.predict_uncertainty(X[:, :, ::-1].copy(), kind="all")
-        area = (y != VOID)[:, ::-1]
-        sums["upside down"] += np.stack(turned[1:])[:, area].sum(axis=1)
-        counts["upside down"] += area.sum()
-    found["seconds of prediction"] = time.perf_counter() - start
-    found["MC dropout"], found["one pass"] = summary(dropout), summary(one_pass)
-    for name, total in sums.items():
-        aleatoric, epistemic = total / counts[name]
-        found[f"aleatoric, {name}"], found[f"epistemic, {name}"] = aleatoric, epistemic
-    return found
-
-
-def forward(module: torch.nn.Module, X: np.ndarray) -> torch.Tensor:
-    with torch.inference_mode():
-        return module.eval()(torch.as_tensor(X)).double()
-
-
-def borders(y: np.ndarray) -> np.ndarray:
-    """Return the pixels that count and touch a pixel of another class that counts."""
-    differs = np.zeros(y.shape, dtype=bool)
-    for axis in (1, 2):
-        change = np.diff(y, axis=axis) != 0
-        pad: list[tuple[int, int]] = [(0, 0)] * 3
-        pad[axis] = (0, 1)
-        differs |= np.pad(change, pad)
-        pad[axis] = (1, 0)
-        differs |= np.pad(change, pad)
-    void = np.stack([binary_dilation(one) for one in y == VOID])
-    return differs & ~void
-
-
-def summary(scores: SegmentationScores) -> dict[str, Any]:
-    return {
-        "mean IoU": scores.mean_intersection_over_union(),
-        "IoU of each class": scores.intersection_over_union().tolist(),
-        "pixel accuracy": scores.pixel_accuracy(),
-        "NLL": scores.negative_log_likelihood(),
-        "ECE": scores.calibration_error(),
-        "PAvPU": scores.pavpu()._asdict(),
-        "AUROC of errors": scores.uncertainty_error_auroc(),
-        "accuracy at coverage": {c: scores.accuracy_at_coverage(c) for c in COVERAGES},
-    }
 
 
 # ---------------------------------------------------------------------------------------------
@@ -197,6 +119,29 @@ def cost(images: Images, options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def loss(options: argparse.Namespace) -> dict[str, Any]:
+    """Time the loss of noisy logits, with its gradient, beside a step of the network without it."""
+    n, high, wide = (1, 24, 32) if options.quick else (4, 180, 240)
+    generator = np.random.default_rng(0)
+    X = torch.as_tensor(generator.normal(size=(n, 3, high, wide)).astype(np.float32))
+    y = torch.as_tensor(generator.integers(N_CLASSES, size=n * high * wide))
+    likelihood = StochasticLogits().fit(np.arange(N_CLASSES), n_classes=N_CLASSES)
+    torch.manual_seed(0)
+    network = UNet(3, likelihood.n_outputs_).to(memory_format=torch.channels_last)
+    X = X.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        outputs = places_as_rows(network(X)[None])[0].contiguous()
+    outputs.requires_grad_()
+    contenders = {
+        "step of the network": lambda: network(X).mean().backward(),
+        "StochasticLogits": lambda: likelihood.loss(outputs, y).mean().backward(),
+        "cross-entropy": lambda: cross_entropy(outputs[:, :N_CLASSES], y).backward(),
+    }
+    times = measure(contenders, options.repeats)
+    base = times["step of the network"]
+    return {name: ratio(seconds, base) for name, seconds in times.items()}
+
+
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the peak of processes that predict maps of 20 images of 180 × 240 pixels."""
     found: dict[str, Any] = {}
@@ -242,6 +187,8 @@ def on_camvid(options: argparse.Namespace) -> dict[str, Any]:
         sys.exit(f"not run: there is no CamVid in {FOLDER}; SKUQ_DATA names the folder above it")
     train, test = standardised(camvid("train", options.stride), camvid("test", options.stride))
     train, test = some_of(train, options.images), some_of(test, options.tested)
+    if options.part == "peers":
+        return against_peers(train, some_of(test, options.timed), options)
     return quality(train, test, options) if options.part == "quality" else cost(test, options)
 
 
@@ -252,16 +199,24 @@ def some_of(images: Images, n_images: int) -> Images:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=("quality", "cost", "memory"), default="quality")
+    parser.add_argument(
+        "--part", choices=("quality", "peers", "cost", "loss", "memory"), default="quality"
+    )
     parser.add_argument("--stride", type=int, default=1, help="of the pixels that are taken")
     parser.add_argument("--images", type=int, default=367, help="training images")
     parser.add_argument("--tested", type=int, default=233, help="test images")
+    parser.add_argument("--seeds", type=int, default=1, help="networks to train")
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--precision", default="float32", help="of training and its predictions")
+    parser.add_argument("--folder", type=Path, default=OUTPUT, help="of networks and their scores")
     parser.add_argument("--draws", type=int, default=30)
     parser.add_argument("--weights", help="rule of pixel_weight, such as median_frequency")
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--timed", type=int, default=4, help="images of a timed prediction")
+    parser.add_argument(
+        "--timed", type=int, default=4, help="images that other packages predict, too"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of a timing")
     parser.add_argument("--quick", action="store_true", help="few images, to try the program")
     parser.add_argument("--verbose", action="store_true", help="print every epoch")
@@ -271,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.images, options.tested, options.epochs, options.draws = 8, 4, 1, 3
         options.stride, options.timed, options.repeats = 4, 2, 1
     with torch_threads(1):
-        found = memory(options) if options.part == "memory" else on_camvid(options)
+        found = {"memory": memory, "loss": loss}.get(options.part, on_camvid)(options)
     text = json.dumps({"options": {k: str(v) for k, v in vars(options).items()}, **found}, indent=1)
     print(text)
     if options.json is not None:

@@ -1,7 +1,8 @@
 """Maps of uncertainty by MC dropout of other packages, where they are installed.
 
 An adapter maps a network and a number of draws to a function of images (n, channels, height, width)
-that returns maps of the total uncertainty first. `benchmarks.peers` makes torchvision importable.
+that returns maps of the total uncertainty first and mean probabilities last. `benchmarks.peers`
+makes torchvision importable.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ def torch_uncertainty(network: nn.Module, n_draws: int) -> Predict:
     # In a loop over the draws: its other way repeats the images, and needs more memory.
     wrapped = mc_dropout(copy.deepcopy(network), num_estimators=n_draws, on_batch=False).eval()
 
-    def predict(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with torch.inference_mode():
             probs = wrapped(torch.as_tensor(X)).unflatten(0, (n_draws, -1)).softmax(2)
-            return _entropy(probs.mean(0)), _entropy(probs).mean(0)
+            return _entropy(probs.mean(0)), _entropy(probs).mean(0), probs.mean(0).numpy()
 
     return predict
 
@@ -53,8 +54,9 @@ def lightning_uq_box(network: nn.Module, n_draws: int) -> Predict:
             layer.train = lambda mode=True, layer=layer: layer  # it would use batch statistics
     method = MCDropoutSegmentation(network, n_draws, nn.CrossEntropyLoss())
 
-    def predict(X: np.ndarray) -> tuple[np.ndarray]:
-        return (method.predict_step(torch.as_tensor(X))["pred_uct"].numpy(),)
+    def predict(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = method.predict_step(torch.as_tensor(X))
+        return found["pred_uct"].numpy(), found["pred"].numpy()
 
     return predict
 

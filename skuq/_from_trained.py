@@ -21,6 +21,7 @@ from skuq._estimator._elsewhere import (
     sliceable,
 )
 from skuq._estimator._given_networks import FirstBuilt, copy_factory, refuse_random_weights
+from skuq._estimator._images import GivenWeights
 from skuq._networks._module import Numerics
 from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import (
@@ -32,11 +33,17 @@ from skuq._utils._sklearn_compat import (
 from skuq._utils._tensors import tensors_of
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.likelihoods import Likelihood
-from skuq.posteriors import DeepEnsemble, LastLayerLaplace, Posterior
+from skuq.posteriors import DeepEnsemble, LastLayerLaplace, MCDropout, Posterior
+from skuq.segmentation import TorchSegmenter
 
 __all__ = ["from_trained"]
 
-_ESTIMATORS = {"classification": TorchClassifier, "regression": TorchRegressor}
+_Estimator = TorchClassifier | TorchRegressor | TorchSegmenter
+_ESTIMATORS: dict[str, type[_Estimator]] = {
+    "classification": TorchClassifier,
+    "regression": TorchRegressor,
+    "segmentation": TorchSegmenter,
+}
 _SCORED = 1000  # rows: enough to see that outputs have another meaning
 _FEWEST = 20
 _CONSTRAINTS = {
@@ -59,7 +66,7 @@ def from_trained(
     target_scale: Any = None,
     sample_weight: Any = None,
     **parameters: Any,
-) -> TorchClassifier | TorchRegressor:
+) -> _Estimator:
     """Make a fitted estimator from a network that you have trained; this trains nothing.
 
     skuq copies the network and does not change it: with ``posterior=PointEstimate()``, predictions
@@ -83,17 +90,20 @@ def from_trained(
         layers. A function must return a trained network in each call, and every fit, also that of
         a clone, calls it once for each network of the posterior.
     X : array-like or sparse matrix of shape (n_samples, n_features), or (n_samples, ...)
-        Rows as the network takes them, scaled like its training rows. Or a torch Dataset of pairs
-        (x, y).
+        Rows as the network takes them, scaled like its training rows; for a segmentation images
+        (n_samples, n_channels, height, width). Or a torch Dataset of pairs (x, y).
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
-        Labels or targets in their own units; None if X is a Dataset. Output k of a classifier
-        belongs to the k-th label in sorted order, or to the k-th in `classes`.
-    task : {"classification", "regression"}
-        Whether to make a `TorchClassifier` or a `TorchRegressor`.
+        Labels or targets in their own units; for a segmentation masks as `TorchSegmenter.fit` takes
+        them. None if X is a Dataset. Output k of a classifier belongs to the k-th label in sorted
+        order, or to the k-th in `classes`.
+    task : {"classification", "regression", "segmentation"}
+        Whether to make a `TorchClassifier`, a `TorchRegressor` or a `TorchSegmenter`.
     posterior : Posterior, default=None
-        How to model uncertainty about the function; None is ``LastLayerLaplace()``, and for a list
-        of K networks ``DeepEnsemble(K)``. ``MCDropout()`` suits a network that was trained with
-        dropout; ``MCDropout(p=0.1, where="last")`` inserts dropout into one without.
+        How to model uncertainty about the function; None is ``LastLayerLaplace()``, for a
+        segmentation ``MCDropout()``, and for a list of K networks ``DeepEnsemble(K)``.
+        ``MCDropout()`` suits a network that was trained with dropout; ``MCDropout(p=0.1,
+        where="last")`` inserts dropout into one without (before a convolution, name it:
+        ``where=["head"]``).
     likelihood : Likelihood, default=None
         The meaning of the outputs. None chooses by their number. For classes it is `Categorical`,
         or `Bernoulli` if there is one output or y has several columns. For D targets it is
@@ -110,13 +120,13 @@ def from_trained(
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows; None weights all rows equally.
     **parameters
-        Further parameters of the estimator: `random_state`, `device`, `precision`, `batch_size`,
-        `verbose` and so on. ``verbose=1`` prints a summary of the network, like
-        ``print(model.network_)``.
+        Further parameters of the estimator: `ignore_label` of a segmenter, `random_state`,
+        `device`, `precision`, `batch_size`, `verbose` and so on. ``verbose=1`` prints a summary of
+        the network, like ``print(model.network_)``.
 
     Returns
     -------
-    TorchClassifier or TorchRegressor
+    TorchClassifier, TorchRegressor or TorchSegmenter
         The fitted estimator, with ``max_epochs=0``.
 
     Raises
@@ -132,7 +142,7 @@ def from_trained(
     -----
     UserWarning
         If predictions for these rows are worse than chance, or than the mean of y: the order of
-        labels, the scale of targets or the scale of rows may be wrong.
+        labels, the scale of targets or the scale of rows may be wrong. Masks are not judged.
 
     See Also
     --------
@@ -172,17 +182,18 @@ def from_trained(
     given = {"task": task, "posterior": posterior, "likelihood": likelihood}
     given["target_scale"] = target_scale
     validate_parameter_constraints(_CONSTRAINTS, given, "from_trained")
+    _check_task(task, y)
     refuse_soft_labels(likelihood)
     networks = _networks_in(module)
     _check_parameters(networks, parameters)
-    posterior = _chosen_posterior(module, networks, posterior)
-    estimator: TorchClassifier | TorchRegressor = _ESTIMATORS[task](
+    posterior = _chosen_posterior(module, networks, posterior, task)
+    estimator = _ESTIMATORS[task](
         module, posterior=posterior, likelihood=likelihood, max_epochs=0, **parameters
     )
     numerics = Numerics.on(estimator.device, estimator.precision)
     X, y = sliceable(X), sliceable(y)
     rows, target = first_rows_of(X, y, numerics)
-    order = label_order(classes) if task == "classification" else None
+    order = None if task == "regression" else label_order(classes)
     check_order(order, likelihood, is_instance=bool(networks))
     n_outputs = None
     if networks:
@@ -190,14 +201,15 @@ def from_trained(
     else:
         estimator.module, n_outputs = _first_built(estimator, rows, numerics)
     estimator.likelihood = chosen_likelihood(task, likelihood, n_outputs, target, target_scale)
-    if task == "classification":
+    if task == "regression":
+        _refuse_classes(classes)
+        estimator._fit(X, y, sample_weight)
+    else:
         labels = partial(
             all_labels, classes=classes, likelihood=estimator.likelihood, n_outputs=n_outputs
         )
-        estimator._fit(X, y, sample_weight, classes=labels)
-    else:
-        _refuse_classes(classes)
-        estimator._fit(X, y, sample_weight)
+        weights = GivenWeights(sample_weight, None) if task == "segmentation" else sample_weight
+        estimator._fit(X, y, weights, classes=labels)
     if not networks:  # clones call the function itself
         estimator.module = module
         estimator._built = Built.by(estimator)
@@ -209,12 +221,24 @@ def from_trained(
     return estimator
 
 
+def _check_task(task: str, y: Any) -> None:
+    """Name the right task for masks, and for maps of numbers."""
+    if task != "segmentation" and len(shape := shape_of(y)) > 2:
+        raise ValueError(
+            f"task={task!r} is for a label or targets of each row, but y has shape {shape}: for "
+            "masks of images give task='segmentation'; for a number in each pixel use "
+            "TorchDenseRegressor(lambda: network, max_epochs=0)"
+        )
+
+
 def _chosen_posterior(
-    module: Any, networks: list[nn.Module], posterior: Posterior | None
+    module: Any, networks: list[nn.Module], posterior: Posterior | None, task: str
 ) -> Posterior:
     """Choose the posterior for None: fast, and made for networks that are trained already."""
     if not _is_list(module):
-        return LastLayerLaplace() if posterior is None else posterior
+        if posterior is None:
+            return MCDropout() if task == "segmentation" else LastLayerLaplace()
+        return posterior
     n = len(networks)
     if posterior is None:
         return DeepEnsemble(n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from skuq.metrics._axes import description
 __all__ = ["is_segmenter", "report_of_segmenter"]
 
 _BATCH = 16  # images
-_MOST_DRAWN = 6  # images
+_MOST_DRAWN = 6  # rows of pictures
+_OF_MASKS = "of overlapping masks, each a sample, "
 
 
 def is_segmenter(estimator: Any, X: Any) -> bool:
@@ -44,28 +46,28 @@ def is_segmenter(estimator: Any, X: Any) -> bool:
 def report_of_segmenter(estimator: Any, X: Any, y: Any, n_most: int, title: str | None) -> Report:
     """Make the page, from one pass over the images."""
     masks = np.asarray(y)
-    if masks.ndim != 3 or len(masks) < 2:
-        raise ValueError(
-            "y must have shape (n_samples, height, width), one mask for each of at least 2 images, "
-            f"got {masks.shape}"
-        )
-    check_consistent_length(X, masks)
     leaf, _ = innermost(*predictions(estimator, X[:1]))
-    scores = SegmentationScores(estimator.classes_, ignore_label=leaf.ignore_label)
+    labels = (len(estimator.classes_),) if leaf._multilabel else ()  # with a mask each
+    _check_masks(masks, labels)
+    check_consistent_length(X, masks)
+    scores = SegmentationScores(
+        estimator.classes_, ignore_label=leaf.ignore_label, overlapping=leaf._multilabel
+    )
     of_images = []
     for start in range(0, len(masks), _BATCH):
         rows = slice(start, min(start + _BATCH, len(masks)))
         proba, parts = estimator.predict_proba(_safe_indexing(X, rows), return_uncertainty=True)
         scores.update(masks[rows], proba, parts.total)
-        of_images.append(np.stack([part.mean(axis=(1, 2)) for part in parts]))
+        of_images.append(np.stack([part.reshape(len(part), -1).mean(axis=1) for part in parts]))
     total, aleatoric, epistemic = np.concatenate(of_images, axis=1)
     order = np.argsort(-total, kind="stable")[:n_most]
     metrics, best = _judgement(scores)
     title = title or f"Uncertainty of {description(estimator)}"
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{len(masks)} images, {scores.n_pixels_} pixels that count. The numbers hold for new "
-        "images only if these trained, chose and calibrated nothing.</p>",
+        f"<p>{len(masks)} images, {scores.n_pixels_} pixels {_OF_MASKS * leaf._multilabel}that "
+        "count. The numbers hold for new images only if these trained, chose and calibrated "
+        "nothing.</p>",
         f"<pre>{escape(repr(estimator))}</pre>",
         "<h2>In numbers</h2>",
         table(["", "value", "at best"], [[k, f"{v:.4g}", best[k]] for k, v in metrics.items()]),
@@ -80,9 +82,18 @@ def report_of_segmenter(estimator: Any, X: Any, y: Any, n_most: int, title: str 
                 for i in order
             ],
         ),
-        _maps(estimator, X, masks, order[:_MOST_DRAWN]),
+        _maps(estimator, X, masks, order, prod(labels)),
     ]
     return Report(metrics, title, "".join(body))
+
+
+def _check_masks(masks: np.ndarray, labels: tuple[int, ...]) -> None:
+    """Refuse what is no mask for each image, or no mask of each label where they overlap."""
+    if masks.ndim < 3 or masks.shape[1:-2] != labels or len(masks) < 2:
+        expected = ", ".join(["n_samples", *map(str, labels), "height", "width"])
+        raise ValueError(
+            f"y must have shape ({expected}), masks of at least 2 images, got {masks.shape}"
+        )
 
 
 def _judgement(scores: SegmentationScores) -> tuple[dict[str, float], dict[str, str]]:
@@ -117,10 +128,11 @@ def _judgement(scores: SegmentationScores) -> tuple[dict[str, float], dict[str, 
 
 
 def _classes(scores: SegmentationScores) -> str:
-    counts = scores.confusion_matrix().sum(axis=1)
+    counts = scores._of_labels(scores._confusion.matrix.sum(axis=1))
+    whole = scores.n_pixels_ / scores._n_masks
     columns = (scores.intersection_over_union(), scores.dice_score(), scores.recall())
     rows = [
-        [str(label), f"{count / counts.sum():.2%}", *(f"{column[k]:.3f}" for column in columns)]
+        [str(label), f"{count / whole:.2%}", *(f"{column[k]:.3f}" for column in columns)]
         for k, (label, count) in enumerate(zip(scores.classes_, counts))
     ]
     return table(["class", "share of pixels", "IoU", "Dice", "recall"], rows)
@@ -154,14 +166,15 @@ def _pictures(
     ]
 
 
-def _maps(estimator: Any, X: Any, masks: np.ndarray, order: np.ndarray) -> str:
+def _maps(estimator: Any, X: Any, masks: np.ndarray, order: np.ndarray, n_masks: int) -> str:
+    order = order[: max(1, _MOST_DRAWN // n_masks)]
     shown = _safe_indexing(X, order)
-    high, wide = masks.shape[1:]
+    high, wide = masks.shape[-2:]
     return figure_of(
         lambda ax: SegmentationDisplay.from_estimator(
             estimator, shown, masks[order], n_images=len(order), name="", ax=ax
         ),
         "The most uncertain images, in the order of the table; pixels that do not count are "
         "hatched.",
-        (10.5, 2.1 * len(order) * high / wide + 1.3),
+        (10.5, 2.1 * len(order) * n_masks * high / wide + 1.3),
     )

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("benchmarks", reason="not in a source checkout")
 
 from benchmarks import segmentation, segmentation_shapes
+from benchmarks.segmentation_quality import summary_of
 
 
 def test_the_table_of_claims():
@@ -54,9 +55,16 @@ def test_the_experiments_run(tmp_path, monkeypatch, capsys):
         Y = np.broadcast_to((np.arange(240) // 20).astype(np.uint8), (9, 180, 240))
         np.savez(tmp_path / f"camvid_180x240_{part}.npz", X=X, Y=Y)
     monkeypatch.setattr(segmentation, "FOLDER", tmp_path)
-    for part in ("memory", "quality", "cost"):
+    for part in ("memory", "loss", "quality", "peers", "cost"):
         path = tmp_path / f"{part}.json"
-        segmentation.main(["--part", part, "--quick", "--json", str(path)])
+        seeds = ["--seeds", "2", "--folder", str(tmp_path)]
+        segmentation.main(["--part", part, "--quick", "--json", str(path), *seeds])
         found = json.loads(path.read_text())
         assert found["options"]["part"] == part
     assert found["every block: skuq"]["seconds"] > 0
+
+
+def test_means_and_errors_of_runs():
+    runs = [{"a": 1.0, "b": {"c": 2.0, "each": [0.1]}}, {"a": 3.0, "b": {"c": 2.0, "each": [0.2]}}]
+    assert summary_of(runs) == {"a": (2.0, 1.0), "b, c": (2.0, 0.0)}
+    assert summary_of(runs[:1])["a"] == (1.0, None)

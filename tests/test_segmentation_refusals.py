@@ -40,6 +40,11 @@ def with_nan(X):
         (lambda X, y: (X, y.astype("uint8"), {"ignore_label": -1}), "-1 is no uint8.*0 to 255"),
         (lambda X, y: (X, y, {"ignore_label": [0, 2]}), r"must be one label, got \[0, 2\]"),
         (lambda X, y: (X, np.array(["a", "b", None])[y], {}), "missing.*name it as ignore_label"),
+        (
+            lambda X, y: (X, np.array(["a", "b", np.nan], object)[y], {"ignore_label": np.nan}),
+            "missing.*'void', y",
+        ),
+        (lambda X, y: (X, np.array([0, 1, None])[y], {}), r"missing.*np.asarray\(y, dtype=float\)"),
         (lambda X, y: (np.moveaxis(X, 1, -1), y, {}), r"come last: give np\.moveaxis\(X, -1, 1\)"),
         (lambda X, y: (np.moveaxis(X, 1, -1), y[..., None], {}), r"y\[\.\.\., 0\].*np\.moveaxis"),
         (lambda X, y: (X, y[..., None], {}), r"Give y\[\.\.\., 0\]\."),

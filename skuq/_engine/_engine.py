@@ -117,25 +117,28 @@ class Engine:
         )
 
     def _can_vectorize(self) -> bool:
-        """Return whether vmap gives the same as the loop; an error of the loop is the module's."""
+        """Return whether vmap equals the loop and is as fast; errors of the loop are raised."""
         if self.draws.n_draws == 1:
             return False
-        tensors = self.draws.tensors(0, 2)
+        rows, tensors = self._sample[:2], self.draws.tensors(0, 2)  # few: images are large
         thrice = {name: tensor[[0, 1, 0]] for name, tensor in tensors.items()}
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            looped = self._evaluator(False)(tensors, self._sample)
+            looped = self._evaluator(False)(tensors, rows)
             evaluate = self._evaluator(True)
             try:
                 with OutputSizes() as two:
-                    stacked = evaluate(tensors, self._sample)
+                    stacked = evaluate(tensors, rows)
                 with OutputSizes() as three:
-                    evaluate(thrice, self._sample)
+                    evaluate(thrice, rows)
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # vmap fails with plain RuntimeErrors, so the type cannot be narrower
                 return False
         if len(two.sizes) != len(three.sizes):  # an operation without a rule: vmap loops inside
+            return False
+        has_places = stacked.ndim > 3 and self.numerics.device.type == "cpu"
+        if has_places and share_of_draws(two.sizes, three.sizes, 3) > _MOST_OF_IMAGES:
             return False
         return agree(stacked, looped, self.numerics.tolerance)
 
@@ -164,12 +167,8 @@ class Engine:
         most = min(n_draws, _PROBED_DRAWS)
         by_row, output = self._growth(most)
         largest = max(by_row, default=0.0)
-        may_loop = n_draws > 1 and output.ndim > 3 and self.numerics.device.type == "cpu"
-        if n_draws > most or may_loop:
+        if n_draws > most:
             fewer, _ = self._growth(most - 1)
-            if may_loop and share_of_draws(fewer, by_row, most) > _MOST_OF_IMAGES:
-                self.vectorized = False
-                return self._bytes_per_row()
             if len(fewer) == len(by_row):
                 more = (b + (n_draws - most) * (b - a) for a, b in zip(fewer, by_row))
                 largest = max(more, default=0.0)

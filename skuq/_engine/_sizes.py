@@ -11,13 +11,13 @@ from torch.utils._pytree import tree_iter
 __all__ = ["OutputSizes", "share_of_draws"]
 
 
-def share_of_draws(fewer: list[float], by_row: list[float], n_draws: int) -> float:
+def share_of_draws(fewer: list[int], sizes: list[int], n_draws: int) -> float:
     """Compute the share of a network, in bytes of its tensors, that depends on the draw.
 
-    The arguments are the growths of tensors with one more row, for n_draws − 1 and n_draws draws.
+    The arguments are the sizes of all tensors for n_draws − 1 and for n_draws draws.
     """
-    per_draw = sum(by_row) - sum(fewer)
-    once = sum(by_row) - n_draws * per_draw
+    per_draw = sum(sizes) - sum(fewer)
+    once = sum(sizes) - n_draws * per_draw
     return per_draw / max(once + per_draw, 1e-9)
 
 

@@ -53,11 +53,12 @@ def chosen_likelihood(
     task: str, likelihood: Likelihood | None, n_outputs: int | None, target: Any, scale: Any
 ) -> Likelihood | None:
     """Choose the likelihood of the outputs, in the units in which the network was trained."""
-    if task == "classification":
+    if task != "regression":
         if scale is not None:
             raise ValueError("target_scale is for task='regression': labels have no scale")
         if likelihood is None and n_outputs is not None:
-            likelihood = Bernoulli() if n_outputs == 1 or np.size(target) > 1 else Categorical()
+            several = np.ndim(target) == 3 if task == "segmentation" else np.size(target) > 1
+            likelihood = Bernoulli() if n_outputs == 1 or several else Categorical()
         return likelihood
     if likelihood is None:
         likelihood = _gaussian(n_outputs, np.size(target))

@@ -51,7 +51,8 @@ def copy_factory(
     factory = TrainedNetwork(first, tensors)
     for number in range(1, len(networks)):
         _check_alike(factory, number, outputs[number], rows, own)
-    is_usual = isinstance(outputs[0], Tensor) and outputs[0].ndim == 2  # else fit raises the error
+    # Outputs of rows, or of the pixels of images; fit raises the error of all others.
+    is_usual = isinstance(outputs[0], Tensor) and outputs[0].ndim in (2, 4)
     return factory, outputs[0].shape[1] if is_usual else None
 
 

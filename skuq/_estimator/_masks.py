@@ -47,9 +47,7 @@ class Masks(Images):
                 f"y has shape {masks.shape}, expected {expected}: one mask for each image, as high "
                 f"and as wide as the images, which have shape {shape}.{_hint(masks, shape)}"
             )
-        refuse_no_labels(
-            "y", masks, "give these pixels a label of their own, and name it as ignore_label"
-        )
+        refuse_no_labels("y", masks, _fix_of_missing(masks))
         check_ignore_label(self.ignore_label, masks)
         _check_whole_numbers(masks, self.ignore_label)
         return masks
@@ -76,6 +74,8 @@ class Masks(Images):
             )
         if several:
             return self._read_indicators(y, counted, reset)
+        if callable(classes):
+            classes = classes(counted)
         if classes is not None:
             classes = np.unique(classes)
             classes = classes[~is_label(classes, self.ignore_label)]
@@ -200,6 +200,16 @@ def _hint(masks: np.ndarray, shape: tuple[int, ...]) -> str:
     if masks.ndim == 3 and masks.shape[0] == shape[0]:
         return " Enlarge masks without new labels: by nearest neighbours."
     return ""
+
+
+def _fix_of_missing(masks: np.ndarray) -> str:
+    """Say how to mark pixels without a label in masks of Python objects, which cannot be sorted."""
+    fix = "give these pixels a label of their own, and name it as ignore_label"
+    try:
+        masks.astype(float)
+    except (TypeError, ValueError):  # text
+        return f"{fix}: np.where(pandas.isna(y), 'void', y) and ignore_label='void'"
+    return f"{fix}; or give floats, np.asarray(y, dtype=float), and ignore_label=float('nan')"
 
 
 def _check_whole_numbers(masks: np.ndarray, ignore_label: Any) -> None:

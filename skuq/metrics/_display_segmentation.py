@@ -13,6 +13,7 @@ from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._axes import COLOURS, Display, user_name
 from skuq.metrics._checks import check_real
+from skuq.metrics._overlapping import maps_apart, masks_apart
 from skuq.metrics._pixels import PixelLabels, images_with
 from skuq.pipeline import predict_uncertainty
 
@@ -27,7 +28,8 @@ class SegmentationDisplay(Display):
     """Images in rows: image | truth | prediction | aleatoric | epistemic, a colour bar per column.
 
     Pixels that do not count are hatched. Each map of uncertainty has one scale for all images, from
-    0 to the largest value of a pixel that counts.
+    0 to the largest value of a pixel that counts. Where each image has several masks, which may
+    overlap, each mask has a row.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ class SegmentationDisplay(Display):
         Unit of the uncertainty, for the colour bars.
     name : str, default=None
         For the title.
+    row_names : sequence of n str, default=None
+        What to write at the left of each row; None writes nothing.
 
     Attributes
     ----------
@@ -68,6 +72,7 @@ class SegmentationDisplay(Display):
         classes: Sequence[str],
         unit: str = "nats",
         name: str | None = None,
+        row_names: Sequence[str] | None = None,
     ) -> None:
         self.images = images
         self.truth = truth
@@ -77,6 +82,7 @@ class SegmentationDisplay(Display):
         self.classes = classes
         self.unit = unit
         self.name = name
+        self.row_names = row_names
 
     @classmethod
     def from_estimator(
@@ -99,7 +105,7 @@ class SegmentationDisplay(Display):
             The estimator whose predictions are drawn.
         X : array-like of shape (n, n_channels, height, width)
             Images, as the estimator takes them.
-        y : array-like of shape (n, height, width), default=None
+        y : array-like of shape (n, height, width) or (n, n_labels, height, width), default=None
             True masks; None leaves their column out.
         n_images : int, default=4
             How many of the images to draw, from the first on.
@@ -129,6 +135,7 @@ class SegmentationDisplay(Display):
             parts.epistemic,
             labels=estimator.classes_,
             ignore_label=getattr(leaf, "ignore_label", None),
+            overlapping=getattr(leaf, "_multilabel", False),
             class_names=class_names,
             name=user_name(estimator, name),
             ax=ax,
@@ -146,6 +153,7 @@ class SegmentationDisplay(Display):
         *,
         labels: ArrayLike,
         ignore_label: Any = None,
+        overlapping: bool = False,
         class_names: Sequence[str] | None = None,
         unit: str = "nats",
         name: str | None = None,
@@ -168,6 +176,9 @@ class SegmentationDisplay(Display):
             All labels, sorted, without the ignored one, as ``segmenter.classes_``.
         ignore_label : label, default=None
             True label of pixels that do not count.
+        overlapping : bool, default=False
+            Whether each label has a mask of its own, of 0 and 1: y_true, y_pred and both maps then
+            have shape (n, n_labels, height, width), and each mask is drawn in a row of its own.
         class_names : sequence of str of length n_classes, default=None
             Names in the order of the labels; None shows the labels.
         unit : str, default="nats"
@@ -189,13 +200,22 @@ class SegmentationDisplay(Display):
         ValueError
             If shapes differ, or labels are unknown.
         """
-        known = PixelLabels(labels, ignore_label)
+        known, rows = PixelLabels(labels, None if overlapping else ignore_label), None
         names = [str(label) for label in (known.classes if class_names is None else class_names)]
-        if len(names) != len(known.classes):
+        if len(names) != (n_labels := len(known.classes)):
             raise ValueError(
-                f"class_names must hold {len(known.classes)} names, one for each label, got "
-                f"{len(names)}"
+                f"class_names must hold {n_labels} names, one for each label, got {len(names)}"
             )
+        if overlapping:
+            pictures: Any = images  # each once for each label
+            images = [image for image in pictures for _ in names]
+            rows = names * len(pictures)
+            y_pred = masks_apart("y_pred", y_pred, n_labels, None)
+            aleatoric = maps_apart("aleatoric", aleatoric, n_labels)
+            epistemic = maps_apart("epistemic", epistemic, n_labels)
+            if y_true is not None:
+                y_true = masks_apart("y_true", y_true, n_labels, ignore_label)
+            known, names = PixelLabels([0, 1], ignore_label), ["0", "1"]
         shown, predicted = [], []
         for mask, image in images_with(y_pred, "images", images, with_classes=True):
             predicted.append(known.codes("y_pred", mask))
@@ -207,7 +227,7 @@ class SegmentationDisplay(Display):
         truth = None
         if y_true is not None:
             truth = [_codes(known, mask) for mask, _ in images_with(y_true, "y_pred", y_pred)]
-        display = cls(shown, truth, predicted, parts[0], parts[1], names, unit, name)
+        display = cls(shown, truth, predicted, parts[0], parts[1], names, unit, name, rows)
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> Self:
@@ -269,6 +289,8 @@ class SegmentationDisplay(Display):
                 one.set(xticks=[], yticks=[])
                 if title != "image":
                     self._hatch(one, row)
+                elif self.row_names is not None:
+                    one.set_ylabel(self.row_names[row], fontsize="medium")
 
     def _class_colours(self) -> dict[str, Any]:
         """Return the options of `imshow` that give each class its colour."""

@@ -16,6 +16,7 @@ from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.metrics._calibration import calibration_error_of, confidence_and_hit
 from skuq.metrics._checks import check_n_bins
+from skuq.metrics._overlapping import chances_apart, maps_apart, masks_apart
 from skuq.metrics._pixel_uncertainty import PatchScores, scores_of_patches
 from skuq.metrics._pixels import (
     PixelLabels,
@@ -42,6 +43,10 @@ class SegmentationScores:
         All labels, sorted, without the ignored one: ``segmenter.classes_``.
     ignore_label : label, default=None
         True label of pixels that do not count; None counts all.
+    overlapping : bool, default=False
+        Whether each label has a mask of its own, of 0 and 1. Masks may then overlap, all arrays
+        have a second axis of labels, and each pixel of each mask is a sample, as for scorers. A
+        pixel that does not count in one mask of an image counts in none of them.
     n_bins : int, default=15
         Number of bins of the calibration error.
     patch_size : int, default=4
@@ -54,7 +59,7 @@ class SegmentationScores:
     classes_ : ndarray of shape (n_classes,)
         The labels.
     n_pixels_ : int
-        Number of pixels that counted so far.
+        Number of pixels that counted so far; with overlapping masks, of all masks together.
 
     Examples
     --------
@@ -73,15 +78,21 @@ class SegmentationScores:
         labels: ArrayLike,
         *,
         ignore_label: Any = None,
+        overlapping: bool = False,
         n_bins: int = 15,
         patch_size: int = 4,
         min_accuracy: float = 0.5,
     ) -> None:
         check_n_bins(n_bins)
-        self._known = PixelLabels(labels, ignore_label)
+        self.overlapping, self._n_masks = overlapping, 1
+        self._known = PixelLabels([0, 1] if overlapping else labels, ignore_label)
         self.classes_ = self._known.classes
+        if overlapping:
+            self.classes_ = PixelLabels(labels).classes
+            self._n_masks = len(self.classes_)
         self.n_pixels_ = 0
-        self._confusion = ConfusionCounts(len(self.classes_))
+        self._n_values = len(self._known.classes)  # of a pixel of a mask
+        self._confusion = ConfusionCounts(self._n_masks * self._n_values)
         self._bins = BinSums(np.linspace(0, 1, n_bins + 1), "uniform")
         self._ranks, self._patches = RankCounts(), PatchCounts(patch_size, min_accuracy)
         self._log_loss = self._square = 0.0
@@ -107,8 +118,9 @@ class SegmentationScores:
         X : array-like of shape (n, C, H, W), torch Dataset, or iterable of pairs of batches
             Images; or, without `y`, a Dataset of pairs (image, mask), or an iterable of pairs of
             images (b, C, H, W) and masks (b, H, W), such as a torch DataLoader.
-        y : array-like of shape (n, H, W), default=None
-            Masks of the images.
+        y : array-like of shape (n, H, W) or (n, n_labels, H, W), default=None
+            Masks of the images; several for each of a segmenter with ``likelihood=Bernoulli()``
+            that learnt from such.
         kind : {"total", "aleatoric", "epistemic"}, default="total"
             The uncertainty by which coverage and PAvPU rank pixels.
         ignore_label : label, default=None
@@ -126,9 +138,10 @@ class SegmentationScores:
         scores: Self | None = None
         for images, masks in _batches(X, y, batch_size):
             if scores is None:
+                leaf, _ = innermost(estimator, images)
                 if ignore_label is None:
-                    leaf, _ = innermost(estimator, images)
                     ignore_label = getattr(leaf, "ignore_label", None)
+                options = {"overlapping": getattr(leaf, "_multilabel", False), **options}
                 scores = cls(estimator.classes_, ignore_label=ignore_label, **options)
             if kind == "total":
                 proba, parts = estimator.predict_proba(images, return_uncertainty=True)
@@ -149,9 +162,11 @@ class SegmentationScores:
         Parameters
         ----------
         y_true : array-like of shape (n, H, W), or sequence of n arrays of shape (H, W)
-            True label of each pixel.
+            True label of each pixel. With overlapping masks, as in `predict_proba` of a segmenter,
+            this and `uncertainty` have shape (n, n_labels, H, W), too.
         y_proba : array-like of shape (n, n_classes, H, W), or sequence of (n_classes, H, W)
-            Predicted probabilities; the most probable class is the prediction.
+            Predicted probabilities; the most probable class is the prediction. With overlapping
+            masks, the probability of 1 in each mask.
         uncertainty : array-like of shape (n, H, W), or sequence of n arrays of shape (H, W), \
                 default=None
             Uncertainty of each pixel; None takes the entropy of `y_proba`, the total.
@@ -166,18 +181,28 @@ class SegmentationScores:
         ValueError
             If shapes, labels and probabilities do not fit together.
         """
+        if self.overlapping:
+            n = self._n_masks
+            y_true = masks_apart("y_true", y_true, n, self._known.ignore_label)
+            y_proba = chances_apart("y_proba", y_proba, n)
+            if uncertainty is not None:
+                uncertainty = maps_apart("uncertainty", uncertainty, n)
         ranks = None
         if uncertainty is not None:
             ranks = images_with(y_true, "uncertainty", uncertainty)
-        for mask, proba in images_with(y_true, "y_proba", y_proba, with_classes=True):
+        both = images_with(y_true, "y_proba", y_proba, with_classes=True)
+        for number, (mask, proba) in enumerate(both):
             given = None if ranks is None else next(ranks)[1]
-            self._add(mask, proba, given)
+            self._add(mask, proba, given, number % self._n_masks)
         return self
 
-    def _add(self, mask: np.ndarray, proba: np.ndarray, uncertainty: np.ndarray | None) -> None:
+    def _add(
+        self, mask: np.ndarray, proba: np.ndarray, uncertainty: np.ndarray | None, number: int
+    ) -> None:
+        """Add one mask, the one of this number where an image has several."""
         counted = self._known.counted(mask)
         codes = self._known.codes("y_true", mask[counted])
-        rows = flat_probabilities(codes, proba, counted, len(self.classes_))
+        rows = flat_probabilities(codes, proba, counted, self._n_values)
         if uncertainty is None:
             uncertainty = np.zeros(mask.shape)
             uncertainty[counted] = -(rows * np.log(rows.clip(np.finfo(rows.dtype).tiny))).sum(1)
@@ -190,7 +215,8 @@ class SegmentationScores:
         of_label = rows[np.arange(len(codes)), codes].astype(float)
         ((confidence, hit),) = confidence_and_hit(codes, rows, "top-label")
         self._bins.add(confidence, hit, None)
-        self._confusion.add(codes, predicted)
+        first = number * self._n_values
+        self._confusion.add(first + codes, first + predicted)
         self._ranks.add(ranks, wrong[counted])
         self._patches.add(uncertainty, wrong, counted)
         self._log_loss -= np.log(of_label.clip(np.finfo(float).eps)).sum()
@@ -203,9 +229,17 @@ class SegmentationScores:
         Returns
         -------
         ndarray of int of shape (n_classes, n_classes)
-            The counts.
+            The counts. With overlapping masks (n_labels, 2, 2), of 0 and 1 in each mask.
         """
-        return self._confusion.matrix.astype(np.int64)
+        matrix = self._confusion.matrix.astype(np.int64)
+        if not self.overlapping:
+            return matrix
+        blocks = matrix.reshape(self._n_masks, 2, self._n_masks, 2)
+        return np.stack([blocks[k, :, k] for k in range(self._n_masks)])
+
+    def _of_labels(self, values: np.ndarray) -> np.ndarray:
+        """Select the numbers of the labels: with overlapping masks those of 1, not of 0."""
+        return values[1::2] if self.overlapping else values
 
     def pixel_accuracy(self) -> float:
         """Compute the share of pixels whose label is right, as `skuq.metrics.pixel_accuracy`.
@@ -225,7 +259,7 @@ class SegmentationScores:
         ndarray of shape (n_classes,)
             The recall of each class; NaN for a class without pixels.
         """
-        return self._confusion.recall()
+        return self._of_labels(self._confusion.recall())
 
     def intersection_over_union(self) -> np.ndarray:
         """Compute the intersection over union of each class.
@@ -235,7 +269,7 @@ class SegmentationScores:
         ndarray of shape (n_classes,)
             The scores, as `skuq.metrics.intersection_over_union` gives them.
         """
-        return self._confusion.intersection_over_union()
+        return self._of_labels(self._confusion.intersection_over_union())
 
     def mean_intersection_over_union(self) -> float:
         """Compute the mean over the classes that occur of the intersection over union.
@@ -255,7 +289,7 @@ class SegmentationScores:
         ndarray of shape (n_classes,)
             The scores, as `skuq.metrics.dice_score` gives them.
         """
-        return self._confusion.dice()
+        return self._of_labels(self._confusion.dice())
 
     def negative_log_likelihood(self) -> float:
         """Compute the mean over pixels of −log p of the true class.
@@ -275,7 +309,7 @@ class SegmentationScores:
         float
             The score, as `skuq.metrics.brier_score` of the flattened pixels.
         """
-        return self._mean(self._square) * (0.5 if len(self.classes_) == 2 else 1.0)
+        return self._mean(self._square) * (0.5 if self._n_values == 2 else 1.0)
 
     def calibration_error(self, norm: str = "l1") -> float:
         """Compute the expected calibration error of the predicted class over pixels.

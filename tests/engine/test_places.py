@@ -213,3 +213,22 @@ def test_most_of_a_network_in_each_draw_makes_a_loop(shared, vectorized):
         FLOAT64,
     )
     assert engine.n_rows and engine.vectorized == vectorized
+
+
+@pytest.mark.parametrize(("shared", "most"), [(1, 9), (0, 6)])
+def test_few_images_decide_how_to_evaluate(shared, most, monkeypatch):
+    """Images of some draws are many large tensors: a network that loops is never tried on nine."""
+    evaluated, evaluator = [], Engine._evaluator
+
+    def noting(engine, vectorized):
+        function = evaluator(engine, vectorized)
+
+        def evaluate(tensors, x):
+            evaluated.append((len(next(iter(tensors.values()))) if vectorized else 1) * len(x))
+            return function(tensors, x)
+
+        return evaluate
+
+    monkeypatch.setattr(Engine, "_evaluator", noting)
+    test_most_of_a_network_in_each_draw_makes_a_loop(shared, bool(shared))
+    assert max(evaluated) == most
