@@ -49,7 +49,114 @@ def attribute_uncertainty(
     random_state: RandomState = 0,
     verbose: int = 0,
 ) -> Attribution:
-    """DOC"""
+    """Attribute the uncertainty of rows to their pixels or columns.
+
+    Method "optimized" searches the mask M of a few segments whose replacement lowers the
+    uncertainty most for its area, after [1]_: it minimises U((1 − M) x + M x̂) / U(x) + λ area(M).
+    The other methods are those of captum, on the same uncertainty, whose draws are fixed.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted skuq estimator or calibrator, or a scikit-learn Pipeline or search around one. Any
+        other object whose uncertainty skuq can compute will do for methods without gradients. Or a
+        differentiable function from a tensor of rows to a tensor of shape (n,).
+    X : array-like or DataFrame
+        Rows, as the estimator takes them: images of shape (n, height, width) or (n, n_channels,
+        height, width), flat images with `image_shape`, or a table of shape (n, n_columns).
+    kind : {"total", "aleatoric", "epistemic"}, default="total"
+        The part of the uncertainty to attribute.
+    method : str, default="optimized"
+        "optimized"; "occlusion" (replace one window or segment at a time), "kernel_shap" [2]_,
+        "lime" [3]_; by gradients "gradient", "smoothgrad" [4]_, "integrated_gradients" [5]_ (from
+        the replacement of the whole row to the row). "ua_backprop" is experimental: it divides U
+        in proportion to the sizes of input times gradient, so that values are never negative and
+        sum to U. It shares this with UA-Backprop [6]_, not the coefficients.
+    segments : {"slic", "grid", "pixels"}, array-like or callable, default=None
+        Parts that are attributed as a whole. For images: superpixels of SLIC, squares, single
+        pixels, integer labels of shape (height, width) or (n, height, width), or a function from
+        an image of shape (height, width, n_channels) to labels of its pixels or to boolean masks
+        (n_masks, height, width); where those overlap, the smaller counts. None means "slic" for
+        "optimized", "kernel_shap" and "lime", and no segments for the others. For tables: the group
+        of each column; None leaves each column by itself.
+    perturbation : {"infill", "blur"} or callable, default=None
+        What stands in the place of replaced pixels: what the pixels around the mask suggest, the
+        blurred image, or a function of tensors, images (m, n_channels, height, width) and masks (m,
+        1, height, width), to images. None means "infill" for "optimized" and "blur" for the
+        others. With "gumbel", the width of "blur" is learnt for each image. Tables ignore it.
+    sparsity : float, default=3.0
+        λ, the cost of the whole area in units of U(x). A mask of 5 % of the area must lower the
+        uncertainty by at least 15 % at 3.
+    optimizer : {"greedy", "gumbel", "exhaustive"}, default="greedy"
+        How "optimized" searches: add or remove the best segment until none helps; Gumbel-sigmoid
+        weights, learnt with straight-through gradients and then improved by single changes; or
+        every mask, for at most 12 segments.
+    image_shape : tuple of int, default=None
+        (height, width) or (n_channels, height, width) of images in flat rows.
+    background : array-like or DataFrame, default=None
+        For tables, rows that show which values are usual, such as the training set. A replaced
+        column gets its lower median, or its most frequent value if it holds no numbers. None
+        takes X.
+    measure : str, default="entropy"
+        How to measure the uncertainty of a classifier, as in its `predict_uncertainty`.
+    n_segments : int, default=50
+        About how many segments "slic" and "grid" make.
+    n_samples : int, default=None
+        Masks that "kernel_shap" and "lime" evaluate for each row; None means 512 and two for each
+        segment.
+    batch_size : int, default=256
+        How many perturbed rows are evaluated at a time.
+    random_state : int, RandomState or None, default=0
+        Seed of methods that sample.
+    verbose : int, default=0
+        1 shows a progress bar, if tqdm is installed.
+
+    Returns
+    -------
+    Attribution
+        Values of pixels or columns, the mask and the refined rows of "optimized", and the
+        uncertainty before and after.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, shapes do not fit, or an uncertainty is not finite.
+    TypeError
+        If a method needs a gradient that the estimator does not have; the message says why.
+
+    Notes
+    -----
+    Steps of a Pipeline before the network are attributed as a whole. Linear scalers and PCA are
+    differentiated. For others, such as a ColumnTransformer, inputs of the network count for the
+    column that they come from, so one-hot columns are summed to their source. Gradients of tables
+    are multiplied by the standard deviation of the input in `background`, so that units do not
+    matter.
+
+    References
+    ----------
+    .. [1] "Optimization-based Uncertainty Attribution Via Learning Informative
+       Perturbations", ECCV 2024. Segments, replacement and search are skuq's own choice where the
+       source leaves them open.
+    .. [2] S. Lundberg, S. Lee, "A Unified Approach to Interpreting Model Predictions", NeurIPS
+       2017, arXiv:1705.07874.
+    .. [3] M. Ribeiro et al., "Why Should I Trust You?", KDD 2016, arXiv:1602.04938.
+    .. [4] D. Smilkov et al., "SmoothGrad: removing noise by adding noise", arXiv:1706.03825.
+    .. [5] M. Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017,
+       arXiv:1703.01365.
+    .. [6] H. Wang, D. Joshi, S. Wang, Q. Ji, "Gradient-based Uncertainty Attribution for
+       Explainable Bayesian Deep Learning", CVPR 2023, arXiv:2304.04824.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skuq import TorchClassifier
+    >>> from skuq.attribution import attribute_uncertainty
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = TorchClassifier(max_epochs=20, random_state=0).fit(X, y)
+    >>> found = attribute_uncertainty(network, X, method="integrated_gradients")
+    >>> found.values.shape
+    (150, 4)
+    """
     seed = root_seed(random_state)
     _check_names(method, optimizer, perturbation)
     _check_numbers(sparsity=(sparsity, 0), n_segments=(n_segments, 1), batch_size=(batch_size, 1))

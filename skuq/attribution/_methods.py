@@ -159,9 +159,13 @@ def by_segments(
             "n_samples": n_samples or 512 + 2 * k,
             "perturbations_per_eval": problem.at_once,
         }
-        method_of = attr.KernelShap if method == "kernel_shap" else attr.Lime
+        if method == "lime":
+            linear = import_optional("captum._utils.models.linear_model", "attribution", "lime")
+            explain = attr.Lime(ask, linear.SkLearnRidge(alpha=1.0))
+        else:
+            explain = attr.KernelShap(ask)
         with PrivateGlobals(seed + int(names[row])), torch.no_grad():
-            found = method_of(ask).attribute(whole, **options)
+            found = explain.attribute(whole, **options)
         values[row, :k] = found[0].double()
     return values * problem.before[:, None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["BLURS", "Perturbation", "blur", "blur_width", "fill_in", "mixed_blurs"]
 
-# Maps images (m, C, H, W) and masks (m, 1, H, W) in [0, 1] to images: the replacement of the masked.
+# From images (m, C, H, W) and masks (m, 1, H, W) in [0, 1] to the replacement of the images.
 Perturbation = Callable[[Tensor, Tensor], Tensor]
 
 BLURS = (0.5, 1.0, 2.0, 4.0)  # the widths that a learnt blur mixes, as multiples of `blur_width`
@@ -89,10 +88,3 @@ def mixed_blurs(x: Tensor, log_weights: Tensor, sigma: float) -> Tensor:
     weights = log_weights.softmax(1).to(x.dtype)
     each = torch.stack([blur(x, sigma * factor) for factor in BLURS], 1)
     return torch.einsum("mk,mkchw->mchw", weights, each)
-
-
-def default_log_weights(n: int) -> Tensor:
-    """Return numbers that weight the blur of `blur_width` by e to one, of shape (n, len(BLURS))."""
-    start = torch.zeros(n, len(BLURS))
-    start[:, BLURS.index(1.0)] = math.e
-    return start

@@ -71,7 +71,7 @@ def _slic(image: np.ndarray, n_segments: int) -> np.ndarray:
         np.moveaxis(scaled, 0, -1),
         n_segments=n_segments,
         compactness=0.3,
-        sigma=1.0,
+        sigma=0.5,
         start_label=0,
         convert2lab=False,
         channel_axis=-1,
