@@ -18,6 +18,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from benchmarks import (
+    attribution,
     calibration,
     dropout,
     ensembles,
@@ -60,6 +61,7 @@ TABLES: dict[str, Callable[[Report], None]] = {
     "temperature-100": calibration.temperature_many_classes,
     "ece-float32": calibration.error_float32,
     "ece-float64": calibration.error_float64,
+    "attribution-cost": attribution.cost,
     "gpu-ensemble": gpu.ensemble,
     "gpu-dropout": gpu.dropout,
     "gpu-fit": gpu.fit,

@@ -18,6 +18,7 @@ from skuq.attribution._perturbations import (
     fill_in,
     mixed_blurs,
 )
+from skuq.attribution._segments import unions
 from skuq.attribution._tables import TableRows
 from skuq.attribution._target import Target
 
@@ -37,6 +38,9 @@ class Problem:
         The share of pixels or columns in each segment; 0 beyond the last one.
     before : Tensor of float64 of shape (n,)
         The uncertainty of the rows themselves.
+    moves : Tensor of bool of shape (n, n_moves, n_segments)
+        What a search adds to a mask, or removes, in one step: single segments, then unions of
+        several; what a row lacks is empty.
     has_gradient : bool
         Whether `uncertainty` can be differentiated.
     learns : bool
@@ -55,6 +59,11 @@ class Problem:
         self.counts = counts.scatter_add_(1, self.labels, torch.ones(n, n_places))
         self.area = self.counts / n_places
         self.at_once = at_once
+        self.moves = self.singles()
+
+    def singles(self) -> Tensor:
+        """Return each segment as a move by itself, of shape (n, n_segments, n_segments)."""
+        return torch.diag_embed(self.exists())
 
     def exists(self) -> Tensor:
         """Return which segments each row has, of shape (n, n_segments)."""
@@ -127,6 +136,11 @@ class ImageProblem(Problem):
         self.has_gradient = target.function is not None and target.prefix is None
         self.learns = perturbation == "blur"
         self._sigma = blur_width(*images.tensor.shape[2:])
+        several = [unions(i, la) for i, la in zip(images.tensor.double().numpy(), labels)]
+        more = torch.zeros(len(labels), max(map(len, several)), self.area.shape[1]).bool()
+        for row, some in enumerate(several):
+            more[row, : len(some), : some.shape[1]] = torch.from_numpy(some)
+        self.moves = torch.cat([self.moves, more], 1)
         if self.learns:
             self._blurred = blur(images.tensor, self._sigma)
 

@@ -70,32 +70,39 @@ def single_flips(
     most : int, default=20
         The most changes of each mask.
     """
-    exists = problem.exists()
-    n, k = exists.shape
+    moves, n = problem.moves, len(problem.before)
+    k, everything = moves.shape[2], torch.arange(n)
     mask = torch.zeros(n, k, dtype=torch.bool) if start is None else start.clone()
-    everything = torch.arange(n)
     u = problem.evaluate(everything, mask.float(), learnt)
     value = _objective(problem, everything, mask, u, sparsity)
-    flipped = torch.zeros(n, k, dtype=torch.float64)
+    after = u[:, None].repeat(1, k)  # with each segment flipped
     active = everything
     for step in range(most + 1):
-        which, segment = exists[active].nonzero(as_tuple=True)
+        n_moves = k if step == most else moves.shape[1]
+        which, move = moves[active, :n_moves].any(2).nonzero(as_tuple=True)
         rows = active[which]
-        other = mask[rows]
-        other[torch.arange(len(rows)), segment] ^= True
+        other = _moved(mask[rows], moves[rows, move])
         found = problem.evaluate(rows, other.float(), learnt)
-        flipped[rows, segment] = found
-        values = torch.full((n, k), torch.inf, dtype=torch.float64)
-        values[rows, segment] = _objective(problem, rows, other, found, sparsity)
-        best, which = values[active].min(1)
+        single = move < k
+        after[rows[single], move[single]] = found[single]
+        values = torch.full((n, n_moves), torch.inf, dtype=torch.float64)
+        values[rows, move] = _objective(problem, rows, other, found, sparsity)
+        best, chosen = values[active].min(1)
         better = best < value[active] - _LEAST_GAIN
         if step == most or not better.any():
             break
-        active, which = active[better], which[better]
-        mask[active, which] ^= True
-        u[active], value[active] = flipped[active, which], best[better]
-    contribution = torch.where(mask, flipped - u[:, None], u[:, None] - flipped)
-    return Found(mask, u, contribution.where(exists, 0.0), learnt)
+        active, chosen = active[better], chosen[better]
+        mask[active] = _moved(mask[active], moves[active, chosen])
+        value[active] = best[better]
+        u[active] = problem.evaluate(active, mask[active].float(), learnt)
+    contribution = torch.where(mask, after - u[:, None], u[:, None] - after)
+    return Found(mask, u, contribution, learnt)
+
+
+def _moved(mask: Tensor, move: Tensor) -> Tensor:
+    """Add the segments of a move to a mask, or remove them if all of them are in it."""
+    inside = (move & ~mask).logical_not().all(1, keepdim=True)
+    return torch.where(inside, mask & ~move, mask | move)
 
 
 def exhaustive(problem: Problem, sparsity: float) -> Found:

@@ -11,7 +11,9 @@ import numpy as np
 from skuq._utils._messages import suggest
 from skuq._utils._optional import import_optional
 
-__all__ = ["consecutive", "segments_of_columns", "segments_of_images"]
+__all__ = ["segments_of_columns", "segments_of_images", "unions"]
+
+_LARGEST = 0.3  # share of the image in a union
 
 _NAMES = ("slic", "grid", "pixels")
 
@@ -135,3 +137,62 @@ def consecutive(labels: np.ndarray) -> np.ndarray:
     """Number labels from 0 without gaps, in their order."""
     inverse: np.ndarray = np.unique(labels, return_inverse=True)[1]
     return inverse.reshape(labels.shape).astype(np.int64)
+
+
+def unions(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Merge the most similar neighbours again and again; return the unions on the way.
+
+    A thing that is cut into several segments, which hide each other's effect, is then one union.
+    The cost of merging is that of Ward: by how much it raises the sum of squares, over means and
+    standard deviations of the channels.
+
+    Parameters
+    ----------
+    image : ndarray of shape (n_channels, height, width)
+        The image.
+    labels : ndarray of int of shape (height, width)
+        Its segments, from 0.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_unions, n_segments)
+        Which segments each union has: at least two, and at most `_LARGEST` of the image.
+    """
+    size = np.bincount(labels.ravel()).astype(float)
+    features = _features(image.reshape(len(image), -1), labels.ravel(), size)
+    touching = _touching(labels, len(size))
+    members, found = np.eye(len(size), dtype=bool), []
+    for _ in range(len(size) - 1):
+        weight = size[:, None] * size / (size[:, None] + size)
+        gaps = ((features[:, None] - features) ** 2).sum(-1)
+        cost = np.where(touching, weight * gaps, np.inf)
+        one, two = divmod(int(cost.argmin()), len(size))
+        if not np.isfinite(cost[one, two]):
+            break
+        together = size[one] + size[two]
+        features[one] = (size[one] * features[one] + size[two] * features[two]) / together
+        size[one] = together
+        members[one] |= members[two]
+        touching[one] |= touching[two]
+        touching[:, one] |= touching[:, two]
+        touching[one, one] = touching[two, :] = touching[:, two] = False
+        if together <= _LARGEST * labels.size:
+            found.append(members[one].copy())
+    return np.array(found, dtype=bool).reshape(len(found), len(size))
+
+
+def _features(pixels: np.ndarray, labels: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return means and standard deviations of the channels in each segment, side by side."""
+    sums = np.stack([np.bincount(labels, channel) for channel in pixels], 1)
+    mean = sums / size[:, None]
+    squares = np.stack([np.bincount(labels, channel**2) for channel in pixels], 1)
+    return np.hstack([mean, np.sqrt((squares / size[:, None] - mean**2).clip(0))])
+
+
+def _touching(labels: np.ndarray, n_segments: int) -> np.ndarray:
+    """Return which segments have pixels side by side, of shape (n_segments, n_segments)."""
+    touching = np.zeros((n_segments, n_segments), dtype=bool)
+    for one, two in ((labels[:-1], labels[1:]), (labels[:, :-1], labels[:, 1:])):
+        touching[one.ravel(), two.ravel()] = touching[two.ravel(), one.ravel()] = True
+    np.fill_diagonal(touching, False)
+    return touching
