@@ -246,8 +246,8 @@ def uncertainty_reduction(
 ) -> Reduction:
     """Compute how far the uncertainty falls when the top pixels are repaired.
 
-    Pixels of equal value, as in a segment, are ordered by the size of the gradient; at random for
-    an estimator without one.
+    Pixels of equal value, as in a segment, are ordered by the gradient: by how much it expects the
+    repair of each to lower the uncertainty. Without a gradient their order is random.
 
     Parameters
     ----------
@@ -305,8 +305,8 @@ def uncertainty_reduction(
             f"values must be finite and of shape {(n, height, width)}, got shape {given.shape}"
         )
     random = np.random.default_rng(root_seed(random_state))
-    size = _gradient_sizes(images, target)
-    ties = random.random(given.shape) if size is None else size
+    expected = _expected_fall(images, target, fill)
+    ties = random.random(given.shape) if expected is None else expected
     order = np.lexsort((-ties.reshape(n, -1), -given.reshape(n, -1)))
     orders = [order, *(random.permuted(order, axis=1) for _ in range(_N_RANDOM))]
     before = target.numbers(images.as_given(images.tensor))
@@ -327,13 +327,17 @@ def _repaired(x: Tensor, mask: np.ndarray, fill: str) -> Tensor:
     return torch.where(where, FILLS[fill](x, where.to(x.dtype)), x)
 
 
-def _gradient_sizes(images: ImageRows, target: Target) -> np.ndarray | None:
-    """Return the size of the gradient at each pixel, of shape (n, height, width)."""
+def _expected_fall(images: ImageRows, target: Target, fill: str) -> np.ndarray | None:
+    """Return by how much a repair of each pixel lowers the uncertainty, to first order.
+
+    Its shape is (n, height, width); it is None without a gradient.
+    """
     if target.function is None or target.prefix is not None:
         return None
     parts = []
     for part in images.tensor.split(64):
         x = part.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(images.uncertainty(target, x, True).sum(), x)
-        parts.append(gradient.abs().sum(1))
+        change = part - FILLS[fill](part, torch.zeros_like(part[:, :1]))
+        parts.append((gradient * change).sum(1))
     return torch.cat(parts).double().numpy()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from skuq._utils._random import generator
 from skuq.attribution._problem import Problem
@@ -31,8 +32,8 @@ class Found:
     uncertainty : Tensor of shape (n,)
         That of the row with the mask's segments replaced.
     contribution : Tensor of shape (n, n_segments)
-        By how much each segment lowers the uncertainty: without it, for those in the mask, or
-        besides, for others.
+        By how much each segment lowers the uncertainty: besides the mask, for those outside; the
+        mean of that and of what it lowers by itself, for those in the mask.
     learnt : Tensor or None
         Parameters of the perturbation.
     """
@@ -95,8 +96,25 @@ def single_flips(
         mask[active] = _moved(mask[active], moves[active, chosen])
         value[active] = best[better]
         u[active] = problem.evaluate(active, mask[active].float(), learnt)
-    contribution = torch.where(mask, after - u[:, None], u[:, None] - after)
-    return Found(mask, u, contribution, learnt)
+    last = torch.where(mask, after - u[:, None], u[:, None] - after)
+    return Found(mask, u, _first_and_last(problem, mask, last, sparsity, learnt), learnt)
+
+
+def _first_and_last(
+    problem: Problem, mask: Tensor, last: Tensor, sparsity: float, learnt: Tensor | None
+) -> Tensor:
+    """Average over the two ends of the search, for segments in the mask, but not below their price.
+
+    What a segment lowers by itself, and what it lowers besides the others of the mask: parts of one
+    thing hide each other's effect in the second, and there is no mask yet in the first.
+    """
+    rows, segment = mask.nonzero(as_tuple=True)
+    single = functional.one_hot(segment, mask.shape[1]).float()
+    first = problem.before[rows] - problem.evaluate(rows, single, learnt)
+    price = sparsity * problem.area[rows, segment] * problem.before[rows]
+    values = last.clone()
+    values[rows, segment] = torch.maximum((first + last[rows, segment]) / 2, price)
+    return values
 
 
 def _moved(mask: Tensor, move: Tensor) -> Tensor:
