@@ -89,6 +89,8 @@ class Problem:
 
     def evaluate(self, rows: Tensor, weights: Tensor, learnt: Tensor | None = None) -> Tensor:
         """Compute `uncertainty` without a gradient, for a limited number of rows at a time."""
+        if not len(rows):
+            return torch.zeros(0, dtype=torch.float64)
         with torch.no_grad():
             parts = [
                 self.uncertainty(
@@ -96,7 +98,7 @@ class Problem:
                 )
                 for at in torch.arange(len(rows)).split(self.at_once)
             ]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+        return torch.cat(parts)
 
     def spread(self, each: Tensor) -> Tensor:
         """Give each pixel or column the number of its segment, of shape (n, n_places)."""

@@ -154,12 +154,12 @@ class TableRows:
 
 
 def _checked(rows: Any, name: str) -> Any:
-    """Return a pandas DataFrame with an index of its own, or a matrix of numbers."""
+    """Return a pandas DataFrame or a matrix."""
     if hasattr(rows, "columns") and hasattr(rows, "to_pandas"):  # polars
         rows = rows.to_pandas()
     if hasattr(rows, "columns"):
         if len(rows) and rows.shape[1]:
-            return rows.reset_index(drop=True)
+            return rows
         raise ValueError(f"{name} must have rows and columns, got shape {rows.shape}")
     if hasattr(rows, "toarray"):
         raise TypeError(f"{name} is a sparse matrix; attribution needs an array: {name}.toarray()")

@@ -16,6 +16,7 @@ from torch import Tensor
 from skuq._composition import predictions
 from skuq._differentiable import uncertainty_function
 from skuq._predict import ClassifierPredictions
+from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import BaseSearchCV
 
 __all__ = ["Target", "target_of"]
@@ -70,7 +71,8 @@ def target_of(estimator: Any, kind: str, measure: str) -> Target:
         for first in range(1, len(inside.steps)):
             try:
                 function = uncertainty_function(inside[first:], kind, measure)
-            except TypeError:
+            except TypeError as error:
+                why_not = str(error)
                 continue
             return Target(numbers, function, inside[:first], smallest=smallest)
     return Target(numbers, None, None, why_not, smallest)
@@ -90,7 +92,7 @@ def _unwrapped(estimator: Any) -> Any:
 def _numbers_of_function(function: Callable[[Tensor], Tensor]) -> Callable[[Any], np.ndarray]:
     def numbers(rows: Any) -> np.ndarray:
         with torch.no_grad():
-            found = function(torch.as_tensor(np.asarray(rows, dtype=float)))
+            found = function(tensor_of(np.asarray(rows, dtype=float)))
         return found.cpu().double().numpy()
 
     return numbers

@@ -117,8 +117,8 @@ def test_a_step_that_mixes_columns(table):
     pipeline = make_pipeline(mixing, network).fit(X, y)
     with pytest.raises(ValueError, match="mixes the columns 'length' and 'count'"):
         attribute_uncertainty(pipeline, X, method="gradient")
-    found = attribute_uncertainty(pipeline, X, method="kernel_shap", n_samples=64)
-    assert np.abs(found.values[:, [1, 3]]).max() < 1e-4 < np.abs(found.values[:, [0, 2]]).max()
+    found = attribute_uncertainty(pipeline, X, method="occlusion")
+    assert np.abs(found.values[:, [1, 3]]).max() < 1e-9 < np.abs(found.values[:, [0, 2]]).max()
 
 
 def test_through_a_search_and_linear_steps(blobs):
@@ -129,10 +129,11 @@ def test_through_a_search_and_linear_steps(blobs):
     x = torch.tensor(X[:3], dtype=torch.float64, requires_grad=True)
     (by_hand,) = torch.autograd.grad(skuq.uncertainty_function(search)(x).sum(), x)
     np.testing.assert_allclose(
-        found.values, np.abs(by_hand) * X.astype(float).std(0), rtol=1e-5, atol=1e-9
+        found.values, by_hand.abs().numpy() * X.astype(float).std(0), rtol=1e-5, atol=1e-9
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*no uncertainty:UserWarning")
 def test_estimators_without_a_gradient(table):
     _, X, y = table
     forest = make_pipeline(transformer(), RandomForestClassifier(20, random_state=0)).fit(X, y)
@@ -149,10 +150,11 @@ def test_a_frame_and_an_array_agree(blobs):
     X, y = blobs
     network = ensemble(X, y)
     named = pd.DataFrame(X, columns=[f"c{k}" for k in range(10)])
+    other = ensemble(named, y)
     for method in ("optimized", "integrated_gradients"):
         one, two = (
             attribute_uncertainty(network, rows, method=method, sparsity=0.3).values
-            for rows in (X[:5], named[:5])
+            for network, rows in ((network, X[:5]), (other, named[:5]))
         )
         np.testing.assert_allclose(one, two, atol=1e-7)
 
