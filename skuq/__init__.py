@@ -50,6 +50,7 @@ _LAZY = {
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
 _ROOMS = (
+    "attribution",
     "augmentation",
     "calibration",
     "datasets",

@@ -11,7 +11,7 @@ import pytest
 import skuq
 
 PUBLIC = (
-    "", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
+    "", ".attribution", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
     ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
     ".posteriors", ".selective", ".shift", ".uncertainty",
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -192,13 +191,13 @@ def attribute_uncertainty(
                 )
             else:
                 values[group] = work.values(method, group, before[group], n_samples, seed)
-    masked = found if method == "optimized" else None
+    has_mask = method == "optimized"
     return Attribution(
         values=values,
-        mask=masked and masked.mask,
+        mask=found.mask if has_mask else None,
         uncertainty=before,
-        refined=masked and masked.rows,
-        refined_uncertainty=masked and masked.uncertainty,
+        refined=found.rows if has_mask else None,
+        refined_uncertainty=found.uncertainty if has_mask else None,
         segments=work.segments,
         X=work.X,
         image_shape=work.image_shape,
@@ -274,5 +273,6 @@ def _check_names(method: str, optimizer: str, perturbation: Any) -> None:
 
 def _check_numbers(**limits: tuple[Any, float]) -> None:
     for name, (value, least) in limits.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not value >= least:
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or not value >= least:
             raise ValueError(f"{name} must be a number of at least {least}, got {value!r}")

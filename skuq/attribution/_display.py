@@ -137,7 +137,7 @@ class AttributionDisplay:
         image = _shown(found.X[row], found.image_shape)
         limits = float(image.min()), float(image.max())
         _draw_image(line[0], image, limits)
-        line[0].set_title(f"{name}\nU = {before:.3g}", fontsize="medium")
+        line[0].set_title(f"{name}\nU = {before:.4g}", fontsize="medium")
         draw_map(line[1], found.values[row], **options)
         line[1].set_title("what makes it unsure", fontsize="medium")
         if found.mask is None or found.refined_uncertainty is None:
@@ -146,7 +146,7 @@ class AttributionDisplay:
         line[2].set_title(f"mask, {found.mask[row].mean():.0%} of the area", fontsize="medium")
         _draw_image(line[3], _shown(found.refined[row], found.image_shape), limits)
         after = found.refined_uncertainty[row]
-        line[3].set_title(f"refined\nU = {after:.3g}", fontsize="medium")
+        line[3].set_title(f"refined\nU = {after:.4g}", fontsize="medium")
         for ax in line:
             ax.set(xticks=[], yticks=[])
 
@@ -159,9 +159,9 @@ class AttributionDisplay:
         if found.mask is not None and found.refined_uncertainty is not None:
             labels = [f"✱ {la}" if m else la for la, m in zip(labels, found.mask[row])]
             if found.mask[row].any():
-                after = f", {found.refined_uncertainty[row]:.3g} with ✱ replaced"
+                after = f", {found.refined_uncertainty[row]:.4g} with ✱ replaced"
         draw_bars(ax, values, labels, **options)
-        ax.set_title(f"{name}: U = {found.uncertainty[row]:.3g}{after}", fontsize="medium")
+        ax.set_title(f"{name}: U = {found.uncertainty[row]:.4g}{after}", fontsize="medium")
         ax.set_xlabel(_meaning(found))
 
 

@@ -55,7 +55,7 @@ class PlantedRegions(NamedTuple):
         The corrupted images, in the layout of those that were given.
     regions : ndarray of bool of shape (n_kept, height, width)
         Where they are corrupted.
-    index : ndarray of int of shape (n_kept,)
+    kept : ndarray of int of shape (n_kept,)
         Which of the given images they are.
     before, after : ndarray of shape (n_kept,)
         The uncertainty without and with the region.
@@ -63,7 +63,7 @@ class PlantedRegions(NamedTuple):
 
     X: np.ndarray
     regions: np.ndarray
-    index: np.ndarray
+    kept: np.ndarray
     before: np.ndarray
     after: np.ndarray
 
@@ -106,7 +106,7 @@ def planted_regions(
     Returns
     -------
     PlantedRegions
-        Named tuple of X, regions, index, before and after.
+        Named tuple of X, regions, kept, before and after.
 
     Raises
     ------
@@ -140,13 +140,13 @@ def planted_regions(
     after = target.numbers(changed)
     rise = after - before
     most = np.argsort(-rise, kind="stable")[: max(1, round(keep * len(x)))]
-    index = np.sort(most[rise[most] > 0])
-    if not len(index):
+    kept = np.sort(most[rise[most] > 0])
+    if not len(kept):
         raise ValueError(
             f"corruption={corruption!r} of {area:.0%} of the pixels made none of {len(x)} images "
             "more uncertain; give more images or a larger area"
         )
-    return PlantedRegions(changed[index], regions[index], index, before[index], after[index])
+    return PlantedRegions(changed[kept], regions[kept], kept, before[kept], after[kept])
 
 
 def _rectangles(

@@ -45,7 +45,7 @@ def segments_of_images(images: np.ndarray, segments: Any, n_segments: int) -> np
         if segments == "pixels":
             found = np.broadcast_to(np.arange(shape[1] * shape[2]).reshape(shape[1:]), shape)
         elif segments == "grid":
-            found = np.broadcast_to(_grid(*shape[1:], n_segments), shape)
+            found = np.broadcast_to(_grid(shape[1], shape[2], n_segments), shape)
         else:
             found = np.stack([_slic(image, n_segments) for image in images])
     elif callable(segments):

@@ -109,7 +109,8 @@ def _numbers_of_estimator(
         options = {"measure": measure} if isinstance(asked, ClassifierPredictions) else {}
         found = np.asarray(asked.predict_uncertainty(inner, kind=kind, **options), dtype=float)
         each = found.reshape(len(found), -1)
-        return each.mean(1) if getattr(asked, "_is_dense", False) else each.sum(1)
+        one: np.ndarray = each.mean(1) if getattr(asked, "_is_dense", False) else each.sum(1)
+        return one
 
     classifies = hasattr(estimator, "classes_")
     return numbers, 1e-7 if classifies else 1e-30

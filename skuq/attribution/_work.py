@@ -182,7 +182,8 @@ class TableWork(Work):
     """
 
     def __init__(self, table: TableRows, segments: Any, target: Target, at_once: int) -> None:
-        self.shape, self.names, self.X = (len(table), len(table.names)), table.names, table.rows
+        names = table.names
+        self.shape, self.names, self.X = (len(table), len(names)), names, table.rows
         self.segments: np.ndarray = segments_of_columns(len(table.names), segments)
         self._grouped = segments is not None
         self._table, self._target, self._at_once = table, target, at_once
@@ -224,7 +225,7 @@ class TableWork(Work):
         ).double()
         if method in ("gradient", "smoothgrad"):
             found = found.abs() * (spread > 0)
-        values = torch.zeros(len(z), len(self.names), dtype=torch.float64)
+        values = torch.zeros(len(z), self.shape[1], dtype=torch.float64)
         known = source >= 0
         values.index_add_(1, source[known], found[:, known])
         labels = np.broadcast_to(self.segments, values.shape)

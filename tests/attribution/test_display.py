@@ -38,8 +38,8 @@ def test_images(channels):
     assert (display.axes_[0, 1].images[0].get_array() == found.values[2]).all()
     assert (display.axes_[1, 2].images[0].get_array() == found.mask[0]).all()
     titles = [ax.get_title() for ax in display.axes_[0]]
-    assert titles[0].startswith("two") and f"{found.uncertainty[2]:.3g}" in titles[0]
-    assert f"{found.refined_uncertainty[2]:.3g}" in titles[3]
+    assert titles[0].startswith("two") and f"{found.uncertainty[2]:.4g}" in titles[0]
+    assert f"{found.refined_uncertainty[2]:.4g}" in titles[3]
     assert display.figure_ is display.axes_[0, 0].figure
     without = AttributionDisplay.from_attribution(of_images("occlusion"))
     assert without.axes_.shape == (3, 2)

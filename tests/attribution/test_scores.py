@@ -119,7 +119,7 @@ def test_planted_regions_raise_the_uncertainty():
         planted, again = (planted_regions(U, X, **options) for _ in range(2))
         assert planted.X.shape[1:] == (2, 12, 12) and 0 < len(planted.X) <= 10
         assert planted.X.dtype == np.float32 and planted.regions.mean() == pytest.approx(0.2, 0.15)
-        same = planted.X[:, 0] == X[planted.index, 0]
+        same = planted.X[:, 0] == X[planted.kept, 0]
         assert same[~planted.regions].all() and not same[planted.regions].all()
         assert (planted.after > planted.before).all() and (again.X == planted.X).all()
     flat = planted_regions(lambda x: x.std(1), X.reshape(40, -1), image_shape=(2, 12, 12), keep=1)
