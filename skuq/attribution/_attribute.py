@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from skuq._utils._messages import suggest, warn
+from skuq._utils._messages import warn
 from skuq._utils._progress import bar
-from skuq._utils._random import PrivateGlobals, root_seed
+from skuq._utils._random import PrivateGlobals
 from skuq._utils._typing import MatrixLike, RandomState
+from skuq.attribution._checks import check_name, check_number, seed_of
 from skuq.attribution._images import ImageRows, are_images
 from skuq.attribution._methods import BY_GRADIENT, BY_SEGMENTS
 from skuq.attribution._perturbations import Perturbation
@@ -156,9 +157,16 @@ def attribute_uncertainty(
     >>> found.values.shape
     (150, 4)
     """
-    seed = root_seed(random_state)
-    _check_names(method, optimizer, perturbation)
-    _check_numbers(sparsity=(sparsity, 0), n_segments=(n_segments, 1), batch_size=(batch_size, 1))
+    seed = seed_of(random_state)
+    check_name("method", method, METHODS)
+    check_name("optimizer", optimizer, OPTIMIZERS)
+    if perturbation is not None and not callable(perturbation):
+        check_name("perturbation", perturbation, PERTURBATIONS)
+    check_number("sparsity", sparsity, 0)
+    check_number("n_segments", n_segments, 1, whole=True)
+    check_number("batch_size", batch_size, 1, whole=True)
+    if n_samples is not None:
+        check_number("n_samples", n_samples, 1, whole=True)
     target = target_of(estimator, kind, measure)
     if method == "optimized" and optimizer == "gumbel" and target.function is None:
         raise TypeError(
@@ -254,25 +262,3 @@ def _worth_it(before: np.ndarray, target: Target) -> np.ndarray:
             f"rounding: at most {target.smallest:g}); their values are zero"
         )
     return np.flatnonzero(some)
-
-
-def _check_names(method: str, optimizer: str, perturbation: Any) -> None:
-    for name, value, known in (
-        ("method", method, METHODS),
-        ("optimizer", optimizer, OPTIMIZERS),
-        ("perturbation", perturbation, PERTURBATIONS),
-    ):
-        if name == "perturbation" and (value is None or callable(value)):
-            continue
-        if value not in known:
-            raise ValueError(
-                f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}."
-                f"{suggest(str(value), known)}"
-            )
-
-
-def _check_numbers(**limits: tuple[Any, float]) -> None:
-    for name, (value, least) in limits.items():
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not number or not value >= least:
-            raise ValueError(f"{name} must be a number of at least {least}, got {value!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,9 @@ class ImageRows:
     def __init__(self, X: Any, image_shape: tuple[int, ...] | None = None) -> None:
         values = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
         shape = values.shape
-        inner = shape[1:] if image_shape is None else tuple(int(side) for side in image_shape)
-        if len(inner) not in (2, 3) or int(np.prod(inner)) != int(np.prod(shape[1:])):
+        inner = shape[1:] if image_shape is None else image_shape
+        sides = isinstance(inner, tuple | list) and all(isinstance(s, Integral) for s in inner)
+        if not sides or len(inner) not in (2, 3) or int(np.prod(inner)) != int(np.prod(shape[1:])):
             raise ValueError(
                 "images must have shape (n, height, width) or (n, n_channels, height, width); for "
                 "flat rows give image_shape=(height, width) or (n_channels, height, width). Got X "

@@ -136,7 +136,7 @@ def by_segments(
     n_samples : int or None
         Masks for each row; None means 512 and two for each segment.
     seed : int
-        Of the samples.
+        Seed of the samples.
     names : ndarray of int of shape (n,)
         Numbers of the rows: the samples of each do not depend on the rows beside it.
 
@@ -154,6 +154,11 @@ def by_segments(
         if k == 1:
             values[row, 0] = ask(whole)[0] - ask(none)[0]
             continue
+        if n_samples is not None and n_samples < k + 2:
+            raise ValueError(
+                f"n_samples must be at least two more than the {k} segments of row {names[row]}, "
+                f"got {n_samples}; several hundred are usual"
+            )
         options: dict[str, Any] = {
             "baselines": none,
             "n_samples": n_samples or 512 + 2 * k,

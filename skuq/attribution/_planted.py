@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from skuq._utils._messages import checked_level, suggest
-from skuq._utils._random import root_seed
+from skuq._utils._messages import checked_level
 from skuq._utils._typing import MatrixLike, RandomState
+from skuq.attribution._checks import check_name, seed_of
 from skuq.attribution._images import ImageRows
 from skuq.attribution._target import target_of
 
@@ -124,12 +124,8 @@ def planted_regions(
     >>> planted.regions.shape[1:], bool((planted.after > planted.before).all())
     ((8, 8), True)
     """
-    if corruption not in CORRUPTIONS:
-        raise ValueError(
-            f"corruption must be one of {', '.join(map(repr, CORRUPTIONS))}, got {corruption!r}."
-            f"{suggest(str(corruption), CORRUPTIONS)}"
-        )
-    area, random = checked_level("area", area), np.random.default_rng(root_seed(random_state))
+    check_name("corruption", corruption, CORRUPTIONS)
+    area, random = checked_level("area", area), np.random.default_rng(seed_of(random_state))
     keep = 1.0 if keep == 1 else checked_level("keep", keep)
     images, target = ImageRows(X, image_shape), target_of(estimator, kind, measure)
     x = images.tensor.numpy()

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import hypergeom
 from torch import Tensor
 
-from skuq._utils._messages import checked_level, suggest
-from skuq._utils._random import root_seed
+from skuq._utils._messages import checked_level
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
+from skuq.attribution._checks import check_name, seed_of
 from skuq.attribution._images import ImageRows
 from skuq.attribution._perturbations import blur, blur_width, fill_in
 from skuq.attribution._result import Attribution
@@ -291,11 +291,7 @@ def uncertainty_reduction(
     >>> bool(reduction[0, 0] > 0.9)
     True
     """
-    if fill not in FILLS:
-        raise ValueError(
-            f"fill must be one of {', '.join(map(repr, FILLS))}, got {fill!r}."
-            f"{suggest(str(fill), FILLS)}"
-        )
+    check_name("fill", fill, FILLS)
     shares = [checked_level("q", share) for share in np.atleast_1d(np.asarray(q)).tolist()]
     images, target = ImageRows(X, image_shape), target_of(estimator, kind, measure)
     n, _, height, width = images.tensor.shape
@@ -304,7 +300,7 @@ def uncertainty_reduction(
         raise ValueError(
             f"values must be finite and of shape {(n, height, width)}, got shape {given.shape}"
         )
-    random = np.random.default_rng(root_seed(random_state))
+    random = np.random.default_rng(seed_of(random_state))
     expected = _expected_fall(images, target, fill)
     ties = random.random(given.shape) if expected is None else expected
     order = np.lexsort((-ties.reshape(n, -1), -given.reshape(n, -1)))

@@ -170,7 +170,7 @@ def gumbel(
     sparsity : float
         λ.
     seed : int
-        Of the noise.
+        Seed of the noise.
     n_steps : int, default=100
         Steps of Adam, with a rate of 0.1.
     n_noises : int, default=4

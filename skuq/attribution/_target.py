@@ -58,7 +58,8 @@ def target_of(estimator: Any, kind: str, measure: str) -> Target:
     if kind not in ("total", "aleatoric", "epistemic"):
         raise ValueError(f"kind must be 'total', 'aleatoric' or 'epistemic', got {kind!r}")
     if callable(estimator) and not hasattr(estimator, "predict"):
-        return Target(_numbers_of_function(estimator), estimator)
+        function = _checked(estimator)
+        return Target(_numbers_of_function(function), function)
     numbers, smallest = _numbers_of_estimator(estimator, kind, measure)
     if measure == "variation_ratio":
         return Target(numbers, None, None, "variation_ratio counts votes", smallest)
@@ -87,6 +88,26 @@ def _unwrapped(estimator: Any) -> Any:
             estimator = estimator.best_estimator_
         else:
             return estimator
+
+
+def _checked(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
+    """Return a user's function with a check of what it returns."""
+
+    def uncertainty(x: Tensor) -> Tensor:
+        found = function(x)
+        if not isinstance(found, Tensor) or found.shape != (len(x),):
+            raise ValueError(
+                "the function must map a tensor of rows to a tensor with one uncertainty for each, "
+                f"of shape ({len(x)},), got {getattr(found, 'shape', repr(found))}"
+            )
+        if x.requires_grad and torch.is_grad_enabled() and not found.requires_grad:
+            raise TypeError(
+                "the function has no gradient: what it returns does not depend on its argument by "
+                "operations of torch. Take a method without gradients, such as 'occlusion'"
+            )
+        return found
+
+    return uncertainty
 
 
 def _numbers_of_function(function: Callable[[Tensor], Tensor]) -> Callable[[Any], np.ndarray]:

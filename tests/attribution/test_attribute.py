@@ -132,8 +132,18 @@ def test_nothing_to_attribute():
         ({"kind": "all"}, "kind must be 'total', 'aleatoric' or 'epistemic'"),
         ({"sparsity": -1}, "sparsity must be a number of at least 0, got -1"),
         ({"sparsity": np.nan}, "sparsity must be a number of at least 0, got nan"),
-        ({"batch_size": 0}, "batch_size must be a number of at least 1, got 0"),
-        ({"n_segments": "many"}, "n_segments must be a number of at least 1, got 'many'"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be an integer of at least 1, got 2.5"),
+        ({"n_segments": "many"}, "n_segments must be an integer of at least 1, got 'many'"),
+        ({"n_samples": 0, "method": "lime"}, "n_samples must be an integer of at least 1, got 0"),
+        (
+            {"n_samples": 9, "method": "lime", "segments": SQUARES},
+            "n_samples must be at least two more than the 8 segments of row 0, got 9",
+        ),
+        ({"random_state": np.random.default_rng(0)}, "random_state must be an integer"),
+        ({"random_state": -1}, "random_state must be an integer of at least 0"),
+        ({"image_shape": "4x8"}, "flat rows give image_shape"),
+        ({"image_shape": 32}, "flat rows give image_shape"),
         ({"image_shape": (5, 5)}, r"flat rows give image_shape=\(height, width\).*\(5, 5\)"),
         ({"perturbation": lambda x, mask: x[:1]}, "perturbation must return a tensor of the shape"),
         ({"segments": np.zeros((3, 3), int)}, r"must be integers of shape \(4, 8\)"),
@@ -157,6 +167,19 @@ def test_bad_rows():
         attribute_uncertainty(FIELD, np.full((1, 4, 8), "a"))
     with pytest.raises(ValueError, match="the first is row 1, is not finite"):
         attribute_uncertainty(lambda x: FIELD(x) / (x[:, 0, 0] != 0), with_zero())
+
+
+def test_functions_that_are_none():
+    for function in (lambda x: x.sum(), lambda x: 3.0, lambda x: x.flatten(1)):
+        with pytest.raises(ValueError, match="one uncertainty for each, of shape"):
+            attribute_uncertainty(function, IMAGES)
+    no_gradient = lambda x: FIELD(x).detach()
+    for options in ({"method": "gradient"}, {"optimizer": "gumbel", "segments": SQUARES}):
+        with pytest.raises(TypeError, match="the function has no gradient"):
+            attribute_uncertainty(no_gradient, IMAGES, **options)
+    assert attribute_uncertainty(no_gradient, IMAGES, segments=SQUARES).values.any()
+    none = attribute_uncertainty(FIELD, IMAGES, method="lime", segments=SQUARES, random_state=None)
+    assert none.values.any()
 
 
 def with_zero():

@@ -172,6 +172,17 @@ def test_columns_of_an_additive_uncertainty(optimizer):
     np.testing.assert_allclose(found.refined, [[1, 0, 1, 0]] * 2)
 
 
+def test_frames_and_set_output(blobs):
+    """Scalers that learnt names and return frames are differentiated in silence."""
+    X, y = pd.DataFrame(blobs[0], columns=list("abcdefghij")), blobs[1]
+    network = skuq.TorchClassifier(max_epochs=3, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), network).set_output(transform="pandas").fit(X, y)
+    found = attribute_uncertainty(pipeline, X[:5], method="integrated_gradients")
+    np.testing.assert_allclose(
+        found.uncertainty, skuq.predict_uncertainty(pipeline, X[:5]), rtol=1e-5
+    )
+
+
 def test_groups_of_columns():
     found = attribute_uncertainty(
         weighted([1.0, 2.0, 3.0]), np.ones((1, 3)), method="occlusion", segments=[7, 7, 1],
