@@ -88,8 +88,6 @@ TESTS = {
     "skuq/metrics/_segmentation_scores.py": "metrics/test_segmentation.py",
     "skuq/metrics/_novelty.py": "metrics/test_novelty.py",
     "skuq/novelty/*": "novelty",
-    "skuq/attribution/_[dr]*": "attribution/test_display.py attribution/test_attribute.py",
-    "skuq/attribution/_s[ec][go]*": "attribution/test_segments.py attribution/test_scores.py",
     "skuq/attribution/*": "attribution",
     "skuq/posteriors/_swag.py": "posteriors/test_swag.py",
     "skuq/posteriors/_sgmcmc.py": "posteriors/test_sgmcmc.py",

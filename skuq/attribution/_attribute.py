@@ -158,10 +158,7 @@ def attribute_uncertainty(
     (150, 4)
     """
     seed = seed_of(random_state)
-    check_name("method", method, METHODS)
-    check_name("optimizer", optimizer, OPTIMIZERS)
-    if perturbation is not None and not callable(perturbation):
-        check_name("perturbation", perturbation, PERTURBATIONS)
+    _check_names(method, optimizer, perturbation)
     check_number("sparsity", sparsity, 0)
     check_number("n_segments", n_segments, 1, whole=True)
     check_number("batch_size", batch_size, 1, whole=True)
@@ -173,15 +170,12 @@ def attribute_uncertainty(
             "optimizer='gumbel' needs a gradient, which this estimator does not have: "
             f"{target.why_not}. Take optimizer='greedy'"
         )
-    if perturbation is None:
-        perturbation = "infill" if method == "optimized" else "blur"
     work: Work
     if are_images(X, image_shape):
-        images, labels = ImageRows(X, image_shape), None
-        if segments is not None or method in ("optimized", *BY_SEGMENTS):
-            chosen = "slic" if segments is None else segments
-            labels = segments_of_images(images.tensor.numpy(), chosen, n_segments)
-        work = ImageWork(images, labels, target, perturbation, batch_size)
+        images = ImageRows(X, image_shape)
+        labels = _labels(images, method, segments, n_segments)
+        default = "infill" if method == "optimized" else "blur"
+        work = ImageWork(images, labels, target, perturbation or default, batch_size)
     else:
         work = TableWork(TableRows(X, background, target.prefix), segments, target, batch_size)
     before = work.uncertainty()
@@ -213,6 +207,21 @@ def attribute_uncertainty(
         kind=kind,
         method=method,
     )
+
+
+def _check_names(method: str, optimizer: str, perturbation: Any) -> None:
+    check_name("method", method, METHODS)
+    check_name("optimizer", optimizer, OPTIMIZERS)
+    if perturbation is not None and not callable(perturbation):
+        check_name("perturbation", perturbation, PERTURBATIONS)
+
+
+def _labels(images: ImageRows, method: str, segments: Any, n_segments: int) -> np.ndarray | None:
+    """Return the segments of images, for methods that have them or users who want them."""
+    if segments is None and method not in ("optimized", *BY_SEGMENTS):
+        return None
+    chosen = "slic" if segments is None else segments
+    return segments_of_images(images.tensor.numpy(), chosen, n_segments)
 
 
 class _Masked:

@@ -22,7 +22,9 @@ class Attribution:
     values : ndarray of float64 of shape (n, height, width) or (n, n_columns)
         How much each pixel or column adds to the uncertainty. The unit is that of the uncertainty,
         but for "gradient" and "smoothgrad", which give derivatives. The pixels of a segment share
-        its value evenly, so the sum over a segment is what the segment adds.
+        its value evenly, so the sum over a segment is what the segment adds. With "optimized" this
+        is what replacing it besides the mask lowers; for segments in the mask, the mean of that and
+        of what it lowers by itself, and at least its price, so that the mask has the top values.
     mask : ndarray of bool of the shape of values, or None
         The pixels or columns that were replaced, of method "optimized"; None of other methods.
     uncertainty : ndarray of shape (n,)
