@@ -12,8 +12,8 @@ import skuq
 
 PUBLIC = (
     "", ".attribution", ".augmentation", ".calibration", ".datasets", ".distributed",
-    ".estimators", ".exceptions", ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
-    ".posteriors", ".selective", ".shift", ".uncertainty",
+    ".estimators", ".exceptions", ".likelihoods", ".metrics", ".modules", ".novelty",
+    ".persistence", ".pipeline", ".posteriors", ".selective", ".shift", ".uncertainty",
 )  # fmt: skip
 
 INPUT, OUTPUT = {"Parameters", "Other Parameters", "Attributes"}, {"Returns", "Yields"}
