@@ -400,7 +400,8 @@ def main() -> None:
     print("\n".join(text))
     if options.publish and not options.optimality:
         options.publish.mkdir(parents=True, exist_ok=True)
-        (options.publish / "measured.md").write_text("\n".join(text) + "\n")
+        page = "\n".join(["# Attribution, measured", "", *text]) + "\n"
+        (options.publish / "measured.md").write_text(page)
 
 
 if __name__ == "__main__":
