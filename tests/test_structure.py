@@ -21,6 +21,7 @@ STOREYS = [
     ["attribution"],
     [
         "_report",
+        "_cross_validation",
         "_onnx",
         "_differentiable",
         "_from_trained",
@@ -29,14 +30,22 @@ STOREYS = [
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_segmentation", "selective"],
+    [
+        "_report_intervals",
+        "_report_novelty",
+        "_report_segmentation",
+        "active_learning",
+        "selective",
+    ],
     ["_report_html"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_meta"],
     ["pipeline"],
+    ["_ensembles"],
     ["_composition"],
     ["estimators", "segmentation", "dense_regression", "_sklearn_estimators"],
+    ["_registry"],
     ["_estimator", "_predict_maps"],
     ["_predict"],
     ["posteriors"],
@@ -163,7 +172,7 @@ def test_public_names_have_documentation():
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
                  ".datasets", ".distributed", ".novelty", ".selective", ".shift",
-                 ".attribution"):  # fmt: skip
+                 ".active_learning", ".attribution"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:
