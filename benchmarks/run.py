@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import (
     active_learning_costs,
+    attribution,
     calibration,
     dropout,
     ensembles,
@@ -66,6 +67,7 @@ TABLES: dict[str, Callable[[Report], None]] = {
     "temperature-100": calibration.temperature_many_classes,
     "ece-float32": calibration.error_float32,
     "ece-float64": calibration.error_float64,
+    "attribution-cost": attribution.cost,
     "gpu-ensemble": gpu.ensemble,
     "gpu-dropout": gpu.dropout,
     "gpu-fit": gpu.fit,

@@ -61,6 +61,7 @@ _LAZY = {
 }
 _ROOMS = (
     "active_learning",
+    "attribution",
     "augmentation",
     "calibration",
     "datasets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -145,10 +146,11 @@ def _linear(step: Any) -> tuple[Tensor, Tensor]:
             f"{known}. Give the last step, and rows that the steps before it have transformed"
         )
     n_features = step.n_features_in_
-    with np.errstate(all="ignore"):
-        offset = step.transform(np.zeros((1, n_features)))
-        matrix = step.transform(np.eye(n_features)) - offset
-    return torch.from_numpy(np.asarray(matrix, float)), torch.from_numpy(np.asarray(offset, float))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        offset = np.array(step.transform(np.zeros((1, n_features))), dtype=float)
+        matrix = np.array(step.transform(np.eye(n_features)), dtype=float) - offset
+    return torch.from_numpy(matrix), torch.from_numpy(offset)
 
 
 def _through(steps: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ TESTS = {
     "skuq/metrics/_novelty.py": "metrics/test_novelty.py",
     "skuq/novelty/*": "novelty",
     "skuq/active_learning/*": "active_learning",
+    "skuq/attribution/*": "attribution",
     "skuq/posteriors/_swag.py": "posteriors/test_swag.py",
     "skuq/posteriors/_sgmcmc.py": "posteriors/test_sgmcmc.py",
     "skuq/posteriors/_snapshot_ensemble.py": "posteriors/test_snapshot_ensemble.py",

@@ -11,7 +11,8 @@ import pytest
 import skuq
 
 PUBLIC = (
-    "", ".active_learning", ".augmentation", ".calibration", ".datasets", ".distributed",
+    "", ".active_learning", ".attribution", ".augmentation", ".calibration", ".datasets",
+    ".distributed",
     ".estimators", ".exceptions", ".likelihoods", ".metrics", ".modules", ".novelty",
     ".persistence", ".pipeline", ".posteriors", ".selective", ".shift", ".uncertainty",
 )  # fmt: skip

@@ -18,6 +18,7 @@ TESTS_FOLDER = Path(__file__).parent
 # From the top of the house to its ground. A room imports only rooms of lower storeys.
 STOREYS = [
     ["skuq"],
+    ["attribution"],
     [
         "_report",
         "_cross_validation",
@@ -106,7 +107,7 @@ def test_a_file(path):
     if path != PACKAGE / "_training" / "_net.py":
         assert not any(name.split(".")[0] == "skorch" for name in names)
     optional = {"matplotlib", "pandas", "polars", "dask", "kornia", "torchvision"}
-    optional |= {"safetensors", "onnx", "onnxruntime"}
+    optional |= {"safetensors", "onnx", "onnxruntime", "captum", "skimage"}
     assert not any(name.split(".")[0] in optional for name in names)
     text = path.read_text()
     assert not re.search(r"torch\.load|pickle\.load|(?<![.\w])(eval|exec)\(", text)
@@ -147,7 +148,7 @@ def test_import_brings_no_plotting_or_frames():
         "import shlex, sklearn.pipeline, sklearn.compose, sklearn.model_selection, sklearn.frozen; "
         "import sklearn.covariance, sklearn.neighbors; "
         "before = set(sys.modules); import skuq, skuq.metrics, skuq.calibration; "
-        "import skuq.augmentation, skuq.novelty; "
+        "import skuq.augmentation, skuq.novelty, skuq.attribution; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -171,7 +172,7 @@ def test_public_names_have_documentation():
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
                  ".datasets", ".distributed", ".novelty", ".selective", ".shift",
-                 ".active_learning"):  # fmt: skip
+                 ".active_learning", ".attribution"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:
