@@ -102,6 +102,8 @@ def _predictive(estimator: Any) -> tuple[Callable[[Tensor], Distribution], Torch
             "regressor_; variances are then in the units of the transformed target"
         )
     check_is_fitted(estimator)
+    if getattr(estimator, "_answers_by_estimator", False):
+        return _predictive(estimator.estimator_)
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
             raise TypeError("uncertainty_function needs a search with refit=True")

@@ -30,7 +30,7 @@ from skuq._networks._weights import buffers_outside, put_buffers, weights_of
 from skuq._training._callbacks import CallbackView, check_monitors, naming_history
 from skuq._training._divergence import Gradients, gradient_norms
 from skuq._training._history import Record
-from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._hooks import TrainingHook, overrides, trained_in
 from skuq._training._interrupts import CtrlC, StopTraining
 from skuq._training._options import Criterion, unless_chosen
 from skuq._training._saving import Saving
@@ -251,6 +251,12 @@ class _Net(CallbackView, NeuralNet):
         """Run the steps of an epoch; without listeners, losses stay on the device until its end."""
         if iterator is None:
             return
+        with trained_in(self.module_, self.hook if training else None):
+            self._run_steps(iterator, training, prefix, step_fn, **fit_params)
+
+    def _run_steps(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
         self._set_training(training)
         losses: list[Tensor] = []
         sizes: list[int] = []

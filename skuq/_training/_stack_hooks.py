@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,19 @@ class StackHooks:
             value = functional_call(term, own, (Batch.of(x, target, weight),))
             terms.append(losses.new_zeros(()) if value is None else value)
         return losses + torch.stack(terms)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Let the hooks change their networks before and after the steps of an epoch."""
+        named = {name: p.detach() for name, p in self._stack.module.named_parameters()}
+        each = [{name: p[k] for name, p in named.items()} for k in range(len(self._hooks))]
+        for hook, weights in zip(self._hooks, each):
+            hook.before_steps(weights)
+        try:
+            yield
+        finally:
+            for hook, weights in zip(self._hooks, each):
+                hook.after_steps(weights)
 
     def after_step(self) -> None:
         if self._look_at_steps:
