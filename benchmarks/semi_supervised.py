@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy.stats import ttest_1samp
 from sklearn.datasets import load_digits
 from sklearn.semi_supervised import SelfTrainingClassifier

@@ -58,6 +58,7 @@ _ROOMS = (
     "novelty",
     "persistence",
     "selective",
+    "semi_supervised",
     "shift",
 )
 

@@ -26,6 +26,7 @@ from skuq.novelty import NoveltyDetector
 from skuq.novelty._rows import OnFeatures
 from skuq.posteriors import DeepEnsemble, LastLayerLaplace, PointEstimate, Posterior
 from skuq.selective._base import Selective
+from skuq.semi_supervised import MeanTeacher
 
 CHEAP = {"max_epochs": 30, "lr": 0.01}
 # Features of some checks are not scaled, and learnt noise begins far off there. Probabilities of
@@ -108,6 +109,9 @@ def all_estimators():
             inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
             options = {**CHEAP, "max_epochs": 10, "random_state": 0}
             yield cls(inner(posterior=PointEstimate(), **options), coverage=0.8)
+        elif cls is MeanTeacher:
+            options = {"posterior": PointEstimate(), **CHEAP, "random_state": 0}
+            yield cls(TorchClassifier(**options), n_draws=2)
         elif issubclass(cls, OnFeatures):  # on columns of X, and on features of a network
             yield cls()
             options = {**CHEAP, "max_epochs": 5, "random_state": 0}
@@ -149,7 +153,7 @@ def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
     assert names >= {"VarianceScaler", "QuantileRecalibrator", "TestTimeAugmentation"}
-    assert names >= {"SelectiveClassifier", "SelectiveRegressor"}
+    assert names >= {"SelectiveClassifier", "SelectiveRegressor", "MeanTeacher"}
     assert names >= {"NoveltyDetector", "GaussianDiscriminant"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
         type(posterior).__name__ for posterior in all_posteriors()

@@ -13,7 +13,7 @@ import skuq
 PUBLIC = (
     "", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
     ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
-    ".posteriors", ".selective", ".shift", ".uncertainty",
+    ".posteriors", ".selective", ".semi_supervised", ".shift", ".uncertainty",
 )  # fmt: skip
 
 INPUT, OUTPUT = {"Parameters", "Other Parameters", "Attributes"}, {"Returns", "Yields"}

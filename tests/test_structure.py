@@ -28,7 +28,7 @@ STOREYS = [
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_segmentation", "selective"],
+    ["_report_novelty", "_report_segmentation", "selective", "semi_supervised"],
     ["_report_html"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
@@ -161,7 +161,8 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty", ".selective", ".shift"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective", ".semi_supervised",
+                 ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -296,9 +296,7 @@ class Fitting:
         def noise_is_known() -> bool:
             return self._finish.done
 
-        problem = Problem(
-            schedule, n_rows, before, learns_noise, noise_is_known, self._companion
-        )
+        problem = Problem(schedule, n_rows, before, learns_noise, noise_is_known, self._companion)
         return problem, schedule
 
     # -- after training --------------------------------------------------------------------------

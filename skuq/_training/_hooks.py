@@ -96,9 +96,12 @@ def trained_in(module: nn.Module, hook: TrainingHook | None) -> Iterator[None]:
     if hook is None:
         yield
         return
-    weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    hook.before_steps(weights)
+    hook.before_steps(_parameters(module))
     try:
         yield
     finally:
-        hook.after_steps(weights)
+        hook.after_steps(_parameters(module))
+
+
+def _parameters(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}

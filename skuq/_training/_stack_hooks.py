@@ -68,15 +68,18 @@ class StackHooks:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Let the hooks change their networks before and after the steps of an epoch."""
-        named = {name: p.detach() for name, p in self._stack.module.named_parameters()}
-        each = [{name: p[k] for name, p in named.items()} for k in range(len(self._hooks))]
-        for hook, weights in zip(self._hooks, each):
-            hook.before_steps(weights)
+        for k, hook in enumerate(self._hooks):
+            hook.before_steps(self._parameters(k))
         try:
             yield
-        finally:
-            for hook, weights in zip(self._hooks, each):
-                hook.after_steps(weights)
+        finally:  # the first step may have moved the parameters to other memory
+            for k, hook in enumerate(self._hooks):
+                hook.after_steps(self._parameters(k))
+
+    def _parameters(self, k: int) -> dict[str, Tensor]:
+        """Return views of the parameters of one network."""
+        named = self._stack.module.named_parameters()
+        return {name: parameter.detach()[k] for name, parameter in named}
 
     def after_step(self) -> None:
         if self._look_at_steps:

@@ -23,6 +23,7 @@ import skuq.likelihoods as likelihoods
 import skuq.novelty as novelty
 import skuq.posteriors as posteriors
 import skuq.selective as selective
+import skuq.semi_supervised as semi_supervised
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
@@ -127,6 +128,7 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
         "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
         "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
+        "skuq.semi_supervised.MeanTeacher": semi_supervised.MeanTeacher,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
         "skuq.novelty.Gaussians": Gaussians,

@@ -30,7 +30,12 @@ __all__ = ["MeanTeacher"]
 
 
 class MeanTeacher(
-    TeachersAnswers, ClassifierMixin, Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
+    TeachersAnswers,
+    ClassifierMixin,
+    Around,
+    CallbackSupportMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
 ):
     """Trains a classifier or a segmenter on few labels and many rows without one [1]_ [2]_.
 

@@ -16,9 +16,7 @@ __all__ = ["NO_LABEL", "labelled_rows"]
 NO_LABEL = {False: "y = -1", True: "only pixels of the estimator's ignore_label"}
 
 
-def labelled_rows(
-    y: Any, estimator: Any, several_classes: bool = True
-) -> tuple[Any, np.ndarray]:
+def labelled_rows(y: Any, estimator: Any, several_classes: bool = True) -> tuple[Any, np.ndarray]:
     """Return y as an array, and where it has labels.
 
     Parameters
@@ -33,7 +31,7 @@ def labelled_rows(
     Returns
     -------
     y : ndarray
-        Labels in an array of their own type: text stays text, without the −1.
+        Labels, in an array of their own type; in rows without a label, any of them or −1.
     labelled : ndarray of bool, of shape (n_samples,)
         Whether the row has a label.
 
@@ -57,12 +55,9 @@ def labelled_rows(
             "an array of objects: np.array(['cat', 'dog', -1], dtype=object)"
         )
     _check_some(labelled)
-    known = labels[labelled]
-    if known.dtype == object and all(isinstance(label, str) for label in known):
-        labels = np.where(labelled, labels, "").astype(str)
-    elif known.dtype == object:
-        refuse_no_labels("y", known)
-    kinds = np.unique(known) if known.dtype != object else np.unique(labels[labelled])
+    if labels.dtype == object and len(labels):
+        labels = _of_own_type(labels, labelled)
+    kinds = np.unique(labels[labelled])
     if several_classes and len(kinds) == 1 and not labelled.all():
         raise ValueError(
             f"only one class is left, {kinds}: to MeanTeacher, y = -1 is a row without a label. If "
@@ -70,6 +65,15 @@ def labelled_rows(
             "mark rows without a label by -1"
         )
     return labels, labelled
+
+
+def _of_own_type(labels: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Return labels of objects as an array of their type; those of other rows mean nothing."""
+    refuse_no_labels("y", labels[labelled])
+    known = np.array(labels[labelled].tolist())
+    filled = np.full(len(labels), known[0], dtype=known.dtype)
+    filled[labelled] = known
+    return filled
 
 
 def refuse_missing(y: Any) -> None:
