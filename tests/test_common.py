@@ -138,6 +138,9 @@ def expected_failures(estimator):
     if isinstance(estimator, NoveltyDetector) and estimator.estimator is not None:
         checks = ("check_outliers_fit_predict", "check_outliers_train")
         return {**EXPECTED_FAILURES, **dict.fromkeys(checks, NEEDS_LABELS)}
+    if isinstance(estimator, MeanTeacher):
+        why = "the check has classes -1 and 1, but here -1 is a row without a label"
+        return {**EXPECTED_FAILURES, "check_classifiers_classes": why}
     if isinstance(estimator, TestTimeAugmentation) and estimator.threshold is not None:
         return {}  # votes do not show the last digits
     if get_tags(estimator).target_tags.positive_only:
@@ -224,6 +227,7 @@ def test_parameters_in_the_constructor_are_cloned():
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
+@pytest.mark.filterwarnings("ignore:every row that counts has a label")
 def test_predictions_are_float64(estimator, blobs):
     X, y = blobs
     if is_classifier(estimator) and not get_tags(estimator).classifier_tags.multi_class:

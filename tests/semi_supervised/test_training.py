@@ -18,8 +18,8 @@ from skuq.semi_supervised._teacher import Teacher
 from tests.semi_supervised.helpers import STEPS, Linear, classifier, data, weights
 
 POSTERIORS = [
-    PointEstimate(), MCDropout(3), DeepEnsemble(2), DeepEnsemble(2, n_jobs=1), LastLayerLaplace(n_draws=3),
-    DeepEnsemble(2, adversarial=0.1),
+    PointEstimate(), MCDropout(3), DeepEnsemble(2), DeepEnsemble(2, n_jobs=1),
+    LastLayerLaplace(n_draws=3), DeepEnsemble(2, adversarial=0.1),
 ]  # fmt: skip
 
 
