@@ -54,6 +54,7 @@ _ROOMS = (
     "calibration",
     "datasets",
     "distributed",
+    "inputs",
     "metrics",
     "novelty",
     "persistence",

@@ -21,6 +21,7 @@ from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
 from skuq._estimator._base import TorchEstimator
 from skuq.augmentation import FeatureNoise, TestTimeAugmentation
 from skuq.calibration._base import Calibrator
+from skuq.inputs import InputNoise
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.novelty import NoveltyDetector
 from skuq.novelty._rows import OnFeatures
@@ -109,6 +110,10 @@ def all_estimators():
             inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
             options = {**CHEAP, "max_epochs": 10, "random_state": 0}
             yield cls(inner(posterior=PointEstimate(), **options), coverage=0.8)
+        elif cls is InputNoise:
+            options = {"posterior": DeepEnsemble(2), **CHEAP, "max_epochs": 10, "random_state": 0}
+            yield cls(TorchRegressor(**options), cv=2)
+            yield cls(TorchClassifier(**options), scale=0.1, n_samples=4)
         elif cls is MeanTeacher:
             options = {"posterior": PointEstimate(), **CHEAP, "random_state": 0}
             yield cls(TorchClassifier(**options), n_draws=2)
@@ -156,7 +161,7 @@ def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
     assert names >= {"VarianceScaler", "QuantileRecalibrator", "TestTimeAugmentation"}
-    assert names >= {"SelectiveClassifier", "SelectiveRegressor", "MeanTeacher"}
+    assert names >= {"SelectiveClassifier", "SelectiveRegressor", "MeanTeacher", "InputNoise"}
     assert names >= {"NoveltyDetector", "GaussianDiscriminant"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
         type(posterior).__name__ for posterior in all_posteriors()

@@ -12,7 +12,7 @@ import skuq
 
 PUBLIC = (
     "", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
-    ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
+    ".inputs", ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
     ".posteriors", ".selective", ".semi_supervised", ".shift", ".uncertainty",
 )  # fmt: skip
 

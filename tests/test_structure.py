@@ -21,18 +21,17 @@ STOREYS = [
     [
         "_report",
         "_onnx",
-        "_differentiable",
         "_from_trained",
         "datasets",
         "distributed",
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_segmentation", "selective", "semi_supervised"],
-    ["_report_html"],
+    ["_report_novelty", "_report_segmentation", "inputs", "selective", "semi_supervised"],
+    ["_report_html", "_differentiable"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
-    ["_meta"],
+    ["_delegated", "_meta"],
     ["pipeline"],
     ["_composition"],
     ["estimators", "segmentation", "dense_regression", "_sklearn_estimators"],
@@ -161,7 +160,7 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty", ".selective", ".semi_supervised",
+                 ".datasets", ".distributed", ".inputs", ".novelty", ".selective", ".semi_supervised",
                  ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 import skuq.augmentation as augmentation
 import skuq.calibration as calibration
+import skuq.inputs as inputs
 import skuq.likelihoods as likelihoods
 import skuq.novelty as novelty
 import skuq.posteriors as posteriors
@@ -128,6 +129,7 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
         "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
         "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
+        "skuq.inputs.InputNoise": inputs.InputNoise,
         "skuq.semi_supervised.MeanTeacher": semi_supervised.MeanTeacher,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,

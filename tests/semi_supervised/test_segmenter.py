@@ -28,7 +28,7 @@ def segmenter(**options):
 
 
 def test_images_without_a_label(images, tmp_path):
-    X, few, y = images
+    X, few, _ = images
     taught = MeanTeacher(segmenter(lr=0.01), consistency=9.0, n_draws=2).fit(X, few)
     assert taught.n_unlabelled_ == 6 and taught.classes_.tolist() == ["bright", "dark"]
     assert taught.predict_proba(X).shape == (10, 2, 8, 8)
