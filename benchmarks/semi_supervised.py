@@ -5,10 +5,11 @@
 from the root of the repository. Three tasks: scikit-learn's digits with 50 labels of 1,200 rows, 64
 principal components of Fashion-MNIST with 200 labels of 5,000 (``fashion_mnist_{train,test}.npz``
 in the folder --images, by default `images` below $SKUQ_DATA, else below `../shared/data`), and
-`skuq.datasets.make_shapes` with 20 of 400 images labelled. Four methods: the labelled rows only, the mean teacher without a threshold and
-with the ramped one, and scikit-learn's `SelfTrainingClassifier` around the same network. All have
-MC dropout. Each run is a line in a file below --folder, so an interrupted program goes on. Tables
-have means over seeds with standard errors, and paired differences from the labelled rows only.
+`skuq.datasets.make_shapes` with 20 of 400 images labelled. Four methods: the labelled rows only,
+the mean teacher without a threshold and with the ramped one, and, for classifiers, scikit-learn's
+`SelfTrainingClassifier` around the same network. All have MC dropout. Each run is a line in a file
+below --folder, so an interrupted program goes on. Tables have means over seeds with standard
+errors, and differences from the labelled rows only, paired by seed.
 """
 
 from __future__ import annotations
@@ -170,41 +171,43 @@ def methods_of(name: str) -> list[str]:
 
 
 def tables(runs: list[dict[str, Any]]) -> str:
-    """Tables of all tasks, from the seeds that have every method."""
+    """Tables of all tasks. Differences are of the seeds that have both methods."""
     lines = []
     for name in TASKS:
-        methods = methods_of(name)
-        by_seed: dict[int, dict[str, Measured]] = {}
+        found: dict[str, dict[int, Measured]] = {method: {} for method in methods_of(name)}
         for run in runs:
             if run["task"] == name:
-                by_seed.setdefault(run["seed"], {})[run["method"]] = run["measured"]
-        seeds = [own for own in by_seed.values() if set(own) >= set(methods)]
-        if not seeds:
+                found[run["method"]][run["seed"]] = run["measured"]
+        if not found[SUPERVISED]:
             continue
-        first, *rest = (key for key in seeds[0][SUPERVISED] if key != "seconds")
-        head = [first, f"{first}: difference from {SUPERVISED}", *rest, "time"]
-        lines += [f"### {TITLES[name]}", "", f"Means ± standard errors over {len(seeds)} seeds."]
-        lines += ["", f"| | {' | '.join(head)} |", "|---|" + "---|" * len(head)]
-        lines += [row(method, seeds, first, rest) for method in methods]
+        first, *rest = (key for key in next(iter(found[SUPERVISED].values())) if key != "seconds")
+        head = ["seeds", first, f"difference of {first}", *rest, "time"]
+        lines += [f"### {TITLES[name]}", "", f"| | {' | '.join(head)} |", "|---|" * (len(head) + 1)]
+        lines[-1] = lines[-1].replace("||", "|")
+        lines += [row(method, found, first, rest) for method, own in found.items() if own]
         lines.append("")
     return "\n".join(lines)
 
 
-def row(method: str, seeds: list[dict[str, Measured]], first: str, rest: list[str]) -> str:
-    def column(key: str, of: str = method) -> np.ndarray:
-        return np.array([own[of][key] for own in seeds])
+def row(method: str, found: dict[str, dict[int, Measured]], first: str, rest: list[str]) -> str:
+    own, plain = found[method], found[SUPERVISED]
+    both = [seed for seed in own if seed in plain]
 
-    def with_error(values: np.ndarray) -> str:
-        error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-        return f"{values.mean():.4f} ± {error:.4f}"
+    def with_error(values: list[float]) -> str:
+        if len(values) < 2:
+            return f"{values[0]:.4f}"
+        return f"{np.mean(values):.4f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.4f}"
 
-    gain = column(first) - column(first, SUPERVISED)
-    change = "" if method == SUPERVISED else with_error(gain).replace("-", "−")
-    if method != SUPERVISED and len(seeds) > 2:
-        change += f", p = {ttest_1samp(gain, 0).pvalue:.2g}"
-    ratio = (column("seconds") / column("seconds", SUPERVISED)).mean()
-    cells = [with_error(column(first)), change, *(with_error(column(key)) for key in rest)]
-    return f"| {method} | {' | '.join(cells)} | {ratio:.1f} × |"
+    change = "—"
+    if method != SUPERVISED and both:
+        gains = [own[seed][first] - plain[seed][first] for seed in both]
+        change = with_error(gains).replace("-", "−")
+        if len(gains) > 2:
+            change += f", p = {ttest_1samp(gains, 0).pvalue:.2g}"
+    ratio = np.mean([own[seed]["seconds"] / plain[seed]["seconds"] for seed in both])
+    cells = [with_error([one[key] for one in own.values()]) for key in (first, *rest)]
+    cells = [str(len(own)), cells[0], change, *cells[1:], f"{ratio:.1f} ×"]
+    return f"| {method} | {' | '.join(cells)} |"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -222,22 +225,29 @@ def main(arguments: list[str] | None = None) -> int:
     text = path.read_text() if path.exists() else ""
     runs = [json.loads(line) for line in text.splitlines()]
     done = {(run["task"], run["seed"], run["method"]) for run in runs}
+    chosen = options.data or list(TASKS)
+    plan = [
+        (name, seed, method)
+        for self_training in (False, True)  # which takes longest
+        for seed in range(options.seeds)
+        for name in chosen
+        for method in methods_of(name)
+        if (method == SELF_TRAINING) == self_training
+    ]
     with torch_threads(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for seed in range(options.seeds):
-            for name in options.data or TASKS:
-                for method in methods_of(name):
-                    if (name, seed, method) in done:
-                        continue
-                    task = TASKS[name](seed, options.images)
-                    if options.epochs is not None:
-                        task.estimator.set_params(max_epochs=options.epochs)
-                        task = task._replace(epochs_of_self_training=options.epochs)
-                    found = measured(method, task)
-                    runs.append({"task": name, "seed": seed, "method": method, "measured": found})
-                    with path.open("a") as file:
-                        file.write(json.dumps(runs[-1]) + "\n")
-                    print(name, seed, method, found, flush=True)
+        for name, seed, method in plan:
+            if (name, seed, method) in done:
+                continue
+            task = TASKS[name](seed, options.images)
+            if options.epochs is not None:
+                task.estimator.set_params(max_epochs=options.epochs)
+                task = task._replace(epochs_of_self_training=options.epochs)
+            found = measured(method, task)
+            runs.append({"task": name, "seed": seed, "method": method, "measured": found})
+            with path.open("a") as file:
+                file.write(json.dumps(runs[-1]) + "\n")
+            print(name, seed, method, found, flush=True)
     print(tables(runs))
     if options.publish:
         options.publish.mkdir(parents=True, exist_ok=True)

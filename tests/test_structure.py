@@ -160,8 +160,8 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".inputs", ".novelty", ".selective", ".semi_supervised",
-                 ".shift"):  # fmt: skip
+                 ".datasets", ".distributed", ".inputs", ".novelty", ".selective",
+                 ".semi_supervised", ".shift"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -40,7 +40,7 @@ class ScaleLearner(Calibrator):
 
     def _read_targets(self, y: Any) -> np.ndarray:
         target: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        return target.reshape(len(target), -1)
+        return target
 
     def _evidence(self, estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
         """Return (n_rows, n_draws, n_targets, 2 + n_features): error², variance and slopes²."""
@@ -56,7 +56,7 @@ class ScaleLearner(Calibrator):
             parts = (y - predictive.mean).square(), predictive.variance
             return tuple(part.movedim(0, 1) for part in parts)  # type: ignore[return-value]
 
-        error, variance = asked._reduce(inner, of_targets(reduction), y)
+        error, variance = asked._reduce(inner, of_targets(reduction), y.reshape(len(y), -1))
         return np.concatenate([error[..., None], variance[..., None], squares], axis=-1)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:

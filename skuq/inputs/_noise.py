@@ -214,6 +214,7 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
         self._multilabel = several
         if is_classifier(self.estimator):
             self.classes_ = np.arange(shape_of(y)[1]) if several else fitted.classes_
+        self._is_covariance = scale.shape != shape_of(X)[1:]
         self.scale_, self.noise_factor_, self.estimator_ = scale, factor, fitted
         return self
 
@@ -246,17 +247,12 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
 
     def _answers(self) -> Any:
         check_is_fitted(self)
-        scale = np.asarray(self.scale_, dtype=np.float64)
-        if scale.ndim != 2 or not self._is_matrix():
-            scale = scale.reshape(-1)
+        scale = self.scale_ if self._is_covariance else self.scale_.reshape(-1)
         if is_classifier(self.estimator) or self.method == "monte_carlo":
             return sampled_answers(
                 self.estimator_, scale, int(self.n_samples), self._root, self._multilabel
             )
         return LinearisedTargets(self.estimator_, scale, self.noise_factor_)
-
-    def _is_matrix(self) -> bool:
-        return not isinstance(self.scale, str) and np.ndim(self.scale) == 2
 
     @overload
     def predict_uncertainty(

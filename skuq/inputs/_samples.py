@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import ndtri
+from scipy.stats.qmc import Sobol
 from sklearn.base import is_classifier
+from sklearn.utils import indexable
 from torch import Tensor
 
 from skuq._utils._random import Purpose, derive_seed
-from skuq.augmentation import View
 from skuq.augmentation._answers import AveragedClasses, MixedTargets
 from skuq.augmentation._evaluation import Evaluation
 from skuq.inputs._parts import InputUncertainty
 
 __all__ = ["sampled_answers", "standard_samples"]
 
+_MOST_SPREAD = 64  # features: in more, random vectors are as good as even ones
+_SOBOL_TAKES_RNG = "rng" in inspect.signature(Sobol).parameters  # SciPy 1.15
 
-class Moved(View):
-    """Adds one vector to every row."""
 
-    def __init__(self, by: Tensor) -> None:
-        self.by = by
+class Moved:
+    """A view that adds one vector to every row."""
 
-    def __call__(self, X: Tensor, generator: torch.Generator) -> Tensor:
-        return X + self.by.to(X).reshape(X.shape[1:])
+    def __init__(self, by: np.ndarray) -> None:
+        self._by = torch.from_numpy(by)
+
+    def __call__(self, X: Tensor) -> Tensor:
+        return X + self._by.to(X).reshape(X.shape[1:])
 
 
 def standard_samples(n_samples: int, n_features: int, seed: int) -> np.ndarray:
@@ -48,7 +55,7 @@ def standard_samples(n_samples: int, n_features: int, seed: int) -> np.ndarray:
     -------
     ndarray of shape (n_samples, n_features)
     """
-    half = np.random.default_rng(seed).normal(size=(n_samples // 2, n_features))
+    half = _normal(n_samples // 2, n_features, seed)
     size = 2 * len(half) + 1
     if len(half) >= n_features:  # U of the decomposition U S V has U'U = 1
         left, _, right = np.linalg.svd(half, full_matrices=False)
@@ -56,6 +63,17 @@ def standard_samples(n_samples: int, n_features: int, seed: int) -> np.ndarray:
     else:
         half *= np.sqrt(size / 2 / np.square(half).sum(axis=0))
     return np.concatenate([half, -half])
+
+
+def _normal(n_samples: int, n_features: int, seed: int) -> np.ndarray:
+    """Draw normal vectors, evenly spread in few dimensions."""
+    random = np.random.default_rng(seed)
+    if n_features > _MOST_SPREAD:
+        return random.normal(size=(n_samples, n_features))
+    sobol = Sobol(n_features, rng=random) if _SOBOL_TAKES_RNG else Sobol(n_features, seed=random)
+    even = sobol.random_base2(math.ceil(math.log2(n_samples)))[:n_samples]
+    vectors: np.ndarray = ndtri(even.clip(1e-12, 1 - 1e-12))
+    return vectors
 
 
 def _moves(scale: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
@@ -86,11 +104,13 @@ class _Evaluation:
 
     def __init__(self, estimator: Any, moves: np.ndarray, multilabel: bool) -> None:
         self.estimator = estimator
-        self._views = [(Moved(torch.from_numpy(by)), 0) for by in moves]
+        self._views: list[Any] = [Moved(by) for by in moves]
         self._multilabel = multilabel
 
     def fold(self, X: Any, *arguments: Any) -> Any:
-        evaluation = Evaluation(self.estimator, self._views, X, self._multilabel)
+        (X,) = indexable(X)  # a sparse matrix becomes one that has rows
+        evaluation = Evaluation(self.estimator, [], X, self._multilabel)
+        evaluation.views = self._views  # which need no trial
         self.target_shape = evaluation.target_shape
         return evaluation.fold(X, *arguments)
 

@@ -12,14 +12,21 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skuq import TorchClassifier
-from skuq.posteriors import DeepEnsemble, Draws, LastLayerLaplace, MCDropout, PointEstimate
+from skuq.posteriors import (
+    DeepEnsemble,
+    Draws,
+    LastLayerLaplace,
+    MCDropout,
+    PointEstimate,
+    Variational,
+)
 from skuq.semi_supervised import MeanTeacher
 from skuq.semi_supervised._teacher import Teacher
 from tests.semi_supervised.helpers import STEPS, Linear, classifier, data, weights
 
 POSTERIORS = [
     PointEstimate(), MCDropout(3), DeepEnsemble(2), DeepEnsemble(2, n_jobs=1),
-    LastLayerLaplace(n_draws=3), DeepEnsemble(2, adversarial=0.1),
+    LastLayerLaplace(n_draws=3), DeepEnsemble(2, adversarial=0.1), Variational(n_draws=3),
 ]  # fmt: skip
 
 
