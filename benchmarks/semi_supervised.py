@@ -202,7 +202,7 @@ def row(method: str, found: dict[str, dict[int, Measured]], first: str, rest: li
     if method != SUPERVISED and both:
         gains = [own[seed][first] - plain[seed][first] for seed in both]
         change = with_error(gains).replace("-", "−")
-        if len(gains) > 2:
+        if len(gains) > 2 and np.ptp(gains) > 1e-9:
             change += f", p = {ttest_1samp(gains, 0).pvalue:.2g}"
     ratio = np.mean([own[seed]["seconds"] / plain[seed]["seconds"] for seed in both])
     cells = [with_error([one[key] for one in own.values()]) for key in (first, *rest)]

@@ -2,11 +2,11 @@
 Two moons with eight labels
 ===========================
 
-Four points of each moon have a label, the other 392 have none. A network that learns from the labels
-only is certain nearly everywhere, although eight points cannot say where one moon ends and the other
-begins. `MeanTeacher` also sees the points without a label. Where its boundary runs through them, noise
-makes student and teacher disagree, and the student becomes less sure there. The boundary itself hardly
-moves: the gain is in the probabilities, not in the accuracy.
+Four points of each moon have a label, the other 392 have none. A network that learns from the
+labels only is certain nearly everywhere, although eight points cannot say where one moon ends and
+the other begins. `MeanTeacher` also sees the points without a label. Where its boundary runs
+through them, noise makes student and teacher disagree, and the student becomes less sure there. The
+boundary itself hardly moves: the gain is in the probabilities, not in the accuracy.
 """
 
 # %%

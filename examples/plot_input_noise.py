@@ -3,8 +3,8 @@ A sensor with a known error
 ===========================
 
 A network learns a curve from exact inputs. In use, the input comes from a sensor whose error has a
-known standard deviation. Where the curve is steep, this error matters, and where it is flat, it does
-not; the network itself cannot know. `InputNoise` adds what the error brings, so that intervals hold
+known standard deviation. Where the curve is steep, this error matters; where it is flat, it does
+not. The network itself cannot know. `InputNoise` adds what the error brings, so that intervals hold
 the truth as often as they promise.
 """
 

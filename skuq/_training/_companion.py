@@ -20,7 +20,7 @@ __all__ = ["Companion", "JoinedHooks", "joined"]
 
 
 class Companion:
-    """Changes the training of all networks of a fit, whatever posterior they are for.
+    """Changes the training of all networks of a fit, for any posterior.
 
     An estimator around another one passes it to ``TorchEstimator._fit_with``.
     """

@@ -103,7 +103,7 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
     `scale` counts it twice. Give a scale if the training rows are exact, or more exact than those
     to predict, or if only one noise level is learnt for all rows
     (``Gaussian(heteroscedastic=False)``). ``scale="fit"`` lets the likelihood decide between noise
-    and input by the factor `noise_factor_`. The two can be told apart only where slopes vary.
+    and input by the factor `noise_factor_`. They differ only where slopes vary.
 
     *The mean.* The linear method leaves it unchanged. Monte Carlo averages over the error, which
     flattens curves.
@@ -113,8 +113,9 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
 
     References
     ----------
-    .. [1] W. Wright, "Bayesian approach to neural-network modeling with input uncertainty", IEEE
-       Transactions on Neural Networks 10, 1999, doi:10.1109/72.809073.
+    .. [1] W. A. Wright, G. Ramage, D. Cornford, I. T. Nabney, "Neural Network Modelling with Input
+       Uncertainty: Theory and Application", Journal of VLSI Signal Processing 26, 2000, pp.
+       169-188, eprints.aston.ac.uk/10027.
 
     Examples
     --------
@@ -254,7 +255,7 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
             )
         return LinearisedTargets(self.estimator_, scale, self.noise_factor_)
 
-    @overload
+    @overload  # type: ignore[override]  # it has a further kind
     def predict_uncertainty(
         self, X: MatrixLike, kind: Part = ..., **options: Any
     ) -> np.ndarray: ...

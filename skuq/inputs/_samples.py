@@ -78,7 +78,8 @@ def _normal(n_samples: int, n_features: int, seed: int) -> np.ndarray:
 
 def _moves(scale: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
     if scale.ndim == 1:
-        return standard_samples(n_samples, len(scale), seed) * scale
+        scaled: np.ndarray = standard_samples(n_samples, len(scale), seed) * scale
+        return scaled
     values, vectors = np.linalg.eigh(scale)
     root = vectors * np.sqrt(values.clip(min=0))
     moves: np.ndarray = standard_samples(n_samples, len(scale), seed) @ root.T

@@ -45,7 +45,7 @@ class TeachersAnswers(Delegated):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_channels, height, width)
-            Images.
+            Images, as the segmenter takes them.
         **options
             As in `TorchSegmenter.predict_image_uncertainty`.
 

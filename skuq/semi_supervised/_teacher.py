@@ -186,9 +186,9 @@ class Teacher(TrainingHook):
     ) -> Tensor:
         """Return probabilities of shape (n_draws, n_places, n_classes)."""
         raw = outputs(x)
-        probs: Tensor = self._likelihood.predictive(
-            places_as_rows(raw.unflatten(0, (n_draws, -1)))
-        ).probs
+        rows = places_as_rows(raw.unflatten(0, (n_draws, -1)))
+        predictive: Any = self._likelihood.predictive(rows)
+        probs: Tensor = predictive.probs
         return probs
 
     # -- checkpoints -----------------------------------------------------------------------------

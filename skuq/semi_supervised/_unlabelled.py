@@ -103,6 +103,6 @@ def _labelled_images(masks: np.ndarray, estimator: Any) -> tuple[np.ndarray, np.
     if estimator.ignore_label is None or masks.ndim < 3:  # the estimator refuses other shapes
         return masks, np.ones(len(masks), dtype=bool)
     places = tuple(range(1, masks.ndim))
-    labelled = ~is_label(masks, estimator.ignore_label).all(axis=places)
+    labelled = np.asarray(~is_label(masks, estimator.ignore_label).all(axis=places))
     _check_some(labelled)
-    return masks, np.asarray(labelled)
+    return masks, labelled
