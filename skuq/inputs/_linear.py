@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from skuq._composition import predictions
+from skuq._data._checks import CheckedRows
 from skuq._differentiable import predictive_function
 from skuq._distributions._mixture import is_discrete
 from skuq._distributions._softmax import mean_of_draws
@@ -53,7 +54,8 @@ def slopes(estimator: Any, X: Any, reduce: Callable[[Tensor], Tensor]) -> np.nda
         predictive = predictive_function(estimator)
     except TypeError as error:
         raise TypeError(f"the slope of the mean is not known ({error}): {_BY_SAMPLES}") from error
-    return np.concatenate([_slopes(predictive[0], x, reduce) for x in as_rows(X).split(_ROWS)])
+    rows = X.tensor if isinstance(X, CheckedRows) else as_rows(X)
+    return np.concatenate([_slopes(predictive[0], x, reduce) for x in rows.split(_ROWS)])
 
 
 def _slopes(
@@ -61,7 +63,12 @@ def _slopes(
 ) -> np.ndarray:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        mean = predictive(x).mean
+        try:
+            mean = predictive(x).mean
+        except RuntimeError as error:  # a calibrator may interpolate arrays
+            raise TypeError(
+                f"the slope of the mean is not known ({error}): {_BY_SAMPLES}"
+            ) from None
         if not mean.requires_grad:
             raise TypeError(f"the predicted mean has no slope: {_BY_SAMPLES}")
         n_draws, _, n_targets = mean.shape

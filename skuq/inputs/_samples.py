@@ -15,6 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import indexable
 from torch import Tensor
 
+from skuq._data._checks import CheckedRows
 from skuq._utils._random import Purpose, derive_seed
 from skuq.augmentation._answers import AveragedClasses, MixedTargets
 from skuq.augmentation._evaluation import Evaluation
@@ -109,6 +110,8 @@ class _Evaluation:
         self._multilabel = multilabel
 
     def fold(self, X: Any, *arguments: Any) -> Any:
+        if isinstance(X, CheckedRows):  # a view of test-time augmentation
+            X = X.tensor.cpu().numpy()
         (X,) = indexable(X)  # a sparse matrix becomes one that has rows
         evaluation = Evaluation(self.estimator, [], X, self._multilabel)
         evaluation.views = self._views  # which need no trial

@@ -12,12 +12,15 @@ from sklearn.model_selection import GridSearchCV
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor, TorchSegmenter
+from skuq.augmentation import FeatureNoise, TestTimeAugmentation
+from skuq.calibration import QuantileRecalibrator
 from skuq.inputs import InputNoise
 from skuq.inputs._learning import ScaleLearner
 from skuq.inputs._samples import standard_samples
 from skuq.likelihoods import StudentT
 from skuq.metrics import nll_scorer
 from skuq.posteriors import DeepEnsemble, PointEstimate
+from skuq.selective import SelectiveRegressor
 from tests.inputs.helpers import curve, line, noisy
 
 QUICK = {"max_epochs": 3, "random_state": 0, "posterior": PointEstimate()}
@@ -195,6 +198,24 @@ def test_files_copies_pickles_and_searches(tmp_path):
         {"scale": [0.01, 1.0]}, cv=2, scoring=nll_scorer,
     ).fit(X, y)  # fmt: skip
     assert skuq.predict_uncertainty(search, X, kind="all").total.shape == (len(X),)
+
+
+@pytest.mark.parametrize("method", ["linear", "monte_carlo"])
+def test_inside_of_others(method):
+    """Views of test-time augmentation, calibrators that interpolate, answers or refusals."""
+    X, y = line()
+    model = InputNoise(TorchRegressor(**QUICK), scale=0.1, method=method, n_samples=4)
+    views = TestTimeAugmentation(model, [FeatureNoise(0.1)], random_state=0).fit(X, y)
+    assert views.predict_interval(X[:3]).shape == (3, 2)
+    chosen = SelectiveRegressor(model, coverage=0.5, random_state=0).fit(X, y)
+    assert 0 < chosen.accept(X).mean() < 1
+    mapped = clone(model).set_params(estimator=QuantileRecalibrator(model.estimator, cv=2))
+    mapped.fit(X, y)
+    if method == "monte_carlo":
+        assert mapped.predict_interval(X[:3]).shape == (3, 2)
+    else:
+        with pytest.raises(TypeError, match="use method='monte_carlo'"):
+            mapped.predict_interval(X[:3])
 
 
 def test_data_frames():
