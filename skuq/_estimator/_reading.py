@@ -51,6 +51,10 @@ class Reading:
         """Read targets for the likelihood; set the attributes that decode predictions."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
+    def _given_classes(self, y: Any, classes: Any) -> Any:
+        """Return the names of the classes, as given or as the names of columns."""
+        return classes
+
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         """Compute the weight of each class; `weight` holds the weights of rows."""
         return None
@@ -76,7 +80,7 @@ class Reading:
         missing = None
         if likelihood.takes_missing and y is not None:
             y, missing = split_missing(y)
-        if likelihood.takes_indicators:
+        if likelihood.takes_indicators or likelihood.takes_probabilities:
             checks = {**checks, "multi_output": True}
         X, y = validate_data(self, X, y, reset=reset, **checks, **self._target_options)
         return dense(X), dense(y), missing
@@ -130,6 +134,7 @@ class Reading:
         checks, stream = checks_of_rows(numerics), None
         if is_dataset(X):
             stream, X, y = self._read(X, y, checks, root)
+        classes = self._given_classes(y, classes)
         X, y, missing = self._check_data(X, y, likelihood, checks, reset)
         X = streamed_if_mapped(X) if stream is None else stream
         if goes_on:
