@@ -92,6 +92,7 @@ TESTS = {
     "skuq/semi_supervised/*": "semi_supervised",
     "skuq/_training/_companion.py": "semi_supervised",
     "skuq/_delegated.py": "semi_supervised inputs",
+    "skuq/active_learning/*": "active_learning",
     "skuq/posteriors/_swag.py": "posteriors/test_swag.py",
     "skuq/posteriors/_sgmcmc.py": "posteriors/test_sgmcmc.py",
     "skuq/posteriors/_snapshot_ensemble.py": "posteriors/test_snapshot_ensemble.py",

@@ -11,9 +11,10 @@ import pytest
 import skuq
 
 PUBLIC = (
-    "", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
-    ".inputs", ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
-    ".posteriors", ".selective", ".semi_supervised", ".shift", ".uncertainty",
+    "", ".active_learning", ".augmentation", ".calibration", ".datasets", ".distributed",
+    ".estimators", ".exceptions", ".inputs", ".likelihoods", ".metrics", ".modules", ".novelty",
+    ".persistence", ".pipeline", ".posteriors", ".selective", ".semi_supervised", ".shift",
+    ".uncertainty",
 )  # fmt: skip
 
 INPUT, OUTPUT = {"Parameters", "Other Parameters", "Attributes"}, {"Returns", "Yields"}

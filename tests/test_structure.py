@@ -20,6 +20,7 @@ STOREYS = [
     ["skuq"],
     [
         "_report",
+        "_cross_validation",
         "_onnx",
         "_from_trained",
         "datasets",
@@ -27,14 +28,24 @@ STOREYS = [
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_segmentation", "inputs", "selective", "semi_supervised"],
+    [
+        "_report_intervals",
+        "_report_novelty",
+        "_report_segmentation",
+        "active_learning",
+        "inputs",
+        "selective",
+        "semi_supervised",
+    ],
     ["_report_html", "_differentiable"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_delegated", "_meta"],
     ["pipeline"],
+    ["_ensembles"],
     ["_composition"],
     ["estimators", "segmentation", "dense_regression", "_sklearn_estimators"],
+    ["_registry"],
     ["_estimator", "_predict_maps"],
     ["_predict"],
     ["posteriors"],
@@ -161,7 +172,7 @@ def test_public_names_have_documentation():
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
                  ".datasets", ".distributed", ".inputs", ".novelty", ".selective",
-                 ".semi_supervised", ".shift"):  # fmt: skip
+                 ".semi_supervised", ".shift", ".active_learning"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -56,6 +56,7 @@ class Schedule:
         self.trainer = trainer
         self.trained: list[Trained] = []
         self.watched: Callable[[int], np.ndarray] | None = None
+        self.draws_are_networks = False
         self.interrupted = False
         self._task = task
         self.n_begun = 0
@@ -78,6 +79,7 @@ class Schedule:
         numbers = range(self.n_begun, self.n_begun + n_networks)
         own = self.trainer.own_rows if own_rows else None
         self.watched = None if own is None else own.watched
+        self.draws_are_networks = own_rows
         settings_now = replace(self.trainer.settings, **settings)
         trainer = replace(self.trainer, settings=settings_now, own_rows=own)
         run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
