@@ -159,7 +159,7 @@ def test_what_cannot_be_done_is_refused():
         InputNoise(GaussianProcessRegressor(optimizer=None), scale=0.1).fit(
             X, y
         ).predict_uncertainty(X)
-    with pytest.raises(TypeError, match="predictive distribution"):
+    with pytest.raises(TypeError, match="use method='monte_carlo'"):
         noisy(RandomForestRegressor(2).fit(X, y), scale=0.1).predict_uncertainty(X)
     bad = X.copy()
     bad[0, 0] = np.nan
