@@ -66,10 +66,12 @@ _ROOMS = (
     "calibration",
     "datasets",
     "distributed",
+    "inputs",
     "metrics",
     "novelty",
     "persistence",
     "selective",
+    "semi_supervised",
     "shift",
 )
 

@@ -132,6 +132,9 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
             estimator = estimator.best_estimator_
         elif is_stock(estimator, FrozenEstimator):
             estimator = estimator.estimator
+        elif getattr(estimator, "_answers_by_estimator", False):  # it only trained another one
+            check_is_fitted(estimator)
+            estimator = estimator.estimator_
         elif is_transformed_target_regressor(estimator):
             check_is_fitted(estimator)
             transformers.append(estimator.transformer_)

@@ -22,7 +22,7 @@ from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 from skuq.calibration._base import Calibrator
 
-__all__ = ["uncertainty_function"]
+__all__ = ["predictive_function", "uncertainty_function"]
 
 _LINEAR = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA)
 
@@ -81,7 +81,7 @@ def uncertainty_function(
         )
     if measure == "variation_ratio":
         raise ValueError("measure='variation_ratio' counts votes, which have no gradient")
-    predictive, network = _predictive(estimator)
+    predictive, network = predictive_function(estimator)
     classifies = network._task == "classification"
     reduction: Any = class_uncertainty(kind, measure) if classifies else target_uncertainty(kind)
 
@@ -93,26 +93,28 @@ def uncertainty_function(
     return uncertainty
 
 
-def _predictive(estimator: Any) -> tuple[Callable[[Tensor], Distribution], TorchEstimator]:
+def predictive_function(estimator: Any) -> tuple[Callable[[Tensor], Distribution], TorchEstimator]:
     """Return the distributions of all draws as a function of rows, and the estimator itself."""
     if isinstance(estimator, FrozenEstimator):
-        return _predictive(estimator.estimator)
+        return predictive_function(estimator.estimator)
     if is_transformed_target_regressor(estimator):
         raise TypeError(
             "uncertainty_function does not support TransformedTargetRegressor: give its "
             "regressor_; variances are then in the units of the transformed target"
         )
     check_is_fitted(estimator)
+    if getattr(estimator, "_answers_by_estimator", False):
+        return predictive_function(estimator.estimator_)
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
             raise TypeError("uncertainty_function needs a search with refit=True")
-        return _predictive(estimator.best_estimator_)
+        return predictive_function(estimator.best_estimator_)
     if isinstance(estimator, sklearn_pipeline.Pipeline):
         steps = [_linear(step) for _, step in estimator.steps[:-1] if step != "passthrough"]
-        inner, network = _predictive(estimator.steps[-1][1])
+        inner, network = predictive_function(estimator.steps[-1][1])
         return lambda x: inner(_through(steps, x)), network
     if isinstance(estimator, Calibrator):
-        inner, network = _predictive(estimator.estimator_)
+        inner, network = predictive_function(estimator.estimator_)
         return lambda x: estimator._calibrated(inner(x)), network
     if not isinstance(estimator, TorchEstimator):
         raise TypeError(

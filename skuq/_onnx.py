@@ -73,9 +73,11 @@ def export_onnx(estimator: Any, path: StrPath) -> None:
     save : Write the whole object, for `skuq.load`.
     """
     given, calibrators = estimator, []
-    while isinstance(estimator := unfrozen(estimator), Calibrator):
+    while isinstance(estimator := unfrozen(estimator), Calibrator) or hasattr(
+        estimator, "_answers_by_estimator"
+    ):
         check_is_fitted(estimator)
-        calibrators.append(estimator)
+        calibrators += [estimator] if isinstance(estimator, Calibrator) else []
         estimator = estimator.estimator_
     if not isinstance(estimator, TorchEstimator):
         around = "" if estimator is given else f" in {name_of(given)}"

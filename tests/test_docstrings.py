@@ -12,9 +12,9 @@ import skuq
 
 PUBLIC = (
     "", ".active_learning", ".attribution", ".augmentation", ".calibration", ".datasets",
-    ".distributed",
-    ".estimators", ".exceptions", ".likelihoods", ".metrics", ".modules", ".novelty",
-    ".persistence", ".pipeline", ".posteriors", ".selective", ".shift", ".uncertainty",
+    ".distributed", ".estimators", ".exceptions", ".inputs", ".likelihoods", ".metrics", ".modules",
+    ".novelty", ".persistence", ".pipeline", ".posteriors", ".selective", ".semi_supervised",
+    ".shift", ".uncertainty",
 )  # fmt: skip
 
 INPUT, OUTPUT = {"Parameters", "Other Parameters", "Attributes"}, {"Returns", "Yields"}

@@ -26,6 +26,7 @@ from skuq._estimator._reading import Reading
 from skuq._estimator._signals import warn_of_scales
 from skuq._estimator._validation import GivenValidation, read_validation
 from skuq._networks._module import Numerics
+from skuq._training._companion import Companion
 from skuq._training._settings import Settings
 from skuq._utils._devices import named_devices
 from skuq._utils._forks import one_thread_if_forked
@@ -210,6 +211,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         *,
         incremental: bool = False,
         classes: Any = None,
+        companion: Companion | None = None,
     ) -> Self:
         one_thread_if_forked()
         rows = getattr(sample_weight, "rows", sample_weight)
@@ -230,8 +232,20 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             self._check_targets(data.target, data.weight)
         if not goes_on and self.module is None and isinstance(data.X, np.ndarray):
             self._warn_of_scales(data.X)
-        Fitting(self, posterior, likelihood, data, devices, goes_on, incremental, root).run(task)
+        if companion is not None:
+            companion.begin(self, numerics)
+        fitting = Fitting(
+            self, posterior, likelihood, data, devices, goes_on, incremental, root, companion
+        )
+        fitting.run(task)
         return self
+
+    @with_callbacks
+    def _fit_with(
+        self, companion: Companion, X: Any, y: Any, sample_weight: Any, groups: Any
+    ) -> Self:
+        """Fit as `fit` does, for an estimator around this one that changes its training."""
+        return self._fit(X, y, sample_weight, groups, companion=companion)
 
     def _warn_of_scales(self, X: np.ndarray) -> None:
         names = getattr(self, "feature_names_in_", None)

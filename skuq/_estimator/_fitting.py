@@ -28,6 +28,7 @@ from skuq._estimator._signals import losses_with_zeros, warn_if_not_converged
 from skuq._networks._module import Numerics
 from skuq._training._building import Builder
 from skuq._training._checkpoints import Checkpoints
+from skuq._training._companion import Companion
 from skuq._training._identity import run_identity
 from skuq._training._own_rows import OwnRows, Splits
 from skuq._training._problem import Problem
@@ -65,6 +66,8 @@ class Fitting:
         Whether this is `partial_fit`.
     root : int
         The seed of `fit`.
+    companion : Companion, default=None
+        Changes the training of every network, for an estimator around this one.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Fitting:
         goes_on: bool,
         incremental: bool,
         root: int,
+        companion: Companion | None = None,
     ) -> None:
         self._estimator = estimator
         self._posterior = posterior
@@ -85,6 +89,7 @@ class Fitting:
         self._numerics = Numerics(devices[0], estimator.precision)
         self._incremental = incremental
         self._root = root
+        self._companion = companion
         self._built = Built.by(estimator)
         if goes_on and hasattr(estimator, "_built"):  # further members are like the first ones
             self._built = self._built._replace(filled=estimator._built.filled)
@@ -159,6 +164,8 @@ class Fitting:
         checkpoints = Checkpoints(estimator.checkpoint_dir, estimator.checkpoint_minutes)
         X, target, weight, groups, *_ = self._data
         arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
+        if self._companion is not None:
+            arrays |= self._companion.identity()
         if (valid := self._data.valid) is not None:
             rows = valid.X[: len(valid.X)]  # of a stream, all rows
             arrays |= {"X_val": rows, "y_val": valid.target, "sample_weight_val": valid.weight}
@@ -305,7 +312,8 @@ class Fitting:
         def noise_is_known() -> bool:
             return self._finish.done
 
-        return Problem(schedule, n_rows, before, learns_noise, noise_is_known), schedule
+        problem = Problem(schedule, n_rows, before, learns_noise, noise_is_known, self._companion)
+        return problem, schedule
 
     # -- after training --------------------------------------------------------------------------
 

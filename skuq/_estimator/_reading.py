@@ -94,12 +94,17 @@ class Reading:
         if is_dataset(X):
             stream, _ = read_dataset(X, checks, with_targets=False)
             X = np.broadcast_to(stream[:1], stream.shape)
+        X = self._check_more_rows(X, checks)
+        return dense(X) if stream is None else stream
+
+    def _check_more_rows(self, X: Any, checks: dict[str, Any]) -> Any:
+        """Check rows beside those of `fit`, of which only the axes need to be the same."""
         if len(self._row_shape) == 1:
             X = validate_data(self, X, reset=False, **checks)
         else:
             X = check_array(X, input_name="X", estimator=self, **checks)
         self._check_dimensions(X)
-        return dense(X) if stream is None else stream
+        return X
 
     def _check_dimensions(self, X: Any) -> None:
         if X.ndim != len(self._row_shape) + 1:

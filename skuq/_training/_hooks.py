@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 from skuq._data._batches import Batch
 
-__all__ = ["TrainingHook", "overrides"]
+__all__ = ["TrainingHook", "overrides", "trained_in"]
 
 
 class TrainingHook:
@@ -41,6 +44,26 @@ class TrainingHook:
         """
         return None
 
+    def before_steps(self, weights: dict[str, Tensor]) -> None:
+        """Put in place the network that the steps of an epoch train.
+
+        Parameters
+        ----------
+        weights : dict of str to Tensor
+            The parameters of the network by name, without gradients; set their values in place.
+        """
+
+    def after_steps(self, weights: dict[str, Tensor]) -> None:
+        """Put in place the network that is kept, such as an average of the one that is trained.
+
+        Early stopping, callbacks, `after_epoch` and checkpoints see it, and training returns it.
+
+        Parameters
+        ----------
+        weights : dict of str to Tensor
+            The parameters of the network by name, without gradients; set their values in place.
+        """
+
     def after_step(self, module: nn.Module) -> None:
         """Look at the network after a step of the optimizer.
 
@@ -65,3 +88,20 @@ class TrainingHook:
 def overrides(hook: TrainingHook, method: str) -> bool:
     """Return whether a hook overrides this method."""
     return getattr(type(hook), method) is not getattr(TrainingHook, method)
+
+
+@contextmanager
+def trained_in(module: nn.Module, hook: TrainingHook | None) -> Iterator[None]:
+    """Let a hook change a network before and after the steps of an epoch, even if they fail."""
+    if hook is None:
+        yield
+        return
+    hook.before_steps(_parameters(module))
+    try:
+        yield
+    finally:
+        hook.after_steps(_parameters(module))
+
+
+def _parameters(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}

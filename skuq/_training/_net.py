@@ -30,7 +30,7 @@ from skuq._networks._weights import buffers_outside, put_buffers, weights_of
 from skuq._training._callbacks import CallbackView, check_monitors, naming_history
 from skuq._training._divergence import Gradients, gradient_norms
 from skuq._training._history import Record
-from skuq._training._hooks import TrainingHook, overrides
+from skuq._training._hooks import TrainingHook, overrides, trained_in
 from skuq._training._interrupts import CtrlC, StopTraining
 from skuq._training._options import Criterion, unless_chosen
 from skuq._training._saving import Saving
@@ -249,8 +249,11 @@ class _Net(CallbackView, NeuralNet):
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         """Run the steps of an epoch; without listeners, losses stay on the device until its end."""
-        if iterator is None:
-            return
+        if iterator is not None:
+            with trained_in(self.module_, self.hook if training else None):
+                self._run_steps(iterator, training, prefix, partial(step_fn, **fit_params))
+
+    def _run_steps(self, iterator: Any, training: bool, prefix: str, step_fn: Any) -> None:
         self._set_training(training)
         losses: list[Tensor] = []
         sizes: list[int] = []
@@ -262,7 +265,7 @@ class _Net(CallbackView, NeuralNet):
                 self.notify("on_batch_begin", batch=batch, training=training)
             if training and self.settings.schedule:
                 self._set_learning_rates(len(sizes), iterator)
-            step = step_fn(batch, **fit_params)
+            step = step_fn(batch)
             size = len(batch[0])
             losses.append(step["loss"].detach())
             sizes.append(size)

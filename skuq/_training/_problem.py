@@ -12,6 +12,7 @@ from skuq._data._batches import Batch, SlicedBatches
 from skuq._networks._batch_norm import batch_statistics
 from skuq._networks._inspection import Inspection
 from skuq._networks._module import Numerics, call, copied
+from skuq._training._companion import Companion, joined
 from skuq._training._hooks import TrainingHook
 from skuq._training._schedule import Schedule
 from skuq._utils._random import Purpose, derive_seed, generator
@@ -40,6 +41,8 @@ class Problem:
         Does the work of `learn_noise`. None if there are no unseen rows.
     noise_is_known : callable, default=None
         Returns whether other trainings have taught the likelihood its noise. None if not.
+    companion : Companion, default=None
+        Adds hooks to those of the posterior.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class Problem:
         before: Draws | None = None,
         learns_noise: Callable[[nn.Module], bool] | None = None,
         noise_is_known: Callable[[], bool] | None = None,
+        companion: Companion | None = None,
     ) -> None:
         self._schedule = schedule
         self._trainer = trainer = schedule.trainer
@@ -76,6 +80,7 @@ class Problem:
         self.before = before
         self._learns_noise = learns_noise
         self._noise_is_known = noise_is_known or (lambda: False)
+        self._companion = companion
 
     def seed(self, purpose: Purpose = Purpose.POSTERIOR, network: int = 0) -> int:
         """Derive an independent seed for each purpose and network.
@@ -132,9 +137,15 @@ class Problem:
         list of nn.Module
             The networks, in eval mode, on the device. After Ctrl-C there may be fewer.
         """
-        return self._schedule.train(
-            n_networks, bootstrap, n_jobs, hooks, own_rows, likelihood_is_loss=likelihood_is_loss
-        )
+        with joined(self._companion, self, n_networks, hooks) as all_hooks:
+            return self._schedule.train(
+                n_networks,
+                bootstrap,
+                n_jobs,
+                all_hooks,
+                own_rows,
+                likelihood_is_loss=likelihood_is_loss,
+            )
 
     def explore(
         self,
@@ -182,6 +193,8 @@ class Problem:
         nn.Module
             The network after the last epoch, in eval mode.
         """
+        if self._companion is not None:
+            self._companion.refuse_exploring()
         return self._schedule.explore(
             network,
             n_epochs,
@@ -191,6 +204,23 @@ class Problem:
             schedule=schedule,
             likelihood_is_loss=likelihood_is_loss,
         )
+
+    @property
+    def n_begun(self) -> int:
+        """The number of networks that calls of `train` have begun so far."""
+        return self._schedule.n_begun
+
+    @property
+    def n_steps(self) -> int:
+        """The number of steps of the optimizer in the longest training of a network."""
+        settings = self._trainer.settings
+        size, rows = settings.n_batch_rows, self._trainer.train_rows
+        return settings.max_epochs * len(SlicedBatches(rows, size, shuffle=False, generator=None))
+
+    @property
+    def batch_size(self) -> int:
+        """The number of rows of a batch, if there are enough."""
+        return self._trainer.settings.n_batch_rows
 
     def n_epochs(self, network: nn.Module) -> int:
         """Return for how many epochs `train` has trained a network in this fit.

@@ -46,6 +46,8 @@ class Schedule:
     watched : callable or None
         Maps the number of a network to the rows that early stopping watched, where the draws are
         the networks; see `Problem.train`.
+    n_begun : int
+        The number of networks that calls of `train` have begun.
     interrupted : bool
         Whether Ctrl-C left fewer networks than wanted, or networks with fewer epochs.
     """
@@ -57,7 +59,7 @@ class Schedule:
         self.draws_are_networks = False
         self.interrupted = False
         self._task = task
-        self._n_begun = 0
+        self.n_begun = 0
         self._n_explored = 0
 
     def train(
@@ -72,16 +74,16 @@ class Schedule:
         """Train networks, see `Problem.train`."""
         if hooks is not None and len(hooks) != n_networks:
             raise ValueError(f"expected a hook for each of {n_networks} networks, got {len(hooks)}")
-        if self._n_begun == 0:
+        if self.n_begun == 0:
             self._task.begin(n_networks, of="network")
-        numbers = range(self._n_begun, self._n_begun + n_networks)
+        numbers = range(self.n_begun, self.n_begun + n_networks)
         own = self.trainer.own_rows if own_rows else None
         self.watched = None if own is None else own.watched
         self.draws_are_networks = own_rows
         settings_now = replace(self.trainer.settings, **settings)
         trainer = replace(self.trainer, settings=settings_now, own_rows=own)
         run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))
-        self._n_begun += n_networks
+        self.n_begun += n_networks
         try:
             run.train(numbers, n_jobs)
         except KeyboardInterrupt as error:

@@ -203,7 +203,8 @@ class _StackLoop:
         for member in training:
             member.record.begin_epoch()
         start = time.perf_counter()
-        losses = {"train": self._train(batches, epoch)}
+        with self._hooks.training():
+            losses = {"train": self._train(batches, epoch)}
         if watched is not None:
             losses["valid"] = self._validate(watched)
         duration = (time.perf_counter() - start) / len(self._members)

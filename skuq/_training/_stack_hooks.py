@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,22 @@ class StackHooks:
             value = functional_call(term, own, (Batch.of(x, target, weight),))
             terms.append(losses.new_zeros(()) if value is None else value)
         return losses + torch.stack(terms)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Let the hooks change their networks before and after the steps of an epoch."""
+        for k, hook in enumerate(self._hooks):
+            hook.before_steps(self._parameters(k))
+        try:
+            yield
+        finally:  # the first step may have moved the parameters to other memory
+            for k, hook in enumerate(self._hooks):
+                hook.after_steps(self._parameters(k))
+
+    def _parameters(self, k: int) -> dict[str, Tensor]:
+        """Return views of the parameters of one network."""
+        named = self._stack.module.named_parameters()
+        return {name: parameter.detach()[k] for name, parameter in named}
 
     def after_step(self) -> None:
         if self._look_at_steps:

@@ -20,10 +20,12 @@ from torch.nn import functional
 import skuq.active_learning as active_learning
 import skuq.augmentation as augmentation
 import skuq.calibration as calibration
+import skuq.inputs as inputs
 import skuq.likelihoods as likelihoods
 import skuq.novelty as novelty
 import skuq.posteriors as posteriors
 import skuq.selective as selective
+import skuq.semi_supervised as semi_supervised
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
@@ -134,6 +136,8 @@ def _listed_classes() -> dict[str, type]:
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
         "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
         "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
+        "skuq.inputs.InputNoise": inputs.InputNoise,
+        "skuq.semi_supervised.MeanTeacher": semi_supervised.MeanTeacher,
         "skuq.augmentation.Evaluation": Evaluation,
         "skuq.augmentation.FixedView": FixedView,
         "skuq.novelty.Gaussians": Gaussians,
