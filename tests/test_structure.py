@@ -45,7 +45,7 @@ STOREYS = [
     ["_networks"],
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
-    ["_distributions"],
+    ["_distributions", "_perceptrons"],
     ["_pixels"],
     ["_utils", "_bins", "_confusion", "exceptions", "_version"],
 ]

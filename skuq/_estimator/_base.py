@@ -69,7 +69,6 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     _task: ClassVar[str]
     _default_module: ClassVar[type[nn.Module]] = MLP
     _default_posterior: ClassVar[type[Posterior]] = DeepEnsemble
-    _is_dense: ClassVar[bool] = False  # whether it answers for each pixel of an image
     _default_likelihood: ClassVar[type[Likelihood]]
 
     # Fitted
@@ -216,7 +215,10 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     def _warn_of_scales(self, X: np.ndarray) -> None:
         names = getattr(self, "feature_names_in_", None)
-        if X.ndim == 2:
+        if self._columns is not None:
+            places = list(self._columns.numbers)
+            X, names = X[:, : len(places)], None if names is None else names[places]
+        if X.ndim == 2 and X.size:
             warn_of_scales(X, names, type(self).__name__)
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:

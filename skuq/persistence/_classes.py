@@ -23,6 +23,8 @@ import skuq.likelihoods as likelihoods
 import skuq.novelty as novelty
 import skuq.posteriors as posteriors
 import skuq.selective as selective
+from skuq._estimator._columns import Columns
+from skuq._networks._inputs import Layout, Part
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
@@ -31,7 +33,7 @@ from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
-from skuq.modules import MLP, UNet
+from skuq.modules import MLP, TabularMLP, UNet
 from skuq.novelty._gaussians import Gaussians
 from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
@@ -122,6 +124,9 @@ def _listed_classes() -> dict[str, type]:
         "skuq.TorchDenseRegressor": TorchDenseRegressor,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
+        "skuq.Layout": Layout,
+        "skuq.Part": Part,
+        "skuq.Columns": Columns,
         "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.NotSaved": NotSaved,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
@@ -152,6 +157,7 @@ def values() -> dict[str, Any]:
     """List the classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
     found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP, "skuq.modules.UNet": UNet}
+    found["skuq.modules.TabularMLP"] = TabularMLP
     for prefix, room, names in (
         ("torch.optim", torch.optim, _OPTIMIZERS),
         ("torch.nn", nn, _LAYERS),
