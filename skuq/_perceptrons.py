@@ -63,10 +63,10 @@ class MLP(nn.Sequential):
 class TabularMLP(nn.Module):
     """A multilayer perceptron for tables of numbers and categories, with an embedding of each.
 
-    Estimators call it with the columns of a data frame: floats, and codes of the categorical columns
-    (of type category, or with text). Codes 1, 2, … are the categories that `fit` has seen, sorted; a
-    missing value is one of them, the last, if `fit` has seen any. Code 0 stands for all others. Its
-    embedding [1]_ is not trained: it stays random, and another one in each member of a
+    Estimators call it with the columns of a data frame: floats, and codes of the categorical
+    columns (of type category, or with text). Codes 1, 2, … are the categories that `fit` has seen,
+    sorted; a missing value is one of them, the last, if `fit` has seen any. Code 0 stands for all
+    others. Its embedding [1]_ is not trained: it stays random, and another one in each member of a
     `skuq.posteriors.DeepEnsemble`, so that members differ on what they have not seen.
 
     It is the default network for such data frames.
@@ -86,7 +86,7 @@ class TabularMLP(nn.Module):
     activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
         Function that follows each hidden linear layer.
     embedding_size : int, default=None
-        Number of dimensions of each embedding. None: the root of the number of its categories, rounded
+        Number of dimensions of each embedding. None: the root of the number of its codes, rounded
         up, plus one, but at most 16.
 
     Raises
@@ -96,7 +96,8 @@ class TabularMLP(nn.Module):
 
     References
     ----------
-    .. [1] C. Guo, F. Berkhahn, "Entity Embeddings of Categorical Variables", 2016, arXiv:1604.06737.
+    .. [1] C. Guo, F. Berkhahn, "Entity Embeddings of Categorical Variables", 2016,
+       arXiv:1604.06737.
 
     Examples
     --------

@@ -55,16 +55,20 @@ class Inputs:
     --------
     >>> import numpy as np
     >>> from skuq import Inputs
-    >>> rows = Inputs(input_ids=np.array([[5, 2, 9], [4, 1, 0]]), attention_mask=[[1, 1, 1], [1, 1, 0]])
+    >>> ids, mask = np.array([[5, 2, 9], [4, 1, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
+    >>> rows = Inputs(input_ids=ids, attention_mask=mask)
     >>> rows
     Inputs(input_ids: (2, 3) int64, attention_mask: (2, 3) int64)
     >>> rows[1:].arrays["input_ids"]
     array([[4, 1, 0]])
     """
 
+    arrays: dict[str, np.ndarray]
+    shape: tuple[int, ...]
+
     def __init__(self, *arrays: Any, **named: Any) -> None:
         if len(arrays) == 1 and isinstance(arrays[0], Mapping | Inputs):
-            given = arrays[0].arrays if isinstance(arrays[0], Inputs) else arrays[0]
+            given: Any = arrays[0].arrays if isinstance(arrays[0], Inputs) else arrays[0]
             arrays, named = (), {**given, **named}
         found = {str(place): array for place, array in enumerate(arrays)} | named
         if not found:
@@ -274,8 +278,8 @@ def _lengths(inputs: Inputs, layout: Layout) -> np.ndarray:
     for part in layout.free:
         array = inputs.arrays[part.name]
         ragged = array.dtype == object
-        own = [len(row) for row in array] if ragged else [array.shape[1]] * len(array)
-        found[part.name] = np.asarray(own, dtype=int)
+        lengths = [len(row) for row in array] if ragged else [array.shape[1]] * len(array)
+        found[part.name] = np.asarray(lengths, dtype=int)
     first = next(iter(found.values()), np.ones(len(inputs), dtype=int))
     for name, own in found.items():
         if not np.array_equal(own, first):

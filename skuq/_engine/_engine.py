@@ -265,13 +265,13 @@ class Engine:
     def _plan(self, X: np.ndarray | Tensor) -> tuple[int, int, int]:
         """Choose how many rows and draws to evaluate at once for X, and in how many bands.
 
-        Images may be larger than in `fit`, and sequences longer. Draws are evaluated again for each band of places.
+        Images may be larger than in `fit`, and sequences longer. Draws are evaluated again for each
+        band of places.
         """
         n_rows, at_once = self.n_rows, self.n_draws_at_once
         larger = max(1.0, math.prod(X.shape[1:]) / self._sample[0].numel())
-        if not self._bytes_of_maps:
-            return max(1, int(n_rows / larger)), at_once, 1
-        if (n_rows := max(1, int(n_rows / larger))) > 1:
+        n_rows = max(1, int(n_rows / larger))
+        if n_rows > 1 or not self._bytes_of_maps:
             return n_rows, at_once, 1
         kind = self.numerics.device.type if self.numerics.device.type in _MAP_BYTES else "cpu"
         n_bands = -(-int(self._bytes_of_maps * larger) // _MAP_BYTES[kind])

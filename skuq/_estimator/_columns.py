@@ -71,8 +71,17 @@ class Columns(NamedTuple):
         Raises
         ------
         ValueError
-            If a column of numbers has text, or if the number of columns is another.
+            If a column of numbers has text.
         """
+        numbers = [_floats(X.iloc[:, k], X.columns[k]) for k in self.numbers]
+        codes = [_codes(X.iloc[:, k], own) for k, own in zip(self.codes, self.categories)]
+        return Inputs(
+            numbers=np.stack(numbers, axis=1) if numbers else np.zeros((len(X), 0)),
+            codes=np.stack(codes, axis=1),
+        )
+
+    def check(self, X: Any) -> None:
+        """Refuse anything but a data frame with as many columns as in fit."""
         n_columns = len(self.numbers) + len(self.codes)
         if not _is_table(X) or X.shape[1] != n_columns:
             got = f"{X.shape[1]} columns" if _is_table(X) else f"type {type(X).__name__}"
@@ -80,12 +89,6 @@ class Columns(NamedTuple):
                 f"X must be a data frame with the {n_columns} columns of fit, some of which are "
                 f"categorical, got {got}"
             )
-        numbers = [_floats(X.iloc[:, k], X.columns[k]) for k in self.numbers]
-        codes = [_codes(X.iloc[:, k], own) for k, own in zip(self.codes, self.categories)]
-        return Inputs(
-            numbers=np.stack(numbers, axis=1) if numbers else np.zeros((len(X), 0)),
-            codes=np.stack(codes, axis=1),
-        )
 
 
 def _categories_of(column: Any) -> tuple[Any, ...]:

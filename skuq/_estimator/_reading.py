@@ -112,7 +112,7 @@ class Reading:
             return X.tensor
         checks, stream = checks_of_rows(self._engine.numerics), None
         if is_dataset(X):
-            packer = Packer(self._layout, checks["dtype"])
+            packer = None if self._layout is None else Packer(self._layout, checks["dtype"])
             stream, _ = read_dataset(X, checks, with_targets=False, pack=packer)
             X = np.broadcast_to(stream[:1], stream.shape)
         else:
@@ -139,6 +139,7 @@ class Reading:
         if learn and is_mixed_table(X):
             self._columns = Columns.of(X)
         if self._columns is not None:
+            self._columns.check(X)
             validate_data(self, X, reset=learn, skip_check_array=True)
             X = self._columns.inputs(X)
         if isinstance(X, Inputs):

@@ -1,13 +1,13 @@
 """Several inputs in one row of numbers, and how a module gets them back.
 
-All of skuq handles rows as one array of floats: it slices them, hashes them, moves them to a device and
-stores three of them in files. Several inputs (token ids and a mask, a table and an image, numbers and
-categories) become such rows, too, and a `Layout` says where each of them lies. A hook before the
-forward of the user's module takes a row apart and calls the module with its own arguments, so the
-names of its parameters stay as they are.
+All of skuq handles rows as one array of floats: it slices them, hashes them, moves them to a
+device and stores three of them in files. Several inputs (token ids and a mask, a table and an
+image, numbers and categories) become such rows, too, and a `Layout` says where each of them lies. A
+hook before the forward of the user's module takes a row apart and calls the module with its own
+arguments, so the names of its parameters stay as they are.
 
-A row first has the inputs of one size, then, position after position, those whose length may differ
-between batches: a batch of longer sequences has wider rows, and a batch of shorter ones is a prefix.
+A row first has the inputs of one size, then, position after position, those whose length may
+differ between batches: a batch of longer sequences has wider rows, one of shorter ones a prefix.
 """
 
 from __future__ import annotations
@@ -114,14 +114,17 @@ class Layout(NamedTuple):
         return sum(part.width for part in self.free)
 
     def unpacked(self, x: Tensor) -> dict[str, Tensor]:
-        """Take rows apart: x has shape (..., n_values), each input (..., *shape)."""
+        """Take rows apart: x has shape (..., n_values), each input (..., *shape).
+
+        The mask of rows of several lengths has the name "".
+        """
         found = dict(_slices(self.fixed, x[..., : self.n_fixed]))
         if self.free:
             positions = x[..., self.n_fixed :].unflatten(-1, (-1, self.per_position))
             found |= dict(_slices(self.free, positions))
             if self.ragged:
                 places = torch.arange(positions.shape[-2], device=x.device)
-                found[MASKS[0]] = (places < found.pop(_LENGTH)[..., None]).long()
+                found[""] = (places < found.pop(_LENGTH)[..., None]).long()
         return found
 
     def trimmed(self, x: Tensor) -> Tensor:
@@ -174,7 +177,8 @@ class Unpacking:
             return None  # the user calls the module by itself
         found = self.layout.unpacked(args[0])
         if self.layout.ragged:
-            found[self.mask] = found.pop(MASKS[0])
+            mask = found.pop("")
+            found |= {self.mask: mask} if self.mask else {}
         by_place = [found.pop(name) for name in sorted(filter(str.isdigit, found), key=int)]
         return tuple(by_place), found
 
@@ -191,7 +195,13 @@ def _mask_name(layout: Layout, module: nn.Module) -> str:
     given = [part.name for part in layout.parts if not part.by_place]
     n_by_place = len(layout.parts) - len(given)
     mask = ""
-    if layout.ragged:
+    own = next((part for part in layout.parts if part.name in MASKS), None)
+    if layout.ragged and own is not None and not own.free:
+        raise ValueError(
+            f"X has rows of several lengths, which are padded, and the input {own.name!r} has one: "
+            "leave it out, or give it with the lengths of the rows"
+        )
+    if layout.ragged and own is None:
         mask = next((m for m in MASKS if m in takes), MASKS[0] if open_ended else "")
         if not mask:
             raise ValueError(
@@ -214,8 +224,9 @@ def _mask_name(layout: Layout, module: nn.Module) -> str:
     ]
     if missing or (n_by_place > len(by_place) and not several):
         raise ValueError(
-            f"the forward of {name} takes {shown}, but X has {n_by_place} input(s) by position and "
-            f"{given} by name: give one input for each argument without a default"
+            f"the forward of {name} takes {shown}, but X has the inputs {given} and {n_by_place} "
+            f"without a name, so that {missing or 'others'} get none: give one input for each "
+            "argument without a default"
         )
     return mask
 
@@ -229,8 +240,8 @@ def _unknown_inputs(layout: Layout, name: str, unknown: list[str], shown: list[s
             "scikit-learn's OneHotEncoder or TargetEncoder"
         )
     return (
-        f"X has the inputs {unknown}, which the forward of {name} does not take; it takes {shown}."
-        f"{suggest(unknown[0], shown)}"
+        f"X has the inputs {unknown}, which the forward of {name} does not take; it takes {shown}. "
+        f"Give a module whose forward names them.{suggest(unknown[0], shown)}"
     )
 
 

@@ -87,11 +87,10 @@ def call(
 ) -> Tensor:
     """Compute the outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
-    If a module returns a tuple, the first entry counts; if an object with `logits`, or a dict, these;
-    outputs of shape (n_rows,) become one
-    column. The module gets a copy of x, because it may work in place. `autocast_is_off` states that
-    the caller is inside of `Numerics.without_autocast`, which is slow to enter in each step of a
-    training.
+    If a module returns a tuple, the first entry counts; if an object or a dict with `logits`,
+    these. Outputs of shape (n_rows,) become one column. The module gets a copy of x, because it may
+    work in place. `autocast_is_off` states that the caller is inside of
+    `Numerics.without_autocast`, which is slow to enter in each step of a training.
     """
     last = numerics.channels_last and x.ndim == 4
     x = x.clone(memory_format=torch.channels_last) if last else x.clone()
