@@ -138,8 +138,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     Notes
     -----
     Networks learn badly from features of very different scales: put a StandardScaler before.
-    Rows of X keep their number of dimensions between fit and predict. Other differences (the length
-    of sequences, for example) are up to the module.
+    Rows of X keep their number of dimensions between fit and predict, and tables their columns.
+    ``docs/several_inputs.md``: dicts of arrays, `skuq.Inputs`, and categorical columns.
 
     Checkpoints are arrays and JSON: reading one executes nothing. ``docs/training.md`` says what
     they hold. One folder serves one fit at a time, so do not use it in searches.

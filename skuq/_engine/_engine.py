@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,7 +37,7 @@ from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
-from skuq._utils._messages import warn
+from skuq._utils._messages import warn, without_vmap_warnings
 from skuq._utils._progress import bar
 from skuq._utils._tensors import agree
 
@@ -123,8 +122,7 @@ class Engine:
             return False
         tensors = self.draws.tensors(0, 2)
         thrice = {name: tensor[[0, 1, 0]] for name, tensor in tensors.items()}
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop")
+        with torch.no_grad(), without_vmap_warnings():
             looped = self._evaluator(False)(tensors, self._sample)
             evaluate = self._evaluator(True)
             try:

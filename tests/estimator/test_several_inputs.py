@@ -152,7 +152,7 @@ def test_calibrators_refusals_and_detectors(fitted):
         assert scaled.predict_proba(rows).shape == (40, 2)
     refusing = SelectiveClassifier(TemperatureScaler(texts(max_epochs=3), cv=2), coverage=0.5)
     assert refusing.fit(Inputs(X), Y).predict(X).shape == (40,)
-    detector = NoveltyDetector(FrozenEstimator(fitted)).fit(Inputs(X), Y)
+    detector = NoveltyDetector(texts(max_epochs=3), cv=2).fit(Inputs(X), Y)
     assert detector.predict_novelty(X).shape == (40,)
     assert skuq.predict_features(fitted, X).shape == (40, 8)
     assert fitted.draws(X).shape == (4, 40, 2)
