@@ -29,7 +29,7 @@ STOREYS = [
         "shift",
     ],
     ["_report_novelty", "_report_segmentation", "selective"],
-    ["_report_html"],
+    ["_report_html", "_onnx_steps"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_meta"],
@@ -97,7 +97,7 @@ def test_a_file(path):
     if path != PACKAGE / "_training" / "_net.py":
         assert not any(name.split(".")[0] == "skorch" for name in names)
     optional = {"matplotlib", "pandas", "polars", "dask", "kornia", "torchvision"}
-    optional |= {"safetensors", "onnx", "onnxruntime"}
+    optional |= {"safetensors", "onnx", "onnxruntime", "skl2onnx"}
     assert not any(name.split(".")[0] in optional for name in names)
     text = path.read_text()
     assert not re.search(r"torch\.load|pickle\.load|(?<![.\w])(eval|exec)\(", text)

@@ -38,7 +38,7 @@ class Inputs:
         The inputs by name; those without a name are "0", "1" and so on. Rows of several lengths are
         an array of arrays.
     shape : tuple of int
-        ``(n_samples,)``.
+        The number of rows, ``(n_samples,)``.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _as_array(name: str, values: Any) -> np.ndarray:
 
 
 def _array_of(rows: list[Any]) -> np.ndarray:
-    """Make an array whose entries are these objects, of whatever lengths."""
+    """Make an array whose entries are these objects, of any lengths."""
     array = np.empty(len(rows), dtype=object)
     for place, row in enumerate(rows):
         array[place] = row

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -112,6 +112,25 @@ class Layout(NamedTuple):
     def per_position(self) -> int:
         """The number of values at each position."""
         return sum(part.width for part in self.free)
+
+    @property
+    def adds_mask(self) -> bool:
+        """Whether the module gets a mask that is no input of the user."""
+        return self.ragged and not any(part.name in MASKS for part in self.parts)
+
+    def joined(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Make rows of inputs, in the order of the parts; then, if it is added, the mask."""
+        found = {part.name: value for part, value in zip(self.parts, inputs)}
+        dtype = next((v.dtype for v in inputs if v.is_floating_point()), torch.float32)
+        if self.ragged:
+            mask = inputs[-1] if self.adds_mask else next(found[m] for m in MASKS if m in found)
+            found[_LENGTH] = mask.sum(-1)
+        fixed = [found[part.name].to(dtype).reshape(-1, part.width) for part in self.fixed]
+        free = [
+            (value := found[part.name].to(dtype)).reshape(*value.shape[:2], part.width)
+            for part in self.free
+        ]
+        return torch.cat([*fixed, *([torch.cat(free, -1).flatten(1)] if free else [])], dim=-1)
 
     def unpacked(self, x: Tensor) -> dict[str, Tensor]:
         """Take rows apart: x has shape (..., n_values), each input (..., *shape).
