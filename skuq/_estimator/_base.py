@@ -79,7 +79,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     interrupted_: bool
     _root: int  # the seed of `fit`
     _built: Built  # the parameters that built the networks
-    _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
+    _rows_seen: np.ndarray | None  # hashes of the rows of the last call of fit or partial_fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
     def __init__(
@@ -274,5 +274,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         )
 
     def _share_seen(self, X: Any) -> float:
-        """Compute the share of rows that training has seen."""
+        """Compute the share of rows that training has seen; NaN if a file left them out."""
+        if self._rows_seen is None:
+            return float("nan")
         return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())

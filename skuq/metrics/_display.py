@@ -175,6 +175,17 @@ class ReliabilityDisplay(Display):
         error = _wilson(bins.accuracy, bins.n_effective)
         return cls(bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, kind, name)
 
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "from": self.edges[:, 0],
+            "to": self.edges[:, 1],
+            "confidence": self.confidence,
+            "accuracy": self.accuracy,
+            "lower": self.accuracy - self.error[0],
+            "upper": self.accuracy + self.error[1],
+            "share": self.share,
+        }
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         label = f"{name} (ECE {self.ece:.3f})" if name else f"ECE {self.ece:.3f}"
         first = is_empty(ax)

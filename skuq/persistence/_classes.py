@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -49,7 +50,10 @@ _SKLEARN = {
         "RobustScaler", "StandardScaler", "TargetEncoder",
     ),
     "impute": ("KNNImputer", "MissingIndicator", "SimpleImputer"),
-    "compose": ("ColumnTransformer", "TransformedTargetRegressor"),
+    "compose": ("ColumnTransformer", "TransformedTargetRegressor", "make_column_selector"),
+    "feature_extraction.text": (
+        "CountVectorizer", "HashingVectorizer", "TfidfTransformer", "TfidfVectorizer",
+    ),
     "pipeline": ("FeatureUnion", "Pipeline"),
     "frozen": ("FrozenEstimator",),
     "decomposition": ("PCA", "TruncatedSVD"),
@@ -97,6 +101,7 @@ def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
     # Imported here, because most users of skuq do not need all of these.
     import sklearn.compose
     import sklearn.decomposition
+    import sklearn.feature_extraction.text
     import sklearn.feature_selection
     import sklearn.frozen
     import sklearn.impute
@@ -104,7 +109,7 @@ def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
     import sklearn.pipeline
     import sklearn.preprocessing
 
-    return {getattr(sklearn, room): names for room, names in _SKLEARN.items()}
+    return {attrgetter(room)(sklearn): names for room, names in _SKLEARN.items()}
 
 
 def classes() -> dict[str, type]:
@@ -166,7 +171,9 @@ def values() -> dict[str, Any]:
     ):
         found |= {f"{prefix}.{name}": getattr(room, name) for name in names if hasattr(room, name)}
     scalars = (np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8)
-    found |= {f"numpy.{kind.__name__}": kind for kind in (*scalars, np.bool_, np.str_, np.object_)}
+    kinds = (np.number, np.integer, np.floating)  # for make_column_selector
+    others = (np.bool_, np.str_, np.object_, *kinds)
+    found |= {f"numpy.{kind.__name__}": kind for kind in (*scalars, *others)}
     return found | {kind.__name__: kind for kind in (bool, int, float, str, object)}
 
 

@@ -41,6 +41,7 @@ from skuq.persistence._classes import class_name, classes
 from skuq.persistence._decoder import Decoder, defaults_of
 from skuq.persistence._encoder import Encoder, attribute_names_checked
 from skuq.persistence._modules import module_node, qualified_name
+from skuq.persistence._without_rows import without_rows
 from skuq.posteriors import Posterior
 
 __all__ = ["decode_estimator", "encode_estimator"]
@@ -66,6 +67,9 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
     known = tensors_of(engine.draws.module) if fitted else {}
     made_by = module_node(encoder, module, factories, fitted, known)
     node = {"$": "estimator", "class": name, "module": made_by}
+    if not encoder.keep_rows and engine is not None:
+        state["_rows_seen"] = None
+        engine = without_rows(engine, estimator._layout)
     with encoder.at("._states"):
         goes_on = encoder.attempt(state.pop("_states", []))
     node["state"] = encoder.state(state)
