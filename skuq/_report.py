@@ -13,6 +13,7 @@ from skuq._composition import predictions
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, table, thumbnail
+from skuq._report_labels import has_several_labels, report_of_labels
 from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
 from skuq._utils._typing import ArrayLike, MatrixLike
@@ -59,10 +60,12 @@ def report(
     Parameters
     ----------
     estimator : fitted classifier, regressor or segmenter
-        Any estimator of one target for which `skuq.predict_uncertainty` gives all parts.
+        Any estimator of one target, or of several labels at once, for which
+        `skuq.predict_uncertainty` gives all parts.
     X : array-like of shape (n_samples, ...)
         Rows that the model has not seen.
-    y : array-like of shape (n_samples,), or (n_samples, height, width) for a segmenter
+    y : array-like of shape (n_samples,), or (n_samples, n_labels) of several labels, or \
+            (n_samples, height, width) for a segmenter
         The true labels or targets of these rows.
     novelty : fitted NoveltyDetector, default=None
         The page then also shows which rows are strange.
@@ -97,6 +100,10 @@ def report(
         if novelty is not None:
             raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
         return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
+    if has_several_labels(estimator, X):
+        if novelty is not None:
+            raise ValueError("the report of several labels has no novelty: expected novelty=None")
+        return report_of_labels(estimator, X, y, n_most_uncertain, title)
     truth = np.asarray(y)
     if truth.ndim != 1 or len(truth) < 2:
         raise ValueError(

@@ -28,7 +28,7 @@ STOREYS = [
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_segmentation", "selective"],
+    ["_report_novelty", "_report_labels", "_report_segmentation", "selective"],
     ["_report_html", "_onnx_steps"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],

@@ -173,7 +173,7 @@ class Fitting:
             weight = None if data.weight is None else flat_places(data.weight, data.places)
             likelihood.fit(target, weight, n_classes=n_classes, seed=seed)
         corrects = getattr(self._estimator, "prior_correction", False)
-        likelihood.correct_prior(data.by_class if corrects else None)
+        likelihood.correct_prior(likelihood.weights_of_classes(data.by_class) if corrects else None)
         encoded = likelihood.encode(data.target)
         check_loss(likelihood, flat_places(encoded, data.places), self._numerics)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
