@@ -28,7 +28,7 @@ test: $(VENV)/.installed
 		$(if $(ORDER),--random-order --random-order-seed=$(ORDER))
 
 test-slow: $(VENV)/.installed
-	$(RUN) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow -n auto --maxprocesses 8 --dist worksteal
 
 # The core on the oldest versions that pyproject.toml admits, but for torch: see the requirements.
 test-floors: $(FLOORS)/.installed

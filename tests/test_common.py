@@ -20,11 +20,18 @@ import skuq
 from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
 from skuq._estimator._base import TorchEstimator
 from skuq.augmentation import FeatureNoise, TestTimeAugmentation
+from skuq.calibration import QuantileRecalibrator, VectorScaler
 from skuq.calibration._base import Calibrator
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
 from skuq.novelty import NoveltyDetector
 from skuq.novelty._rows import OnFeatures
-from skuq.posteriors import DeepEnsemble, LastLayerLaplace, PointEstimate, Posterior
+from skuq.posteriors import (
+    DeepEnsemble,
+    LastLayerLaplace,
+    MCDropout,
+    PointEstimate,
+    Posterior,
+)
 from skuq.selective._base import Selective
 
 CHEAP = {"max_epochs": 30, "lr": 0.01}
@@ -144,6 +151,22 @@ def expected_failures(estimator):
 
 ESTIMATORS = list(all_estimators())
 
+# Twins of others in code and in answers: their checks run in the slow suite.
+TWINS = (VectorScaler, QuantileRecalibrator)
+USUAL_POSTERIORS = (PointEstimate, MCDropout, DeepEnsemble, LastLayerLaplace)
+
+
+def is_twin(estimator):
+    if isinstance(estimator, TestTimeAugmentation):
+        return estimator.vote != "mean"
+    if isinstance(estimator, TorchRegressor):  # a posterior does the same for both tasks
+        return not isinstance(estimator.posterior, USUAL_POSTERIORS)
+    return isinstance(estimator, TWINS)
+
+
+FIRST = [estimator for estimator in ESTIMATORS if not is_twin(estimator)]
+OTHERS = [estimator for estimator in ESTIMATORS if is_twin(estimator)]
+
 
 def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
@@ -162,9 +185,16 @@ def test_everything_is_found():
     }  # fmt: skip
 
 
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+@parametrize_with_checks(FIRST, expected_failed_checks=expected_failures)
 @pytest.mark.filterwarnings("ignore")  # scikit-learn's checks provoke warnings of all kinds
 def test_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(OTHERS, expected_failed_checks=expected_failures)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_of_twins(estimator, check):
     check(estimator)
 
 
