@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
 from skuq._meta import innermost
+from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, table
 from skuq.metrics import (
     DecompositionDisplay,
@@ -35,7 +36,8 @@ def has_several_labels(estimator: Any, X: Any) -> bool:
 
 def report_of_labels(estimator: Any, X: Any, y: Any, n_most: int, title: str | None) -> Report:
     """Make the page: a label of a row is a sample."""
-    asked, inner = predictions(estimator, X)
+    found, inner = predictions(estimator, X)
+    asked = cast("ClassifierPredictions", found)
     truth = encoded_targets(asked, y)
     check_consistent_length(X, truth)
     if len(truth) < 2:

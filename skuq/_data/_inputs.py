@@ -168,8 +168,8 @@ def _numbers_or_ragged(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def as_inputs(X: Any) -> Any:
-    """Make `Inputs` of a mapping that is no table; return anything else unchanged."""
-    return Inputs(X) if isinstance(X, Mapping) and not hasattr(X, "iloc") else X
+    """Make `Inputs` of a mapping; return anything else unchanged, as sparse matrices by keys."""
+    return Inputs(X) if isinstance(X, Mapping) and not hasattr(X, "shape") else X
 
 
 # ---------------------------------------------------------------------------------------------

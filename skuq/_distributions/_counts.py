@@ -51,6 +51,8 @@ class NegativeBinomialCounts(distributions.Distribution):
         The dispersion, positive.
     """
 
+    _mean: Tensor
+    dispersion: Tensor
     arg_constraints: dict[str, Any] = {}
     is_discrete = True
 

@@ -121,7 +121,8 @@ class Bernoulli(Likelihood):
             true, known = np.nan_to_num(y) * each, ~np.isnan(y) * each
             n_true, n_false = true.sum(axis=0), (known - true).sum(axis=0)
             both = (n_true > 0) & (n_false > 0)
-            return np.divide(n_false, n_true, out=np.ones(y.shape[1]), where=both)
+            balanced: np.ndarray = np.divide(n_false, n_true, out=np.ones(y.shape[1]), where=both)
+            return balanced
         given = np.asarray(self.pos_weight, dtype=float)
         if (
             given.shape not in ((), (self.n_outputs_,))

@@ -246,7 +246,9 @@ class SegmentationDisplay(Display):
 
     def _columns(self) -> dict[str, Any]:
         parts = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
-        found = {f"mean_{name}": maps.mean(axis=(1, 2)) for name, maps in parts.items()}
+        found = {
+            f"mean_{name}": np.array([one.mean() for one in maps]) for name, maps in parts.items()
+        }
         return {"image": np.arange(len(self.prediction)), **found}
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:

@@ -5,10 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.model_selection import KFold, train_test_split
 
 from skuq import Inputs
-from skuq._data._inputs import Packer, packed, planned
+from skuq._data._inputs import Packer, as_inputs, packed, planned
 from tests.networks.texts import padded, ragged_rows
 
 SEVERAL = {
@@ -154,6 +155,12 @@ def test_what_does_not_fit_the_first_rows_is_refused(case):
     given, message = LATER[case]
     with pytest.raises(ValueError, match=message):
         packed(Inputs(given), layout, np.float32)
+
+
+def test_sparse_matrices_by_keys_are_arrays():
+    X = sparse.dok_matrix(np.eye(3))
+    assert as_inputs(X) is X
+    assert as_inputs({"x": X}).arrays["x"].tolist() == np.eye(3).tolist()
 
 
 def test_float64_holds_larger_whole_numbers():
