@@ -96,14 +96,10 @@ def report(
     >>> page.html.startswith("<!DOCTYPE html>")
     True
     """
-    if is_segmenter(estimator, X):
+    if (own := _page_of_its_own(estimator, X)) is not None:
         if novelty is not None:
-            raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
-        return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
-    if has_several_labels(estimator, X):
-        if novelty is not None:
-            raise ValueError("the report of several labels has no novelty: expected novelty=None")
-        return report_of_labels(estimator, X, y, n_most_uncertain, title)
+            raise ValueError(f"the report of {own[0]} has no novelty: expected novelty=None")
+        return own[1](estimator, X, y, n_most_uncertain, title)
     truth = np.asarray(y)
     if truth.ndim != 1 or len(truth) < 2:
         raise ValueError(
@@ -148,6 +144,13 @@ def report(
         strangest,
     ]
     return Report(metrics, title, "".join(body))
+
+
+def _page_of_its_own(estimator: Any, X: Any) -> tuple[str, Callable[..., Report]] | None:
+    """Return what has another page, and its maker; None for one label or target of each row."""
+    if is_segmenter(estimator, X):
+        return "a segmenter", report_of_segmenter
+    return ("several labels", report_of_labels) if has_several_labels(estimator, X) else None
 
 
 def _about_weights(estimator: Any, X: Any) -> str:

@@ -33,7 +33,6 @@ from skuq._training._stored import (
     put_into,
     stored_generators,
 )
-from skuq._utils._messages import without_vmap_warnings
 from skuq._utils._progress import Task
 from skuq.likelihoods import Likelihood
 
@@ -122,7 +121,6 @@ def train_stack(
 
     with (
         states[0]["other"] or nullcontext(),
-        without_vmap_warnings(),
         driven(stack.module, StackedSampler(dropout)),
         settings.numerics.without_autocast(),
     ):
