@@ -236,6 +236,11 @@ def _check_names(inputs: Inputs, layout: Layout) -> None:
 def _of_part(array: np.ndarray, part: Part, dtype: Any) -> np.ndarray:
     """Check an input; rows of several lengths become an array of checked rows."""
     if array.dtype == object:
+        if not all(lengths := [len(row) for row in array]):
+            raise ValueError(
+                f"row {lengths.index(0)} of the input {part.name!r} is empty; expected at least "
+                "one value in each, such as a token that stands for nothing"
+            )
         whole = part._replace(free=False)
         made = _array_of([_of_part(r, whole._replace(shape=r.shape[1:]), dtype) for r in array])
         shape: tuple[int, ...] = array[0].shape[1:] if len(array) else part.shape

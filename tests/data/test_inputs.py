@@ -157,6 +157,12 @@ def test_what_does_not_fit_the_first_rows_is_refused(case):
         packed(Inputs(given), layout, np.float32)
 
 
+def test_empty_rows_are_refused():
+    X = Inputs(ids=[[1, 2], [], [3]])
+    with pytest.raises(ValueError, match="row 1 of the input 'ids' is empty"):
+        packed(X, planned(X), np.float32)
+
+
 def test_sparse_matrices_by_keys_are_arrays():
     X = sparse.dok_matrix(np.eye(3))
     assert as_inputs(X) is X
