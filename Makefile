@@ -15,10 +15,11 @@ CORE = $(ESTIMATOR:%=tests/estimator/test_%.py) tests/engine/test_engine.py \
 	tests/posteriors/test_mc_dropout.py tests/persistence/test_round_trips.py \
 	tests/metrics/test_scorers.py tests/calibration/test_temperature.py
 
-.PHONY: demo test test-slow test-floors lint types security audit bench bench-peers bench-publish clean
+.PHONY: demo test test-slow test-floors lint types security audit docs docs-serve bench bench-peers \
+	bench-publish clean
 
 demo: $(VENV)/.installed
-	$(RUN) examples/plot_digits.py
+	MPLBACKEND=Agg $(RUN) examples/plot_digits.py examples/output/digits.png
 
 # One process for each core, and in each of them one thread. `make test ORDER=17` runs the tests in
 # the random order of that seed: the files, and those of a file among themselves.
@@ -49,6 +50,14 @@ security: $(VENV)/.installed
 audit: $(VENV)/.installed
 	$(VENV)/bin/pip-audit --skip-editable
 
+# The site, in docs/_build/html. Warnings are errors. GALLERY=no does not run the examples.
+docs: $(VENV)/.docs-installed
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(RUN) -m sphinx -b html -W --keep-going docs docs/_build/html
+	$(RUN) docs/_ext/check_site.py docs/_build/html
+
+docs-serve:
+	$(PYTHON) -m http.server --bind 127.0.0.1 --directory docs/_build/html $(or $(PORT),8000)
+
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.run $(BENCH)
 
@@ -62,6 +71,10 @@ $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -r requirements-cpu.txt
 	$(RUN) -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(RUN) -m pip install --quiet -e '.[docs]'
 	touch $@
 
 $(FLOORS)/.installed: pyproject.toml requirements-cpu.txt requirements-floors.txt
@@ -83,3 +96,4 @@ $(PEERS)/.installed: requirements-cpu.txt benchmarks/requirements-peers.txt \
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(FLOORS) examples/output
+	rm -rf docs/_build docs/_examples docs/api docs/gallery docs/sg_execution_times.rst

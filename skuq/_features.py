@@ -20,7 +20,7 @@ from skuq._utils._messages import suggest
 from skuq._utils._tensors import tensors_of
 from skuq._utils._typing import MatrixLike
 
-__all__ = ["map_features", "predict_features"]
+__all__ = ["last_layers", "map_features", "predict_features"]
 
 
 def predict_features(estimator: Any, X: MatrixLike, layer: str | None = None) -> np.ndarray:
@@ -86,17 +86,49 @@ def map_features(
     *aligned : ndarray of shape (n_samples, ...)
         Arrays whose rows belong to those of X.
     """
-    leaf, inner = innermost(estimator, X)
-    if not isinstance(leaf, TorchEstimator):
-        raise TypeError(f"predict_features needs a skuq estimator, got {type(leaf).__name__}")
-    check_is_fitted(leaf)
-    engine = leaf._engine
-    networks = engine.draws.networks(len(leaf.histories_))
+    leaf, inner = _fitted_leaf(estimator, X)
+    engine, networks = leaf._engine, _networks_of(leaf)
     name = _checked_layer(networks[0], layer, engine)
     draws = _stack_networks([InputOf(network, name) for network in networks])
     return Engine(draws, engine._sample, engine.numerics).map(
         leaf._check_rows(inner), reduction, *aligned, verbose=leaf.verbose
     )
+
+
+def last_layers(estimator: Any, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return weight and bias of the last linear layer of each network, whose inputs are features.
+
+    Parameters
+    ----------
+    estimator, X : as in `predict_features`
+        The fitted estimator, and rows, which are not evaluated.
+
+    Returns
+    -------
+    list of (ndarray of shape (n_outputs, n_features), ndarray of shape (n_outputs,))
+        A pair for each network; a layer without bias has zeros.
+    """
+    leaf, _ = _fitted_leaf(estimator, X)
+    networks = _networks_of(leaf)
+    name = _checked_layer(networks[0], None, leaf._engine)
+    layers: list[Any] = [network.get_submodule(name) for network in networks]
+    weights = [layer.weight.detach().cpu().double().numpy() for layer in layers]
+    return [
+        (w, np.zeros(len(w)) if layer.bias is None else layer.bias.detach().cpu().double().numpy())
+        for w, layer in zip(weights, layers)
+    ]
+
+
+def _fitted_leaf(estimator: Any, X: Any) -> tuple[TorchEstimator, Any]:
+    leaf, inner = innermost(estimator, X)
+    if not isinstance(leaf, TorchEstimator):
+        raise TypeError(f"predict_features needs a skuq estimator, got {type(leaf).__name__}")
+    check_is_fitted(leaf)
+    return leaf, inner
+
+
+def _networks_of(leaf: TorchEstimator) -> list[nn.Module]:
+    return leaf._engine.draws.networks(len(leaf.histories_))
 
 
 def _stack_networks(networks: list[InputOf]) -> Draws:

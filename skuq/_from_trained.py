@@ -18,6 +18,7 @@ from skuq._estimator._elsewhere import (
     first_rows_of,
     label_order,
     plain_numbers,
+    refuse_soft_labels,
     sliceable,
 )
 from skuq._estimator._given_networks import (
@@ -134,16 +135,16 @@ def from_trained(
         rows of X, does not have the number of outputs that the likelihood needs, or is a single
         network where the posterior needs several. Each message has a fix.
 
-    See Also
-    --------
-    skuq.TorchClassifier : With ``max_epochs=0`` it also takes trained networks from a function.
-    skuq.calibration.TemperatureScaler : Calibrates the result on other rows.
-
     Warns
     -----
     UserWarning
         If predictions for these rows are worse than chance, or than the mean of y: the order of
         labels, the scale of targets or the scale of rows may be wrong.
+
+    See Also
+    --------
+    skuq.TorchClassifier : With ``max_epochs=0`` it also takes trained networks from a function.
+    skuq.calibration.TemperatureScaler : Calibrates the result on other rows.
 
     Notes
     -----
@@ -178,6 +179,7 @@ def from_trained(
     given = {"task": task, "posterior": posterior, "likelihood": likelihood}
     given["target_scale"] = target_scale
     validate_parameter_constraints(_CONSTRAINTS, given, "from_trained")
+    refuse_soft_labels(likelihood)
     networks = _networks_in(module)
     _check_parameters(networks, parameters)
     posterior = _chosen_posterior(module, networks, posterior)

@@ -136,6 +136,11 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     interrupted_ : bool
         Whether Ctrl-C ended `fit` early and ``on_interrupt="keep"`` kept the finished part.
 
+    See Also
+    --------
+    skuq.predict_uncertainty : The same through a Pipeline or a search.
+    skuq.calibration.TemperatureScaler : Calibrates the probabilities.
+
     Notes
     -----
     Networks learn badly from features of very different scales: put a StandardScaler before. Rows
@@ -143,11 +148,6 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
 
     Checkpoints are arrays and JSON, see ``docs/training.md``: reading one executes nothing. One
     folder serves one fit at a time, so do not use it in searches.
-
-    See Also
-    --------
-    skuq.predict_uncertainty : The same through a Pipeline or a search.
-    skuq.calibration.TemperatureScaler : Calibrates the probabilities.
 
     Examples
     --------

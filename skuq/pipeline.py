@@ -190,7 +190,7 @@ def _final_has(method: str) -> Callable[[Pipeline], bool]:
 
 
 class Pipeline(sklearn_pipeline.Pipeline):
-    """scikit-learn's Pipeline, which also forwards the methods of skuq estimators.
+    """Pipeline of scikit-learn, which also forwards the methods of skuq estimators.
 
     It takes the parameters of `sklearn.pipeline.Pipeline`.
 

@@ -141,6 +141,10 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
     interrupted_ : bool
         Whether Ctrl-C ended `fit` early and ``on_interrupt="keep"`` kept the finished part.
 
+    See Also
+    --------
+    TorchClassifier : One label for each row.
+
     Notes
     -----
     Training minimises the mean over all pixels of weight times loss. Weights are scaled to mean 1
@@ -153,10 +157,6 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
 
     scikit-learn's estimator checks are for tables, and do not apply. `clone`, `GridSearchCV` and
     `cross_validate` work; folds are plain, since an image has no single class.
-
-    See Also
-    --------
-    TorchClassifier : One label for each row.
 
     References
     ----------

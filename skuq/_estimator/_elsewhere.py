@@ -28,6 +28,7 @@ __all__ = [
     "first_rows_of",
     "label_order",
     "plain_numbers",
+    "refuse_soft_labels",
     "sliceable",
 ]
 
@@ -127,6 +128,15 @@ def label_order(classes: Any) -> np.ndarray | None:
         )
     order = np.argsort(labels, kind="stable")
     return None if (order == np.arange(len(labels))).all() else order
+
+
+def refuse_soft_labels(likelihood: Likelihood | None) -> None:
+    """Refuse targets that are probabilities of classes, of which nothing could be learnt."""
+    if likelihood is not None and likelihood.takes_probabilities:
+        raise ValueError(
+            "from_trained trains nothing, so it needs labels in y only to name the outputs: leave "
+            "soft_labels of the likelihood out, and give a label for each row"
+        )
 
 
 def check_order(order: np.ndarray | None, likelihood: Any, is_instance: bool) -> None:

@@ -11,6 +11,11 @@ from sklearn.utils.validation import column_or_1d
 from skuq._data._checks import refuse_no_labels, shape_of
 from skuq._estimator._class_weights import weights_of_classes
 from skuq._estimator._reading import Reading
+from skuq._estimator._soft_labels import (
+    checked_probabilities,
+    names_of_classes,
+    names_of_columns,
+)
 from skuq.likelihoods import Likelihood
 
 __all__ = ["Labels"]
@@ -22,15 +27,23 @@ class Labels(Reading):
     class_weight: Any
     classes_: np.ndarray
     label_names_: np.ndarray
+    likelihood: Likelihood | None
     _multilabel: bool
+
+    @property
+    def _soft(self) -> bool:
+        """Whether y holds probabilities of the classes."""
+        return self.likelihood is not None and self.likelihood.takes_probabilities
 
     def _check_data(
         self, X: Any, y: Any, likelihood: Likelihood, checks: dict[str, Any], reset: bool
     ) -> Any:
-        if not likelihood.takes_indicators and len(shape := shape_of(y)) == 2 and shape[1] > 1:
+        takes_columns = likelihood.takes_indicators or likelihood.takes_probabilities
+        if not takes_columns and len(shape := shape_of(y)) == 2 and shape[1] > 1:
             raise ValueError(
                 f"y should be a 1d array of labels, got shape {shape}. For several labels "
-                "at once, each true (1) or not (0), use likelihood=Bernoulli()"
+                "at once, each true (1) or not (0), use likelihood=Bernoulli(); for probabilities "
+                "of classes, Categorical(soft_labels=True)"
             )
         if y is not None and not likelihood.takes_missing:
             refuse_no_labels("y", y)
@@ -40,7 +53,7 @@ class Labels(Reading):
     def _keep_label_names(self, y: Any, reset: bool) -> None:
         """Keep the names of the columns of indicators, or refuse others than in the first fit."""
         names = np.asarray(getattr(y, "columns", ()), dtype=object)
-        named = len(names) > 1 and all(isinstance(name, str) for name in names)
+        named = not self._soft and len(names) > 1 and all(isinstance(name, str) for name in names)
         if reset:
             self.__dict__.pop("label_names_", None)
             if named:
@@ -51,7 +64,12 @@ class Labels(Reading):
                 f"{list(self.label_names_)}, in this order"
             )
 
+    def _given_classes(self, y: Any, classes: Any) -> Any:
+        return names_of_classes(classes, names_of_columns(y)) if self._soft else classes
+
     def _read_targets(self, y: np.ndarray, reset: bool, classes: Any = None) -> np.ndarray:
+        if self._soft:
+            return self._read_probabilities(y, reset, classes)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -115,6 +133,20 @@ class Labels(Reading):
             )
         return y.astype(np.int64)
 
+    def _read_probabilities(self, y: np.ndarray, reset: bool, classes: Any) -> np.ndarray:
+        """Check probabilities of classes, one for each column."""
+        if not reset and classes is None and y.shape[1:] == self.classes_.shape:
+            classes = self.classes_
+        proba, names = checked_probabilities(y, classes)
+        if reset:
+            self._multilabel, self.classes_ = False, names
+        elif not np.array_equal(names, self.classes_):
+            raise ValueError(
+                f"y has a probability for each of the classes {names}, but the first fit of this "
+                f"classifier had {self.classes_}; set warm_start=False to fit anew"
+            )
+        return proba
+
     def _check_warm_start(self, target: np.ndarray) -> None:
         absent = np.setdiff1d(np.arange(len(self.classes_)), target)
         if target.ndim == 1 and len(absent):
@@ -139,7 +171,8 @@ class Labels(Reading):
         if target.ndim == 2:
             raise ValueError(
                 "class_weight needs one label per row; with several labels give "
-                "likelihood=Bernoulli(pos_weight='balanced'), or a weight for each label"
+                "likelihood=Bernoulli(pos_weight='balanced'), or a weight for each label; with "
+                "probabilities of classes, give sample_weight"
             )
         known = ~np.isnan(target)
         of_known = None if weight is None else weight[known]

@@ -29,6 +29,11 @@ class Masks(Images):
     _multilabel: bool
 
     def _checked_maps(self, y: Any, shape: tuple[int, ...], likelihood: Likelihood) -> np.ndarray:
+        if likelihood.takes_probabilities:
+            raise ValueError(
+                "a segmenter needs a label for each pixel, not probabilities of classes: leave "
+                "soft_labels of the likelihood out"
+            )
         try:
             masks = np.asarray(y)
         except ValueError:  # masks of several sizes

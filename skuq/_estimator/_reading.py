@@ -65,6 +65,10 @@ class Reading:
         """Read targets for the likelihood; set the attributes that decode predictions."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
 
+    def _given_classes(self, y: Any, classes: Any) -> Any:
+        """Return the names of the classes, as given or as the names of columns."""
+        return classes
+
     def _class_weights(self, target: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         """Compute the weight of each class; `weight` holds the weights of rows."""
         return None
@@ -92,7 +96,7 @@ class Reading:
         missing = None
         if likelihood.takes_missing and y is not None:
             y, missing = split_missing(y)
-        if likelihood.takes_indicators:
+        if likelihood.takes_indicators or likelihood.takes_probabilities:
             checks = {**checks, "multi_output": True}
         options = {**checks, **self._target_options}
         if self._layout is not None and y is not None:  # its names and numbers are checked
@@ -199,6 +203,7 @@ class Reading:
             X = self._packed(X, checks, learn=not goes_on)
         # For images and sequences, only the number of dimensions must stay the same.
         reset = not goes_on or len(self._row_shape) > 1 or self._has_free_length(X)
+        classes = self._given_classes(y, classes)
         X, y, missing = self._check_data(X, y, likelihood, checks, reset)
         X = streamed_if_mapped(X) if stream is None else stream
         if goes_on:

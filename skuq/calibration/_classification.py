@@ -60,6 +60,13 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
             seed = derive_seed(root_seed(self.random_state), Purpose.OTHER)
             self._places = SampledPlaces.of(masks, seed)
             return masks
+        if type_of_target(y) == "continuous-multioutput":
+            raise ValueError(
+                f"{type(self).__name__} learns from labels, got y of shape {shape_of(y)} with "
+                "numbers between them. If these are probabilities of classes, fit the estimator on "
+                "them, and give other rows with a label each: "
+                f"{type(self).__name__}(FrozenEstimator(estimator)).fit(X, labels)"
+            )
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:

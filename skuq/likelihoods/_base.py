@@ -60,8 +60,8 @@ class Likelihood(BaseEstimator):
     A subclass gives `task` ("classification" or "regression"), `fit`, `loss`, `predictive` and
     `explain_outputs`. Everything else has a default:
 
-    * `takes_indicators`, `takes_missing`: which targets it accepts; `update_tags` declares them to
-      scikit-learn;
+    * `takes_indicators`, `takes_missing`, `takes_probabilities`: which targets it accepts;
+      `update_tags` declares them to scikit-learn;
     * `links`: the function that it applies to each output; networks that end in the same function
       are refused;
     * `encode`: the units in which the network is trained;
@@ -86,6 +86,11 @@ class Likelihood(BaseEstimator):
     @property
     def takes_missing(self) -> bool:
         """Whether y may hold NaN."""
+        return False
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether y holds probabilities of the classes, (n_samples, n_classes), not labels."""
         return False
 
     def update_tags(self, tags: Any) -> None:
@@ -117,7 +122,7 @@ class Likelihood(BaseEstimator):
         Parameters
         ----------
         y : ndarray of shape (n_samples,) of class indices, (n_samples, n_labels) of indicators, \
-                or (n_samples, n_targets) of floats
+                (n_samples, n_classes) of probabilities, or (n_samples, n_targets) of floats
             The training targets.
         sample_weight : ndarray of shape (n_samples,), default=None
             Weights of the rows; None weights all rows equally.

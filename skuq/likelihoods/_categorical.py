@@ -45,6 +45,10 @@ class Categorical(Likelihood):
     Both are one family: ε_uniform = ε_others · K/(K − 1). The best logits are finite: the logit of
     the label is log(target of the label / target of another class) above the others.
 
+    With ``soft_labels=True`` y holds probabilities q of the classes, (n_samples, n_classes), such
+    as the shares of several annotators' votes [2]_. The loss is their cross-entropy,
+    −Σ_k q_k log softmax(z)_k, and smoothing makes (1 − ε) q_k + ε/K of q_k.
+
     Parameters
     ----------
     label_smoothing : float in [0, 1), default=0.0
@@ -52,11 +56,18 @@ class Categorical(Likelihood):
         true negative log-likelihood. With "others" at most 1 − 1/K.
     convention : {"uniform", "others"}, default="uniform"
         The meaning of ε; torch uses "uniform".
+    soft_labels : bool, default=False
+        Whether y holds probabilities instead of labels: no entry below 0, and every row sums to 1.
+        ``classes_`` are the names of its columns if it is a DataFrame, else 0, 1, … Predictions are
+        labels and probabilities as usual. Early stopping does not stratify its rows, `class_weight`
+        is refused, and scorers and calibrators need labels. `docs/losses.md` has more.
 
     References
     ----------
     .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
        CVPR 2016, arXiv:1512.00567.
+    .. [2] J. C. Peterson, R. M. Battleday, T. L. Griffiths and O. Russakovsky, "Human Uncertainty
+       Makes Classification More Robust", ICCV 2019, arXiv:1908.07086.
 
     Examples
     --------
@@ -72,11 +83,29 @@ class Categorical(Likelihood):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "convention": [StrOptions({"uniform", "others"})],
+        "soft_labels": ["boolean"],
     }
 
-    def __init__(self, label_smoothing: float = 0.0, convention: str = "uniform") -> None:
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        convention: str = "uniform",
+        soft_labels: bool = False,
+    ) -> None:
         self.label_smoothing = label_smoothing
         self.convention = convention
+        self.soft_labels = soft_labels
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether y holds probabilities of the classes, for `soft_labels`."""
+        return self.soft_labels
+
+    def update_tags(self, tags: Any) -> None:
+        if self.soft_labels:
+            tags.target_tags.one_d_labels = False
+            tags.target_tags.two_d_labels = True
+            tags.target_tags.multi_output = True
 
     def fit(
         self,

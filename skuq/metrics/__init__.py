@@ -9,6 +9,7 @@ from skuq.metrics._display import ReliabilityDisplay
 from skuq.metrics._display_band import PredictionBandDisplay
 from skuq.metrics._display_decomposition import DecompositionDisplay
 from skuq.metrics._display_novelty import NoveltyHistogramDisplay, NoveltyROCDisplay
+from skuq.metrics._display_plane import ClassPlaneDisplay
 from skuq.metrics._display_regression import PITDisplay, RegressionCalibrationDisplay
 from skuq.metrics._display_segmentation import SegmentationDisplay
 from skuq.metrics._display_uncertainty import RiskCoverageDisplay, UncertaintyHistogramDisplay
@@ -148,5 +149,6 @@ __all__ = [
     "PredictionBandDisplay",
     "RegressionCalibrationDisplay",
     "PITDisplay",
+    "ClassPlaneDisplay",
     "SegmentationDisplay",
 ]

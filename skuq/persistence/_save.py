@@ -196,8 +196,8 @@ def load(
         and give the same outputs on three rows.
     OSError
         If the file cannot be read.
-        ImportError
-            If safetensors is missing (the extra ``save``).
+    ImportError
+        If safetensors is missing (the extra ``save``).
 
     Warns
     -----
