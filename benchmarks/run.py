@@ -18,6 +18,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from benchmarks import (
+    active_learning_costs,
     calibration,
     dropout,
     ensembles,
@@ -56,6 +57,8 @@ TABLES: dict[str, Callable[[Report], None]] = {
     "which-tables": which_posterior.tables,
     "which-digits": which_posterior.digits,
     "which-gap": which_posterior.gap,
+    "queries": active_learning_costs.scores,
+    "query-batches": active_learning_costs.batches,
     "temperature-10": calibration.temperature_few_classes,
     "temperature-100": calibration.temperature_many_classes,
     "ece-float32": calibration.error_float32,

@@ -8,10 +8,17 @@ from skuq._version import __version__
 from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
 from skuq.exceptions import DivergedError, PersistenceError
-from skuq.pipeline import predict_draws, predict_interval, predict_quantiles, predict_uncertainty
+from skuq.pipeline import (
+    predict_draws,
+    predict_interval,
+    predict_quantiles,
+    predict_uncertainty,
+    register_draws,
+)
 from skuq.segmentation import TorchSegmenter
 
 if TYPE_CHECKING:
+    from skuq._cross_validation import cross_val_predict
     from skuq._differentiable import uncertainty_function
     from skuq._features import predict_features
     from skuq._from_trained import from_trained
@@ -28,6 +35,7 @@ __all__ = [
     "TorchRegressor",
     "TorchSegmenter",
     "__version__",
+    "cross_val_predict",
     "export_onnx",
     "from_trained",
     "inspect",
@@ -37,6 +45,7 @@ __all__ = [
     "predict_interval",
     "predict_quantiles",
     "predict_uncertainty",
+    "register_draws",
     "report",
     "save",
     "uncertainty_function",
@@ -44,6 +53,7 @@ __all__ = [
 
 # Imported at the first use, so that training a network does not import the rest.
 _LAZY = {
+    "cross_val_predict": "skuq._cross_validation",
     "export_onnx": "skuq._onnx",
     "from_trained": "skuq._from_trained",
     "predict_features": "skuq._features",
@@ -52,6 +62,7 @@ _LAZY = {
     **dict.fromkeys(("inspect", "load", "save"), "skuq.persistence"),
 }
 _ROOMS = (
+    "active_learning",
     "augmentation",
     "calibration",
     "datasets",

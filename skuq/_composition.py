@@ -23,12 +23,13 @@ from torch.distributions import Distribution
 from skuq._distributions._derived import affine
 from skuq._distributions._transformed import Transformed
 from skuq._predict import Predictions, RegressorPredictions
+from skuq._registry import find_draws
 from skuq._sklearn_estimators import predictions_of
 from skuq._utils._arrays import tensor_of
 from skuq._utils._sklearn_compat import BaseSearchCV, is_transformed_target_regressor
 from skuq._utils._stock import is_stock
 
-__all__ = ["InUnits", "predictions", "see_through"]
+__all__ = ["InUnits", "check_fitted", "predictions", "see_through"]
 
 
 class InUnits(RegressorPredictions):
@@ -117,7 +118,7 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
     transformers: list[Any] = []
     while True:
         if is_stock(estimator, sklearn_pipeline.Pipeline):
-            check_is_fitted(estimator)
+            check_fitted(estimator.steps[-1][1], estimator)
             if len(estimator.steps) > 1:
                 X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]
@@ -139,6 +140,17 @@ def see_through(estimator: Any, X: Any) -> tuple[Any, Any, list[Any]]:
             return estimator, X, transformers
 
 
+def check_fitted(leaf: Any, outer: Any = None) -> None:
+    """Refuse an estimator that is not fitted, or an outer one of which it is the last step.
+
+    Estimators of registered packages need not show it in scikit-learn's way; they speak up
+    themselves.
+    """
+    row = find_draws(leaf)
+    if row is None or row.built_in:
+        check_is_fitted(leaf if outer is None else outer)
+
+
 def predictions(estimator: Any, X: Any, **options: Any) -> tuple[Predictions, Any]:
     """Return the object that predicts for any fitted scikit-learn object, and X as it takes it.
 
@@ -150,7 +162,7 @@ def predictions(estimator: Any, X: Any, **options: Any) -> tuple[Predictions, An
         As in `skuq._sklearn_estimators.predictions_of`, for estimators of other packages.
     """
     leaf, inner, transformers = see_through(estimator, X)
-    check_is_fitted(leaf)
+    check_fitted(leaf)
     found = predictions_of(leaf, **options)
     if transformers and isinstance(found, RegressorPredictions):
         return InUnits(found, transformers), inner

@@ -22,6 +22,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skuq._composition import see_through
+from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset, with_targets
 from skuq._utils._messages import warn
 from skuq._utils._progress import Task
@@ -30,6 +31,7 @@ from skuq._utils._sklearn_compat import validate_parameter_constraints
 
 __all__ = [
     "Around",
+    "checked_validation",
     "fit_clone",
     "folds_of",
     "ignore_label_of",
@@ -60,10 +62,12 @@ class Around:
                 f"X is a {type(X).__name__}; expected an array, as {name} looks at all rows at "
                 "once. Stack the rows first: np.stack([x for x, _ in dataset])"
             )
-        if is_dataset(X) and not isinstance(self.estimator, FrozenEstimator):
+        chooses = is_dataset(X) and not isinstance(X, IndexedDataset)
+        if chooses and not isinstance(self.estimator, FrozenEstimator):
             raise ValueError(
                 f"X is a {type(X).__name__}; expected an array, as {name} fits its estimator on "
-                "parts of the rows. Fit the estimator on one Dataset, and give "
+                "parts of the rows. Give skuq.datasets.IndexedDataset(dataset), whose rows folds "
+                "can choose; or fit the estimator on one Dataset, and give "
                 f"{name}(FrozenEstimator(estimator)) another Dataset, with other rows"
             )
         X, y = with_targets(X, y)
@@ -130,12 +134,43 @@ def ignore_label_of(estimator: Any) -> Any:
     return getattr(segmenter_in(estimator), "ignore_label", None)
 
 
-def fit_clone(task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+def fit_clone(
+    task: Task, estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None, **more: Any
+) -> Any:
     """Fit a copy of the estimator; watchers of `task` watch this fit."""
     estimator = clone(estimator)
     weights = {} if weight is None else {_weight_argument(estimator): weight}
     with task.of(estimator):
-        return estimator.fit(X, y, **weights)
+        if isinstance(X, IndexedDataset):  # it has the targets
+            return estimator.fit(X, **weights, **more)
+        return estimator.fit(X, y, **weights, **more)
+
+
+def checked_validation(around: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return validation rows for the fit of the estimator inside; refuse them where they are lost.
+
+    Parameters
+    ----------
+    around : Around
+        The calibrator, or the like.
+    given : dict
+        What was given of X_val, y_val and sample_weight_val.
+    """
+    inner, name = around.estimator, type(around).__name__
+    if not given:
+        return given
+    if isinstance(inner, FrozenEstimator):
+        raise ValueError(
+            f"X_val is for training, but the estimator of {name} is frozen: leave X_val out"
+        )
+    routed = sklearn.get_config()["enable_metadata_routing"]
+    if not routed and not has_fit_parameter(inner, "X_val"):
+        raise ValueError(
+            f"X_val was given, but the fit of {type(inner).__name__} does not take it. A Pipeline "
+            "does with metadata routing: make_pipeline(..., transform_input=['X_val']) and "
+            "set_fit_request(X_val=True, y_val=True) of its last step"
+        )
+    return given
 
 
 def _weight_argument(estimator: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor
 from torch.distributions import Distribution
 
-from skuq._distributions._softmax import Softmax
+from skuq._distributions._softmax import Softmax, mean_of_draws
 from skuq._utils._messages import warn
 from skuq.uncertainty import (
     Uncertainty,
@@ -129,4 +129,19 @@ def class_uncertainty(kind: str = "total", measure: str = "entropy") -> Callable
 def target_uncertainty(kind: str = "total") -> Callable[[Distribution], Any]:
     """Make the reduction behind `predict_uncertainty` of a regressor."""
     _check_kind(kind)
-    return lambda predictive: _select(_moments(predictive.mean, predictive.variance), kind)
+    return lambda predictive: _select(_target_parts(predictive), kind)
+
+
+def _target_parts(predictive: Distribution) -> Uncertainty:
+    """Split variances; a single draw may know which part of its own is doubt about the function.
+
+    A nonlinear transformer of targets keeps that share, which is right to first order.
+    """
+    parts = _moments(predictive.mean, predictive.variance)
+    inner: Any = predictive
+    while not hasattr(inner, "function_variance"):
+        if not hasattr(inner, "base"):
+            return parts
+        inner = inner.base
+    doubt = parts.aleatoric * mean_of_draws(inner.function_variance / inner.variance).clamp(0, 1)
+    return Uncertainty(parts.total, parts.aleatoric - doubt, parts.epistemic + doubt)

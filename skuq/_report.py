@@ -10,9 +10,14 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
+from skuq._data._checks import refuse_no_groups
+from skuq._data._indexed import IndexedDataset
+from skuq._data._streams import is_dataset
+from skuq._distributions._members import NoDensityError
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
-from skuq._report_html import Report, figure_of, table, thumbnail
+from skuq._report_html import Report, figure_of, number_table, table, thumbnail
+from skuq._report_intervals import Resampled, ece_note
 from skuq._report_labels import has_several_labels, report_of_labels
 from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
@@ -39,6 +44,7 @@ from skuq.metrics._axes import description, uncertainty_unit
 from skuq.metrics._guarantees import fewest_rows
 from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
 from skuq.metrics._scorers import uncertainty_scorers
+from skuq.metrics._targets import with_known_targets
 from skuq.pipeline import predict_interval, predict_uncertainty
 from skuq.selective._refusals import described, unrefused
 
@@ -48,10 +54,12 @@ __all__ = ["Report", "report"]
 def report(
     estimator: Any,
     X: MatrixLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     novelty: Any = None,
     X_novel: MatrixLike | None = None,
+    groups: ArrayLike | None = None,
+    n_resamples: int = 200,
     n_most_uncertain: int = 10,
     title: str | None = None,
 ) -> Report:
@@ -62,15 +70,20 @@ def report(
     estimator : fitted classifier, regressor or segmenter
         Any estimator of one target, or of several labels at once, for which
         `skuq.predict_uncertainty` gives all parts.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), or torch Dataset of pairs (x, y)
         Rows that the model has not seen.
     y : array-like of shape (n_samples,), or (n_samples, n_labels) of several labels, or \
             (n_samples, height, width) for a segmenter
-        The true labels or targets of these rows.
+        The true labels or targets of these rows; None if X is a Dataset, which has them.
     novelty : fitted NoveltyDetector, default=None
         The page then also shows which rows are strange.
     X_novel : array-like of shape (n_novel, ...), default=None
         Rows of another kind, which the detector should flag; needs `novelty`.
+    groups : array-like of shape (n_samples,), default=None
+        The group of each row, such as the patient: confidence intervals draw whole groups.
+    n_resamples : int, default=200
+        Number of resamples of the 95 % confidence intervals; 0 leaves them out, and so does a page
+        of fewer than 10 rows or groups. A segmenter's page has none.
     n_most_uncertain : int, default=10
         Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
@@ -96,19 +109,16 @@ def report(
     >>> page.html.startswith("<!DOCTYPE html>")
     True
     """
+    X, y = with_known_targets(X, y)
+    X = IndexedDataset(X) if is_dataset(X) else X
     if (own := _page_of_its_own(estimator, X)) is not None:
         if novelty is not None:
             raise ValueError(f"the report of {own[0]} has no novelty: expected novelty=None")
         return own[1](estimator, X, y, n_most_uncertain, title)
-    truth = np.asarray(y)
-    if truth.ndim != 1 or len(truth) < 2:
-        raise ValueError(
-            f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
-        )
     if X_novel is not None and novelty is None:
         raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
+    truth = _checked_targets(X, y, groups)
     asked, inner = predictions(estimator, X)
-    check_consistent_length(X, truth)
     classifies = isinstance(asked, ClassifierPredictions)
     # For a regressor, the mean of the predictive distribution, to which the variance belongs. With
     # transformed targets, predict of scikit-learn gives another number.
@@ -117,6 +127,9 @@ def report(
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
     metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
+    resampled = Resampled(truth, groups, n_resamples)
+    intervals = resampled.judged(estimator, X, predicted, parts.total, classifies, _LEVELS)
+    notes |= ece_note(estimator, X) if classifies else {}
     columns, strangest = parts._asdict(), ""
     if novelty is not None:
         more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
@@ -132,10 +145,7 @@ def report(
         f"<pre>{escape(repr(estimator))}</pre>",
         _about_weights(estimator, X),
         "<h2>In numbers</h2>",
-        table(
-            ["", "value", "at best"],
-            [[name, f"{value:.4g}", notes.get(name, "")] for name, value in metrics.items()],
-        ),
+        number_table(metrics, intervals, notes),
         _about_refusals(estimator, X, y),
         "<h2>In pictures</h2><div class='figures'>",
         *(figure_of(draw, caption) for caption, draw in figures),
@@ -143,7 +153,19 @@ def report(
         _samples(X, y, predicted, columns, "total", n_most_uncertain),
         strangest,
     ]
-    return Report(metrics, title, "".join(body))
+    return Report(metrics, title, "".join(body), intervals)
+
+
+def _checked_targets(X: Any, y: Any, groups: Any) -> np.ndarray:
+    truth = np.asarray(y)
+    if truth.ndim != 1 or len(truth) < 2:
+        raise ValueError(
+            f"y must have shape (n_samples,) with at least 2 samples, got {truth.shape}"
+        )
+    check_consistent_length(X, truth, groups)
+    if groups is not None:
+        refuse_no_groups(groups)
+    return truth
 
 
 def _page_of_its_own(estimator: Any, X: Any) -> tuple[str, Callable[..., Report]] | None:
@@ -185,7 +207,8 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
 Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
-_RISK, _DELTA = 0.05, 0.05
+_RISK, _DELTA, _LEVELS = 0.05, 0.05, (0.5, 0.8, 0.9, 0.95)
+_NLL = "negative log-likelihood (nats)"
 
 
 def _judge_classifier(
@@ -247,20 +270,18 @@ def _judge_regressor(
     estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
 ) -> Judgement:
     residual, std = y - predicted, np.sqrt(parts.total)
-    scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
     metrics = {
         "R²": 1 - (residual**2).mean() / y.var() if y.var() else float("nan"),
         "RMSE": float(np.sqrt((residual**2).mean())),
-        "negative log-likelihood (nats)": -scores["nll"],
-        "CRPS": -scores["crps"],
-        "ENCE": expected_normalized_calibration_error(y, predicted, std),
+        **_scores_of_distributions(estimator, X, y),
+        **({"ENCE": expected_normalized_calibration_error(y, predicted, std)} if std.all() else {}),
         "sharpness (root mean variance)": sharpness(std),
         "AURC (squared error)": area_under_risk_coverage(y, predicted, parts.total, loss="squared"),
     }
-    notes = {**dict.fromkeys(metrics, "0"), "R²": "1", "negative log-likelihood (nats)": "low"}
+    notes = {**dict.fromkeys(metrics, "0"), "R²": "1", _NLL: "low"}
     notes |= {"sharpness (root mean variance)": "low, where coverage holds"}
     notes |= {"AURC (squared error)": "low"}
-    for level in (0.5, 0.8, 0.9, 0.95):
+    for level in _LEVELS:
         interval = predict_interval(estimator, X, level)
         metrics[f"coverage of {level:.0%} intervals"] = prediction_interval_coverage(y, interval)
         metrics[f"width of {level:.0%} intervals"] = mean_interval_width(interval)
@@ -291,6 +312,15 @@ def _judge_regressor(
     return metrics, figures, notes
 
 
+def _scores_of_distributions(estimator: Any, X: Any, y: np.ndarray) -> dict[str, float]:
+    """Compute likelihood and CRPS; without a likelihood if members predict bare numbers."""
+    try:
+        scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
+    except NoDensityError:
+        return {"CRPS": -crps_scorer(estimator, X, y)}
+    return {_NLL: -scores["nll"], "CRPS": -scores["crps"]}
+
+
 def _samples(
     X: Any, y: Any, predicted: np.ndarray, columns: dict[str, np.ndarray], by: str, n: int
 ) -> str:
@@ -306,7 +336,7 @@ def _samples(
         found_by = str(i) if index is None else str(index[i])
         rows.append([found_by, _cell(truth[i]), _cell(predicted[i]), *values])
     if shown == "image":
-        rows = [[*row, thumbnail(np.asarray(X[i]))] for i, row in zip(order, rows)]
+        rows = [[*row, thumbnail(_row(X, i))] for i, row in zip(order, rows)]
         return table([*head, "image"], rows, raw=True)
     if shown is None:
         return table(head, rows)
@@ -314,6 +344,12 @@ def _samples(
     for i, row in zip(order, rows):
         row += [_cell(feature[i]) for feature in features]
     return table(head + names, rows)
+
+
+def _row(X: Any, i: int) -> np.ndarray:
+    """Return a row of an array, or of a Dataset of pairs (x, y) or of x."""
+    row = X[i]
+    return np.asarray(row[0] if is_dataset(X) and isinstance(row, tuple | list) else row)
 
 
 def _row_names(X: Any, y: Any) -> tuple[str, Any]:
@@ -336,8 +372,10 @@ def _shown_features(X: Any, at_most: int = 8) -> Any:
         return [str(name) for name in names], [np.asarray(X[name]) for name in names]
     if hasattr(X, "toarray"):
         return None
-    array = np.asarray(X)
+    array = np.asarray(X) if not is_dataset(X) else _row(X, 0)[None]
     if array.ndim == 2:
+        if is_dataset(X):
+            return None
         names = [f"x{j}" for j in range(min(at_most, array.shape[1]))]
         return names, list(array.T[:at_most])
     pixels = array.ndim == 3 or (array.ndim == 4 and array.shape[1] in (1, 3))

@@ -15,7 +15,7 @@ from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
 from skuq._utils._typing import StrPath
 
-__all__ = ["Report", "figure_of", "table", "thumbnail"]
+__all__ = ["Report", "figure_of", "number_table", "table", "thumbnail"]
 
 _CSS = """
 .skuq{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1080px;margin:0 auto;padding:1em}
@@ -39,10 +39,19 @@ class Report:
         Values of the metrics, by name.
     html : str
         A complete HTML document without external files.
+    intervals : dict of str to pair of float
+        95 % confidence intervals of metrics, by the same names.
     """
 
-    def __init__(self, metrics: dict[str, float], title: str, body: str) -> None:
+    def __init__(
+        self,
+        metrics: dict[str, float],
+        title: str,
+        body: str,
+        intervals: dict[str, tuple[float, float]] | None = None,
+    ) -> None:
         self.metrics = metrics
+        self.intervals = intervals or {}
         self._body = f"<style>{_CSS}</style><div class='skuq'>{body}</div>"
         self.html = (
             "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
@@ -100,6 +109,21 @@ def table(head: list[str], rows: list[list[str]], raw: bool = False) -> str:
             cells[-1] = row[-1]
         lines.append("".join(f"<td>{cell}</td>" for cell in cells))
     return "<div class='wide'><table><tr>" + "</tr><tr>".join(lines) + "</tr></table></div>"
+
+
+def number_table(
+    metrics: dict[str, float],
+    intervals: dict[str, tuple[float, float]],
+    notes: dict[str, str],
+) -> str:
+    """Make the table of metrics, with a column of confidence intervals if there are any."""
+    rows = []
+    for name, value in metrics.items():
+        ends = "{:.4g} to {:.4g}".format(*intervals[name]) if name in intervals else ""
+        rows.append([name, f"{value:.4g}", notes.get(name, ""), ends])
+    if intervals:
+        return table(["", "value", "at best", "95 % interval"], rows)
+    return table(["", "value", "at best"], [row[:3] for row in rows])
 
 
 def thumbnail(row: np.ndarray) -> str:

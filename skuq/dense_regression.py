@@ -13,6 +13,7 @@ from skuq._estimator._base import TorchEstimator
 from skuq._estimator._images import GivenWeights
 from skuq._estimator._parameter_checks import why_no_partial_fit
 from skuq._estimator._target_maps import TargetMaps
+from skuq._estimator._validation import GivenValidation
 from skuq._predict_maps import TargetMapPredictions
 from skuq._utils._available import available_unless
 from skuq._utils._sklearn_compat import with_callbacks
@@ -217,6 +218,10 @@ class TorchDenseRegressor(TargetMapPredictions, RegressorMixin, TargetMaps, Torc
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
         pixel_weight: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train the network and fit the posterior.
 
@@ -234,6 +239,16 @@ class TorchDenseRegressor(TargetMapPredictions, RegressorMixin, TargetMaps, Torc
         pixel_weight : array-like of shape (n_samples, height, width), default=None
             Weights of the pixels, not negative; they multiply those of the images.
 
+        X_val : array-like of shape (n_val_samples, n_channels, height, width), default=None
+            Validation images of your own, of the size of those in X, or a torch Dataset of pairs.
+            Early stopping watches these instead of setting images apart, and
+            ``early_stopping="auto"`` is on.
+        y_val : array-like of shape (n_val_samples, ...), default=None
+            Their targets, as `y`; None if X_val is a Dataset.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Their weights, as `sample_weight`; None weights all equally. `pixel_weight` is not for
+            them.
+
         Returns
         -------
         self : TorchDenseRegressor
@@ -246,7 +261,8 @@ class TorchDenseRegressor(TargetMapPredictions, RegressorMixin, TargetMaps, Torc
         DivergedError
             If a loss or weight becomes NaN or infinite.
         """
-        return self._fit(X, y, GivenWeights(sample_weight, pixel_weight), groups)
+        own = GivenValidation(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, GivenWeights(sample_weight, pixel_weight), groups, own)
 
     @available_unless(why_no_partial_fit)
     def partial_fit(

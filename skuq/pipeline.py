@@ -1,8 +1,8 @@
-"""Uncertainty through scikit-learn's own composition.
+"""Uncertainty through scikit-learn's own composition, and of its ensembles.
 
 scikit-learn's meta-estimators forward only `predict` and `predict_proba`. The functions here see
-through scikit-learn's own meta-estimators. `Pipeline` and `make_pipeline` are scikit-learn's, with
-more methods.
+through scikit-learn's own meta-estimators, and take its ensembles as stacks of draws. `Pipeline`
+and `make_pipeline` are scikit-learn's, with more methods.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import numpy as np
 from sklearn import pipeline as sklearn_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skuq._composition import InUnits, see_through
+import skuq._ensembles  # noqa: F401  # fills the table of ensembles
+from skuq._composition import InUnits, check_fitted, see_through
+from skuq._predict import Predictions
 from skuq._reductions import Part
-from skuq._sklearn_estimators import predictions_of
+from skuq._registry import register_draws
+from skuq._sklearn_estimators import has_draws, predictions_of
 from skuq._utils._sklearn_compat import available_if
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.uncertainty import Uncertainty
@@ -28,6 +31,7 @@ __all__ = [
     "predict_interval",
     "predict_quantiles",
     "predict_uncertainty",
+    "register_draws",
 ]
 
 _SEEN_THROUGH = (
@@ -37,18 +41,24 @@ _SEEN_THROUGH = (
 
 def _ask(estimator: Any, X: Any, method: str, **options: Any) -> Any:
     leaf, inner, transformers = see_through(estimator, X)
+    if not hasattr(leaf, method) and has_draws(leaf):
+        check_fitted(leaf)
+        leaf = predictions_of(leaf)
     if not hasattr(leaf, method) and hasattr(leaf, "predict_uncertainty"):
-        raise TypeError(f"{method} needs a regressor, got {type(leaf).__name__}, a classifier")
+        name = type(getattr(leaf, "estimator", leaf)).__name__
+        raise TypeError(f"{method} needs a regressor, got {name}, a classifier")
     if not hasattr(leaf, method):
         name, outer = type(leaf).__name__, type(estimator).__name__
         inside = "" if leaf is estimator else f" (inside of {outer})"
         raise TypeError(
             f"skuq cannot call {method} of {name}{inside}: it has no such method, and is none of "
             f"the objects that skuq sees through ({_SEEN_THROUGH}; subclasses only if they inherit "
-            "predict and transform). Put a skuq estimator or a calibrator in its place."
+            "predict and transform), nor an ensemble of a class that skuq.register_draws knows. "
+            "Put a skuq estimator, an ensemble or a calibrator in its place."
         )
     if transformers:
-        check_is_fitted(leaf)
+        if not isinstance(leaf, Predictions):
+            check_is_fitted(leaf)
         leaf = InUnits(predictions_of(leaf), transformers)  # type: ignore[arg-type]
     return getattr(leaf, method)(inner, **options)
 
@@ -74,15 +84,17 @@ def predict_uncertainty(
 def predict_uncertainty(
     estimator: Any, X: MatrixLike, kind: str = "total", **options: Any
 ) -> np.ndarray | Uncertainty:
-    """Measure the uncertainty of a skuq estimator inside of scikit-learn's meta-estimators.
+    """Measure the uncertainty of a skuq estimator or of any ensemble, also inside of others.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or a scikit-learn Pipeline, search, FrozenEstimator or
-        TransformedTargetRegressor around one. The inverse of a nonlinear target transformer
-        transforms the quantiles of the draws. So the mean is the mean of y, while ``predict`` of
-        scikit-learn transforms the mean.
+        A fitted skuq estimator; or a forest, bagging, soft voting, stacking, gradient boosting,
+        or a regressor whose `predict` takes ``return_std=True``, of scikit-learn; or an estimator
+        of a class that `skuq.register_draws` knows. Or a scikit-learn Pipeline, search,
+        FrozenEstimator or TransformedTargetRegressor around one: `docs/ensembles.md`. The inverse
+        of a nonlinear target transformer transforms the quantiles of the draws. So the mean is the
+        mean of y, while ``predict`` of scikit-learn transforms the mean.
     X : array-like of shape (n_samples, ...)
         Rows, as the outermost object takes them.
     kind : {"total", "aleatoric", "epistemic", "all"}, default="total"
@@ -120,12 +132,13 @@ def predict_uncertainty(
 
 
 def predict_interval(estimator: Any, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
-    """Predict intervals by a skuq regressor inside of scikit-learn's meta-estimators.
+    """Predict intervals by a skuq regressor or any ensemble, also inside of others.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or scikit-learn objects around one, as in `predict_uncertainty`.
+        A fitted skuq estimator or an ensemble, or scikit-learn objects around one, as in
+        `predict_uncertainty`.
     X : array-like of shape (n_samples, ...)
         Rows, as the outermost object takes them.
     confidence_level : float in (0, 1), default=0.9
@@ -141,12 +154,13 @@ def predict_interval(estimator: Any, X: MatrixLike, confidence_level: float = 0.
 
 
 def predict_quantiles(estimator: Any, X: MatrixLike, q: ArrayLike) -> np.ndarray:
-    """Predict quantiles by a skuq regressor inside of scikit-learn's meta-estimators.
+    """Predict quantiles by a skuq regressor or any ensemble, also inside of others.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or scikit-learn objects around one, as in `predict_uncertainty`.
+        A fitted skuq estimator or an ensemble, or scikit-learn objects around one, as in
+        `predict_uncertainty`.
     X : array-like of shape (n_samples, ...)
         Rows, as the outermost object takes them.
     q : float or array-like of shape (n_quantiles,)
@@ -162,12 +176,13 @@ def predict_quantiles(estimator: Any, X: MatrixLike, q: ArrayLike) -> np.ndarray
 
 
 def predict_draws(estimator: Any, X: MatrixLike) -> np.ndarray:
-    """Predict with every draw of a skuq estimator inside of scikit-learn's meta-estimators.
+    """Predict with every draw of a skuq estimator or ensemble, also inside of others.
 
     Parameters
     ----------
     estimator : object
-        A fitted skuq estimator, or scikit-learn objects around one, as in `predict_uncertainty`.
+        A fitted skuq estimator or an ensemble, or scikit-learn objects around one, as in
+        `predict_uncertainty`.
     X : array-like of shape (n_samples, ...)
         Rows, as the outermost object takes them.
 
@@ -184,9 +199,16 @@ def _final_has(method: str) -> Callable[[Pipeline], bool]:
     def check(self: Pipeline) -> bool:
         step = self.steps[-1][1]
         inner = getattr(step, "estimator", None) or getattr(step, "regressor", None)
-        return hasattr(step, method) or hasattr(inner, method)
+        return any(hasattr(one, method) or _gives(one, method) for one in (step, inner))
 
     return check
+
+
+def _gives(estimator: Any, method: str) -> bool:
+    """Return whether an ensemble of a registered class answers through skuq."""
+    regresses = not hasattr(estimator, "predict_proba")
+    needs_targets = method in ("predict_interval", "predict_quantiles")
+    return has_draws(estimator) and (regresses or not needs_targets)
 
 
 class Pipeline(sklearn_pipeline.Pipeline):

@@ -13,6 +13,7 @@ from skuq._estimator._base import TorchEstimator
 from skuq._estimator._images import GivenWeights
 from skuq._estimator._masks import Masks
 from skuq._estimator._parameter_checks import checked_views, why_no_partial_fit
+from skuq._estimator._validation import GivenValidation
 from skuq._predict_maps import MapPredictions
 from skuq._utils._available import available_unless
 from skuq._utils._sklearn_compat import StrOptions, with_callbacks
@@ -254,6 +255,10 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
         pixel_weight: ArrayLike | str | None = None,
+        *,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train the network and fit the posterior.
 
@@ -279,6 +284,16 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
             classes' frequencies over the frequency of the class, "border" weights narrow gaps
             between objects. All kinds of weights multiply.
 
+        X_val : array-like of shape (n_val_samples, n_channels, height, width), default=None
+            Validation images of your own, of the size of those in X, or a torch Dataset of pairs.
+            Early stopping watches these instead of setting images apart, and
+            ``early_stopping="auto"`` is on.
+        y_val : array-like of shape (n_val_samples, ...), default=None
+            Their masks, as `y`; None if X_val is a Dataset.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Their weights, as `sample_weight`; None weights all equally. `pixel_weight` is not for
+            them.
+
         Returns
         -------
         self : TorchSegmenter
@@ -291,7 +306,8 @@ class TorchSegmenter(MapPredictions, ClassifierMixin, Masks, TorchEstimator):
         DivergedError
             If a loss or weight becomes NaN or infinite.
         """
-        return self._fit(X, y, GivenWeights(sample_weight, pixel_weight), groups)
+        own = GivenValidation(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, GivenWeights(sample_weight, pixel_weight), groups, own)
 
     @available_unless(why_no_partial_fit)
     def partial_fit(

@@ -88,6 +88,7 @@ TESTS = {
     "skuq/metrics/_segmentation_scores.py": "metrics/test_segmentation.py",
     "skuq/metrics/_novelty.py": "metrics/test_novelty.py",
     "skuq/novelty/*": "novelty",
+    "skuq/active_learning/*": "active_learning",
     "skuq/posteriors/_swag.py": "posteriors/test_swag.py",
     "skuq/posteriors/_sgmcmc.py": "posteriors/test_sgmcmc.py",
     "skuq/posteriors/_snapshot_ensemble.py": "posteriors/test_snapshot_ensemble.py",

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import (
 import skuq
 from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
 from skuq._estimator._base import TorchEstimator
+from skuq.active_learning import ActiveLearner
 from skuq.augmentation import FeatureNoise, TestTimeAugmentation
 from skuq.calibration import QuantileRecalibrator, VectorScaler
 from skuq.calibration._base import Calibrator
@@ -115,6 +116,9 @@ def all_estimators():
             inner = TorchClassifier if issubclass(cls, ClassifierMixin) else TorchRegressor
             options = {**CHEAP, "max_epochs": 10, "random_state": 0}
             yield cls(inner(posterior=PointEstimate(), **options), coverage=0.8)
+        elif cls is ActiveLearner:
+            options = {**CHEAP, "max_epochs": 10, "random_state": 0}
+            yield cls(TorchClassifier(posterior=PointEstimate(), **options))
         elif issubclass(cls, OnFeatures):  # on columns of X, and on features of a network
             yield cls()
             options = {**CHEAP, "max_epochs": 5, "random_state": 0}
@@ -152,7 +156,7 @@ def expected_failures(estimator):
 ESTIMATORS = list(all_estimators())
 
 # Twins of others in code and in answers: their checks run in the slow suite.
-TWINS = (VectorScaler, QuantileRecalibrator)
+TWINS = (VectorScaler, QuantileRecalibrator, ActiveLearner)
 USUAL_POSTERIORS = (PointEstimate, MCDropout, DeepEnsemble, LastLayerLaplace)
 
 
@@ -173,7 +177,7 @@ def test_everything_is_found():
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
     assert names >= {"VarianceScaler", "QuantileRecalibrator", "TestTimeAugmentation"}
     assert names >= {"SelectiveClassifier", "SelectiveRegressor"}
-    assert names >= {"NoveltyDetector", "GaussianDiscriminant"}
+    assert names >= {"NoveltyDetector", "GaussianDiscriminant", "ActiveLearner"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {
         type(posterior).__name__ for posterior in all_posteriors()
     }

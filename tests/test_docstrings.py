@@ -11,9 +11,9 @@ import pytest
 import skuq
 
 PUBLIC = (
-    "", ".augmentation", ".calibration", ".datasets", ".distributed", ".estimators", ".exceptions",
-    ".likelihoods", ".metrics", ".modules", ".novelty", ".persistence", ".pipeline",
-    ".posteriors", ".selective", ".shift", ".uncertainty",
+    "", ".active_learning", ".augmentation", ".calibration", ".datasets", ".distributed",
+    ".estimators", ".exceptions", ".likelihoods", ".metrics", ".modules", ".novelty",
+    ".persistence", ".pipeline", ".posteriors", ".selective", ".shift", ".uncertainty",
 )  # fmt: skip
 
 INPUT, OUTPUT = {"Parameters", "Other Parameters", "Attributes"}, {"Returns", "Yields"}

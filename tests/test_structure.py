@@ -20,6 +20,7 @@ STOREYS = [
     ["skuq"],
     [
         "_report",
+        "_cross_validation",
         "_onnx",
         "_differentiable",
         "_from_trained",
@@ -28,14 +29,23 @@ STOREYS = [
         "persistence",
         "shift",
     ],
-    ["_report_novelty", "_report_labels", "_report_segmentation", "selective"],
+    [
+        "_report_intervals",
+        "_report_labels",
+        "_report_novelty",
+        "_report_segmentation",
+        "active_learning",
+        "selective",
+    ],
     ["_report_html", "_onnx_steps"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_meta"],
     ["pipeline"],
+    ["_ensembles"],
     ["_composition"],
     ["estimators", "segmentation", "dense_regression", "_sklearn_estimators"],
+    ["_registry"],
     ["_estimator", "_predict_maps"],
     ["_predict"],
     ["posteriors"],
@@ -161,7 +171,8 @@ def test_public_names_have_documentation():
 
     for name in ("", ".posteriors", ".likelihoods", ".uncertainty", ".calibration", ".metrics",
                  ".augmentation", ".pipeline", ".modules", ".exceptions", ".persistence",
-                 ".datasets", ".distributed", ".novelty", ".selective", ".shift"):  # fmt: skip
+                 ".datasets", ".distributed", ".novelty", ".selective", ".shift",
+                 ".active_learning"):  # fmt: skip
         module = importlib.import_module(f"skuq{name}")
         assert module.__doc__
         for public in module.__all__:

@@ -73,6 +73,8 @@ class Affine(Distribution):
         self.base = base
         self.location = location
         self.scale = scale
+        if hasattr(base, "function_variance"):
+            self.function_variance = scale.square() * base.function_variance
 
     def quantile_of_mixture(self, level: Tensor) -> Tensor:
         return self.location + self.scale * mixture_quantile(self.base, level)

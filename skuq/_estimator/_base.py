@@ -24,6 +24,7 @@ from skuq._estimator._fitting import Fitting
 from skuq._estimator._parameter_checks import checked_parameters
 from skuq._estimator._reading import Reading
 from skuq._estimator._signals import warn_of_scales
+from skuq._estimator._validation import GivenValidation, read_validation
 from skuq._networks._module import Numerics
 from skuq._training._settings import Settings
 from skuq._utils._devices import named_devices
@@ -145,6 +146,10 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train the network and fit the posterior.
 
@@ -166,6 +171,16 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
             `docs/posteriors.md`.
         groups : array-like of shape (n_samples,), default=None
             The group of each row: early stopping does not separate rows of one group.
+        X_val : array-like of shape (n_val_samples, ...), or torch Dataset of pairs, default=None
+            Validation rows of your own. Early stopping watches these instead of setting rows apart
+            (and ``early_stopping="auto"`` is on), for every network of an ensemble. skorch's
+            callbacks find their loss as ``valid_loss``. Nothing else is learnt from them but a
+            noise level that needs unseen rows. In a Pipeline:
+            `docs/training.md`.
+        y_val : array-like of shape (n_val_samples, ...), default=None
+            Their targets, as `y`; a class may be missing. None if X_val is a Dataset.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Their weights, as `sample_weight`; None weights all equally.
 
         Returns
         -------
@@ -179,7 +194,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         DivergedError
             If a loss or weight becomes NaN or infinite.
         """
-        return self._fit(X, y, sample_weight, groups)
+        own = GivenValidation(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, groups, own)
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -189,6 +205,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         y: Any,
         sample_weight: Any = None,
         groups: Any = None,
+        own: GivenValidation | None = None,
         *,
         incremental: bool = False,
         classes: Any = None,
@@ -206,6 +223,8 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         data = self._read_training_data(
             X, y, sample_weight, groups, likelihood, numerics, goes_on, classes, incremental, root
         )
+        valid = read_validation(self, own, data, likelihood, numerics, root)
+        data = data._replace(valid=valid)
         if not incremental and classes is None:
             self._check_targets(data.target, data.weight)
         if not goes_on and self.module is None and isinstance(data.X, np.ndarray):

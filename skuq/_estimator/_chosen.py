@@ -32,7 +32,9 @@ class Chosen(NamedTuple):
     lr: float
 
     @classmethod
-    def of(cls, estimator: Any, target: np.ndarray, groups: Any = None) -> Chosen:
+    def of(
+        cls, estimator: Any, target: np.ndarray, groups: Any = None, given: bool = False
+    ) -> Chosen:
         """Choose for an estimator.
 
         Parameters
@@ -43,11 +45,16 @@ class Chosen(NamedTuple):
             The targets of all rows, those of early stopping included.
         groups : array-like of shape (n_rows,), default=None
             The group of each row.
+        given : bool, default=False
+            Whether the user gave validation rows beside these.
         """
         epochs, stops = estimator.max_epochs, estimator.early_stopping
-        if stops == "auto":
+        if stops == "auto" and given:
+            stops = epochs != 0 and estimator.callbacks != "disable"
+        elif stops == "auto":
             stops = epochs == "auto" and _may_stop_early(estimator, target, groups)
-        n_train = len(target) * (1 - estimator.validation_fraction) if stops else len(target)
+        apart = estimator.validation_fraction if stops and not given else 0
+        n_train = len(target) * (1 - apart)
         size = estimator._with_prefix("iterator_train").get("batch_size") or estimator.batch_size
         n_steps = max(1.0, np.ceil(n_train / size))  # of an epoch
         if epochs == "auto":

@@ -88,7 +88,7 @@ class Fitting:
         self._built = Built.by(estimator)
         if goes_on and hasattr(estimator, "_built"):  # further members are like the first ones
             self._built = self._built._replace(filled=estimator._built.filled)
-        self._chosen = Chosen.of(estimator, data.target, data.groups)
+        self._chosen = Chosen.of(estimator, data.target, data.groups, data.valid is not None)
         if incremental:
             self._chosen = self._chosen._replace(max_epochs=1, patience=None)
         self._before: Engine | None = estimator._engine if goes_on else None
@@ -159,6 +159,9 @@ class Fitting:
         checkpoints = Checkpoints(estimator.checkpoint_dir, estimator.checkpoint_minutes)
         X, target, weight, groups, *_ = self._data
         arrays = {"X": X, "y": target, "sample_weight": weight, "groups": groups}
+        if (valid := self._data.valid) is not None:
+            rows = valid.X[: len(valid.X)]  # of a stream, all rows
+            arrays |= {"X_val": rows, "y_val": valid.target, "sample_weight_val": valid.weight}
         identity = run_identity(estimator, self._devices, self._start, self._root, arrays)
         self._root = checkpoints.begin(identity, self._root)
         return checkpoints
@@ -176,11 +179,15 @@ class Fitting:
         likelihood.correct_prior(likelihood.weights_of_classes(data.by_class) if corrects else None)
         encoded = likelihood.encode(data.target)
         check_loss(likelihood, flat_places(encoded, data.places), self._numerics)
+        if data.valid is not None:
+            self._watched = likelihood.encode(data.valid.target)
         if not likelihood.retrains(encoded) or (engine is None and self._incremental):
             return encoded
         if engine is None:
             stage = checkpoints and checkpoints.stage("first")
             engine = self._fit_other(encoded, apart, clone(self._posterior), checkpoints=stage)
+        if data.valid is not None:
+            self._watched = likelihood.relabel(partial(engine.map, data.valid.X), self._watched)
         return likelihood.relabel(partial(engine.map, data.X), encoded)
 
     def _fit_other(
@@ -196,7 +203,8 @@ class Fitting:
 
     def _stopping_rows(self) -> Split | None:
         """Choose indices of training rows, and of rows that early stopping watches."""
-        return None if self._chosen.patience is None else self._splits()(0)
+        given = self._data.valid is not None
+        return None if given or self._chosen.patience is None else self._splits()(0)
 
     def _splits(self) -> Splits:
         """Make the splits of early stopping."""
@@ -212,7 +220,11 @@ class Fitting:
         """Choose the final split of the rows; learn the noise before the posterior if necessary."""
         X, _, weight, groups, *_ = self._data
         noise, places = self._posterior.noise, self._data.places
-        self._finish = finish = Finish(X, encoded, weight, noise, apart, places=places)
+        unseen = None
+        if (valid := self._data.valid) is not None:
+            unseen = Finish(valid.X, self._watched, valid.weight, noise, places=places)
+        finish = Finish(X, encoded, weight, noise, apart, places=places, unseen=unseen)
+        self._finish = finish
         trains = self._chosen.max_epochs > 0 and not self._incremental
         if not trains or not finish.lacks_rows(self._likelihood):
             return apart
@@ -226,9 +238,9 @@ class Fitting:
         seed = derive_seed(self._root, Purpose.SPLIT)
         return finish.find_rows(self._likelihood, groups, seed, trained_on)
 
-    def _fresh_targets(self) -> Callable[[list[Any], Any], Any] | None:
+    def _fresh_targets(self, data: Any) -> Callable[[list[Any], Any], Any] | None:
         """Return the function that encodes targets that a stream reads anew, if it does."""
-        fresh, likelihood = self._data.fresh, self._likelihood
+        fresh, likelihood = data.fresh, self._likelihood
         if fresh is None:
             return None
 
@@ -249,11 +261,14 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        fresh, layout = self._fresh_targets(), estimator._layout
+        fresh, layout = self._fresh_targets(self._data), estimator._layout
         rows = rows_on_device(X, encoded, weight, self._numerics, fresh, layout)
         train, valid = (rows, None) if apart is None else map(rows.take, apart)
-        stops = self._chosen.patience is not None
-        differ = stops and not self._likelihood.wants_unseen_rows
+        stops, given = self._chosen.patience is not None, self._data.valid
+        if given is not None:
+            fresh, watched = self._fresh_targets(given), self._watched
+            valid = rows_on_device(given.X, watched, given.weight, self._numerics, fresh, layout)
+        differ = stops and given is None and not self._likelihood.wants_unseen_rows
         settings = estimator._settings(self._numerics, self._devices, self._chosen)
         settings = replace(settings, **saving)
         builder = Builder(
@@ -272,7 +287,7 @@ class Fitting:
             builder=builder,
             likelihood=self._likelihood,
             train_rows=train,
-            valid_rows=valid if stops else None,
+            valid_rows=valid if stops or given is not None else None,
             own_rows=OwnRows(rows, self._splits()) if differ else None,
             settings=replace(settings, numerics=builder.numerics),
             attributes=lambda one: self._attributes(Draws(one.module), [one], schedule),
@@ -303,8 +318,12 @@ class Fitting:
         engine = Engine(draws, builder.sample, builder.numerics)
         learnt = copy.deepcopy(self._likelihood)
         self._finish(learnt, engine)
-        if schedule.watched and len(networks) == len(schedule.trained) and not schedule.interrupted:
-            parts = [schedule.watched(number) for number in range(len(networks))]
+        watched = schedule.watched
+        if self._data.valid is not None and schedule.draws_are_networks:
+            all_given = np.arange(len(self._data.valid.X))
+            watched = lambda number: all_given  # noqa: E731
+        if watched and len(networks) == len(schedule.trained) and not schedule.interrupted:
+            parts = [watched(number) for number in range(len(networks))]
 
             def member(number: int) -> Engine:
                 return Engine(Draws(networks[number].module), builder.sample, builder.numerics)

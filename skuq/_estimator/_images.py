@@ -132,7 +132,12 @@ class Images(Reading):
     # -- weights ---------------------------------------------------------------------------------
 
     def _weighted_rows(
-        self, X: Any, target: np.ndarray, sample_weight: Any, groups: Any
+        self,
+        X: Any,
+        target: np.ndarray,
+        sample_weight: Any,
+        groups: Any,
+        known: TrainingData | None = None,
     ) -> TrainingData:
         """Give pixels weights of mean 1, zero where they do not count; drop images without any."""
         given = sample_weight if isinstance(sample_weight, GivenWeights) else None
@@ -148,7 +153,7 @@ class Images(Reading):
             weight *= self._given_pixel_weights(by_pixel, target, counts)
         if by_image is not None:
             weight *= by_image[:, None, None]
-        by_class = self._weights_by_class(target, weight)
+        by_class = known.by_class if known else self._weights_by_class(target, weight)
         if by_class is not None:
             weight *= by_class[target]
         self._check_some_count(target, weight)

@@ -88,6 +88,9 @@ class Finish:
         Whether the noise was learnt before the posterior.
     places : tuple of int
         The places of a row, if there is a target for each; to a likelihood, a place is a row.
+    unseen : Finish, or None
+        That of rows which the user gave beside the training rows. They take the place of rows that
+        were set apart.
     """
 
     X: Any
@@ -97,6 +100,7 @@ class Finish:
     apart: Split | None = None
     done: bool = False
     places: tuple[int, ...] = ()
+    unseen: Finish | None = None
 
     def __call__(self, likelihood: Likelihood, engine: Engine) -> None:
         """Learn from the fitted posterior that `engine` evaluates."""
@@ -108,6 +112,8 @@ class Finish:
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[0]
             self._learn(likelihood.finish, [rows], lambda number: engine, given_noise=True)
         elif self.noise in ("unseen", "before") and not self.done:
+            if self.unseen is not None:
+                return self.unseen(likelihood, engine)
             rows = np.arange(len(self.X)) if self.apart is None else self.apart[1]
             few = rows[:: -(-len(rows) // self._most())]
             self._learn(likelihood.finish, [few], lambda number: engine)
@@ -116,6 +122,8 @@ class Finish:
         self, likelihood: Likelihood, parts: list[np.ndarray], engine_of: Callable[[int], Engine]
     ) -> None:
         """Call `Likelihood.learn_scale`: network k is evaluated by its engine on part k."""
+        if self.unseen is not None:
+            return self.unseen.scale(likelihood, parts, engine_of)
         if not likelihood.wants_unseen_rows:
             most = self._most()
             parts = [rows[:: -(-len(rows) * len(parts) // most)] for rows in parts]
@@ -127,7 +135,7 @@ class Finish:
 
     def before(self, likelihood: Likelihood, engine: Engine) -> bool:
         """Learn from a trained network if there are unseen rows; return whether there are any."""
-        known = self.done or self.apart is not None
+        known = self.done or self.apart is not None or self.unseen is not None
         if known:
             self(likelihood, engine)
         self.done = True
@@ -136,7 +144,7 @@ class Finish:
     def lacks_rows(self, likelihood: Likelihood) -> bool:
         """Return whether the likelihood needs unseen rows, but none were set apart."""
         wants = likelihood.wants_unseen_rows and self.noise in ("unseen", "before")
-        return wants and self.apart is None
+        return wants and self.apart is None and self.unseen is None
 
     def find_rows(
         self,

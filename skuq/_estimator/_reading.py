@@ -48,6 +48,7 @@ class TrainingData(NamedTuple):
     # Makes targets and weights of targets that a stream reads anew, given the numbers of the rows.
     fresh: Any = None
     places: tuple[int, ...] = ()  # of a row that has a target for each: see `skuq._data._places`
+    valid: Any = None  # TrainingData of the rows that a user gave to watch
 
 
 class Reading:
@@ -218,18 +219,26 @@ class Reading:
         return self._weighted_rows(X, target, sample_weight, groups)
 
     def _weighted_rows(
-        self, X: np.ndarray, target: np.ndarray, sample_weight: Any, groups: Any
+        self,
+        X: np.ndarray,
+        target: np.ndarray,
+        sample_weight: Any,
+        groups: Any,
+        known: TrainingData | None = None,
     ) -> TrainingData:
-        """Drop rows of weight zero, and scale weights to mean 1 (None if all are equal)."""
+        """Drop rows of weight zero, and scale weights to mean 1 (None if all are equal).
+
+        Weights of classes are those of the rows in `known`, if there are any.
+        """
         check_consistent_length(X, target, groups)
         if groups is not None:
             refuse_no_groups(groups)
         weight = given_weights(sample_weight, X)
-        by_class = self._class_weights(target, weight)
+        by_class = known.by_class if known else self._class_weights(target, weight)
         if by_class is not None:
-            known = ~np.isnan(target)
+            certain = ~np.isnan(target)
             of_class = np.ones(len(target))
-            of_class[known] = by_class[target[known].astype(np.int64)]
+            of_class[certain] = by_class[target[certain].astype(np.int64)]
             weight = of_class if weight is None else of_class * weight
         amount = float(len(target) if weight is None else weight.sum())
         return TrainingData(*rows_that_count(X, target, weight, groups), amount, by_class)

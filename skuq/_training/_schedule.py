@@ -54,6 +54,7 @@ class Schedule:
         self.trainer = trainer
         self.trained: list[Trained] = []
         self.watched: Callable[[int], np.ndarray] | None = None
+        self.draws_are_networks = False
         self.interrupted = False
         self._task = task
         self._n_begun = 0
@@ -76,6 +77,7 @@ class Schedule:
         numbers = range(self._n_begun, self._n_begun + n_networks)
         own = self.trainer.own_rows if own_rows else None
         self.watched = None if own is None else own.watched
+        self.draws_are_networks = own_rows
         settings_now = replace(self.trainer.settings, **settings)
         trainer = replace(self.trainer, settings=settings_now, own_rows=own)
         run = _Run(trainer, self._subtask, bootstrap, dict(zip(numbers, hooks or [])))

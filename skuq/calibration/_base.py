@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 
 from skuq._composition import predictions
 from skuq._data._checks import weights_of_size
-from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
+from skuq._meta import Around, checked_validation, fit_clone, folds_of, warn_of_rows_seen
 from skuq._predict import Predictions
 from skuq._utils._messages import unfrozen
 from skuq._utils._progress import Task, parallel, watchers
@@ -100,6 +100,10 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Fit the calibration, and the estimator unless it is frozen.
 
@@ -115,6 +119,9 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         groups : array-like of shape (n_samples,), default=None
             The group of each row. If `cv` is a number, or a splitter that knows groups, folds do
             not separate rows of one group.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation rows for the `fit` of the estimator, in each fold the same: early stopping
+            watches them. They calibrate nothing.
 
         Returns
         -------
@@ -139,11 +146,13 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         if sample_weight is not None:
             checked = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             weight = weights_of_size(checked)
+        own = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        own = checked_validation(self, {name: v for name, v in own.items() if v is not None})
         with Task("fit", watchers(self, X, y, weight)) as task:
             if isinstance(self.estimator, FrozenEstimator):
                 fitted, evidence = self._evidence_of_frozen(task, X, target)
             else:
-                fitted, evidence = self._cross_fitted(task, X, target, weight, groups)
+                fitted, evidence = self._cross_fitted(task, X, target, weight, groups, own)
             evidence, target, weight = self._as_rows(evidence, target, weight)
             known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
             if weight is not None:
@@ -169,7 +178,13 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         return self.estimator, self._evidence(self.estimator, X, y)
 
     def _cross_fitted(
-        self, task: Task, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, groups: Any
+        self,
+        task: Task,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        groups: Any,
+        own: dict[str, Any],
     ) -> tuple[Any, np.ndarray]:
         """Return the estimator fitted on all rows, and evidence on rows that were left out."""
         splits = folds_of(
@@ -177,12 +192,12 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         )
         task.begin(1 + len(splits), of="fit")
         whole = task.subtask("fit-estimator").begin()
-        fitted = fit_clone(whole, self.estimator, X, y, sample_weight)
+        fitted = fit_clone(whole, self.estimator, X, y, sample_weight, **own)
         whole.end()
         self._begin(fitted, y)
         folds = [task.subtask("fit-fold") for _ in splits]
         jobs = (
-            delayed(_fold_evidence)(fold.begin(), self, X, y, sample_weight, *split)
+            delayed(_fold_evidence)(fold.begin(), self, X, y, sample_weight, own, *split)
             for fold, split in zip(folds, splits)
         )
         evidence = np.full(0, np.nan)
@@ -227,9 +242,11 @@ def _fold_evidence(
     X: Any,
     y: np.ndarray,
     sample_weight: np.ndarray | None,
+    own: dict[str, Any],
     train: np.ndarray,
     test: np.ndarray,
 ) -> np.ndarray:
     weight = None if sample_weight is None else sample_weight[train]
-    fold = fit_clone(task, calibrator.estimator, _safe_indexing(X, train), y[train], weight)
+    rows = _safe_indexing(X, train)
+    fold = fit_clone(task, calibrator.estimator, rows, y[train], weight, **own)
     return calibrator._evidence(fold, _safe_indexing(X, test), y[test])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -11,11 +12,11 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
-from torch.distributions import Categorical
 
 from skuq._composition import predictions
 from skuq._data._checks import refuse_no_labels, shape_of
 from skuq._data._streams import with_targets
+from skuq._distributions._members import Members, around, whole_of
 from skuq._distributions._softmax import Softmax
 from skuq._meta import ignore_label_of
 from skuq._pixels import is_label, mean_iou
@@ -102,7 +103,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         def logits_of(part: Any) -> np.ndarray:
             asked, inner = self._ask(estimator, part)
             logits: np.ndarray = asked._reduce(
-                inner, lambda predictive: predictive.logits.movedim(0, 1)
+                inner, lambda predictive: whole_of(predictive).logits.movedim(0, 1)
             )
             return logits
 
@@ -166,6 +167,20 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
             return list(label_columns(np.moveaxis(scores, 1, 0), y, weight))
         index = np.searchsorted(self.classes_, y)
         return [check_logits(np.moveaxis(evidence, 1, 0), index, weight)]
+
+
+def _changed(predictive: Softmax, change: Callable[[Tensor], Tensor]) -> Softmax:
+    """Change the logits of all draws; those of an ensemble that gives probabilities, of its mean.
+
+    Members such as trees give probabilities of 0 and 1, whose logits no factor can change. Their
+    draws move along with the mean.
+    """
+    whole = Softmax(change(whole_of(predictive).logits))
+    if not isinstance(predictive, Members):
+        return whole
+    moved = Members(around(predictive.probs, whole.probs[0]), whole)
+    moved.mean_probs = whole.probs[0]
+    return moved
 
 
 def _predicts_one(estimator: Any, X: Any) -> bool:
@@ -278,11 +293,11 @@ class TemperatureScaler(_ClassifierCalibrator):
         if len(found) == 1 and found[0].flat_range is not None:
             self.flat_range_ = found[0].flat_range
 
-    def _calibrated(self, predictive: Categorical) -> Categorical:
+    def _calibrated(self, predictive: Softmax) -> Softmax:
         temperature: Any = self.temperature_
         if self._multilabel:
             temperature = predictive.logits.new_tensor(temperature)[:, None]
-        return Softmax(predictive.logits / temperature)
+        return _changed(predictive, lambda logits: logits / temperature)
 
 
 class VectorScaler(_ClassifierCalibrator):
@@ -362,7 +377,6 @@ class VectorScaler(_ClassifierCalibrator):
         self.scale_, self.bias_, self.n_iter_ = found.scale, found.bias, found.n_iter
         self.loss_before_, self.loss_after_ = loss_at(logits, 1.0, "nll"), found.loss
 
-    def _calibrated(self, predictive: Categorical) -> Categorical:
-        logits: Tensor = predictive.logits
-        scale, bias = (torch.as_tensor(v).to(logits) for v in (self.scale_, self.bias_))
-        return Softmax(logits * scale + bias)
+    def _calibrated(self, predictive: Softmax) -> Softmax:
+        scale, bias = (torch.as_tensor(v) for v in (self.scale_, self.bias_))
+        return _changed(predictive, lambda z: z * scale.to(z) + bias.to(z))

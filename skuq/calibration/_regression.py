@@ -76,6 +76,11 @@ def fit_variance_scale(
 
 
 def _scale_of(square: np.ndarray, weight: np.ndarray | None) -> float | np.ndarray:
+    if not len(square) or not np.isfinite(square).all():
+        raise ValueError(
+            "the regressor is certain of some rows: their variance is 0, which no factor scales. "
+            "Use members that know their noise, such as trees with min_samples_leaf above 1"
+        )
     scale: np.ndarray = np.sqrt(np.average(square, axis=0, weights=weight))
     if not np.all(scale > 0):
         raise ValueError(

@@ -1,5 +1,6 @@
-"""Data whose uncertainty is known: labels with noise on purpose, and images of shapes."""
+"""Data whose uncertainty is known (noisy labels, images of shapes), and Datasets for folds."""
 
+from skuq._data._indexed import IndexedDataset
 from skuq.datasets._label_noise import (
     CIFAR10_PAIRS,
     FASHION_MNIST_PAIRS,
@@ -16,6 +17,7 @@ __all__ = [
     "PATRINI_MAP",
     "SHAPE_NAMES",
     "FlippedLabels",
+    "IndexedDataset",
     "NoiseScores",
     "Shapes",
     "flip_labels",

@@ -1,5 +1,6 @@
 """Measure how good an uncertainty is: functions of (y_true, ...), scorers, displays."""
 
+from skuq.metrics._bootstrap import BootstrapInterval, bootstrap
 from skuq.metrics._calibration import (
     canonical_calibration_error,
     expected_calibration_error,
@@ -80,6 +81,9 @@ from skuq.metrics._selective import (
 )
 
 __all__ = [
+    # intervals of all of them
+    "bootstrap",
+    "BootstrapInterval",
     # classification
     "expected_calibration_error",
     "canonical_calibration_error",

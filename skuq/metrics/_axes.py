@@ -18,6 +18,7 @@ __all__ = [
     "classifies",
     "column_name",
     "description",
+    "interval_text",
     "is_empty",
     "legend_above",
     "style",
@@ -30,6 +31,11 @@ __all__ = [
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STROKES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """Write a confidence interval behind a number of a legend."""
+    return "" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]"
 
 
 class Display:

@@ -8,7 +8,8 @@ import numpy as np
 
 from skuq._bins import Bins, bin_statistics
 from skuq._utils._typing import ArrayLike, MatrixLike
-from skuq.metrics._axes import Display, is_empty, legend_above, style, user_name
+from skuq.metrics._axes import Display, interval_text, is_empty, legend_above, style, user_name
+from skuq.metrics._bootstrap import bootstrap
 from skuq.metrics._calibration import confidence_and_hit, expected_calibration_error
 from skuq.metrics._checks import check_probabilities
 
@@ -41,6 +42,8 @@ class ReliabilityDisplay(Display):
         Which confidence to draw, as in `expected_calibration_error`.
     name : str, default=None
         For the legend.
+    interval : pair of float, default=None
+        Ends of the 95 % interval of the ECE, for the legend.
 
     Attributes
     ----------
@@ -60,7 +63,9 @@ class ReliabilityDisplay(Display):
         ece: float,
         kind: str = "top-label",
         name: str | None = None,
+        interval: tuple[float, float] | None = None,
     ) -> None:
+        self.interval = interval
         self.confidence = confidence
         self.accuracy = accuracy
         self.share = share
@@ -104,7 +109,7 @@ class ReliabilityDisplay(Display):
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **kwargs
-            Options passed to ``ax.plot``.
+            Options passed to ``ax.plot``, or ``n_resamples`` of `from_predictions`.
 
         Returns
         -------
@@ -135,6 +140,7 @@ class ReliabilityDisplay(Display):
         strategy: str = "uniform",
         kind: str = "top-label",
         sample_weight: ArrayLike | None = None,
+        n_resamples: int = 0,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
@@ -147,6 +153,8 @@ class ReliabilityDisplay(Display):
             As in `expected_calibration_error`.
         kind : {"top-label", "binary"}, default="top-label"
             Which confidence to draw, as in `expected_calibration_error`.
+        n_resamples : int, default=0
+            Number of resamples of a 95 % interval of the ECE in the legend; 0 shows none.
         name : str, default=None
             For the legend.
         ax : matplotlib Axes, default=None
@@ -165,15 +173,30 @@ class ReliabilityDisplay(Display):
         ece = expected_calibration_error(
             y_true, y_proba, n_bins=n_bins, strategy=strategy, kind=kind, **options
         )
+        interval = None
+        if n_resamples:
+            more = {**options, "n_bins": n_bins, "strategy": strategy, "kind": kind}
+            found = bootstrap(
+                expected_calibration_error, y_true, y_proba, interval="basic",
+                n_resamples=n_resamples, **more,
+            )  # fmt: skip
+            interval = (max(found.low, 0.0), max(found.high, 0.0))
         y, proba, weight = check_probabilities(y_true, y_proba, **options)
         ((confidence, hit),) = confidence_and_hit(y, proba, kind)
         bins = bin_statistics(confidence, hit, weight, n_bins, strategy)
-        return cls._of_bins(bins, ece, kind, name).plot(ax=ax, **kwargs)
+        return cls._of_bins(bins, ece, kind, name, interval).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _of_bins(cls, bins: Bins, ece: float, kind: str, name: str | None) -> Self:
-        error = _wilson(bins.accuracy, bins.n_effective)
-        return cls(bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, kind, name)
+    def _of_bins(
+        cls,
+        bins: Bins,
+        ece: float,
+        kind: str,
+        name: str | None,
+        interval: tuple[float, float] | None = None,
+    ) -> Self:
+        error, shown = _wilson(bins.accuracy, bins.n_effective), (kind, name, interval)
+        return cls(bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, *shown)
 
     def _columns(self) -> dict[str, Any]:
         return {
@@ -187,7 +210,8 @@ class ReliabilityDisplay(Display):
         }
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
-        label = f"{name} (ECE {self.ece:.3f})" if name else f"ECE {self.ece:.3f}"
+        number = f"ECE {self.ece:.3f}{interval_text(self.interval)}"
+        label = f"{name} ({number})" if name else number
         first = is_empty(ax)
         if first:
             ax.plot([0, 1], [0, 1], ":", color="0.5", label="perfectly calibrated")

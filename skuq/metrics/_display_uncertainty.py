@@ -12,12 +12,14 @@ from skuq.metrics._axes import (
     COLOURS,
     Display,
     classifies,
+    interval_text,
     is_empty,
     legend_above,
     style,
     uncertainty_unit,
     user_name,
 )
+from skuq.metrics._bootstrap import bootstrap
 from skuq.metrics._checks import check_real
 from skuq.metrics._losses import Loss, sample_losses
 from skuq.metrics._selective import (
@@ -50,6 +52,8 @@ class RiskCoverageDisplay(Display):
         For the legend.
     risk_name : str, default="mean loss"
         Name of the risk, for the axis.
+    interval : pair of float, default=None
+        Ends of the 95 % interval of the AURC, for the legend.
 
     Attributes
     ----------
@@ -65,7 +69,9 @@ class RiskCoverageDisplay(Display):
         aurc: float,
         name: str | None = None,
         risk_name: str = "mean loss",
+        interval: tuple[float, float] | None = None,
     ) -> None:
+        self.interval = interval
         self.coverage = coverage
         self.risk = risk
         self.oracle = oracle
@@ -108,7 +114,7 @@ class RiskCoverageDisplay(Display):
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **kwargs
-            Options passed to ``ax.plot``.
+            Options passed to ``ax.plot``, or ``n_resamples`` of `from_predictions`.
 
         Returns
         -------
@@ -138,6 +144,7 @@ class RiskCoverageDisplay(Display):
         *,
         loss: Loss = "zero_one",
         sample_weight: ArrayLike | None = None,
+        n_resamples: int = 0,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
@@ -148,6 +155,8 @@ class RiskCoverageDisplay(Display):
         ----------
         y_true, y_pred, uncertainty, loss, sample_weight : as in `area_under_risk_coverage`
             Targets, predictions, uncertainties, the loss, and weights of the samples.
+        n_resamples : int, default=0
+            Number of resamples of a 95 % interval of the AURC in the legend; 0 shows none.
         name : str, default=None
             Name of the model in the legend or title.
         ax : matplotlib Axes, default=None
@@ -166,14 +175,20 @@ class RiskCoverageDisplay(Display):
         oracle = risk_coverage_curve(y_true, y_pred, losses, **options)
         aurc = area_under_risk_coverage(y_true, y_pred, uncertainty, **options)
         risk_name = _RISKS.get(loss, "mean loss") if isinstance(loss, str) else "mean loss"
-        display = cls(curve.coverage, curve.risk, oracle.risk, aurc, name, risk_name)
+        found = None
+        if n_resamples:
+            arrays = (y_true, y_pred, uncertainty)
+            more = {**options, "n_resamples": n_resamples}
+            found = bootstrap(area_under_risk_coverage, *arrays, **more)[1:3]
+        display = cls(curve.coverage, curve.risk, oracle.risk, aurc, name, risk_name, found)
         return display.plot(ax=ax, **kwargs)
 
     def _columns(self) -> dict[str, Any]:
         return {"coverage": self.coverage, "risk": self.risk, "oracle": self.oracle}
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
-        label = f"{name} (AURC {self.aurc:.3g})" if name else f"AURC {self.aurc:.3g}"
+        number = f"AURC {self.aurc:.3g}{interval_text(self.interval)}"
+        label = f"{name} ({number})" if name else number
         if is_empty(ax):
             ax.plot([0, 1], [self.risk[-1]] * 2, ":", color="0.4", label="random ranks")
             ax.plot(

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.model_selection import KFold
 from sklearn.utils import indexable
 
-from skuq._data._streams import is_dataset
+from skuq._data._indexed import IndexedDataset
+from skuq._data._streams import is_dataset, with_targets
 from skuq._meta import fit_clone, folds_of
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
@@ -67,10 +68,13 @@ class Learning:
 
     def fit(self, estimator: Any, X: Any, y: Any) -> tuple[Any, Learnt | None, np.ndarray]:
         """Fit an estimator, and learn from the same rows; return both, and as `learn`."""
-        if is_dataset(X):
+        if isinstance(X, IndexedDataset):
+            X, y = with_targets(X, y)
+        elif is_dataset(X):
             raise ValueError(
                 f"X is a {type(X).__name__}; expected an array, as NoveltyDetector fits its "
-                "estimator on parts of the rows. Fit the estimator on one Dataset, and give "
+                "estimator on parts of the rows. Give skuq.datasets.IndexedDataset(dataset); or "
+                "fit the estimator on one Dataset, and give "
                 "NoveltyDetector(FrozenEstimator(estimator)) another Dataset, with other rows"
             )
         if y is None:

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from skuq._distributions._members import whole_of
 from skuq._distributions._softmax import Softmax
 from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq.novelty._gaussians import distances, fit_gaussians, log_densities
@@ -119,7 +120,7 @@ FEATURE_MEASURES: dict[str, FeatureMeasure] = {
 
 def _raw_logits(predictive: Softmax) -> Tensor:
     """Return logits as the network gave them, of shape (n_draws, n_rows, n_classes)."""
-    logits = predictive._param
+    logits = whole_of(predictive)._param
     if bool((logits.logsumexp(-1).abs() < 1e-6).all()):
         raise ValueError(
             "the estimator gives probabilities, not logits, so that their sum says nothing: "

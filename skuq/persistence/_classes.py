@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import skuq.active_learning as active_learning
 import skuq.augmentation as augmentation
 import skuq.calibration as calibration
 import skuq.likelihoods as likelihoods
@@ -73,6 +74,10 @@ _FOR_FIT_ONLY = {
 }  # fmt: skip
 _PREFIXES_FOR_FIT_ONLY = ("callbacks__", "optimizer__", "iterator_train__", "iterator_valid__")
 
+_QUERIES = (
+    "bald", "entropy", "expected_gradient_length", "expected_model_change", "least_confidence",
+    "margin", "mean_std", "multi_peak_entropy", "random_scores", "variance", "variation_ratio",
+)  # fmt: skip
 _OPTIMIZERS = (
     "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "Adamax", "ASGD",
     "Rprop", "SparseAdam", "LBFGS", "Adafactor", "Muon",
@@ -134,6 +139,8 @@ def _listed_classes() -> dict[str, type]:
         "skuq.Columns": Columns,
         "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.NotSaved": NotSaved,
+        "skuq.active_learning.ActiveLearner": active_learning.ActiveLearner,
+        "skuq.active_learning.QueryStrategy": active_learning.QueryStrategy,
         "skuq.augmentation.TestTimeAugmentation": augmentation.TestTimeAugmentation,
         "skuq.selective.SelectiveClassifier": selective.SelectiveClassifier,
         "skuq.selective.SelectiveRegressor": selective.SelectiveRegressor,
@@ -164,6 +171,7 @@ def values() -> dict[str, Any]:
     found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP, "skuq.modules.UNet": UNet}
     found["skuq.modules.TabularMLP"] = TabularMLP
     for prefix, room, names in (
+        ("skuq.active_learning", active_learning, _QUERIES),
         ("torch.optim", torch.optim, _OPTIMIZERS),
         ("torch.nn", nn, _LAYERS),
         ("torch.nn.functional", functional, _ACTIVATIONS),

@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skuq._data._checks import refuse_no_groups
+from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset
 from skuq._meta import fit_clone, share_of_rows_seen
 from skuq._utils._messages import unfrozen
@@ -88,7 +89,7 @@ def calibration_rows(
     if groups is not None:
         doubts = _doubts_about_groups(np.asarray(groups)[held])
     if len(held) < len(y):
-        if is_dataset(X):
+        if is_dataset(X) and not isinstance(X, IndexedDataset):
             raise ValueError("sample_weight of 0 cannot leave out rows of a Dataset; use a Subset")
         X, y = _safe_indexing(X, held), y[held]
     if frozen:

@@ -158,6 +158,12 @@ def test_calibrators_refusals_and_detectors(fitted):
     assert fitted.draws(X).shape == (4, 40, 2)
 
 
+def test_validation_rows_of_the_user():
+    val = Inputs(padded(ROWS[:10], 12))
+    model = texts(max_epochs=3, early_stopping=True).fit(X, Y, X_val=val, y_val=Y[:10])
+    assert "valid_loss" in model.history_[0]
+
+
 def test_training_goes_on_with_other_lengths():
     model = texts().partial_fit(X, Y).partial_fit(padded(ROWS, 11), Y)
     assert model.n_iter_ == 2

@@ -14,6 +14,7 @@ from skuq.metrics import (
 from skuq.metrics._axes import Display
 from skuq.metrics._display_band import PredictionBandDisplay
 from skuq.metrics._display_novelty import NoveltyHistogramDisplay, NoveltyROCDisplay
+from skuq.metrics._display_plane import ClassPlaneDisplay
 from skuq.metrics._display_segmentation import SegmentationDisplay
 
 pytest.importorskip("pandas")
@@ -38,6 +39,10 @@ DISPLAYS = {
     "novelty": (
         NoveltyHistogramDisplay(ONE, TWO, {}),
         {"group": ["known"] * 3 + ["novel"] * 2, "novelty": np.r_[ONE, TWO]},
+    ),
+    "plane": (
+        ClassPlaneDisplay(ENDS, ONE, ONE, ENDS, ONE, ONE[:2], ENDS),
+        {"x": ENDS[:, 0], "y": ENDS[:, 1], "label": ONE},
     ),
     "roc": (NoveltyROCDisplay(ONE, ONE**2, {}), {"flagged": ONE, "found": ONE**2}),
     "segmentation": (

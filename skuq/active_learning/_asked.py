@@ -1,0 +1,159 @@
+"""What queries ask of a fitted estimator: probabilities, draws, means and features of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.utils.validation import check_is_fitted
+
+from skuq._composition import see_through
+from skuq._data._streams import is_dataset
+from skuq._estimator._base import TorchEstimator
+from skuq._features import predict_features
+from skuq.pipeline import predict_draws
+
+__all__ = [
+    "check_fitted",
+    "checked_numbers",
+    "class_probabilities",
+    "dense_rows",
+    "draws_of",
+    "embedding",
+    "has_network",
+    "knows_uncertainty",
+    "layers_of",
+    "means_of",
+    "needs_classifier",
+    "needs_regressor",
+    "one_per_row",
+]
+
+
+def checked_numbers(values: Any, name: str, n_axes: int = 1) -> np.ndarray:
+    """Return an array of finite numbers with this many axes; refuse anything else."""
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers, got {values!r:.80}") from None
+    if array.ndim != n_axes:
+        axes = "axis" if n_axes == 1 else "axes"
+        raise ValueError(f"{name} must have {n_axes} {axes}, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be finite, got {(~np.isfinite(array)).sum()} that are NaN or infinite"
+        )
+    return array
+
+
+def check_fitted(estimator: Any, X: Any) -> None:
+    """Refuse an estimator that is not fitted, and a pool without rows."""
+    if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+        raise TypeError(f"expected a fitted estimator first, and then the pool, got {estimator!r}")
+    check_is_fitted(estimator)
+    if not is_dataset(X) and not hasattr(X, "tocsr") and np.shape(X)[:1] == (0,):
+        raise ValueError("the pool has 0 rows; expected at least 1")
+
+
+def needs_classifier(estimator: Any, query: str) -> None:
+    if not is_classifier(estimator):
+        raise TypeError(
+            f"{query} needs a classifier, got {type(estimator).__name__}. For regressors there are "
+            "variance, expected_gradient_length, expected_model_change, egl_plus_plus and core_set"
+        )
+
+
+def needs_regressor(estimator: Any, query: str) -> None:
+    if not is_regressor(estimator):
+        raise TypeError(
+            f"{query} needs a regressor, got {type(estimator).__name__}. For classifiers there are "
+            "margin, entropy, bald and expected_gradient_length"
+        )
+
+
+def one_per_row(values: Any, *, add: bool = False) -> np.ndarray:
+    """Reduce numbers of labels, targets or pixels to one for each row: their mean, or their sum."""
+    flat = np.asarray(values, dtype=float)
+    flat = flat.reshape(len(flat), -1)
+    return np.asarray(flat.sum(axis=1) if add else flat.mean(axis=1))
+
+
+def layers_of(estimator: Any) -> Iterator[Any]:
+    """Yield a fitted estimator and those inside of it, the outermost first."""
+    while estimator is not None:
+        yield estimator
+        if hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+            continue
+        if isinstance(getattr(estimator, "estimators_", None), list):  # an ensemble
+            return
+        names = ("best_estimator_", "regressor_", "estimator_", "estimator")
+        estimator = next((getattr(estimator, n) for n in names if hasattr(estimator, n)), None)
+
+
+def knows_uncertainty(estimator: Any) -> bool:
+    """Return whether `skuq.predict_uncertainty` finds a method to call."""
+    return any(hasattr(each, "predict_uncertainty") for each in layers_of(estimator))
+
+
+def has_network(estimator: Any) -> bool:
+    """Return whether there is a network inside, which has features."""
+    return any(isinstance(each, TorchEstimator) for each in layers_of(estimator))
+
+
+def class_probabilities(estimator: Any, X: Any, query: str) -> np.ndarray:
+    """Return the mean probabilities of all classes, of shape (n_pool, n_classes)."""
+    needs_classifier(estimator, query)
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(f"{query} needs predict_proba, which {type(estimator).__name__} lacks")
+    proba: np.ndarray = np.asarray(estimator.predict_proba(X), dtype=float)
+    if proba.ndim != 2 or (proba.size and np.abs(proba.sum(axis=1) - 1).max() > 1e-3):
+        raise ValueError(
+            f"{query} needs one label for each row: expected probabilities of shape (n_samples, "
+            f"n_classes) that sum to 1, got shape {proba.shape}"
+        )
+    return proba
+
+
+def draws_of(estimator: Any, X: Any, query: str) -> np.ndarray:
+    """Return the predictions of all draws; refuse a posterior with one, which cannot disagree."""
+    draws = np.asarray(predict_draws(estimator, X), dtype=float)
+    if len(draws) < 2:
+        raise ValueError(
+            f"{query} measures how much draws disagree, and this {type(estimator).__name__} has "
+            "one draw. Give a posterior with more, such as DeepEnsemble() or MCDropout()"
+        )
+    return draws
+
+
+def means_of(estimator: Any, X: Any) -> np.ndarray:
+    """Return the predictions of a regressor, of shape (n_samples, n_targets)."""
+    predicted = np.asarray(estimator.predict(X), dtype=float)
+    return predicted.reshape(len(predicted), -1)
+
+
+def embedding(estimator: Any, X: Any, layer: str | None = None) -> np.ndarray:
+    """Return where each row lies: features of the network, those of an ensemble side by side.
+
+    Without a network, these are the columns of X, as the innermost estimator gets them.
+    """
+    if not has_network(estimator):
+        return dense_rows(estimator, X)
+    features = predict_features(estimator, X, layer=layer)
+    if features.ndim == 3:
+        features = np.moveaxis(features, 0, 1)
+    return np.ascontiguousarray(features.reshape(len(features), -1), dtype=float)
+
+
+def dense_rows(estimator: Any, X: Any) -> np.ndarray:
+    """Return rows as the estimator inside gets them, as a matrix of numbers."""
+    _, rows, _ = see_through(estimator, X)
+    if is_dataset(rows):
+        raise TypeError(
+            f"{type(estimator).__name__} has no network, so the rows themselves are the features: "
+            "expected an array, got a Dataset"
+        )
+    rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+    return checked_numbers(rows.reshape(len(rows), -1), "the pool", 2)
