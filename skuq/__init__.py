@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from skuq._data._inputs import Inputs
 from skuq._version import __version__
 from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DivergedError",
+    "Inputs",
     "PersistenceError",
     "TorchClassifier",
     "TorchDenseRegressor",

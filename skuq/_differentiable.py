@@ -121,6 +121,11 @@ def predictive_function(estimator: Any) -> tuple[Callable[[Tensor], Distribution
             f"uncertainty_function needs a skuq estimator or a calibrator around one, got "
             f"{type(estimator).__name__}, which has no gradient"
         )
+    if estimator._layout is not None:
+        raise TypeError(
+            f"{type(estimator.module_).__name__} takes several inputs, such as token ids and "
+            "codes, in which the uncertainty has no gradient"
+        )
     return _network_predictive(estimator), estimator
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from skuq._data._checks import dense, shape_of, split_missing
+from skuq._data._inputs import as_inputs
 from skuq._estimator._built import Built
 from skuq._estimator._elsewhere import (
     all_labels,
@@ -20,8 +21,14 @@ from skuq._estimator._elsewhere import (
     refuse_soft_labels,
     sliceable,
 )
-from skuq._estimator._given_networks import FirstBuilt, copy_factory, refuse_random_weights
+from skuq._estimator._given_networks import (
+    FirstBuilt,
+    copy_factory,
+    refuse_random_weights,
+    with_inputs,
+)
 from skuq._estimator._images import GivenWeights
+from skuq._networks._inputs import Layout
 from skuq._networks._module import Numerics
 from skuq._utils._messages import warn
 from skuq._utils._sklearn_compat import (
@@ -191,15 +198,16 @@ def from_trained(
         module, posterior=posterior, likelihood=likelihood, max_epochs=0, **parameters
     )
     numerics = Numerics.on(estimator.device, estimator.precision)
-    X, y = sliceable(X), sliceable(y)
-    rows, target = first_rows_of(X, y, numerics)
+    X, y = as_inputs(sliceable(X)), sliceable(y)
+    rows, target, layout = first_rows_of(X, y, numerics)
     order = None if task == "regression" else label_order(classes)
     check_order(order, likelihood, is_instance=bool(networks))
     n_outputs = None
     if networks:
+        networks = [with_inputs(network, layout) for network in networks]
         estimator.module, n_outputs = copy_factory(networks, rows, numerics, order)
     else:
-        estimator.module, n_outputs = _first_built(estimator, rows, numerics)
+        estimator.module, n_outputs = _first_built(estimator, rows, numerics, layout)
     estimator.likelihood = chosen_likelihood(task, likelihood, n_outputs, target, target_scale)
     if task == "regression":
         _refuse_classes(classes)
@@ -272,14 +280,18 @@ def _networks_in(module: Any) -> list[nn.Module]:
     return list(module)
 
 
-def _first_built(estimator: Any, rows: Any, numerics: Numerics) -> tuple[Any, int | None]:
+def _first_built(
+    estimator: Any, rows: Any, numerics: Numerics, layout: Layout | None
+) -> tuple[Any, int | None]:
     """Build the first network of a class or function, to see its number of outputs."""
     module = estimator.module
     if isinstance(module, type):
         refuse_random_weights(module, rows)
     if not FirstBuilt.suits(module):
         return module, None
-    built = FirstBuilt(module, estimator._with_prefix("module"), rows, estimator.random_state)
+    built = FirstBuilt(
+        module, estimator._with_prefix("module"), rows, estimator.random_state, layout
+    )
     return built, built.n_outputs(rows, numerics)
 
 

@@ -236,7 +236,10 @@ def _places(rows: Any) -> np.ndarray:
 
 
 def share_of_rows_seen(frozen: Any, X: Any) -> float:
-    """Return the share of these rows that trained a frozen estimator; 0 if it does not know."""
+    """Return the share of these rows that trained a frozen estimator.
+
+    It is 0 for estimators of others, and NaN for one from a file that does not say.
+    """
     leaf, inner = innermost(frozen, X)
     return float(leaf._share_seen(inner)) if hasattr(leaf, "_share_seen") else 0.0
 

@@ -18,6 +18,7 @@ from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, number_table, table, thumbnail
 from skuq._report_intervals import Resampled, ece_note
+from skuq._report_labels import has_several_labels, report_of_labels
 from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
 from skuq._utils._typing import ArrayLike, MatrixLike
@@ -67,10 +68,12 @@ def report(
     Parameters
     ----------
     estimator : fitted classifier, regressor or segmenter
-        Any estimator of one target for which `skuq.predict_uncertainty` gives all parts.
+        Any estimator of one target, or of several labels at once, for which
+        `skuq.predict_uncertainty` gives all parts.
     X : array-like of shape (n_samples, ...), or torch Dataset of pairs (x, y)
         Rows that the model has not seen.
-    y : array-like of shape (n_samples,), or (n_samples, height, width) for a segmenter
+    y : array-like of shape (n_samples,), or (n_samples, n_labels) of several labels, or \
+            (n_samples, height, width) for a segmenter
         The true labels or targets of these rows; None if X is a Dataset, which has them.
     novelty : fitted NoveltyDetector, default=None
         The page then also shows which rows are strange.
@@ -108,10 +111,10 @@ def report(
     """
     X, y = with_known_targets(X, y)
     X = IndexedDataset(X) if is_dataset(X) else X
-    if is_segmenter(estimator, X):
+    if (own := _page_of_its_own(estimator, X)) is not None:
         if novelty is not None:
-            raise ValueError("the report of a segmenter has no novelty: expected novelty=None")
-        return report_of_segmenter(estimator, X, y, n_most_uncertain, title)
+            raise ValueError(f"the report of {own[0]} has no novelty: expected novelty=None")
+        return own[1](estimator, X, y, n_most_uncertain, title)
     if X_novel is not None and novelty is None:
         raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
     truth = _checked_targets(X, y, groups)
@@ -163,6 +166,13 @@ def _checked_targets(X: Any, y: Any, groups: Any) -> np.ndarray:
     if groups is not None:
         refuse_no_groups(groups)
     return truth
+
+
+def _page_of_its_own(estimator: Any, X: Any) -> tuple[str, Callable[..., Report]] | None:
+    """Return what has another page, and its maker; None for one label or target of each row."""
+    if is_segmenter(estimator, X):
+        return "a segmenter", report_of_segmenter
+    return ("several labels", report_of_labels) if has_several_labels(estimator, X) else None
 
 
 def _about_weights(estimator: Any, X: Any) -> str:

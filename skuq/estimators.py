@@ -80,8 +80,7 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     callbacks : list of skorch callbacks, "disable" or None, default=None
         Callbacks to run while training, as in skorch; each network gets a copy. Their parameters
         are ``callbacks__<name>__*``. "disable" turns off per-epoch callbacks and progress bars.
-        Callbacks of scikit-learn 1.9 (`sklearn.callback`) go to ``set_callbacks`` instead; their
-        tasks are fit, network and epoch.
+        Callbacks of scikit-learn 1.9 (`sklearn.callback`) go to ``set_callbacks`` instead.
     verbose : int, default=0
         How much to print. 1 shows progress bars for networks, epochs and long predictions, if tqdm
         is installed; 2 prints skorch's table of epochs.
@@ -111,6 +110,8 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted, in the order of the columns of `predict_proba`.
+    label_names_ : ndarray of shape (n_labels,)
+        Names of several labels at once; set only if y was a data frame with names.
     n_features_in_ : int
         Number of features seen in `fit`: the size of the second axis of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -142,12 +143,11 @@ class TorchClassifier(ClassifierPredictions, ClassifierMixin, Labels, TorchEstim
 
     Notes
     -----
-    Networks learn badly from features of very different scales: put a StandardScaler before.
-    Rows of X keep their number of dimensions between fit and predict. Other differences (the length
-    of sequences, for example) are up to the module.
+    Networks learn badly from features of very different scales: put a StandardScaler before. Rows
+    keep their number of dimensions, tables their columns. ``docs/several_inputs.md``: dicts, texts.
 
-    Checkpoints are arrays and JSON: reading one executes nothing. ``docs/training.md`` says what
-    they hold. One folder serves one fit at a time, so do not use it in searches.
+    Checkpoints are arrays and JSON, see ``docs/training.md``: reading one executes nothing. One
+    folder serves one fit at a time, so do not use it in searches.
 
     Examples
     --------

@@ -196,8 +196,8 @@ def test_everything_is_found():
     n_ours = len([e for e in ESTIMATORS if isinstance(e, TorchEstimator)])
     assert n_ours == 2 * len(all_posteriors()) + len(all_likelihoods())
     assert {type(likelihood).__name__ for likelihood in all_likelihoods()} >= {
-        "Bernoulli", "Categorical", "Gaussian", "Laplace", "MixtureOfGaussians", "Poisson",
-        "Quantile", "StochasticLogits", "StudentT", "UncertaintyAware",
+        "Bernoulli", "Categorical", "Gaussian", "Laplace", "MixtureOfGaussians", "NegativeBinomial",
+        "Poisson", "Quantile", "StochasticLogits", "StudentT", "UncertaintyAware",
     }  # fmt: skip
 
 

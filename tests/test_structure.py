@@ -31,6 +31,7 @@ STOREYS = [
     ],
     [
         "_report_intervals",
+        "_report_labels",
         "_report_novelty",
         "_report_segmentation",
         "active_learning",
@@ -38,7 +39,7 @@ STOREYS = [
         "selective",
         "semi_supervised",
     ],
-    ["_report_html", "_differentiable"],
+    ["_report_html", "_differentiable", "_onnx_steps"],
     ["augmentation", "calibration", "metrics", "novelty"],
     ["_features"],
     ["_delegated", "_meta"],
@@ -56,7 +57,7 @@ STOREYS = [
     ["_networks"],
     ["likelihoods", "_reductions"],
     ["modules", "uncertainty"],
-    ["_distributions"],
+    ["_distributions", "_perceptrons"],
     ["_pixels"],
     ["_utils", "_bins", "_confusion", "exceptions", "_version"],
 ]
@@ -108,7 +109,7 @@ def test_a_file(path):
     if path != PACKAGE / "_training" / "_net.py":
         assert not any(name.split(".")[0] == "skorch" for name in names)
     optional = {"matplotlib", "pandas", "polars", "dask", "kornia", "torchvision"}
-    optional |= {"safetensors", "onnx", "onnxruntime", "captum", "skimage"}
+    optional |= {"safetensors", "onnx", "onnxruntime", "skl2onnx", "captum", "skimage"}
     assert not any(name.split(".")[0] in optional for name in names)
     text = path.read_text()
     assert not re.search(r"torch\.load|pickle\.load|(?<![.\w])(eval|exec)\(", text)

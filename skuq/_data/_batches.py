@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skuq._networks._inputs import Layout
 from skuq._utils._arrays import tensor_of
 from skuq._utils._devices import fits, same_device
 
@@ -60,6 +61,7 @@ class Rows(Dataset[Any]):
     X: Tensor
     y: Tensor
     weight: Tensor | None = None
+    layout: Layout | None = None  # of several inputs whose padding is cut in each batch
 
     may_be_copied: ClassVar[bool] = True  # a shuffled copy is made if it is not too large
 
@@ -98,12 +100,15 @@ class Rows(Dataset[Any]):
 
     def first(self, n_rows: int) -> Tensor:
         """Return the inputs of the first rows, repeated if there are too few."""
-        inputs: Tensor = self[torch.arange(n_rows) % len(self)][0]
+        whole = replace(self, layout=None)
+        inputs: Tensor = whole[torch.arange(n_rows) % len(self)][0]
         return inputs
 
     def __getitem__(self, index: Any) -> Batch:
         weight = None if self.weight is None else self.weight[index]
-        return Batch.of(self.X[index], self.y[index], weight)
+        x = self.X[index]
+        x = x if self.layout is None else self.layout.trimmed(x)
+        return Batch.of(x, self.y[index], weight)
 
     __getitems__ = __getitem__
 
@@ -116,7 +121,7 @@ class Rows(Dataset[Any]):
             return rows
 
         weight = None if self.weight is None else taken(self.weight)
-        return Rows(taken(self.X), taken(self.y), weight)
+        return Rows(taken(self.X), taken(self.y), weight, self.layout)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skuq._data._batches import Rows, StreamedRows
 from skuq._data._streams import Streamed
+from skuq._networks._inputs import Layout
 from skuq._networks._module import Numerics
 from skuq._utils._arrays import tensor_of
 from skuq._utils._devices import fits
@@ -189,6 +190,7 @@ def rows_on_device(
     weight: np.ndarray | None,
     numerics: Numerics,
     fresh: Callable[[list[Any], Any], tuple[np.ndarray, np.ndarray | None]] | None = None,
+    layout: Layout | None = None,
 ) -> Rows:
     """Put rows on the device, or on the host if they would fill over half of its free memory.
 
@@ -202,7 +204,8 @@ def rows_on_device(
 
     rows = tensor_of(X, only_read=True).to(device, numerics.dtype)
     given = None if weight is None else _tensor(weight, numerics, device)
-    return Rows(rows, _tensor(target, numerics, device), given)
+    ragged = layout if layout is not None and layout.ragged else None
+    return Rows(rows, _tensor(target, numerics, device), given, ragged)
 
 
 def _streamed_rows(
@@ -221,7 +224,7 @@ def _streamed_rows(
         return _tensor(y, numerics, host), None if w is None else _tensor(w, numerics, host)
 
     made = read_anew if fresh is not None and X.has_pairs else None
-    return StreamedRows(X, _tensor(target, numerics, host), given, index, made)
+    return StreamedRows(X, _tensor(target, numerics, host), given, index=index, fresh=made)
 
 
 def _tensor(values: np.ndarray, numerics: Numerics, device: torch.device) -> Tensor:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from sklearn.utils import check_array
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from skuq._data._inputs import Packer, as_inputs
 from skuq._utils._random import PrivateGlobals
 
 __all__ = [
@@ -138,9 +140,11 @@ def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
 
     An IterableDataset is read only once, since it may give other rows, or none, the next time.
     """
+    X = as_inputs(X)
     if y is not None or not is_dataset(X):
         return X, y
-    rows, y = read_dataset(X, _ANY_ROWS, with_targets=True)
+    pack = None if isinstance(X, IterableDataset) else Packer(None, np.float64)
+    rows, y = read_dataset(X, _ANY_ROWS, with_targets=True, pack=pack)
     if y is not None and y.dtype == object and (unknown := [v is None for v in y.flat]).count(True):
         raise ValueError(
             f"{type(X).__name__} has {sum(unknown)} item(s) whose target is None; expected a "
@@ -152,7 +156,7 @@ def with_targets(X: Any, y: Any) -> tuple[Any, Any]:
 def rereadable(X: Any) -> Any:
     """Return X, or an IterableDataset as rows that can be read several times."""
     if not isinstance(X, IterableDataset):
-        return X
+        return as_inputs(X)
     return _StreamedDataset(read_dataset(X, _ANY_ROWS, with_targets=False)[0])
 
 
@@ -170,7 +174,11 @@ class _StreamedDataset(Dataset[Any]):
 
 
 def read_dataset(
-    dataset: Any, checks: dict[str, Any], with_targets: bool, seed: int = 0
+    dataset: Any,
+    checks: dict[str, Any],
+    with_targets: bool,
+    seed: int = 0,
+    pack: Callable[[Any], Any] | None = None,
 ) -> tuple[Streamed, np.ndarray | None]:
     """Return the rows of a Dataset, to be read on demand, and its targets, if asked for.
 
@@ -184,10 +192,13 @@ def read_dataset(
         Whether items must have targets, which are then read in one pass.
     seed : int, default=0
         Seed of the global generators while rows are read outside of a training.
+    pack : callable, default=None
+        Makes one array of the several inputs of an item.
     """
+    pair = partial(_pair, dataset, with_targets=with_targets, pack=pack)
     if isinstance(dataset, IterableDataset):
         with PrivateGlobals(seed):
-            return _spooled(dataset, checks, with_targets)
+            return _spooled(dataset, checks, with_targets, pair)
     if not hasattr(dataset, "__len__"):
         raise TypeError(
             f"{type(dataset).__name__} has no __len__; give it one, or make it an IterableDataset"
@@ -195,11 +206,11 @@ def read_dataset(
     if not len(dataset):
         raise ValueError(f"Found array with 0 sample(s): {type(dataset).__name__} is empty")
     with _private(seed):
-        first = _row(_pair(dataset, dataset[0], with_targets)[0], checks)
+        first = _row(pair(dataset[0])[0], checks)
 
     def read_pairs(index: np.ndarray) -> tuple[np.ndarray, list[Any]]:
         with _private(seed + int(index[0]) if len(index) else seed):
-            pairs = [_pair(dataset, dataset[int(i)], with_targets) for i in index]
+            pairs = [pair(dataset[int(i)]) for i in index]
             return _block([x for x, _ in pairs], first.shape, checks), [y for _, y in pairs]
 
     def read(index: np.ndarray) -> np.ndarray:
@@ -213,7 +224,7 @@ def read_dataset(
     for start in range(0, len(dataset), step):
         stop = min(start + step, len(dataset))
         with _private(seed + start):
-            pairs = [_pair(dataset, dataset[i], with_targets) for i in range(start, stop)]
+            pairs = [pair(dataset[i]) for i in range(start, stop)]
         _block([x for x, _ in pairs], first.shape, checks)  # raises errors now, not in some epoch
         targets += [_small(y) for _, y in pairs]
     return rows, _stacked(targets)
@@ -230,10 +241,10 @@ def _private(seed: int) -> AbstractContextManager[Any]:
 
 
 def _spooled(
-    dataset: Any, checks: dict[str, Any], with_targets: bool
+    dataset: Any, checks: dict[str, Any], with_targets: bool, pair: Callable[[Any], Any]
 ) -> tuple[Streamed, np.ndarray | None]:
     """Read an IterableDataset once, into a temporary file."""
-    pairs: Iterator[Any] = (_pair(dataset, item, with_targets) for item in dataset)
+    pairs: Iterator[Any] = (pair(item) for item in dataset)
     targets: list[Any] = []
     first, step = None, 1
     with tempfile.TemporaryFile() as file:
@@ -256,10 +267,14 @@ def _rows_at_once(first: np.ndarray) -> int:
     return max(1, _BLOCK_BYTES // max(1, first.nbytes))
 
 
-def _pair(dataset: Any, item: Any, with_targets: bool) -> tuple[Any, Any]:
+def _pair(
+    dataset: Any, item: Any, with_targets: bool, pack: Callable[[Any], Any] | None = None
+) -> tuple[Any, Any]:
     """Return x and y of an item; y is None if it has none."""
     if isinstance(item, tuple | list) and len(item) == 2:
-        return item[0], _value(item[1])
+        return item[0] if pack is None else pack(item[0]), _value(item[1])
+    if isinstance(item, Mapping) and pack is not None and not with_targets:
+        return pack(item), None
     if with_targets or isinstance(item, tuple | list | dict):
         expected = "pairs (x, y)" if with_targets else "x, or pairs (x, y)"
         raise ValueError(

@@ -20,8 +20,10 @@ __all__ = [
     "PoissonCounts",
     "QuantileKnots",
     "StudentTQuantiles",
+    "by_scipy",
     "invert",
     "least_integer",
+    "whole_below",
 ]
 
 _MAX_STEPS = 200
@@ -82,10 +84,20 @@ def least_integer(
     return high
 
 
-def _by_scipy(function: Any, *arguments: Tensor) -> Tensor:
+def by_scipy(function: Any, *arguments: Tensor) -> Tensor:
     """Evaluate a function on the CPU, in float64, without a gradient."""
     arrays = [a.detach().cpu().double().numpy() for a in torch.broadcast_tensors(*arguments)]
     return torch.as_tensor(function(*arrays)).to(arguments[0])
+
+
+def whole_below(value: Tensor) -> Tensor:
+    """Return the largest integers at or below values.
+
+    A value that rounding left just below an integer counts as that integer.
+    """
+    nearest = value.round()
+    rounded = (nearest - value).abs() <= 1e-9 + 4 * _EPS * value.abs()
+    return torch.where(rounded, nearest, value.floor())
 
 
 class StudentTQuantiles(distributions.StudentT):
@@ -101,10 +113,10 @@ class StudentTQuantiles(distributions.StudentT):
         super().__init__(df, loc, scale, validate_args=False)
 
     def cdf(self, value: Tensor) -> Tensor:
-        return _by_scipy(lambda t, df: scipy.special.stdtr(df, t), self._standard(value), self.df)
+        return by_scipy(lambda t, df: scipy.special.stdtr(df, t), self._standard(value), self.df)
 
     def icdf(self, value: Tensor) -> Tensor:
-        z = _by_scipy(lambda p, df: scipy.special.stdtrit(df, p), value.to(self.loc), self.df)
+        z = by_scipy(lambda p, df: scipy.special.stdtrit(df, p), value.to(self.loc), self.df)
         return self.loc + self.scale * z
 
     def _standard(self, value: Tensor) -> Tensor:
@@ -126,10 +138,7 @@ class PoissonCounts(distributions.Poisson):
         super().__init__(rate, validate_args=False)
 
     def cdf(self, value: Tensor) -> Tensor:
-        # A value that rounding left just below an integer counts as that integer.
-        nearest = value.round()
-        rounded = (nearest - value).abs() <= 1e-9 + 4 * _EPS * value.abs()
-        k = torch.where(rounded, nearest, value.floor())
+        k = whole_below(value)
         return torch.where(k < 0, 0.0, torch.special.gammaincc(k.clamp(min=0) + 1, self.rate))
 
     def log_prob(self, value: Tensor) -> Tensor:

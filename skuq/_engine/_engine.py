@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,12 +31,13 @@ from skuq._data._places import flat_places, places_as_rows, rows_with_places
 from skuq._engine._blocks import Chunks, Reduced, one_behind, padded
 from skuq._engine._draws import Draws
 from skuq._engine._sizes import OutputSizes, share_of_draws
+from skuq._networks._inputs import without_padding
 from skuq._networks._layers import DrawnLinear
 from skuq._networks._module import Numerics, call, first_rows, noting_input
 from skuq._utils._arrays import tensor_of
 from skuq._utils._forks import one_thread_if_forked
 from skuq._utils._memory import give_back, is_out_of_memory
-from skuq._utils._messages import warn
+from skuq._utils._messages import warn, without_vmap_warnings
 from skuq._utils._progress import bar
 from skuq._utils._tensors import agree
 
@@ -122,8 +122,7 @@ class Engine:
             return False
         rows, tensors = self._sample[:2], self.draws.tensors(0, 2)  # few: images are large
         thrice = {name: tensor[[0, 1, 0]] for name, tensor in tensors.items()}
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop")
+        with torch.no_grad(), without_vmap_warnings():
             looped = self._evaluator(False)(tensors, rows)
             evaluate = self._evaluator(True)
             try:
@@ -263,13 +262,13 @@ class Engine:
     def _plan(self, X: np.ndarray | Tensor) -> tuple[int, int, int]:
         """Choose how many rows and draws to evaluate at once for X, and in how many bands.
 
-        Images may be larger than in `fit`. Draws are evaluated again for each band of places.
+        Images may be larger than in `fit`, and sequences longer. Draws are evaluated again for each
+        band of places.
         """
         n_rows, at_once = self.n_rows, self.n_draws_at_once
-        if not self._bytes_of_maps:
-            return n_rows, at_once, 1
         larger = max(1.0, math.prod(X.shape[1:]) / self._sample[0].numel())
-        if (n_rows := max(1, int(n_rows / larger))) > 1:
+        n_rows = max(1, int(n_rows / larger))
+        if n_rows > 1 or not self._bytes_of_maps:
             return n_rows, at_once, 1
         kind = self.numerics.device.type if self.numerics.device.type in _MAP_BYTES else "cpu"
         n_bands = -(-int(self._bytes_of_maps * larger) // _MAP_BYTES[kind])
@@ -392,7 +391,7 @@ class Engine:
         chunk = X[start : start + chunks.n_rows]
         if not isinstance(chunk, Tensor):  # `call` gives the module a copy
             chunk = tensor_of(chunk, self.numerics.dtype, only_read=True)
-        rows = padded(chunk, chunks.n_rows)
+        rows = padded(without_padding(chunk, self.draws.module), chunks.n_rows)
         done = 0
         for band in range(n_bands):
             with noting_input(self.draws.module, rows):

@@ -71,7 +71,6 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     _task: ClassVar[str]
     _default_module: ClassVar[type[nn.Module]] = MLP
     _default_posterior: ClassVar[type[Posterior]] = DeepEnsemble
-    _is_dense: ClassVar[bool] = False  # whether it answers for each pixel of an image
     _default_likelihood: ClassVar[type[Likelihood]]
 
     # Fitted
@@ -82,7 +81,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
     interrupted_: bool
     _root: int  # the seed of `fit`
     _built: Built  # the parameters that built the networks
-    _rows_seen: np.ndarray  # hashes of the rows of the last call of fit or partial_fit
+    _rows_seen: np.ndarray | None  # hashes of the rows of the last call of fit or partial_fit
     _states: list[dict[str, Any]]  # optimizers and generators, kept by partial_fit
 
     def __init__(
@@ -249,7 +248,10 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     def _warn_of_scales(self, X: np.ndarray) -> None:
         names = getattr(self, "feature_names_in_", None)
-        if X.ndim == 2:
+        if self._columns is not None:
+            places = list(self._columns.numbers)
+            X, names = X[:, : len(places)], None if names is None else names[places]
+        if X.ndim == 2 and X.size:
             warn_of_scales(X, names, type(self).__name__)
 
     def _check_parameters(self, incremental: bool) -> tuple[Posterior, Likelihood]:
@@ -305,5 +307,7 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
         )
 
     def _share_seen(self, X: Any) -> float:
-        """Compute the share of rows that training has seen."""
+        """Compute the share of rows that training has seen; NaN if a file left them out."""
+        if self._rows_seen is None:
+            return float("nan")
         return float(np.isin(row_hashes(self._check_rows(X)), self._rows_seen).mean())

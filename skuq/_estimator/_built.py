@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from skuq._training._identity import describe
-from skuq.modules import MLP
+from skuq.modules import MLP, TabularMLP
 from skuq.posteriors import Posterior
 
-__all__ = ["OLD_NETWORK", "Built", "check_unchanged", "has_default_network", "posterior_of"]
+__all__ = [
+    "DEFAULTS",
+    "OLD_NETWORK",
+    "Built",
+    "check_unchanged",
+    "default_module",
+    "has_default_network",
+    "posterior_of",
+]
 
+DEFAULTS = (MLP, TabularMLP)
 OLD_NETWORK = {"activation": "relu", "dropout": 0.1}  # the default one of files that do not say
 
 
@@ -62,9 +71,15 @@ def posterior_of(estimator: Any) -> Posterior:
     return given
 
 
+def default_module(estimator: Any) -> Any:
+    """Return the module of an estimator that has none of its own."""
+    table = estimator._columns is not None and estimator._default_module is MLP
+    return TabularMLP if table else estimator._default_module
+
+
 def has_default_network(estimator: Any) -> bool:
-    """Return whether an estimator builds the default multilayer perceptron."""
-    return (estimator.module or estimator._default_module) is MLP
+    """Return whether an estimator builds the default multilayer perceptron, of either kind."""
+    return (estimator.module or default_module(estimator)) in DEFAULTS
 
 
 class _NotGiven:

@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from skuq._data._checks import checks_of_rows, dense
+from skuq._data._inputs import Inputs, Packer, packed, planned
 from skuq._data._streams import is_dataset
+from skuq._estimator._columns import is_mixed_table
+from skuq._networks._inputs import Layout
 from skuq._networks._module import Numerics, first_rows
 from skuq._utils._sklearn_compat import _safe_indexing
 from skuq.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
@@ -35,18 +38,34 @@ def sliceable(values: Any) -> Any:
     return values.tocsr() if issparse(values) and values.ndim == 2 else values
 
 
-def first_rows_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any]:
-    """Return three rows of X as the network gets them, and the first target (None without y)."""
+def first_rows_of(X: Any, y: Any, numerics: Numerics) -> tuple[Tensor, Any, Layout | None]:
+    """Return three rows of X, the first target (None without y), and the layout of several inputs.
+
+    Raises
+    ------
+    ValueError
+        If X is a data frame with categories: the codes of training are not known.
+    """
+    checks = {**checks_of_rows(numerics), "ensure_all_finite": False}
+    packer, part = Packer(None, checks["dtype"]), X
     if is_dataset(X):
         x, target = (next(iter(X)) if isinstance(X, IterableDataset) else X[0])[:2]
-        part, target = np.asarray(x)[None], np.asarray(target)
+        part, target = np.asarray(packer(x))[None], np.asarray(target)
     else:
         part = _safe_indexing(X, slice(0, 3)) if hasattr(X, "__len__") or hasattr(X, "shape") else X
         target = None if y is None else np.asarray(dense(_safe_indexing(y, slice(0, 1))))
         target = target[0] if target is not None and len(target) else None
-    checks = {**checks_of_rows(numerics), "ensure_all_finite": False}
+    layout = packer.layout
+    if is_mixed_table(part):
+        raise ValueError(
+            "X has categorical columns, and the codes that the network was trained with are not "
+            "known: give skuq.Inputs(numbers=..., codes=...) with these codes"
+        )
+    if isinstance(part, Inputs):
+        layout = planned(part)
+        part = packed(part, layout, checks["dtype"])
     rows = torch.as_tensor(np.array(dense(check_array(part, input_name="X", **checks))))
-    return first_rows(rows.to(numerics.device, numerics.dtype), 3), target
+    return first_rows(rows.to(numerics.device, numerics.dtype), 3), target, layout
 
 
 def chosen_likelihood(

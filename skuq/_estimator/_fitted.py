@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from skuq._engine._engine import Engine
 from skuq._networks._module import Numerics
 from skuq._networks._summary import NetworkSummary, summarise
+from skuq._utils._arrays import as_tensor
 from skuq._utils._messages import warn
 
 __all__ = ["Fitted"]
@@ -21,18 +23,19 @@ class Fitted(BaseEstimator):
     """Mixin for estimators that have an ``_engine`` once they are fitted."""
 
     _engine: Engine
+    _check_rows: Callable[[Any], Any]
     device: Any
     precision: str
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_engine")
 
-    def draws(self, x: Tensor) -> Tensor:
+    def draws(self, x: Tensor | Any) -> Tensor:
         """Evaluate the fitted draws on torch tensors, differentiable in x.
 
         Parameters
         ----------
-        x : Tensor of shape (n_rows, ...)
+        x : Tensor of shape (n_rows, ...), or several inputs in any form that `predict` takes
             Rows as in `fit`; they are moved to the device and the dtype of the networks.
 
         Returns
@@ -43,6 +46,8 @@ class Fitted(BaseEstimator):
         """
         check_is_fitted(self)
         numerics = self._engine.numerics
+        if not isinstance(x, Tensor):
+            x = as_tensor(self._check_rows(x))
         return self._engine(x.to(numerics.device, numerics.dtype))
 
     @property

@@ -19,7 +19,7 @@ from skuq._data._checks import row_hashes, rows_on_device
 from skuq._data._places import flat_places
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
-from skuq._estimator._built import Built
+from skuq._estimator._built import Built, default_module
 from skuq._estimator._chosen import Chosen
 from skuq._estimator._contracts import check_loss, checked_draws
 from skuq._estimator._noise import Finish, Split
@@ -183,7 +183,7 @@ class Fitting:
             weight = None if data.weight is None else flat_places(data.weight, data.places)
             likelihood.fit(target, weight, n_classes=n_classes, seed=seed)
         corrects = getattr(self._estimator, "prior_correction", False)
-        likelihood.correct_prior(data.by_class if corrects else None)
+        likelihood.correct_prior(likelihood.weights_of_classes(data.by_class) if corrects else None)
         encoded = likelihood.encode(data.target)
         check_loss(likelihood, flat_places(encoded, data.places), self._numerics)
         if data.valid is not None:
@@ -268,18 +268,18 @@ class Fitting:
     ) -> tuple[Problem, Schedule]:
         """Make the problem that the posterior sees, and the schedule that trains its networks."""
         estimator, (X, _, weight, *_) = self._estimator, self._data
-        fresh = self._fresh_targets(self._data)
-        rows = rows_on_device(X, encoded, weight, self._numerics, fresh)
+        fresh, layout = self._fresh_targets(self._data), estimator._layout
+        rows = rows_on_device(X, encoded, weight, self._numerics, fresh, layout)
         train, valid = (rows, None) if apart is None else map(rows.take, apart)
         stops, given = self._chosen.patience is not None, self._data.valid
         if given is not None:
             fresh, watched = self._fresh_targets(given), self._watched
-            valid = rows_on_device(given.X, watched, given.weight, self._numerics, fresh)
+            valid = rows_on_device(given.X, watched, given.weight, self._numerics, fresh, layout)
         differ = stops and given is None and not self._likelihood.wants_unseen_rows
         settings = estimator._settings(self._numerics, self._devices, self._chosen)
         settings = replace(settings, **saving)
         builder = Builder(
-            factory=estimator.module or estimator._default_module,
+            factory=estimator.module or default_module(estimator),
             parameters=self._built.arguments,
             transform=self._posterior.transform,
             likelihood=self._likelihood,
@@ -288,6 +288,7 @@ class Fitting:
             root=self._root,
             resume=self._start,
             places=self._data.places,
+            layout=layout,
         )
         trainer = Trainer(
             builder=builder,

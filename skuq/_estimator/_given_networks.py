@@ -10,14 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skuq._networks._inputs import Layout
 from skuq._networks._last_layer import last_linear
-from skuq._networks._module import Numerics, accepts, build, call, noting_input, own_copy
+from skuq._networks._module import (
+    Numerics,
+    accepts,
+    build,
+    call,
+    copied,
+    noting_input,
+    own_copy,
+)
 from skuq._networks._precision import float_dtype
 from skuq._networks._trained import TrainedNetwork
 from skuq._utils._random import PrivateGlobals, Purpose, derive_seed, root_seed
 from skuq._utils._tensors import agree, tensors_of
 
-__all__ = ["FirstBuilt", "copy_factory", "refuse_random_weights"]
+__all__ = ["FirstBuilt", "copy_factory", "refuse_random_weights", "with_inputs"]
 
 
 def copy_factory(
@@ -54,6 +63,15 @@ def copy_factory(
     # Outputs of rows, or of the pixels of images; fit raises the error of all others.
     is_usual = isinstance(outputs[0], Tensor) and outputs[0].ndim in (2, 4)
     return factory, outputs[0].shape[1] if is_usual else None
+
+
+def with_inputs(module: nn.Module, layout: Layout | None) -> nn.Module:
+    """Return a module, or a copy that takes rows of several inputs."""
+    if layout is None:
+        return module
+    own = copied(module)
+    layout.attach(own)
+    return own
 
 
 def _taken(module: nn.Module, rows: Tensor, numerics: Numerics) -> nn.Module:
@@ -134,6 +152,8 @@ class FirstBuilt:
         Some rows.
     random_state : int, RandomState instance or None
         That of the estimator: an integer gives the first network of its fit.
+    layout : Layout, default=None
+        Where several inputs lie in a row.
     """
 
     def __init__(
@@ -142,13 +162,14 @@ class FirstBuilt:
         parameters: dict[str, Any],
         rows: Tensor,
         random_state: Any,
+        layout: Layout | None = None,
     ) -> None:
         functools.update_wrapper(self, factory, updated=())
         self._factory = factory
         is_number = isinstance(random_state, int | np.integer)
         root = root_seed(random_state) if is_number else 0
         with PrivateGlobals(derive_seed(root, Purpose.INITIALISATION, 0)), torch.no_grad():
-            self._first: Any = build(factory, parameters, rows[0].numel(), 0)
+            self._first: Any = build(factory, parameters, rows[0].numel(), 0, None, layout)
 
     @staticmethod
     def suits(factory: Callable[..., Any]) -> bool:

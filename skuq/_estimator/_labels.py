@@ -26,6 +26,7 @@ class Labels(Reading):
 
     class_weight: Any
     classes_: np.ndarray
+    label_names_: np.ndarray
     likelihood: Likelihood | None
     _multilabel: bool
 
@@ -46,7 +47,22 @@ class Labels(Reading):
             )
         if y is not None and not likelihood.takes_missing:
             refuse_no_labels("y", y)
+        self._keep_label_names(y, reset)
         return super()._check_data(X, y, likelihood, checks, reset)
+
+    def _keep_label_names(self, y: Any, reset: bool) -> None:
+        """Keep the names of the columns of indicators, or refuse others than in the first fit."""
+        names = np.asarray(getattr(y, "columns", ()), dtype=object)
+        named = not self._soft and len(names) > 1 and all(isinstance(name, str) for name in names)
+        if reset:
+            self.__dict__.pop("label_names_", None)
+            if named:
+                self.label_names_ = names
+        elif named and not np.array_equal(names, getattr(self, "label_names_", names)):
+            raise ValueError(
+                f"the columns of y are {list(names)}, but in the first fit they were "
+                f"{list(self.label_names_)}, in this order"
+            )
 
     def _given_classes(self, y: Any, classes: Any) -> Any:
         return names_of_classes(classes, names_of_columns(y)) if self._soft else classes
@@ -154,8 +170,9 @@ class Labels(Reading):
             return None
         if target.ndim == 2:
             raise ValueError(
-                "class_weight needs one label per row; with several labels, or probabilities of "
-                "classes, give sample_weight"
+                "class_weight needs one label per row; with several labels give "
+                "likelihood=Bernoulli(pos_weight='balanced'), or a weight for each label; with "
+                "probabilities of classes, give sample_weight"
             )
         known = ~np.isnan(target)
         of_known = None if weight is None else weight[known]

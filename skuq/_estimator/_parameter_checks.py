@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skuq._data._batches import SlicedBatches
-from skuq._estimator._built import check_unchanged, posterior_of
+from skuq._estimator._built import check_unchanged, default_module, posterior_of
 from skuq._utils._parameters import NotSaved, check_accepted
 from skuq._utils._sklearn_compat import validate_parameter_constraints
 from skuq.likelihoods import Likelihood
@@ -37,7 +37,7 @@ def checked_parameters(estimator: Any, incremental: bool) -> tuple[Posterior, Li
             "copy of the instance each time. If it is trained, skuq.from_trained takes it as it is"
         )
     given = estimator._with_prefix("module")
-    check_accepted("module", given, estimator.module or estimator._default_module)
+    check_accepted("module", given, estimator.module or default_module(estimator))
     if hasattr(estimator, "_engine"):  # training goes on
         check_unchanged(estimator)
     optimizer = estimator._with_prefix("optimizer")

@@ -70,6 +70,8 @@ def _read(
     checks, stream = checks_of_rows(numerics), None
     if is_dataset(X):
         stream, X, y = reader._read(X, y, checks, root)
+    else:
+        X = reader._packed(X, checks, learn=False)
     X, y, missing = reader._check_data(X, y, likelihood, checks, reset=False)
     X = streamed_if_mapped(X) if stream is None else stream
     reader._check_dimensions(X)

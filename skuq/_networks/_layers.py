@@ -95,6 +95,18 @@ class StackedLayerNorm(nn.LayerNorm):
         return out
 
 
+class StackedEmbedding(nn.Embedding):
+    """The embeddings of all networks as one table."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding_idx is not None or self.max_norm is not None:
+            raise NotImplementedError("a table of all networks has no place for these")
+        n_networks, n_rows = self.weight.shape[:2]
+        first = torch.arange(n_networks, device=x.device) * n_rows
+        rows = x + first.view(-1, *(1,) * (x.ndim - 1))
+        return F.embedding(rows, self.weight.flatten(0, 1))
+
+
 class _RowsOfAll:
     """A layer without parameters that treats rows independently: all rows form one batch."""
 
@@ -120,6 +132,7 @@ def _stacked_versions(
 # Layers of torch, and the layers that do the same for a stack of networks.
 STACKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: StackedLinear,
+    nn.Embedding: StackedEmbedding,
     nn.Flatten: StackedFlatten,
     nn.LayerNorm: StackedLayerNorm,
     **_stacked_versions(_StackedConvolution, nn.Conv1d, nn.Conv2d, nn.Conv3d),

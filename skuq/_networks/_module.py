@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from skuq._networks._foreign import is_plain
+from skuq._networks._inputs import Layout
 from skuq._networks._names import name_of_module
 from skuq._networks._precision import check_precision, dtypes_that_change, float_dtype, moved
 from skuq._networks._refusals import check_kind, hint_at_channels
@@ -86,10 +87,10 @@ def call(
 ) -> Tensor:
     """Compute the outputs of a network as a float tensor of shape (n_rows, n_outputs).
 
-    If a module returns a tuple, the first entry counts; outputs of shape (n_rows,) become one
-    column. The module gets a copy of x, because it may work in place. `autocast_is_off` states that
-    the caller is inside of `Numerics.without_autocast`, which is slow to enter in each step of a
-    training.
+    If a module returns a tuple, the first entry counts; if an object or a dict with `logits`,
+    these. Outputs of shape (n_rows,) become one column. The module gets a copy of x, because it may
+    work in place. `autocast_is_off` states that the caller is inside of
+    `Numerics.without_autocast`, which is slow to enter in each step of a training.
     """
     last = numerics.channels_last and x.ndim == 4
     x = x.clone(memory_format=torch.channels_last) if last else x.clone()
@@ -98,8 +99,7 @@ def call(
     else:
         with numerics.autocast():
             output = module(x)
-    if isinstance(output, tuple | list):
-        output = output[0]
+    output = _main_output(output)
     if isinstance(output, Tensor) and output.ndim == 1:
         output = output[:, None]
     if isinstance(output, Tensor) and output.is_complex():
@@ -111,6 +111,17 @@ def call(
         output = output.to(numerics.dtype)
     outputs: Tensor = output
     return outputs
+
+
+def _main_output(output: Any) -> Any:
+    """Return what counts of the outputs of a module."""
+    if isinstance(output, Tensor):
+        return output
+    if hasattr(output, "logits"):
+        return output.logits
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    return output[0] if isinstance(output, tuple | list) else output
 
 
 def with_best_layout(numerics: Numerics, module: nn.Module, x: Tensor) -> Numerics:
@@ -201,12 +212,15 @@ def build(
     n_features: int,
     n_outputs: int,
     n_channels: int | None = None,
+    layout: Layout | None = None,
 ) -> nn.Module:
     """Make a module; pass `n_features` and `n_outputs` if the signature names them.
 
     `n_channels`, the size of the first axis of an image, is passed only if it has no default there.
+    A module of several inputs takes rows of their layout.
     """
-    sizes = {"n_features": n_features, "n_outputs": n_outputs}
+    sizes = {"n_features": n_features, "n_outputs": n_outputs, "n_numbers": n_features}
+    sizes |= {} if layout is None else dict(layout.sizes)
     given = {name: size for name, size in sizes.items() if accepts(factory, name)}
     if n_channels is not None and accepts(factory, "n_channels", needs=True):
         given["n_channels"] = n_channels
@@ -228,6 +242,8 @@ def build(
         raise TypeError(
             f"module={factory!r} returned {type(module).__name__}; expected a torch.nn.Module"
         )
+    if layout is not None:
+        layout.attach(module)
     return module
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from skuq._data._batches import Rows
+from skuq._networks._inputs import Layout
 from skuq._networks._inspection import Inspection, inspect_network
 from skuq._networks._module import (
     Numerics,
@@ -57,6 +58,8 @@ class Builder:
         the fit trains.
     places : tuple of int, default=()
         The places of a row, for each of which the network must answer; see `skuq._data._places`.
+    layout : Layout, default=None
+        Where the inputs of the network lie in a row, if it takes several.
 
     Attributes
     ----------
@@ -81,6 +84,7 @@ class Builder:
         root: int,
         resume: list[Trained],
         places: tuple[int, ...] = (),
+        layout: Layout | None = None,
     ) -> None:
         self._factory = factory
         self._parameters = parameters
@@ -88,6 +92,7 @@ class Builder:
         self._likelihood = likelihood
         self._n_features = rows.row_shape.numel()
         self._n_channels = rows.row_shape[0] if places else None
+        self._layout = layout
         self._root = root
         self.resume = resume
         self.numerics = numerics = settings.numerics
@@ -146,7 +151,7 @@ class Builder:
                 if isinstance(factory, TrainedNetwork):
                     factory = factory.of_network(number)
                 sizes = (self._n_features, n_outputs, self._n_channels)
-                built = build(factory, self._parameters, *sizes)
+                built = build(factory, self._parameters, *sizes, self._layout)
                 own = own_copy(built, self.sample, self.numerics, like_others=number > 0)
                 module = self._transform(own)
         if not isinstance(module, nn.Module):

@@ -27,6 +27,7 @@ from skuq._networks._precision import is_usual
 from skuq._networks._refusals import sparse_layers
 from skuq._networks._weights import weights_of
 from skuq._training._settings import Settings
+from skuq._utils._messages import without_vmap_warnings
 from skuq._utils._random import PrivateGlobals
 from skuq._utils._tensors import agree, all_agree, tensors_of
 from skuq.modules import LearntDropout
@@ -106,7 +107,7 @@ class Stack:
         for vectorized in (False, True):
             if vectorized and any(layer.p > 0 for layer in dropout_layers(networks[0]).values()):
                 return None  # the private dropout masks do not work under vmap
-            with PrivateGlobals(0):  # a user's forward may draw from any generator
+            with PrivateGlobals(0), without_vmap_warnings():  # a forward may draw
                 agrees = _agrees(networks[:2], x, numerics, vectorized)
             if agrees:
                 return cls(networks, numerics, vectorized)

@@ -25,6 +25,7 @@ from skuq._training._several import train_stack
 from skuq._training._stack import Stack, may_stack
 from skuq._utils._denormals import without_denormals
 from skuq._utils._memory import explained_at_fit
+from skuq._utils._messages import without_vmap_warnings
 from skuq._utils._progress import Task
 from skuq._utils._random import Purpose, derive_seed
 from skuq.exceptions import DivergedError
@@ -224,7 +225,8 @@ class Trainer:
     def _training(self, n_networks: int = 1) -> Iterator[None]:
         """Train fast near 0, and explain the error if the device has no memory for a step."""
         n_rows = min(self.settings.n_batch_rows, len(self.train_rows))
-        with without_denormals(), explained_at_fit(n_rows, n_networks, self.numerics.device):
+        explained = explained_at_fit(n_rows, n_networks, self.numerics.device)
+        with without_denormals(), without_vmap_warnings(), explained:
             yield
 
     def _rows(self, number: int, bootstrap: bool) -> tuple[Rows, Rows | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skuq._utils._stock import is_stock
 
-__all__ = ["checked_level", "name_of", "suggest", "unfrozen", "warn"]
+__all__ = ["checked_level", "name_of", "suggest", "unfrozen", "warn", "without_vmap_warnings"]
 
 # Packages through which a user's call may reach skuq.
 _BETWEEN = {"skuq", "sklearn", "skorch", "torch", "joblib", "contextlib", "functools"}
@@ -24,6 +26,14 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def without_vmap_warnings() -> Iterator[None]:
+    """Hide torch's warning that an operation under vmap is a loop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
 
 
 def unfrozen(estimator: Any) -> Any:

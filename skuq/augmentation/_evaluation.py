@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from skuq._composition import predictions
 from skuq._data._checks import CheckedRows, dense
+from skuq._data._inputs import as_inputs
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._utils._arrays import tensor_of
@@ -133,6 +134,7 @@ class Evaluation:
         return values
 
     def _chunks(self, X: Any) -> Iterator[tuple[slice, Any]]:
+        X = as_inputs(X)
         n_rows, step = _num_samples(X), self._chunk_rows()
         for start in range(
             0, max(1, n_rows), step

@@ -11,6 +11,7 @@ from skuq.likelihoods._categorical import Categorical
 from skuq.likelihoods._gaussian import Gaussian
 from skuq.likelihoods._laplace import Laplace
 from skuq.likelihoods._mixture_of_gaussians import MixtureOfGaussians
+from skuq.likelihoods._negative_binomial import NegativeBinomial
 from skuq.likelihoods._poisson import Poisson
 from skuq.likelihoods._quantile import Quantile
 from skuq.likelihoods._stochastic_logits import StochasticLogits
@@ -24,6 +25,7 @@ __all__ = [
     "Laplace",
     "Likelihood",
     "MixtureOfGaussians",
+    "NegativeBinomial",
     "Poisson",
     "Quantile",
     "StochasticLogits",

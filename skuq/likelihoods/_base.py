@@ -167,6 +167,21 @@ class Likelihood(BaseEstimator):
             )
         self._log_weights = np.log(weights)
 
+    def weights_of_classes(self, by_class: np.ndarray | None) -> np.ndarray | None:
+        """Return the weights of classes in training, for `correct_prior`.
+
+        Parameters
+        ----------
+        by_class : ndarray of shape (n_classes,), or None
+            Those of the estimator. A likelihood may add its own.
+
+        Returns
+        -------
+        ndarray of shape (n_classes,) or (n_labels, 2), or None
+            The weights; None if there are none.
+        """
+        return by_class
+
     def _corrected(self, logits: Tensor) -> Tensor:
         """Correct the logits of classes, on the last axis, to the prior of the rows."""
         if self._log_weights is None:

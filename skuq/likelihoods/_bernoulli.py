@@ -37,6 +37,11 @@ class Bernoulli(Likelihood):
         first `partial_fit` ignores NaN. None refuses NaN.
     label_smoothing : float in [0, 1), default=0.0
         The smoothing ε of targets in training, y (1 − ε) + ε/2.
+    pos_weight : "balanced", float, sequence of float of shape (n_labels,), or None, default=None
+        The weight w of rows where a label is true, in the loss, which is then w y softplus(−z) +
+        (1 − y) softplus(z). "balanced" is the number of rows where it is not true over that where
+        it is. It tilts the probabilities; ``prior_correction=True`` of `TorchClassifier` undoes
+        that. Early stopping watches the same weighted loss.
 
     References
     ----------
@@ -60,11 +65,22 @@ class Bernoulli(Likelihood):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "uncertain_label": [StrOptions({"ignore", "zeros", "ones", "self"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-    }
+        "pos_weight": [
+            StrOptions({"balanced"}), Interval(Real, 0, None, closed="neither"), "array-like", None
+        ],
+    }  # fmt: skip
+    pos_weight: Any = None  # those fitted before there was one lack it
+    _weights: np.ndarray | None = None  # of true labels
 
-    def __init__(self, uncertain_label: str | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        uncertain_label: str | None = None,
+        label_smoothing: float = 0.0,
+        pos_weight: Any = None,
+    ) -> None:
         self.uncertain_label = uncertain_label
         self.label_smoothing = label_smoothing
+        self.pos_weight = pos_weight
 
     @property
     def takes_missing(self) -> bool:
@@ -92,7 +108,38 @@ class Bernoulli(Likelihood):
         self.n_classes_ = 2
         self._several = y.ndim == 2
         self.n_outputs_ = y.shape[1] if self._several else 1
+        self._weights = self._weights_of(y.reshape(len(y), -1), sample_weight)
         return self
+
+    def _weights_of(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """Return the weight of each label where it is true."""
+        if self.pos_weight is None:
+            return None
+        if isinstance(self.pos_weight, str):
+            each = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+            each = each.reshape(len(y), -1)
+            true, known = np.nan_to_num(y) * each, ~np.isnan(y) * each
+            n_true, n_false = true.sum(axis=0), (known - true).sum(axis=0)
+            both = (n_true > 0) & (n_false > 0)
+            balanced: np.ndarray = np.divide(n_false, n_true, out=np.ones(y.shape[1]), where=both)
+            return balanced
+        given = np.asarray(self.pos_weight, dtype=float)
+        if (
+            given.shape not in ((), (self.n_outputs_,))
+            or not (np.isfinite(given) & (given > 0)).all()
+        ):
+            raise ValueError(
+                f"pos_weight must be one positive number, or one for each of {self.n_outputs_} "
+                f"label(s), got {self.pos_weight!r}"
+            )
+        return np.broadcast_to(given, (self.n_outputs_,)).copy()
+
+    def weights_of_classes(self, by_class: np.ndarray | None) -> np.ndarray | None:
+        if self._weights is None:
+            return by_class
+        own = np.stack([np.ones_like(self._weights), self._weights], axis=-1)
+        own = own if by_class is None else own * by_class
+        return own if self._several else own[0]
 
     def explain_outputs(self) -> str:
         if self._several:
@@ -127,7 +174,10 @@ class Bernoulli(Likelihood):
         target = target.reshape(output.shape).to(output.dtype)
         known = ~target.isnan()
         soft = torch.where(known, target, 0.0) * (1 - smoothing) + smoothing / 2
-        return torch.where(known, softplus(output) - soft * output, 0.0).sum(-1)
+        if self._weights is None:
+            return torch.where(known, softplus(output) - soft * output, 0.0).sum(-1)
+        of_true = output.new_tensor(self._weights) * soft * softplus(-output)
+        return torch.where(known, of_true + (1 - soft) * softplus(output), 0.0).sum(-1)
 
     def fisher(self, output: Tensor) -> Tensor:
         return torch.diag_embed(output.sigmoid() * (-output).sigmoid())

@@ -14,7 +14,17 @@ from skuq._utils._sklearn_compat import Interval
 from skuq.likelihoods._base import Likelihood, refuse_extremes
 from skuq.likelihoods._links import LINEAR_FROM, positive, positive_slope
 
-__all__ = ["Poisson"]
+__all__ = ["Poisson", "checked_counts"]
+
+
+def checked_counts(y: np.ndarray, name: str) -> np.ndarray:
+    """Refuse targets below 0."""
+    if (y < 0).any():
+        raise ValueError(
+            f"{name} needs counts, y >= 0, got {y.min():.4g}: use Gaussian() or another "
+            "likelihood of real targets"
+        )
+    return y
 
 
 class Poisson(Likelihood):
@@ -29,7 +39,7 @@ class Poisson(Likelihood):
     summed over the targets: 1/c times the negative log-likelihood λ − y log λ + log y!, without
     terms that depend only on y. For a given set of y the best rate is their mean. Mean and variance
     of y are both λ, so the aleatoric uncertainty equals the predicted rate. Counts that vary more
-    are not Poisson.
+    are not Poisson: `NegativeBinomial` also learns by how much.
 
     Parameters
     ----------
@@ -89,19 +99,11 @@ class Poisson(Likelihood):
         self._linear_from = LINEAR_FROM if self.standardise else None
         self.n_targets_ = self.n_outputs_ = y.shape[1]
         refuse_extremes(np.abs(y).max(axis=0), "largest value", least=0.0)
-        mean = np.average(self._checked(y), axis=0, weights=sample_weight)
+        mean = np.average(checked_counts(y, "Poisson"), axis=0, weights=sample_weight)
         unit = np.where(mean > 0, mean, 1.0)
         self.scale_ = unit if self.standardise else np.ones_like(unit)
         self._rate_unit = None if self.standardise else unit
         return self
-
-    def _checked(self, y: np.ndarray) -> np.ndarray:
-        if (y < 0).any():
-            raise ValueError(
-                f"Poisson needs counts, y >= 0, got {y.min():.4g}: use Gaussian() or another "
-                "likelihood of real targets"
-            )
-        return y
 
     def explain_outputs(self) -> str:
         return f"the logarithm of a rate for each of {self.n_targets_} targets"
@@ -110,7 +112,7 @@ class Poisson(Likelihood):
         return ["exp"] * self.n_outputs_
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        return self._checked(y) / self.scale_
+        return checked_counts(y, "Poisson") / self.scale_
 
     def decode(self, y: np.ndarray) -> np.ndarray:
         decoded: np.ndarray = self.scale_ * y

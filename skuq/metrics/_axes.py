@@ -10,7 +10,7 @@ from skuq._composition import predictions
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._optional import import_optional
-from skuq._utils._typing import ArrayLike, MatrixLike
+from skuq._utils._typing import ArrayLike, DataFrame, MatrixLike
 
 __all__ = [
     "COLOURS",
@@ -68,6 +68,27 @@ class Display:
         self._draw(ax, self.name if name is None else name, kwargs)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def frame(self) -> DataFrame:
+        """Return the numbers of the picture as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each point of the picture.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        asking = f"{type(self).__name__}.frame"
+        table: DataFrame = import_optional("pandas", "pandas", asking).DataFrame(self._columns())
+        return table
+
+    def _columns(self) -> dict[str, Any]:
+        """Return the columns of `frame`."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement _columns")
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         """Draw on these axes; `options` are the user's and go last."""

@@ -198,6 +198,17 @@ class ReliabilityDisplay(Display):
         error, shown = _wilson(bins.accuracy, bins.n_effective), (kind, name, interval)
         return cls(bins.confidence, bins.accuracy, bins.share, error, bins.edges, ece, *shown)
 
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "from": self.edges[:, 0],
+            "to": self.edges[:, 1],
+            "confidence": self.confidence,
+            "accuracy": self.accuracy,
+            "lower": self.accuracy - self.error[0],
+            "upper": self.accuracy + self.error[1],
+            "share": self.share,
+        }
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         number = f"ECE {self.ece:.3f}{interval_text(self.interval)}"
         label = f"{name} ({number})" if name else number

@@ -190,6 +190,16 @@ class PredictionBandDisplay(Display):
         display = cls(place[order], centre[order], noise, total, confidence_level, name)
         return display.plot(ax=ax, **kwargs)
 
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "x": self.x,
+            "mean": self.mean,
+            "noise_lower": self.noise[:, 0],
+            "noise_upper": self.noise[:, 1],
+            "total_lower": self.total[:, 0],
+            "total_upper": self.total[:, 1],
+        }
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         if is_empty(ax):
             ax.set(xlabel=self.xlabel, ylabel=self.ylabel)

@@ -145,6 +145,10 @@ class DecompositionDisplay(Display):
         marked = None if wrong is None else np.asarray(wrong, dtype=bool)
         return cls(one, two, marked, unit, name).plot(ax=ax, **kwargs)
 
+    def _columns(self) -> dict[str, Any]:
+        found = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
+        return found if self.wrong is None else {**found, "wrong": self.wrong}
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         right = np.ones(len(self.aleatoric), bool) if self.wrong is None else ~self.wrong
         look = {"s": 14, "alpha": 0.5, "linewidths": 0, "color": COLOURS[0], **options}

@@ -151,6 +151,11 @@ class NoveltyHistogramDisplay(_NoveltyDisplay):
         metrics = novelty_metrics(one, two)
         return cls(one, two, metrics, threshold, name, groups).plot(ax=ax, **kwargs)
 
+    def _columns(self) -> dict[str, Any]:
+        sizes = (len(self.known), len(self.novel))
+        novelty = np.concatenate([self.known, self.novel])
+        return {"group": np.repeat(np.array(self.groups), sizes), "novelty": novelty}
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         together = np.concatenate([self.known, self.novel])
         low, high = together.min(), together.max()
@@ -244,6 +249,9 @@ class NoveltyROCDisplay(_NoveltyDisplay):
         shares = [1 - np.searchsorted(s, thresholds) / len(s) for s in (one, two)]
         flagged, found = (np.append(0.0, share) for share in shares)
         return cls(flagged, found, novelty_metrics(one, two), name).plot(ax=ax, **kwargs)
+
+    def _columns(self) -> dict[str, Any]:
+        return {"flagged": self.flagged, "found": self.found}
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         auroc = f"AUROC {self.metrics.auroc:.3f}"

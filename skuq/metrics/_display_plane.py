@@ -279,6 +279,9 @@ class ClassPlaneDisplay(Display):
         )
         return display.plot(ax=ax, **kwargs)
 
+    def _columns(self) -> dict[str, Any]:
+        return {"x": self.coordinates[:, 0], "y": self.coordinates[:, 1], "label": self.labels}
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         for label, colour, marker in zip(self.classes, COLOURS, _MARKERS):
             of_class = self.coordinates[self.labels == label].T

@@ -137,6 +137,9 @@ class PITDisplay(Display):
         """
         return cls(_check_pit(pit), n_bins, name).plot(ax=ax, **kwargs)
 
+    def _columns(self) -> dict[str, Any]:
+        return {"pit": self.pit}
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         n, k = len(self.pit), self.n_bins
         if is_empty(ax):
@@ -240,6 +243,9 @@ class RegressionCalibrationDisplay(Display):
         expected = np.linspace(0, 1, 101)
         observed = np.searchsorted(needed, expected, side="right") / len(needed)
         return cls(expected, observed, name).plot(ax=ax, **kwargs)
+
+    def _columns(self) -> dict[str, Any]:
+        return {"expected": self.expected, "observed": self.observed}
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         area = f"area {self.miscalibration_:.3f}"

@@ -264,6 +264,13 @@ class SegmentationDisplay(Display):
         self._draw(self.axes_, self.name if name is None else name, kwargs)
         return self
 
+    def _columns(self) -> dict[str, Any]:
+        parts = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
+        found = {
+            f"mean_{name}": np.array([one.mean() for one in maps]) for name, maps in parts.items()
+        }
+        return {"image": np.arange(len(self.prediction)), **found}
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         if name:
             self.figure_.suptitle(name, fontsize="medium")

@@ -183,6 +183,9 @@ class RiskCoverageDisplay(Display):
         display = cls(curve.coverage, curve.risk, oracle.risk, aurc, name, risk_name, found)
         return display.plot(ax=ax, **kwargs)
 
+    def _columns(self) -> dict[str, Any]:
+        return {"coverage": self.coverage, "risk": self.risk, "oracle": self.oracle}
+
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         number = f"AURC {self.aurc:.3g}{interval_text(self.interval)}"
         label = f"{name} ({number})" if name else number
@@ -347,6 +350,11 @@ class UncertaintyHistogramDisplay(Display):
             group = np.repeat([0, 1], [len(one), len(two)])
             auroc = float(roc_auc_score(group, np.concatenate([one, two])))
         return cls(one, two, groups, auroc, name, kind, unit).plot(ax=ax, **kwargs)
+
+    def _columns(self) -> dict[str, Any]:
+        sizes = (len(self.first), len(self.second))
+        values = np.concatenate([self.first, self.second])
+        return {"group": np.repeat(np.array(self.groups), sizes), "uncertainty": values}
 
     def _draw(self, ax: Any, name: str | None, options: dict[str, Any]) -> None:
         together = np.concatenate([self.first, self.second])

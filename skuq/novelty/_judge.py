@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skuq._data._inputs import as_inputs
 from skuq._features import map_features
 from skuq._predict import ClassifierPredictions
 from skuq._utils._messages import name_of
@@ -119,6 +120,7 @@ class Judge(NamedTuple):
 
     def _checked(self, novelty: Any, X: Any) -> np.ndarray:
         judged = np.asarray(novelty, dtype=np.float64)
+        X = as_inputs(X)
         n_rows = _num_samples(X) if hasattr(X, "__len__") else len(judged)
         if judged.shape != (n_rows,):
             raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,8 @@ import skuq.novelty as novelty
 import skuq.posteriors as posteriors
 import skuq.selective as selective
 import skuq.semi_supervised as semi_supervised
+from skuq._estimator._columns import Columns
+from skuq._networks._inputs import Layout, Part
 from skuq._networks._module import Numerics
 from skuq._utils._parameters import NotSaved
 from skuq._utils._random import PrivateGlobals
@@ -34,7 +37,7 @@ from skuq.augmentation._evaluation import Evaluation
 from skuq.augmentation._fixed import FixedView
 from skuq.dense_regression import TorchDenseRegressor
 from skuq.estimators import TorchClassifier, TorchRegressor
-from skuq.modules import MLP, UNet
+from skuq.modules import MLP, TabularMLP, UNet
 from skuq.novelty._gaussians import Gaussians
 from skuq.novelty._judge import Judge, Learnt
 from skuq.pipeline import Pipeline
@@ -50,7 +53,10 @@ _SKLEARN = {
         "RobustScaler", "StandardScaler", "TargetEncoder",
     ),
     "impute": ("KNNImputer", "MissingIndicator", "SimpleImputer"),
-    "compose": ("ColumnTransformer", "TransformedTargetRegressor"),
+    "compose": ("ColumnTransformer", "TransformedTargetRegressor", "make_column_selector"),
+    "feature_extraction.text": (
+        "CountVectorizer", "HashingVectorizer", "TfidfTransformer", "TfidfVectorizer",
+    ),
     "pipeline": ("FeatureUnion", "Pipeline"),
     "frozen": ("FrozenEstimator",),
     "decomposition": ("PCA", "TruncatedSVD"),
@@ -102,6 +108,7 @@ def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
     # Imported here, because most users of skuq do not need all of these.
     import sklearn.compose
     import sklearn.decomposition
+    import sklearn.feature_extraction.text
     import sklearn.feature_selection
     import sklearn.frozen
     import sklearn.impute
@@ -109,7 +116,7 @@ def _sklearn_rooms() -> dict[ModuleType, tuple[str, ...]]:
     import sklearn.pipeline
     import sklearn.preprocessing
 
-    return {getattr(sklearn, room): names for room, names in _SKLEARN.items()}
+    return {attrgetter(room)(sklearn): names for room, names in _SKLEARN.items()}
 
 
 def classes() -> dict[str, type]:
@@ -129,6 +136,9 @@ def _listed_classes() -> dict[str, type]:
         "skuq.TorchDenseRegressor": TorchDenseRegressor,
         "skuq.pipeline.Pipeline": Pipeline,
         "skuq.Numerics": Numerics,
+        "skuq.Layout": Layout,
+        "skuq.Part": Part,
+        "skuq.Columns": Columns,
         "skuq.PrivateGlobals": PrivateGlobals,
         "skuq.NotSaved": NotSaved,
         "skuq.active_learning.ActiveLearner": active_learning.ActiveLearner,
@@ -163,6 +173,7 @@ def values() -> dict[str, Any]:
     """List the classes and functions that may be values of parameters."""
     found: dict[str, Any] = {"torch.relu": torch.relu, "torch.tanh": torch.tanh}
     found |= {"torch.sigmoid": torch.sigmoid, "skuq.modules.MLP": MLP, "skuq.modules.UNet": UNet}
+    found["skuq.modules.TabularMLP"] = TabularMLP
     for prefix, room, names in (
         ("skuq.active_learning", active_learning, _QUERIES),
         ("torch.optim", torch.optim, _OPTIMIZERS),
@@ -172,7 +183,9 @@ def values() -> dict[str, Any]:
     ):
         found |= {f"{prefix}.{name}": getattr(room, name) for name in names if hasattr(room, name)}
     scalars = (np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8)
-    found |= {f"numpy.{kind.__name__}": kind for kind in (*scalars, np.bool_, np.str_, np.object_)}
+    kinds = (np.number, np.integer, np.floating)  # for make_column_selector
+    others = (np.bool_, np.str_, np.object_, *kinds)
+    found |= {f"numpy.{kind.__name__}": kind for kind in (*scalars, *others)}
     return found | {kind.__name__: kind for kind in (bool, int, float, str, object)}
 
 

@@ -37,17 +37,25 @@ _ALTERNATIVE = (
     "for trusted sources only)"
 )
 _NUMERIC = "biuf"
+_HOLDS_ROWS = ("KNNImputer",)
 MOST_STRING_BYTES = 64 * 2**20  # of an array of strings, in which all are as wide as the longest
 
 
 class Encoder:
     """Converts values to JSON, and puts their arrays into `tensors`.
 
-    `special` may encode an object in another way: it maps it to its JSON, or to None.
+    `special` may encode an object in another way: it maps it to its JSON, or to None. Without
+    `keep_rows`, objects that hold rows of the training data are refused.
     """
 
-    def __init__(self, tensors: TensorWriter, special: Callable[[Encoder, Any], Any]) -> None:
+    def __init__(
+        self,
+        tensors: TensorWriter,
+        special: Callable[[Encoder, Any], Any],
+        keep_rows: bool = True,
+    ) -> None:
         self.tensors = tensors
+        self.keep_rows = keep_rows
         self.notes: list[str] = []  # on values that were left out
         self._special = special
         self._path: list[str] = []
@@ -165,6 +173,12 @@ class Encoder:
         name = class_name(type(value))
         if name is None:
             raise self._refusal(value)
+        if not self.keep_rows and type(value).__name__ in _HOLDS_ROWS:
+            raise PersistenceError(
+                f"{self.place} is a {type(value).__name__}, which holds rows of the training data; "
+                "keep_rows=False cannot leave them out. Save with keep_rows=True, or put another "
+                "transformer in its place"
+            )
         state = value._asdict() if hasattr(value, "_asdict") else vars(value)
         return {"$": "object", "class": name, "state": self.state(state)}
 

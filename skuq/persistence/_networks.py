@@ -23,7 +23,13 @@ from skuq._data._places import places_as_rows
 from skuq._engine._draws import Draws
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
-from skuq._estimator._built import OLD_NETWORK, Built, has_default_network
+from skuq._estimator._built import (
+    DEFAULTS,
+    OLD_NETWORK,
+    Built,
+    default_module,
+    has_default_network,
+)
 from skuq._networks._module import Numerics, build, own_copy
 from skuq._networks._precision import float_dtype, moved
 from skuq._networks._trained import TrainedNetwork
@@ -31,11 +37,11 @@ from skuq._utils._random import PrivateGlobals, Purpose, derive_seed
 from skuq._utils._tensors import agree, tensors_of
 from skuq.exceptions import PersistenceError
 from skuq.likelihoods import Likelihood
-from skuq.modules import MLP
 from skuq.persistence._classes import class_name, classes
 from skuq.persistence._decoder import Decoder, defaults_of
 from skuq.persistence._encoder import Encoder, attribute_names_checked
 from skuq.persistence._modules import module_node, qualified_name
+from skuq.persistence._without_rows import without_rows
 from skuq.posteriors import Posterior
 
 __all__ = ["decode_estimator", "encode_estimator"]
@@ -61,6 +67,9 @@ def encode_estimator(encoder: Encoder, estimator: TorchEstimator, factories: dic
     known = tensors_of(engine.draws.module) if fitted else {}
     made_by = module_node(encoder, module, factories, fitted, known)
     node = {"$": "estimator", "class": name, "module": made_by}
+    if not encoder.keep_rows and engine is not None:
+        state["_rows_seen"] = None
+        engine = without_rows(engine, estimator._layout)
     with encoder.at("._states"):
         goes_on = encoder.attempt(state.pop("_states", []))
     node["state"] = encoder.state(state)
@@ -178,7 +187,7 @@ def _decode_built(decoder: Decoder, record: dict[str, Any], estimator: Any) -> B
         raise PersistenceError("the parameters of a module are not those of a module")
     own = {name.removeprefix("module__"): value for name, value in parameters.items()}
     factory = decoder(record["built"]["module"])
-    is_default = (factory or estimator._default_module) is MLP
+    is_default = (factory or default_module(estimator)) in DEFAULTS
     return Built(factory, own, _decode_filled(decoder, record, is_default))
 
 
@@ -238,7 +247,7 @@ def _rebuilt(
     estimator: Any, engine: Any, tensors: dict[str, Tensor], frozen: set[str]
 ) -> nn.Module:
     """Build the module as in `fit`, and put in the tensors of the file."""
-    default = estimator._default_module
+    default = default_module(estimator)
     factory, parameters = estimator._built.factory or default, estimator._built.arguments
     if not _is_plain(parameters):
         raise PersistenceError("an estimator stands for a parameter of a module")
@@ -247,10 +256,11 @@ def _rebuilt(
 
     def built() -> nn.Module:
         with PrivateGlobals(derive_seed(estimator._root, Purpose.INITIALISATION)), torch.no_grad():
-            return build(factory, parameters, *_sizes(estimator), _n_channels(estimator))
+            sizes = (*_sizes(estimator), _n_channels(estimator))
+            return build(factory, parameters, *sizes, estimator._layout)
 
     name = qualified_name(factory)
-    if factory is MLP:
+    if factory in DEFAULTS:
         _check_depth(parameters, tensors)
     transform = estimator.posterior_.transform
     _check_unbuilt(built, transform, name, engine._sample, tensors)

@@ -35,7 +35,7 @@ __all__ = ["FORMAT", "load", "manifest_of", "parts_of", "save"]
 FORMAT = 1
 
 
-def save(estimator: Any, path: StrPath) -> None:
+def save(estimator: Any, path: StrPath, *, keep_rows: bool = True) -> None:
     """Save a fitted estimator in a file without pickle, which is safe to open.
 
     Parameters
@@ -48,6 +48,11 @@ def save(estimator: Any, path: StrPath) -> None:
     path : str or path-like
         The path of the file; by convention it ends in ``.skuq``. An existing file is replaced at
         once, or stays if an error occurs. It keeps its permissions. `save` follows a symbolic link.
+    keep_rows : bool, default=True
+        Whether the file holds three rows of the training data, on which `load` checks the network,
+        and a hash of each row, by which calibrators see that they get training rows again. False
+        leaves out both: `load` then checks the network on rows of random numbers, and nothing knows
+        which rows trained it.
 
     Raises
     ------
@@ -72,8 +77,8 @@ def save(estimator: Any, path: StrPath) -> None:
 
     Notes
     -----
-    The file holds three rows of the training data, on which `load` checks the network, and a hash
-    of every row.
+    Labels, names of columns, categories, and what scalers learn (means, ranges, quantiles) stay in
+    the file in any case.
 
     The check takes about as long as writing the file. Meanwhile it needs memory for a second copy
     of the networks and two copies of the file. It builds the networks again with `module`, on the
@@ -101,7 +106,7 @@ def save(estimator: Any, path: StrPath) -> None:
             f"save takes a fitted estimator, got {kind.__qualname__} of {kind.__module__}; {hint}"
         )
     check_is_fitted(estimator)
-    parts, factories, left_out = parts_of(estimator)
+    parts, factories, left_out = parts_of(estimator, keep_rows)
     _container.write(path, parts, partial(_check_loads, factories=factories))
     if left_out:
         warn(
@@ -111,10 +116,12 @@ def save(estimator: Any, path: StrPath) -> None:
         )
 
 
-def parts_of(estimator: Any) -> tuple[_container.Parts, dict[str, Any], list[str]]:
+def parts_of(
+    estimator: Any, keep_rows: bool = True
+) -> tuple[_container.Parts, dict[str, Any], list[str]]:
     """Encode an estimator: the parts of the file, builders that `load` needs, and notes."""
     tensors, factories = TensorWriter(), dict[str, Any]()
-    encoder = Encoder(tensors, partial(_encode_special, factories=factories))
+    encoder = Encoder(tensors, partial(_encode_special, factories=factories), keep_rows)
     manifest = {
         "format": FORMAT,
         "versions": {

@@ -121,6 +121,11 @@ def _doubts_about_seen(estimator: Any, X: Any, n_rows: int) -> list[str]:
     share = share_of_rows_seen(estimator, X)
     if share == 0:
         return []
+    if np.isnan(share):
+        return [
+            "the frozen estimator comes from a file that does not say which rows trained it; load "
+            "one that was saved with keep_rows=True"
+        ]
     return [
         f"{max(1, round(share * n_rows))} of the {n_rows} calibration rows equal rows that trained "
         "the frozen estimator; leave them out"

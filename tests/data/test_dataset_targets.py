@@ -102,7 +102,7 @@ def test_items_that_are_no_pairs(blobs, fitted):
             ask(dicts)
         with pytest.raises(ValueError, match=r"tuple and length 3; expected .*__getitem__ returns"):
             ask(triples)
-    with pytest.raises(ValueError, match=r"a row of the Dataset is a dict; expected an array"):
+    with pytest.raises(ValueError, match=r"inputs \['image'\], which the forward of Residual"):
         classifier().fit(Items([{"image": row} for row in X], y, kind=lambda item: item))
 
 

@@ -13,6 +13,7 @@ from skuq.likelihoods import (
     Gaussian,
     Laplace,
     MixtureOfGaussians,
+    NegativeBinomial,
     Poisson,
     Quantile,
     StochasticLogits,
@@ -37,6 +38,7 @@ VARIANTS = [
     Gaussian(beta=0.0, min_variance=1e-3),
     Laplace(heteroscedastic=False),
     MixtureOfGaussians(1),
+    NegativeBinomial(min_dispersion=0.3),
     Quantile((0.1, 0.4, 0.8)),
     Quantile((0.6, 0.9)),
     StochasticLogits(3),
@@ -49,6 +51,7 @@ ALL = [*all_likelihoods(), *VARIANTS]
 REAL = [likelihood for likelihood in ALL if likelihood.task == "regression"]
 CLASSES = [likelihood for likelihood in ALL if likelihood.task == "classification"]
 N_CLASSES = 4
+COUNTS = (Poisson, NegativeBinomial)
 
 
 def fitted(likelihood, n_targets=1):
@@ -59,7 +62,7 @@ def fitted(likelihood, n_targets=1):
         n_classes = 2 if isinstance(likelihood, Bernoulli) else N_CLASSES
         y = np.arange(24) % n_classes
         return likelihood.fit(y, n_classes=n_classes, seed=7), y
-    if isinstance(likelihood, Poisson):
+    if isinstance(likelihood, COUNTS):
         y = random.poisson(3.0, size=(24, n_targets)).astype(float)
     else:
         y = random.normal(5.0, 2.0, size=(24, n_targets))
@@ -79,7 +82,7 @@ def task_data(likelihood, n_rows=120):
     signal = X[:, 0] + 0.3 * random.normal(size=n_rows)
     if likelihood.task == "classification":
         return X, (signal > 0).astype(int)
-    if isinstance(likelihood, Poisson):
+    if isinstance(likelihood, COUNTS):
         return X, random.poisson(np.exp(1 + 0.5 * X[:, 0])).astype(float)
     return X, 10 + 3 * signal
 
@@ -105,7 +108,7 @@ def test_probabilities_sum_to_one(likelihood):
 def test_densities_integrate_to_one(likelihood):
     likelihood, _ = fitted(likelihood)
     output = some_outputs(likelihood, 1)
-    if isinstance(likelihood, Poisson):
+    if isinstance(likelihood, COUNTS):
         grid, weights = torch.arange(0.0, 200.0).double(), torch.ones(200).double()
     else:  # dense in the middle, wide enough for heavy tails
         t = torch.linspace(-12, 12, 400_001, dtype=torch.float64)
@@ -122,7 +125,7 @@ def test_densities_integrate_to_one(likelihood):
     assert float(predictive.mean) == pytest.approx(mean, abs=1e-3)
     variance = float((mass * (grid - mean) ** 2).sum())
     assert float(predictive.variance) == pytest.approx(variance, rel=5e-3)  # of tails, too
-    below = mass.cumsum(0)[:, None] - (0 if isinstance(likelihood, Poisson) else mass[:, None] / 2)
+    below = mass.cumsum(0)[:, None] - (0 if isinstance(likelihood, COUNTS) else mass[:, None] / 2)
     torch.testing.assert_close(predictive.cdf(grid[:, None]), below, rtol=0, atol=3e-4)
 
 
@@ -133,7 +136,7 @@ def test_quantiles_invert_the_distribution_function(likelihood):
     assert predictive.batch_shape == (5, 2)
     for level in (1e-4, 0.05, 0.3, 0.5, 0.77, 0.95, 1 - 1e-6):
         q = predictive.icdf(torch.full((5, 2), level, dtype=torch.float64))
-        if isinstance(likelihood, Poisson):
+        if isinstance(likelihood, COUNTS):
             assert (predictive.cdf(q) >= level).all() and (predictive.cdf(q - 1) < level).all()
         else:
             torch.testing.assert_close(
