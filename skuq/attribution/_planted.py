@@ -141,7 +141,8 @@ def planted_regions(
             f"corruption={corruption!r} of {area:.0%} of the pixels made none of {len(x)} images "
             "more uncertain; give more images or a larger area"
         )
-    return PlantedRegions(images.as_given(changed)[kept], regions[kept], kept, before[kept], after[kept])
+    X = images.as_given(changed)[kept]
+    return PlantedRegions(X, regions[kept], kept, before[kept], after[kept])
 
 
 def _rectangles(

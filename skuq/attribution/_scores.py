@@ -201,8 +201,8 @@ def segment_ceiling(segments: Attribution | ArrayLike, regions: ArrayLike) -> np
         )
     if given.dtype.kind not in "iub":
         raise TypeError(
-            f"segments must be integers, the label of each pixel, got {given.dtype}; an attribution "
-            "has them in its `segments`"
+            f"segments must be integers, the label of each pixel, got {given.dtype}; an "
+            "attribution has them in its `segments`"
         )
     labels, truth = _checked(given, regions, "segments")
     best = np.empty(len(labels))

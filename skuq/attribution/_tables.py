@@ -49,9 +49,9 @@ class TableRows:
                 "like those that trained the estimator"
             )
         self._background = self._X if background is None else self._like_X(background)
-        if getattr(self._X, "dtype", None) is not None and self._X.dtype.kind in "USO":
-            wide = np.result_type(self._X, self._background)  # strings of the baseline may be longer
-            self._X = self._X.astype(wide)
+        if isinstance(self._X, np.ndarray) and self._X.dtype.kind in "USO":
+            # Strings of the baseline may be longer.
+            self._X = self._X.astype(np.result_type(self._X, self._background))
         self.baseline = [_usual(column) for column in _columns(self._background)]
         self._prefix = prefix
         self._known: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
