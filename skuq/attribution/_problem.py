@@ -15,6 +15,7 @@ from skuq.attribution._perturbations import (
     Perturbation,
     blur,
     blur_width,
+    called,
     fill_in,
     mixed_blurs,
 )
@@ -169,13 +170,7 @@ class ImageProblem(Problem):
 
     def _replacement(self, rows: Tensor, x: Tensor, mask: Tensor, learnt: Tensor | None) -> Tensor:
         if callable(self._perturbation):
-            made = self._perturbation(x, mask)
-            if not isinstance(made, Tensor) or made.shape != x.shape:
-                raise ValueError(
-                    f"perturbation must return a tensor of the shape of the images, "
-                    f"{tuple(x.shape)}, got {getattr(made, 'shape', type(made).__name__)}"
-                )
-            return made
+            return called(self._perturbation, x, mask)
         if self._perturbation == "infill":
             return fill_in(x, mask, self._sigma)
         return self._blurred[rows] if learnt is None else mixed_blurs(x, learnt, self._sigma)

@@ -132,3 +132,13 @@ def test_unions_of_many_segments_merge_the_most_similar_first():
     square[6:12, 6:12] = True
     assert (found == square.ravel()).all(1).any()
     assert found.sum(1).min() == 2 and found.sum(1).max() <= 0.3 * 576
+
+
+@pytest.mark.parametrize("method", ["optimized", "occlusion", "integrated_gradients"])
+def test_perturbation_of_a_wrong_kind_is_refused(method):
+    images = np.ones((2, 4, 4))
+    for wrong in (lambda x, mask: x[:, :, :3], lambda x, mask: 0):
+        with pytest.raises(ValueError, match="shape of the images"):
+            attribute_uncertainty(
+                lambda x: x.flatten(1).sum(1), images, method=method, perturbation=wrong
+            )
