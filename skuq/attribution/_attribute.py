@@ -271,7 +271,7 @@ def _worth_it(before: np.ndarray, target: Target) -> np.ndarray:
     some = before > target.smallest
     if not some.all():
         warn(
-            f"{(~some).sum()} of {len(before)} rows have no uncertainty to attribute (negative, zero, "
-            f"or rounding: at most {target.smallest:g}); their values are zero"
+            f"{(~some).sum()} of {len(before)} rows have no uncertainty to attribute (negative, "
+            f"zero, or rounding: at most {target.smallest:g}); their values are zero"
         )
     return np.flatnonzero(some)
