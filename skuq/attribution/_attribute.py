@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from skuq._utils._messages import warn
 from skuq._utils._progress import bar
@@ -30,6 +31,8 @@ PERTURBATIONS = ("infill", "blur")
 N_NOISES = 4  # masks for each row in a step of "gumbel"
 
 
+@torch.inference_mode(False)  # the caller may have switched gradients off
+@torch.enable_grad()
 def attribute_uncertainty(
     estimator: Any,
     X: MatrixLike,
@@ -60,7 +63,8 @@ def attribute_uncertainty(
     estimator : object
         A fitted skuq estimator or calibrator, or a scikit-learn Pipeline or search around one. Any
         other object whose uncertainty skuq can compute will do for methods without gradients. Or a
-        differentiable function from a tensor of rows to a tensor of shape (n,).
+        differentiable function from a tensor of rows, of the type of X (modules get that of their
+        parameters), to a tensor of shape (n,).
     X : array-like or DataFrame
         Rows, as the estimator takes them: images of shape (n, height, width) or (n, n_channels,
         height, width), flat images with `image_shape`, or a table of shape (n, n_columns).
@@ -164,7 +168,7 @@ def attribute_uncertainty(
     check_number("batch_size", batch_size, 1, whole=True)
     if n_samples is not None:
         check_number("n_samples", n_samples, 1, whole=True)
-    target = target_of(estimator, kind, measure)
+    target = target_of(estimator, kind, measure, X)
     if method == "optimized" and optimizer == "gumbel" and target.function is None:
         raise TypeError(
             "optimizer='gumbel' needs a gradient, which this estimator does not have: "
@@ -267,7 +271,7 @@ def _worth_it(before: np.ndarray, target: Target) -> np.ndarray:
     some = before > target.smallest
     if not some.all():
         warn(
-            f"{(~some).sum()} of {len(before)} rows have no uncertainty to attribute (zero, or "
-            f"rounding: at most {target.smallest:g}); their values are zero"
+            f"{(~some).sum()} of {len(before)} rows have no uncertainty to attribute (negative, "
+            f"zero, or rounding: at most {target.smallest:g}); their values are zero"
         )
     return np.flatnonzero(some)

@@ -140,6 +140,8 @@ class AttributionDisplay:
         line[0].set_title(f"{name}\nU = {before:.4g}", fontsize="medium")
         draw_map(line[1], found.values[row], **options)
         line[1].set_title("what makes it unsure", fontsize="medium")
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
         if found.mask is None or found.refined_uncertainty is None:
             return
         line[2].imshow(found.mask[row], cmap="gray_r", vmin=0, vmax=1)
@@ -147,8 +149,6 @@ class AttributionDisplay:
         _draw_image(line[3], _shown(found.refined[row], found.image_shape), limits)
         after = found.refined_uncertainty[row]
         line[3].set_title(f"refined\nU = {after:.4g}", fontsize="medium")
-        for ax in line:
-            ax.set(xticks=[], yticks=[])
 
     def _bars(self, row: int, line: Any, name: str, options: dict[str, Any]) -> None:
         found, ax = self.attribution, line[0]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skuq._utils._optional import import_optional
 from skuq.attribution._target import Target
 
 __all__ = ["ImageRows", "are_images"]
@@ -32,7 +33,10 @@ class ImageRows:
     """
 
     def __init__(self, X: Any, image_shape: tuple[int, ...] | None = None) -> None:
+        if hasattr(X, "toarray"):
+            raise TypeError("X is a sparse matrix; attribution needs an array: X.toarray()")
         values = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
+        self._columns = getattr(X, "columns", None)
         shape = values.shape
         inner = shape[1:] if image_shape is None else image_shape
         sides = isinstance(inner, tuple | list) and all(isinstance(s, Integral) for s in inner)
@@ -81,4 +85,12 @@ class ImageRows:
         """Compute the uncertainty of images, of shape (m,)."""
         if with_gradient and target.function is not None:
             return target.function(self.as_rows(images)).cpu().double()
-        return torch.from_numpy(target.numbers(self.as_given(images)))
+        return torch.from_numpy(self.numbers(target, images))
+
+    def numbers(self, target: Target, images: Tensor) -> np.ndarray:
+        """Compute the uncertainty of images without a gradient, by the names of X's columns."""
+        rows: Any = self.as_given(images)
+        if self._columns is not None:
+            pandas = import_optional("pandas", "pandas", "a table of images")
+            rows = pandas.DataFrame(rows, columns=list(self._columns))
+        return target.numbers(rows)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["BLURS", "Perturbation", "blur", "blur_width", "fill_in", "mixed_blurs"]
+__all__ = ["BLURS", "Perturbation", "blur", "blur_width", "called", "fill_in", "mixed_blurs"]
 
 # From images (m, C, H, W) and masks (m, 1, H, W) in [0, 1] to the replacement of the images.
 Perturbation = Callable[[Tensor, Tensor], Tensor]
@@ -19,6 +19,26 @@ _LEAST = 1e-6  # the weight of the mean of all unmasked pixels, where none is ne
 def blur_width(height: int, width: int) -> float:
     """Return the standard deviation of blurs in pixels: 2 of a side of 28, in proportion."""
     return max(height, width) / 14
+
+
+def called(perturbation: Perturbation, x: Tensor, mask: Tensor) -> Tensor:
+    """Call a user's perturbation, and check what it returns.
+
+    Parameters
+    ----------
+    perturbation : callable
+        The function.
+    x, mask : Tensor
+        Images of shape (m, n_channels, height, width) and masks of shape (m, 1, height, width).
+    """
+    made = perturbation(x, mask)
+    if not isinstance(made, Tensor) or made.shape != x.shape:
+        got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(
+            "perturbation must return a tensor of the shape of the images, "
+            f"{tuple(x.shape)}, got {got}"
+        )
+    return made
 
 
 def _kernel(size: int, sigma: float, like: Tensor) -> Tensor:

@@ -127,13 +127,12 @@ def planted_regions(
     check_name("corruption", corruption, CORRUPTIONS)
     area, random = checked_level("area", area), np.random.default_rng(seed_of(random_state))
     keep = 1.0 if keep == 1 else checked_level("keep", keep)
-    images, target = ImageRows(X, image_shape), target_of(estimator, kind, measure)
+    images, target = ImageRows(X, image_shape), target_of(estimator, kind, measure, X)
     x = images.tensor.numpy()
     regions = _rectangles(len(x), x.shape[2:], area, random)
     shown = CORRUPTIONS[corruption](x, (float(x.min()), float(x.max())), random)
-    changed = images.as_given(torch.from_numpy(np.where(regions[:, None], shown, x)))
-    before = target.numbers(images.as_given(images.tensor))
-    after = target.numbers(changed)
+    changed = torch.from_numpy(np.where(regions[:, None], shown, x))
+    before, after = (images.numbers(target, each) for each in (images.tensor, changed))
     rise = after - before
     most = np.argsort(-rise, kind="stable")[: max(1, round(keep * len(x)))]
     kept = np.sort(most[rise[most] > 0])
@@ -142,7 +141,8 @@ def planted_regions(
             f"corruption={corruption!r} of {area:.0%} of the pixels made none of {len(x)} images "
             "more uncertain; give more images or a larger area"
         )
-    return PlantedRegions(changed[kept], regions[kept], kept, before[kept], after[kept])
+    X = images.as_given(changed)[kept]
+    return PlantedRegions(X, regions[kept], kept, before[kept], after[kept])
 
 
 def _rectangles(

@@ -15,6 +15,7 @@ from skuq.attribution._perturbations import (
     Perturbation,
     blur,
     blur_width,
+    called,
     fill_in,
     mixed_blurs,
 )
@@ -38,9 +39,6 @@ class Problem:
         The share of pixels or columns in each segment; 0 beyond the last one.
     before : Tensor of float64 of shape (n,)
         The uncertainty of the rows themselves.
-    moves : Tensor of bool of shape (n, n_moves, n_segments)
-        What a search adds to a mask, or removes, in one step: single segments, then unions of
-        several; what a row lacks is empty.
     has_gradient : bool
         Whether `uncertainty` can be differentiated.
     learns : bool
@@ -59,11 +57,20 @@ class Problem:
         self.counts = counts.scatter_add_(1, self.labels, torch.ones(n, n_places))
         self.area = self.counts / n_places
         self.at_once = at_once
-        self.moves = self.singles()
 
     def singles(self) -> Tensor:
         """Return each segment as a move by itself, of shape (n, n_segments, n_segments)."""
         return torch.diag_embed(self.exists())
+
+    def moves(self) -> Tensor:
+        """Return what a search adds to a mask, or removes, in one step.
+
+        Returns
+        -------
+        Tensor of bool of shape (n, n_moves, n_segments)
+            Single segments, then unions of several; what a row lacks is empty.
+        """
+        return self.singles()
 
     def exists(self) -> Tensor:
         """Return which segments each row has, of shape (n, n_segments)."""
@@ -138,13 +145,17 @@ class ImageProblem(Problem):
         self.has_gradient = target.function is not None and target.prefix is None
         self.learns = perturbation == "blur"
         self._sigma = blur_width(*images.tensor.shape[2:])
-        several = [unions(i, la) for i, la in zip(images.tensor.double().numpy(), labels)]
+        if self.learns:
+            self._blurred = blur(images.tensor, self._sigma)
+
+    def moves(self) -> Tensor:
+        images = self._images.tensor.double().numpy()
+        labels = self.labels.numpy().reshape(len(images), *images.shape[2:])
+        several = [unions(image, label) for image, label in zip(images, labels)]
         more = torch.zeros(len(labels), max(map(len, several)), self.area.shape[1]).bool()
         for row, some in enumerate(several):
             more[row, : len(some), : some.shape[1]] = torch.from_numpy(some)
-        self.moves = torch.cat([self.moves, more], 1)
-        if self.learns:
-            self._blurred = blur(images.tensor, self._sigma)
+        return torch.cat([self.singles(), more], 1)
 
     def uncertainty(self, rows: Tensor, weights: Tensor, learnt: Tensor | None = None) -> Tensor:
         return self._images.uncertainty(
@@ -159,13 +170,7 @@ class ImageProblem(Problem):
 
     def _replacement(self, rows: Tensor, x: Tensor, mask: Tensor, learnt: Tensor | None) -> Tensor:
         if callable(self._perturbation):
-            made = self._perturbation(x, mask)
-            if not isinstance(made, Tensor) or made.shape != x.shape:
-                raise ValueError(
-                    f"perturbation must return a tensor of the shape of the images, "
-                    f"{tuple(x.shape)}, got {getattr(made, 'shape', type(made).__name__)}"
-                )
-            return made
+            return called(self._perturbation, x, mask)
         if self._perturbation == "infill":
             return fill_in(x, mask, self._sigma)
         return self._blurred[rows] if learnt is None else mixed_blurs(x, learnt, self._sigma)
@@ -220,7 +225,7 @@ class TableProblem(Problem):
         function: Callable[[Tensor], Tensor] = self._target.function  # type: ignore[assignment]
         z, z_baseline, _, source = self._table.inputs()
         move = weights.to(z.dtype)[:, self._groups[source.clamp(min=0)]] * (source >= 0)
-        return function(z[rows] + move * (z_baseline - z[rows])).cpu()
+        return function(z[rows] + move * (z_baseline - z[rows])).cpu().double()
 
     def replaced(self, mask: Tensor, learnt: Tensor | None = None) -> Any:
         return self._table.replaced(np.arange(len(mask)), mask[:, self._groups].numpy() > 0.5)

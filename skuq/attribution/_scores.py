@@ -16,6 +16,7 @@ from skuq.attribution._checks import check_name, seed_of
 from skuq.attribution._images import ImageRows
 from skuq.attribution._perturbations import blur, blur_width, fill_in
 from skuq.attribution._result import Attribution
+from skuq.attribution._segments import consecutive
 from skuq.attribution._target import Target, target_of
 
 __all__ = [
@@ -163,12 +164,12 @@ def detection_accuracy(
     return Detection(share, error, float(chance.mean()))
 
 
-def segment_ceiling(segments: ArrayLike, regions: ArrayLike) -> np.ndarray:
+def segment_ceiling(segments: Attribution | ArrayLike, regions: ArrayLike) -> np.ndarray:
     """Compute the best overlap that any union of segments has with a known region.
 
     Parameters
     ----------
-    segments : array-like of int of shape (n, height, width)
+    segments : Attribution or array-like of int of shape (n, height, width)
         The segments of each image, such as `Attribution.segments`.
     regions : array-like of bool of shape (n, height, width)
         The known regions.
@@ -178,6 +179,13 @@ def segment_ceiling(segments: ArrayLike, regions: ArrayLike) -> np.ndarray:
     ndarray of shape (n,)
         The highest intersection over union of each image.
 
+    Raises
+    ------
+    ValueError
+        If shapes differ, a region is empty or everything, or the attribution has no segments.
+    TypeError
+        If segments are not integers, or regions not boolean.
+
     Examples
     --------
     >>> import numpy as np
@@ -185,9 +193,20 @@ def segment_ceiling(segments: ArrayLike, regions: ArrayLike) -> np.ndarray:
     >>> segment_ceiling([[[0, 0, 1, 1]]], [[[True, True, True, False]]]).round(2).tolist()
     [0.75]
     """
-    labels, truth = _checked(segments, regions)
+    given = segments.segments if isinstance(segments, Attribution) else np.asarray(segments)
+    if given is None:
+        raise ValueError(
+            "the attribution has no segments, since its method has none; expected one of "
+            "'optimized', or made with segments="
+        )
+    if given.dtype.kind not in "iub":
+        raise TypeError(
+            f"segments must be integers, the label of each pixel, got {given.dtype}; an "
+            "attribution has them in its `segments`"
+        )
+    labels, truth = _checked(given, regions, "segments")
     best = np.empty(len(labels))
-    for row, (label, inside) in enumerate(zip(labels.astype(int), truth)):
+    for row, (label, inside) in enumerate(zip(map(consecutive, labels), truth)):
         within = np.bincount(label, inside)
         outside = np.bincount(label) - within
         order = np.argsort(-within / np.maximum(within + outside, 1), kind="stable")
@@ -195,12 +214,12 @@ def segment_ceiling(segments: ArrayLike, regions: ArrayLike) -> np.ndarray:
     return best
 
 
-def _checked(values: Any, regions: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked(values: Any, regions: Any, name: str = "values") -> tuple[np.ndarray, np.ndarray]:
     given = values.values if isinstance(values, Attribution) else values
     scores, truth = np.asarray(given, dtype=float), np.asarray(regions)
     if scores.ndim != 3 or scores.shape != truth.shape or not len(scores):
         raise ValueError(
-            "values and regions must have the same shape (n, height, width) with n of at least 1, "
+            f"{name} and regions must have the same shape (n, height, width) with n of at least 1, "
             f"got {scores.shape} and {truth.shape}"
         )
     if truth.dtype != bool:
@@ -232,6 +251,8 @@ FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@torch.inference_mode(False)  # the caller may have switched gradients off
+@torch.enable_grad()
 def uncertainty_reduction(
     estimator: Any,
     X: MatrixLike,
@@ -239,7 +260,7 @@ def uncertainty_reduction(
     *,
     q: float | Sequence[float] = (0.02, 0.05),
     fill: str = "blur",
-    kind: str = "total",
+    kind: str | None = None,
     measure: str = "entropy",
     image_shape: tuple[int, ...] | None = None,
     random_state: RandomState = 0,
@@ -263,8 +284,12 @@ def uncertainty_reduction(
         What repaired pixels show: the image blurred by a Gaussian (3 pixels wide for a side of 28),
         the mean of each channel, or what the other pixels around suggest. Each favours methods that
         search with the same, so compare several.
-    kind, measure, image_shape : as in `attribute_uncertainty`
-        The uncertainty, and how images lie in flat rows.
+    kind : {"total", "aleatoric", "epistemic"}, default=None
+        The part of the uncertainty. None takes that of the Attribution, and "total" for an array.
+    measure : str, default="entropy"
+        How to measure the uncertainty of a classifier, as in `attribute_uncertainty`.
+    image_shape : tuple of int, default=None
+        How images lie in flat rows; None takes that of the Attribution.
     random_state : int, RandomState or None, default=0
         Seed of the random pixels.
 
@@ -293,7 +318,11 @@ def uncertainty_reduction(
     """
     check_name("fill", fill, FILLS)
     shares = [checked_level("q", share) for share in np.atleast_1d(np.asarray(q)).tolist()]
-    images, target = ImageRows(X, image_shape), target_of(estimator, kind, measure)
+    if isinstance(values, Attribution):
+        kind = kind or values.kind
+        image_shape = values.image_shape if image_shape is None else image_shape
+    images = ImageRows(X, image_shape)
+    target = target_of(estimator, kind or "total", measure, X)
     n, _, height, width = images.tensor.shape
     given = np.asarray(values.values if isinstance(values, Attribution) else values, dtype=float)
     if given.shape != (n, height, width) or not np.isfinite(given).all():
@@ -305,14 +334,14 @@ def uncertainty_reduction(
     ties = random.random(given.shape) if expected is None else expected
     order = np.lexsort((-ties.reshape(n, -1), -given.reshape(n, -1)))
     orders = [order, *(random.permuted(order, axis=1) for _ in range(_N_RANDOM))]
-    before = target.numbers(images.as_given(images.tensor))
+    before = images.numbers(target, images.tensor)
     found = np.empty((len(orders), n, len(shares)))
     for k, share in enumerate(shares):
         n_pixels = max(1, round(share * height * width))
         for which, each in enumerate(orders):
             mask = np.zeros((n, height * width), dtype=bool)
             np.put_along_axis(mask, each[:, :n_pixels], True, axis=1)
-            after = target.numbers(images.as_given(_repaired(images.tensor, mask, fill)))
+            after = images.numbers(target, _repaired(images.tensor, mask, fill))
             with np.errstate(all="ignore"):
                 found[which, :, k] = np.where(before > target.smallest, 1 - after / before, np.nan)
     return Reduction(found[0], found[1:].mean(0))

@@ -71,7 +71,7 @@ def single_flips(
     most : int, default=20
         The most changes of each mask.
     """
-    moves, n = problem.moves, len(problem.before)
+    moves, n = problem.moves() if most else problem.singles(), len(problem.before)
     k, everything = moves.shape[2], torch.arange(n)
     mask = torch.zeros(n, k, dtype=torch.bool) if start is None else start.clone()
     u = problem.evaluate(everything, mask.float(), learnt)

@@ -11,7 +11,7 @@ import numpy as np
 from skuq._utils._messages import suggest
 from skuq._utils._optional import import_optional
 
-__all__ = ["segments_of_columns", "segments_of_images", "unions"]
+__all__ = ["consecutive", "segments_of_columns", "segments_of_images", "unions"]
 
 _LARGEST = 0.3  # share of the image in a union
 
@@ -162,10 +162,8 @@ def unions(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     features = _features(image.reshape(len(image), -1), labels.ravel(), size)
     touching = _touching(labels, len(size))
     members, found = np.eye(len(size), dtype=bool), []
+    cost = np.stack([_costs(features, size, touching, k) for k in range(len(size))])
     for _ in range(len(size) - 1):
-        weight = size[:, None] * size / (size[:, None] + size)
-        gaps = ((features[:, None] - features) ** 2).sum(-1)
-        cost = np.where(touching, weight * gaps, np.inf)
         one, two = divmod(int(cost.argmin()), len(size))
         if not np.isfinite(cost[one, two]):
             break
@@ -176,9 +174,17 @@ def unions(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
         touching[one] |= touching[two]
         touching[:, one] |= touching[:, two]
         touching[one, one] = touching[two, :] = touching[:, two] = False
+        cost[two, :] = cost[:, two] = np.inf
+        cost[one, :] = cost[:, one] = _costs(features, size, touching, one)
         if together <= _LARGEST * labels.size:
             found.append(members[one].copy())
     return np.array(found, dtype=bool).reshape(len(found), len(size))
+
+
+def _costs(features: np.ndarray, size: np.ndarray, touching: np.ndarray, one: int) -> np.ndarray:
+    """Return what merging a segment with each other would cost; infinity if they do not touch."""
+    weight = size[one] * size / (size[one] + size)
+    return np.where(touching[one], weight * ((features - features[one]) ** 2).sum(1), np.inf)
 
 
 def _features(pixels: np.ndarray, labels: np.ndarray, size: np.ndarray) -> np.ndarray:

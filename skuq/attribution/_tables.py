@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,9 @@ class TableRows:
                 "like those that trained the estimator"
             )
         self._background = self._X if background is None else self._like_X(background)
+        if isinstance(self._X, np.ndarray) and self._X.dtype.kind in "USO":
+            # Strings of the baseline may be longer.
+            self._X = self._X.astype(np.result_type(self._X, self._background))
         self.baseline = [_usual(column) for column in _columns(self._background)]
         self._prefix = prefix
         self._known: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
@@ -202,17 +206,22 @@ def _usual(column: Any) -> Any:
     """
     pandas = import_optional("pandas", "pandas", "a table") if hasattr(column, "iloc") else None
     if pandas is None:
-        if column.dtype.kind not in "fc":
-            values, counts = np.unique(column.astype(str), return_counts=True)
-            usual = values[counts.argmax()]
-            return column[column.astype(str) == usual][0]
-        known = np.sort(column[~np.isnan(column)])
-        return known[(len(known) - 1) // 2] if len(known) else np.nan
-    known = column.dropna()
+        known = column[[value is not None and value == value for value in column]]
+        if not len(known):
+            return column[0]
+        if known.dtype.kind in "fcmM" or all(map(_is_number, known)):
+            return np.sort(known)[(len(known) - 1) // 2]
+        values, counts = np.unique(known.astype(str), return_counts=True)
+        return known[known.astype(str) == values[counts.argmax()]][0]
+    known = column.dropna().infer_objects()  # a column of objects may hold numbers
     if not len(known):
         return column.iloc[0]
     types = pandas.api.types
-    ordered = types.is_numeric_dtype(known) or types.is_datetime64_any_dtype(known)
-    if ordered and not types.is_bool_dtype(known):
+    times = types.is_datetime64_any_dtype(known) or types.is_timedelta64_dtype(known)
+    if (types.is_numeric_dtype(known) or times) and not types.is_bool_dtype(known):
         return known.sort_values().iloc[(len(known) - 1) // 2]
     return known.mode().iloc[0]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)

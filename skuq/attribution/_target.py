@@ -47,18 +47,20 @@ class Target:
     smallest: float = 1e-30
 
 
-def target_of(estimator: Any, kind: str, measure: str) -> Target:
+def target_of(estimator: Any, kind: str, measure: str, X: Any = None) -> Target:
     """Find the uncertainty of an estimator, or take a function of tensors as one.
 
     Parameters
     ----------
     estimator, kind, measure : as in `attribute_uncertainty`
         Where the uncertainty comes from, and which it is.
+    X : array-like, default=None
+        The rows. Functions get tensors of their type, modules of the type of their parameters.
     """
     if kind not in ("total", "aleatoric", "epistemic"):
         raise ValueError(f"kind must be 'total', 'aleatoric' or 'epistemic', got {kind!r}")
     if callable(estimator) and not hasattr(estimator, "predict"):
-        function = _checked(estimator)
+        function = _checked(estimator, str(getattr(X, "dtype", "")).endswith("float32"))
         return Target(_numbers_of_function(function), function)
     numbers, smallest = _numbers_of_estimator(estimator, kind, measure)
     if measure == "variation_ratio":
@@ -90,11 +92,14 @@ def _unwrapped(estimator: Any) -> Any:
             return estimator
 
 
-def _checked(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
-    """Return a user's function with a check of what it returns."""
+def _checked(function: Callable[[Tensor], Any], single: bool) -> Callable[[Tensor], Tensor]:
+    """Return a user's function with a check of what it returns, of rows in the right type."""
+    like: Any = torch.float32 if single else None
+    if isinstance(function, torch.nn.Module):
+        like = next((p for p in function.parameters() if p.is_floating_point()), like)
 
     def uncertainty(x: Tensor) -> Tensor:
-        found = function(x)
+        found = function(x if like is None else x.to(like))
         if not isinstance(found, Tensor) or found.shape != (len(x),):
             raise ValueError(
                 "the function must map a tensor of rows to a tensor with one uncertainty for each, "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skuq.attribution._images import ImageRows
 from skuq.attribution._methods import BY_GRADIENT, NOISE, by_gradient, by_segments, by_windows
-from skuq.attribution._perturbations import Perturbation, blur, blur_width, fill_in
+from skuq.attribution._perturbations import Perturbation, blur, blur_width, called, fill_in
 from skuq.attribution._problem import ImageProblem, Problem, TableProblem
 from skuq.attribution._search import single_flips
 from skuq.attribution._segments import segments_of_columns
@@ -159,7 +159,7 @@ class ImageWork(Work):
         sigma = blur_width(*x.shape[2:])
         whole = torch.ones_like(x[:, :1])
         if callable(self._perturbation):
-            return self._perturbation(x, whole)
+            return called(self._perturbation, x, whole)
         return fill_in(x, whole, sigma) if self._perturbation == "infill" else blur(x, sigma)
 
     def put(self, refined: Any, group: np.ndarray, rows: Any) -> None:
