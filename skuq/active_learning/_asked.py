@@ -7,17 +7,28 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._composition import see_through
+from skuq._data._inputs import as_inputs
 from skuq._data._streams import is_dataset
 from skuq._estimator._base import TorchEstimator
 from skuq._features import predict_features
+from skuq._sklearn_estimators import has_draws
+from skuq._utils._sklearn_compat import (
+    BaseSearchCV,
+    _num_samples,
+    is_transformed_target_regressor,
+)
+from skuq._utils._stock import is_stock
 from skuq.pipeline import predict_draws
 
 __all__ = [
     "check_fitted",
     "checked_numbers",
+    "count_rows",
     "class_probabilities",
     "dense_rows",
     "draws_of",
@@ -26,6 +37,7 @@ __all__ = [
     "knows_uncertainty",
     "layers_of",
     "means_of",
+    "measures_uncertainty",
     "needs_classifier",
     "needs_regressor",
     "one_per_row",
@@ -81,26 +93,51 @@ def one_per_row(values: Any, *, add: bool = False) -> np.ndarray:
 
 
 def layers_of(estimator: Any) -> Iterator[Any]:
-    """Yield a fitted estimator and those inside of it, the outermost first."""
+    """Yield an estimator and those inside of it that answer in its place, the outermost first.
+
+    Others, such as `CalibratedClassifierCV` or `RFE`, answer in their own way by `predict_proba`,
+    whatever is inside of them.
+    """
     while estimator is not None:
         yield estimator
-        if hasattr(estimator, "steps"):
-            estimator = estimator.steps[-1][1]
-            continue
-        if isinstance(getattr(estimator, "estimators_", None), list):  # an ensemble
-            return
-        names = ("best_estimator_", "regressor_", "estimator_", "estimator")
-        estimator = next((getattr(estimator, n) for n in names if hasattr(estimator, n)), None)
+        estimator = _next_inside(estimator)
+
+
+def _next_inside(estimator: Any) -> Any:
+    names: tuple[str, ...] = ()
+    if is_stock(estimator, Pipeline):
+        return estimator.steps[-1][1]
+    if is_stock(estimator, BaseSearchCV):
+        names = ("best_estimator_", "estimator")
+    elif is_stock(estimator, FrozenEstimator):
+        names = ("estimator",)
+    elif is_transformed_target_regressor(estimator):
+        names = ("regressor_", "regressor")
+    elif isinstance(getattr(estimator, "estimators_", None), list):  # an ensemble
+        return None
+    elif hasattr(estimator, "_answers") or getattr(estimator, "_answers_by_estimator", False):
+        names = ("estimator_", "estimator")
+    return next((getattr(estimator, name) for name in names if hasattr(estimator, name)), None)
 
 
 def knows_uncertainty(estimator: Any) -> bool:
-    """Return whether `skuq.predict_uncertainty` finds a method to call."""
+    """Return whether a method `predict_uncertainty` is somewhere inside."""
     return any(hasattr(each, "predict_uncertainty") for each in layers_of(estimator))
+
+
+def measures_uncertainty(estimator: Any) -> bool:
+    """Return whether `skuq.predict_uncertainty` takes it, ensembles of scikit-learn included."""
+    return knows_uncertainty(estimator) or any(has_draws(each) for each in layers_of(estimator))
 
 
 def has_network(estimator: Any) -> bool:
     """Return whether there is a network inside, which has features."""
     return any(isinstance(each, TorchEstimator) for each in layers_of(estimator))
+
+
+def count_rows(X: Any) -> int:
+    """Return the number of rows of an array, a data frame, a Dataset or several inputs."""
+    return len(X) if is_dataset(X) else int(_num_samples(as_inputs(X)))
 
 
 def class_probabilities(estimator: Any, X: Any, query: str) -> np.ndarray:
