@@ -16,6 +16,7 @@ from skuq._data._inputs import as_inputs
 from skuq._data._streams import is_dataset
 from skuq._estimator._base import TorchEstimator
 from skuq._features import predict_features
+from skuq._meta import Around
 from skuq._sklearn_estimators import has_draws
 from skuq._utils._sklearn_compat import (
     BaseSearchCV,
@@ -113,9 +114,7 @@ def _next_inside(estimator: Any) -> Any:
         names = ("estimator",)
     elif is_transformed_target_regressor(estimator):
         names = ("regressor_", "regressor")
-    elif isinstance(getattr(estimator, "estimators_", None), list):  # an ensemble
-        return None
-    elif hasattr(estimator, "_answers") or getattr(estimator, "_answers_by_estimator", False):
+    elif isinstance(estimator, Around) or getattr(estimator, "_answers_by_estimator", False):
         names = ("estimator_", "estimator")
     return next((getattr(estimator, name) for name in names if hasattr(estimator, name)), None)
 

@@ -351,7 +351,7 @@ def _named(strategies: Any) -> dict[str, Any]:
     return {s if isinstance(s, str) else getattr(s, "__name__", repr(s)): s for s in strategies}
 
 
-def _seeds(n: int, random_state: Any, folder: Any) -> list[int]:
+def _seeds(n: Any, random_state: Any, folder: Any) -> list[int]:
     """Draw a seed for each repetition; a folder keeps those that the same call would not repeat."""
     if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n_seeds must be an integer of at least 1, got {n!r}")

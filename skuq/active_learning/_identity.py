@@ -23,9 +23,9 @@ _UNIMPORTANT = ("checkpoint_dir", "verbose")
 def identity_of(learner: Any, *data: Any) -> str:
     """Return a hash of the parameters and the data of a simulation.
 
-    Functions and classes count by their names, and objects without parameters by what they show
-    of themselves, without addresses. Of a torch Dataset only the number of rows counts. The
-    learner's own generator is left out, since a file keeps the seed.
+    Functions count by their names and code, classes by their names, and objects without parameters
+    by what they show of themselves, without addresses. Of a torch Dataset only the number of rows
+    counts. The learner's own generator is left out, since a file keeps the seed.
 
     Parameters
     ----------
@@ -64,6 +64,10 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield from _parts(value.state_dict())
     elif isinstance(value, type) or hasattr(value, "__qualname__"):
         yield _name_of(value)
+        if (code := getattr(value, "__code__", None)) is not None:  # lambdas share a name
+            inside = [cell.cell_contents for cell in value.__closure__ or ()]
+            yield code.co_code
+            yield _shown([code.co_consts, code.co_names, value.__defaults__, inside])
     elif is_dataset(value):
         yield f"{type(value).__name__} {len(value)}".encode()
     elif hasattr(value, "tocsr"):
@@ -77,6 +81,9 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield f"{len(value)}".encode()
         for each in value:
             yield from _parts(each)
+    elif hasattr(value, "__dict__") and " at 0x" in repr(value):  # it does not show its parts
+        yield _name_of(type(value))
+        yield _shown(sorted(vars(value).items()))
     else:
         yield _shown(value)
 

@@ -15,7 +15,10 @@ def label_array(y: Any) -> np.ndarray:
     if labels.dtype.kind in "US" and not hasattr(y, "dtype"):  # NumPy makes the text "nan" of NaN
         each = np.array(y, dtype=object)
         if any(not isinstance(label, str) for label in each.ravel()):
-            return each
+            labels = each
+    if labels.dtype == object:  # None also stands for pandas' NA, which no file can hold
+        missing = [_stands_for_nothing(label) for label in labels.ravel()]
+        labels[np.array(missing, dtype=bool).reshape(labels.shape)] = None
     return labels
 
 

@@ -199,7 +199,7 @@ def ask_object(
             estimator,
             candidates=candidates,
             batch_size=batch_size,
-        )  # fmt: skip
+        )
     )
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
         raise ValueError(
