@@ -97,7 +97,7 @@ def layers_of(estimator: Any) -> Iterator[Any]:
     """Yield an estimator and those inside of it that answer in its place, the outermost first.
 
     Others, such as `CalibratedClassifierCV` or `RFE`, answer in their own way by `predict_proba`,
-    whatever is inside of them.
+    and what is inside of them does not matter.
     """
     while estimator is not None:
         yield estimator

@@ -83,7 +83,7 @@ def test_others_around_a_network_answer_by_their_probabilities(one_network, blob
     for strategy in ("margin", "core_set", "badge", "kmeans"):
         learner = ActiveLearner(around, strategy, batch_size=2, random_state=0)
         assert len(learner.fit(X, np.where(np.arange(240) < 40, y, np.nan)).ask()) == 2
-    chosen = RFE(LogisticRegression(), n_features_to_select=1).fit(X, y)
+    chosen = RFE(LogisticRegression(max_iter=2000), n_features_to_select=1).fit(X, y)
     np.testing.assert_allclose(entropy(chosen, X), entr(chosen.predict_proba(X)).sum(axis=1))
 
 
