@@ -64,7 +64,9 @@ def checked_numbers(values: Any, name: str, n_axes: int = 1) -> np.ndarray:
 def check_fitted(estimator: Any, X: Any) -> None:
     """Refuse an estimator that is not fitted, and a pool without rows."""
     if isinstance(estimator, type) or not hasattr(estimator, "fit"):
-        raise TypeError(f"expected a fitted estimator first, and then the pool, got {estimator!r}")
+        raise TypeError(
+            f"expected a fitted estimator first, and then the pool, got {estimator!r:.80}"
+        )
     check_is_fitted(estimator)
     if not is_dataset(X) and not hasattr(X, "tocsr") and np.shape(X)[:1] == (0,):
         raise ValueError("the pool has 0 rows; expected at least 1")
@@ -144,7 +146,13 @@ def class_probabilities(estimator: Any, X: Any, query: str) -> np.ndarray:
     needs_classifier(estimator, query)
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"{query} needs predict_proba, which {type(estimator).__name__} lacks")
-    proba: np.ndarray = np.asarray(estimator.predict_proba(X), dtype=float)
+    found = estimator.predict_proba(X)
+    if isinstance(found, list):  # several targets, whose numbers of classes may differ
+        raise ValueError(
+            f"{query} needs one label for each row, and {type(estimator).__name__} predicts "
+            f"{len(found)}; fit one estimator for each target"
+        )
+    proba: np.ndarray = np.asarray(found, dtype=float)
     if proba.ndim != 2 or (proba.size and np.abs(proba.sum(axis=1) - 1).max() > 1e-3):
         raise ValueError(
             f"{query} needs one label for each row: expected probabilities of shape (n_samples, "

@@ -113,3 +113,10 @@ def test_a_forest_behind_a_column_transformer(blobs):
     pipeline = make_pipeline(columns, RandomForestClassifier(9, random_state=0)).fit(frame, y)
     expected = bald(pipeline[-1], columns.fit(frame).transform(frame))
     np.testing.assert_allclose(bald(pipeline, frame), expected)
+
+
+def test_forests_of_several_targets_are_refused(blobs):
+    X, y = blobs
+    forest = RandomForestClassifier(2, random_state=0).fit(X, np.column_stack([y, y > 0]))
+    with pytest.raises(ValueError, match="one label for each row.*predicts 2"):
+        margin(forest, X)
