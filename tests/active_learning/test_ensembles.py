@@ -118,5 +118,5 @@ def test_a_forest_behind_a_column_transformer(blobs):
 def test_forests_of_several_targets_are_refused(blobs):
     X, y = blobs
     forest = RandomForestClassifier(2, random_state=0).fit(X, np.column_stack([y, y > 0]))
-    with pytest.raises(ValueError, match="one label for each row.*predicts 2"):
+    with pytest.raises(ValueError, match=r"one label for each row.*predicts 2"):
         margin(forest, X)
