@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from sklearn.utils import get_tags
@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skuq._reductions import Part
 from skuq._utils._sklearn_compat import available_if
 from skuq._utils._typing import ArrayLike, MatrixLike
-from skuq.active_learning._asked import knows_uncertainty
+from skuq.active_learning._asked import measures_uncertainty
 from skuq.pipeline import predict_uncertainty
 from skuq.uncertainty import Uncertainty
 
@@ -27,6 +27,8 @@ class AsEstimator:
 
     estimator: Any
     estimator_: Any
+
+    _answers_by_estimator: ClassVar[bool] = True  # `skuq.predict_draws` and others see through it
 
     @available_if(_inside("predict"))
     def predict(self, X: MatrixLike) -> np.ndarray:
@@ -67,7 +69,7 @@ class AsEstimator:
         self, X: MatrixLike, kind: str, **options: Any
     ) -> np.ndarray | Uncertainty: ...
 
-    @available_if(lambda self: knows_uncertainty(getattr(self, "estimator_", self.estimator)))
+    @available_if(lambda self: measures_uncertainty(getattr(self, "estimator_", self.estimator)))
     def predict_uncertainty(
         self, X: MatrixLike, kind: str = "total", **options: Any
     ) -> np.ndarray | Uncertainty:

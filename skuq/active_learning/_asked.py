@@ -7,17 +7,29 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._composition import see_through
+from skuq._data._inputs import as_inputs
 from skuq._data._streams import is_dataset
 from skuq._estimator._base import TorchEstimator
 from skuq._features import predict_features
+from skuq._meta import Around
+from skuq._sklearn_estimators import has_draws
+from skuq._utils._sklearn_compat import (
+    BaseSearchCV,
+    _num_samples,
+    is_transformed_target_regressor,
+)
+from skuq._utils._stock import is_stock
 from skuq.pipeline import predict_draws
 
 __all__ = [
     "check_fitted",
     "checked_numbers",
+    "count_rows",
     "class_probabilities",
     "dense_rows",
     "draws_of",
@@ -26,6 +38,7 @@ __all__ = [
     "knows_uncertainty",
     "layers_of",
     "means_of",
+    "measures_uncertainty",
     "needs_classifier",
     "needs_regressor",
     "one_per_row",
@@ -51,7 +64,9 @@ def checked_numbers(values: Any, name: str, n_axes: int = 1) -> np.ndarray:
 def check_fitted(estimator: Any, X: Any) -> None:
     """Refuse an estimator that is not fitted, and a pool without rows."""
     if isinstance(estimator, type) or not hasattr(estimator, "fit"):
-        raise TypeError(f"expected a fitted estimator first, and then the pool, got {estimator!r}")
+        raise TypeError(
+            f"expected a fitted estimator first, and then the pool, got {estimator!r:.80}"
+        )
     check_is_fitted(estimator)
     if not is_dataset(X) and not hasattr(X, "tocsr") and np.shape(X)[:1] == (0,):
         raise ValueError("the pool has 0 rows; expected at least 1")
@@ -81,21 +96,39 @@ def one_per_row(values: Any, *, add: bool = False) -> np.ndarray:
 
 
 def layers_of(estimator: Any) -> Iterator[Any]:
-    """Yield a fitted estimator and those inside of it, the outermost first."""
+    """Yield an estimator and those inside of it that answer in its place, the outermost first.
+
+    Others, such as `CalibratedClassifierCV` or `RFE`, answer in their own way by `predict_proba`,
+    and what is inside of them does not matter.
+    """
     while estimator is not None:
         yield estimator
-        if hasattr(estimator, "steps"):
-            estimator = estimator.steps[-1][1]
-            continue
-        if isinstance(getattr(estimator, "estimators_", None), list):  # an ensemble
-            return
-        names = ("best_estimator_", "regressor_", "estimator_", "estimator")
-        estimator = next((getattr(estimator, n) for n in names if hasattr(estimator, n)), None)
+        estimator = _next_inside(estimator)
+
+
+def _next_inside(estimator: Any) -> Any:
+    names: tuple[str, ...] = ()
+    if is_stock(estimator, Pipeline):
+        return estimator.steps[-1][1]
+    if is_stock(estimator, BaseSearchCV):
+        names = ("best_estimator_", "estimator")
+    elif is_stock(estimator, FrozenEstimator):
+        names = ("estimator",)
+    elif is_transformed_target_regressor(estimator):
+        names = ("regressor_", "regressor")
+    elif isinstance(estimator, Around) or getattr(estimator, "_answers_by_estimator", False):
+        names = ("estimator_", "estimator")
+    return next((getattr(estimator, name) for name in names if hasattr(estimator, name)), None)
 
 
 def knows_uncertainty(estimator: Any) -> bool:
-    """Return whether `skuq.predict_uncertainty` finds a method to call."""
+    """Return whether a method `predict_uncertainty` is somewhere inside."""
     return any(hasattr(each, "predict_uncertainty") for each in layers_of(estimator))
+
+
+def measures_uncertainty(estimator: Any) -> bool:
+    """Return whether `skuq.predict_uncertainty` takes it, ensembles of scikit-learn included."""
+    return knows_uncertainty(estimator) or any(has_draws(each) for each in layers_of(estimator))
 
 
 def has_network(estimator: Any) -> bool:
@@ -103,12 +136,23 @@ def has_network(estimator: Any) -> bool:
     return any(isinstance(each, TorchEstimator) for each in layers_of(estimator))
 
 
+def count_rows(X: Any) -> int:
+    """Return the number of rows of an array, a data frame, a Dataset or several inputs."""
+    return len(X) if is_dataset(X) else int(_num_samples(as_inputs(X)))
+
+
 def class_probabilities(estimator: Any, X: Any, query: str) -> np.ndarray:
     """Return the mean probabilities of all classes, of shape (n_pool, n_classes)."""
     needs_classifier(estimator, query)
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"{query} needs predict_proba, which {type(estimator).__name__} lacks")
-    proba: np.ndarray = np.asarray(estimator.predict_proba(X), dtype=float)
+    found = estimator.predict_proba(X)
+    if isinstance(found, list):  # several targets, whose numbers of classes may differ
+        raise ValueError(
+            f"{query} needs one label for each row, and {type(estimator).__name__} predicts "
+            f"{len(found)}; fit one estimator for each target"
+        )
+    proba: np.ndarray = np.asarray(found, dtype=float)
     if proba.ndim != 2 or (proba.size and np.abs(proba.sum(axis=1) - 1).max() > 1e-3):
         raise ValueError(
             f"{query} needs one label for each row: expected probabilities of shape (n_samples, "

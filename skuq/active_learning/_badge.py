@@ -41,7 +41,7 @@ def badge(
     layer : str, default=None
         The layer whose input is f, as in `skuq.predict_features`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the draws.
+        Seed of the draws, and of the first row if several gradients are the longest.
 
     Returns
     -------
@@ -78,7 +78,8 @@ def seed_products(left: np.ndarray, right: np.ndarray, n: int, random: Any) -> n
     free = np.ones(len(left), dtype=bool)
     distances = np.full(len(left), np.inf)
     chosen = np.empty(n, dtype=np.intp)
-    place = int(squares.argmax())
+    longest = np.flatnonzero(squares == squares.max())
+    place = int(longest[0] if len(longest) == 1 else random.choice(longest))
     for k in range(n):
         if k:
             weights = np.where(free, distances, 0.0)

@@ -99,18 +99,18 @@ def _greedy(
     """Choose one row after another; labels of the first few are enumerated, then sampled."""
     n_draws, _, n_classes = proba.shape
     joint = np.ones((n_draws, 1))  # probabilities of combinations of the labels chosen so far
-    weights = np.ones(1)  # 1 / (their number and density), if they are sampled
+    weights = np.ones(1)  # 1 / their number, if they are sampled
     sampled, chosen = False, np.empty(0, dtype=np.intp)
     for k in range(n):
         if not sampled and k and (k >= n_exact or n_classes ** (k + 1) > 2**20):
             joint, sampled = _sampled(proba[:, chosen], n_samples, random), True
-            weights = 1.0 / (len(joint[0]) * joint.mean(axis=0))
+            weights = np.full(n_samples, 1.0 / n_samples)
         gain = _joint_entropy(joint, weights, proba) - conditional
         gain[chosen] = -np.inf
         best = int(gain.argmax())
         chosen = np.append(chosen, best)
         if sampled:  # one more label for each sample
-            joint, weights = _with_label(joint, proba[:, best], random)
+            joint = _with_label(joint, proba[:, best], random)
         else:
             joint = (joint[:, :, None] * proba[:, best][:, None, :]).reshape(n_draws, -1)
             weights = np.ones(joint.shape[1])
@@ -118,7 +118,11 @@ def _greedy(
 
 
 def _joint_entropy(joint: np.ndarray, weights: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """Compute the entropy of the chosen labels with that of each candidate."""
+    """Compute the entropy of the chosen labels with that of each candidate.
+
+    Sampled combinations have a mean of 1 over the draws, for else the product of many small
+    probabilities would be 0. This adds the same number to the entropy of every candidate.
+    """
     n_draws, n_pool, n_classes = proba.shape
     found = np.empty(n_pool)
     step = max(1, _BLOCK // (joint.shape[1] * n_classes))
@@ -131,22 +135,21 @@ def _joint_entropy(joint: np.ndarray, weights: np.ndarray, proba: np.ndarray) ->
 
 
 def _sampled(proba: np.ndarray, n_samples: int, random: np.random.RandomState) -> np.ndarray:
-    """Sample labels of the chosen rows; return their probability under each draw."""
+    """Sample labels of the chosen rows; return how probable they are under each draw."""
     joint = np.ones((len(proba), n_samples))
     draw = random.randint(len(proba), size=n_samples)
     for k in range(proba.shape[1]):
         edges = proba[draw, k].cumsum(axis=1)
         label = (random.random_sample((n_samples, 1)) * edges[:, -1:] > edges).sum(axis=1)
         joint *= proba[:, k, label]
+        joint /= joint.mean(axis=0)
     return joint
 
 
-def _with_label(
-    joint: np.ndarray, proba: np.ndarray, random: np.random.RandomState
-) -> tuple[np.ndarray, np.ndarray]:
+def _with_label(joint: np.ndarray, proba: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """Add a sampled label of one more row to each sample, given its other labels."""
     posterior = joint / joint.sum(axis=0)
     edges = (posterior.T @ proba).cumsum(axis=1)
     label = (random.random_sample((len(edges), 1)) * edges[:, -1:] > edges).sum(axis=1)
     joint = joint * proba[:, label]
-    return joint, 1.0 / (joint.shape[1] * joint.mean(axis=0))
+    return np.asarray(joint / joint.mean(axis=0))

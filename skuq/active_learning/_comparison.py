@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from skuq._utils._files import replace_file
 from skuq._utils._optional import import_optional
 from skuq._utils._typing import ArrayLike, DataFrame, MatrixLike, RandomState, StrPath
 from skuq.active_learning._display import LearningCurvesDisplay
@@ -167,7 +170,7 @@ class QueryComparison:
             "std" (over seeds) or "p" (one-tailed, that the strategy is better than the reference).
         """
         pandas = import_optional("pandas", "pandas", "QueryComparison.table")
-        wanted = self.n_labelled if n_labelled is None else np.asarray(n_labelled)
+        wanted = self.n_labelled if n_labelled is None else np.atleast_1d(n_labelled)
         if not np.isin(wanted, self.n_labelled).all():
             raise ValueError(f"n_labelled must be some of {self.n_labelled.tolist()}, got {wanted}")
         columns: dict[tuple[int, str], list[float]] = {}
@@ -266,8 +269,8 @@ def compare_queries(
     ----------
     estimator : object
         A classifier or regressor; it is cloned.
-    strategies : sequence of str, or dict of str to strategy
-        Strategies as in `ActiveLearner`, a dict gives them names. The reference is added if it is
+    strategies : sequence of str or functions, or dict of str to strategy
+        Strategies as in `ActiveLearner`; a dict gives them names. The reference is added if it is
         missing.
     X : array-like of shape (n_samples, ...)
         All rows.
@@ -313,13 +316,11 @@ def compare_queries(
     >>> found
     QueryComparison(2 strategies, 2 seeds, 5 to 20 labels)
     """
-    named = dict(strategies) if isinstance(strategies, Mapping) else {s: s for s in strategies}
+    named = _named(strategies)
     if isinstance(strategies, str) or not named:
         raise ValueError(f"strategies must be a list of names or a dict, got {strategies!r}")
     named.setdefault(reference, reference)
-    if n_seeds < 1:
-        raise ValueError(f"n_seeds must be at least 1, got {n_seeds!r}")
-    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_seeds)
+    seeds = _seeds(n_seeds, random_state, checkpoint_dir)
     jobs = [
         delayed(_curve)(
             ActiveLearner(
@@ -341,6 +342,29 @@ def compare_queries(
         for k, name in enumerate(named)
     }
     return QueryComparison(numbers.pop(), scores, reference)
+
+
+def _named(strategies: Any) -> dict[str, Any]:
+    """Name strategies: functions of a list by their names."""
+    if isinstance(strategies, Mapping):
+        return dict(strategies)
+    return {s if isinstance(s, str) else getattr(s, "__name__", repr(s)): s for s in strategies}
+
+
+def _seeds(n: Any, random_state: Any, folder: Any) -> list[int]:
+    """Draw a seed for each repetition; a folder keeps those that the same call would not repeat."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n_seeds must be an integer of at least 1, got {n!r}")
+    seeds: list[int] = check_random_state(random_state).randint(2**31 - 1, size=n).tolist()
+    if folder is None or isinstance(random_state, Integral):
+        return seeds
+    path = Path(folder) / "seeds.json"
+    if path.exists():
+        kept: list[int] = json.loads(path.read_text())
+        seeds = kept + seeds[len(kept) :]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda file: file.write(json.dumps(seeds).encode()))
+    return seeds[:n]
 
 
 def _curve(learner: ActiveLearner, X: Any, y: Any, X_test: Any, y_test: Any) -> list[Any]:

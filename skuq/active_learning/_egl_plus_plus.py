@@ -96,8 +96,8 @@ def egl_plus_plus(
     check_fitted(estimator, X)
     if scope not in ("last", "all"):
         raise ValueError(f"scope must be 'last' or 'all', got {scope!r}")
-    if n_neighbors < 1:
-        raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors!r}")
+    if not np.issubdtype(type(n_neighbors), np.integer) or n_neighbors < 1:
+        raise ValueError(f"n_neighbors must be an integer of at least 1, got {n_neighbors!r}")
     leaf, rows = network_of(estimator, X, "egl_plus_plus")
     if leaf._is_dense and scope == "last":
         raise ValueError(

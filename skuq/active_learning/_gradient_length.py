@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -158,9 +159,17 @@ def _of_linear_model(estimator: Any, X: Any, scope: str, power: int) -> np.ndarr
     """Compute the score of scikit-learn's linear classifiers, whose features are the columns."""
     leaf, _, _ = see_through(estimator, X)
     if not hasattr(leaf, "coef_") or not hasattr(leaf, "classes_"):
+        others = "entropy and margin take any classifier"
+        if not is_classifier(leaf):
+            others = "variance takes any regressor that knows one, and core_set any"
         raise TypeError(
             "expected_gradient_length needs a network or a linear classifier, got "
-            f"{type(leaf).__name__}; entropy and margin take any classifier"
+            f"{type(leaf).__name__}; {others}"
+        )
+    if hasattr(leaf, "support_vectors_") and len(leaf.classes_) > 2:
+        raise TypeError(
+            f"expected_gradient_length needs a last layer with a row for each class, and "
+            f"{type(leaf).__name__} has one for each pair of classes; entropy and margin take it"
         )
     proba = class_probabilities(estimator, X, "expected_gradient_length")
     rows = dense_rows(estimator, X)

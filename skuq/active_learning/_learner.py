@@ -11,25 +11,25 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.utils.validation import check_is_fitted
 
-from skuq._data._streams import is_dataset
+from skuq._data._inputs import as_inputs
 from skuq._utils._optional import import_optional
 from skuq._utils._progress import Bars, Task
 from skuq._utils._random import Purpose, derive_seed, root_seed
 from skuq._utils._sklearn_compat import (
     Interval,
     StrOptions,
-    _num_samples,
     validate_parameter_constraints,
 )
 from skuq._utils._typing import ArrayLike, DataFrame, MatrixLike, RandomState, StrPath
 from skuq.active_learning._as_estimator import AsEstimator
-from skuq.active_learning._labels import is_labelled, known_labels, with_labels
+from skuq.active_learning._asked import count_rows
+from skuq.active_learning._identity import identity_of
+from skuq.active_learning._labels import is_labelled, known_labels, label_array, with_labels
 from skuq.active_learning._rounds import (
     RoundsFile,
     area_under,
     first_rows_of,
     fitted_on,
-    identity_of,
     run_rounds,
     split_rows,
 )
@@ -182,8 +182,7 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
             also if test rows were set apart.
         """
         self._check_parameters()
-        target = np.asarray(y)
-        n_rows = len(X) if is_dataset(X) else _num_samples(X)  # type: ignore[arg-type]
+        X, target, n_rows = as_inputs(X), label_array(y), count_rows(X)
         if len(target) != n_rows:
             raise ValueError(f"X has {n_rows} rows and y {len(target)}; expected equal numbers")
         if not is_labelled(target, self.missing_label).all():
@@ -191,6 +190,7 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
                 "simulate needs all labels, and some are missing; fit, ask and teach are for y "
                 "with missing labels"
             )
+        target = known_labels(target, np.ones(n_rows, dtype=bool))
         if (X_test is None) != (y_test is None):
             raise ValueError("expected both X_test and y_test, or neither")
         if self.checkpoint_dir is not None and self.retrain == "warm":
@@ -199,7 +199,7 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
             )
         file = RoundsFile(
             self.checkpoint_dir,
-            identity_of(self, X, target, y_test) if self.checkpoint_dir is not None else "",
+            identity_of(self, X, target, X_test, y_test) if self.checkpoint_dir is not None else "",
             root_seed(self.random_state),
         )
         random = np.random.RandomState(derive_seed(file.root, Purpose.SPLIT) % 2**32)
@@ -279,8 +279,7 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
         self._check_parameters()
         if y is None:
             raise ValueError("ActiveLearner requires y to be passed, but the target y is None")
-        labels = np.array(y)
-        n_rows = len(X) if is_dataset(X) else _num_samples(X)  # type: ignore[arg-type]
+        X, labels, n_rows = as_inputs(X), label_array(y), count_rows(X)
         if len(labels) != n_rows:
             raise ValueError(f"X has {n_rows} rows and y {len(labels)}; expected equal numbers")
         labelled = is_labelled(labels, self.missing_label)
@@ -291,16 +290,16 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
             )
         for name in ("rounds_", "area_under_curve_", "first_"):
             self.__dict__.pop(name, None)
-        self._root, self._step = root_seed(self.random_state), 0
-        self._X, self.y_, self.labelled_ = X, labels, labelled
-        self.estimator_ = self._learnt(None)
+        self._X, self._root = X, root_seed(self.random_state)
+        self._learn(labels, labelled, None, 0)
         return self
 
-    def _learnt(self, before: Any) -> Any:
-        rows = rows_of(self._X, np.flatnonzero(self.labelled_))
-        known = known_labels(self.y_, self.labelled_)
-        warm = self.retrain == "warm"
-        return fitted_on(self.estimator, before, rows, known, warm, self._root, self._step)
+    def _learn(self, y: np.ndarray, labelled: np.ndarray, before: Any, step: int) -> None:
+        """Fit on labels, and keep them if that succeeds."""
+        rows = rows_of(self._X, np.flatnonzero(labelled))
+        known, warm = known_labels(y, labelled), self.retrain == "warm"
+        self.estimator_ = fitted_on(self.estimator, before, rows, known, warm, self._root, step)
+        self.y_, self.labelled_, self._step = y, labelled, step
 
     def ask(self, n: int | None = None) -> np.ndarray:
         """Choose the rows to label next.
@@ -343,10 +342,11 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a row has a label already, or indices and labels do not match.
+            If a row has a label already, or indices and labels do not match. After an error, the
+            labels are as before.
         """
         self._check_asked("teach")
-        places, labels = np.atleast_1d(np.asarray(indices)), np.atleast_1d(np.asarray(y))
+        places, labels = np.atleast_1d(np.asarray(indices)), np.atleast_1d(label_array(y))
         if places.dtype.kind not in "iu" or len(places) != len(labels) or not len(places):
             raise ValueError(
                 f"expected places in X and as many labels, got {places.shape} and {labels.shape}"
@@ -358,10 +358,9 @@ class ActiveLearner(AsEstimator, MetaEstimatorMixin, BaseEstimator):
         given = is_labelled(labels, self.missing_label)
         if not given.any():
             raise ValueError("none of the labels is given; expected at least one")
-        self.y_ = with_labels(self.y_, places[given], labels[given])
-        self.labelled_ = is_labelled(self.y_, self.missing_label)
-        self._step += 1
-        self.estimator_ = self._learnt(self.estimator_)
+        y_all = with_labels(self.y_, places[given], labels[given])
+        labelled = is_labelled(y_all, self.missing_label)
+        self._learn(y_all, labelled, self.estimator_, self._step + 1)
         return self
 
     def _check_asked(self, method: str) -> None:

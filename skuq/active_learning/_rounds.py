@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -15,7 +14,14 @@ from sklearn.model_selection import train_test_split
 
 from skuq._utils._files import replace_file
 from skuq._utils._random import Purpose, derive_seed
-from skuq.active_learning._strategies import Pool, choose, pool_of, rows_of
+from skuq.active_learning._strategies import (
+    Pool,
+    ask_object,
+    choose,
+    pool_of,
+    rows_of,
+    training_rows,
+)
 
 __all__ = [
     "RoundsFile",
@@ -47,7 +53,7 @@ def fitted_on(
     if warm and before is not None:
         same = not is_classifier(estimator) or set(np.unique(y)) == set(before.classes_)
         if same:
-            return before.fit(X, y)
+            return before.fit(*training_rows(X, y))
     made = seeded(estimator, root, step)
     if warm:
         names = [n for n in made.get_params() if n.rpartition("__")[2] == "warm_start"]
@@ -57,7 +63,7 @@ def fitted_on(
                 f"{type(estimator).__name__} lacks; retrain='scratch' takes any"
             )
         made.set_params(**dict.fromkeys(names, True))
-    return made.fit(X, y)
+    return made.fit(*training_rows(X, y))
 
 
 def first_rows_of(
@@ -123,18 +129,6 @@ class RoundsFile:
             replace_file(self.path, lambda file: file.write(json.dumps(content).encode()))
 
 
-def identity_of(learner: Any, X: Any, *arrays: Any) -> str:
-    """Return a hash of the parameters and the data of a simulation."""
-    parameters = {k: v for k, v in learner.get_params().items() if k != "checkpoint_dir"}
-    digest = hashlib.sha256(repr(sorted(parameters.items(), key=str)).encode())
-    for values in (X if hasattr(X, "dtype") else np.shape(X), *arrays):
-        array = np.asarray(values)
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        body = array.astype(str) if array.dtype == object else array
-        digest.update(np.ascontiguousarray(body).tobytes())
-    return digest.hexdigest()
-
-
 def run_rounds(
     learner: Any,
     X: Any,
@@ -149,7 +143,8 @@ def run_rounds(
     for done in file.records:
         labelled = np.append(labelled, np.asarray(done["asked"], dtype=np.intp))
         tell(score=done["score"])
-    for step in range(len(file.records), learner.n_rounds + 1):
+    ended = bool(file.records) and not file.records[-1]["asked"]  # also of a pool without rows
+    for step in range(len(file.records), 0 if ended else learner.n_rounds + 1):
         start = time.perf_counter()
         estimator = fitted_on(
             learner.estimator, estimator, rows_of(X, labelled), y[labelled], warm, file.root, step
@@ -181,13 +176,8 @@ def _asked(
 ) -> np.ndarray:  # fmt: skip
     random = np.random.RandomState(derive_seed(root, Purpose.POSTERIOR, step) % 2**32)
     if hasattr(learner.strategy, "query"):
-        numbers = y.dtype.kind in "biuf"
-        seen = np.full(y.shape, np.nan if numbers else None, dtype=float if numbers else object)
-        seen[labelled] = y[labelled]
-        found = learner.strategy.query(
-            X, seen, estimator, candidates=left, batch_size=learner.batch_size
-        )
-        return np.asarray(found)
+        known = np.isin(np.arange(len(y)), labelled)
+        return ask_object(learner.strategy, X, y, known, estimator, left, learner.batch_size)
     pool = Pool(pool_of(estimator, X, left), rows_of(X, labelled), y[labelled])
     places, _ = choose(learner.strategy, estimator, pool, learner.batch_size, random)
     return np.asarray(left[places])

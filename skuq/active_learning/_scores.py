@@ -8,13 +8,11 @@ import numpy as np
 from scipy.special import entr
 from sklearn.utils import check_random_state
 
-from skuq._composition import predictions
-from skuq._data._streams import is_dataset
-from skuq._utils._sklearn_compat import _num_samples
 from skuq._utils._typing import MatrixLike, RandomState
 from skuq.active_learning._asked import (
     check_fitted,
     class_probabilities,
+    count_rows,
     draws_of,
     knows_uncertainty,
     needs_classifier,
@@ -22,7 +20,6 @@ from skuq.active_learning._asked import (
     one_per_row,
 )
 from skuq.pipeline import predict_uncertainty
-from skuq.uncertainty import entropy_decomposition
 
 __all__ = [
     "bald",
@@ -53,8 +50,7 @@ def random_scores(estimator: Any, X: MatrixLike, *, random_state: RandomState = 
     ndarray of shape (n_pool,)
         One random number for each row.
     """
-    n_rows = len(X) if is_dataset(X) else _num_samples(X)  # type: ignore[arg-type]
-    scores: np.ndarray = check_random_state(random_state).random_sample(n_rows)
+    scores: np.ndarray = check_random_state(random_state).random_sample(count_rows(X))
     return scores
 
 
@@ -173,12 +169,8 @@ def variation_ratio(estimator: Any, X: MatrixLike) -> np.ndarray:
     """
     check_fitted(estimator, X)
     needs_classifier(estimator, "variation_ratio")
-    if knows_uncertainty(estimator):
-        found = predict_uncertainty(estimator, X, kind="total", measure="variation_ratio")
-        return one_per_row(found, add=np.ndim(found) == 2)
-    votes = draws_of(estimator, X, "variation_ratio").argmax(axis=2)
-    counts = np.stack([(votes == k).sum(axis=0) for k in range(votes.max() + 1)])
-    return np.asarray(1.0 - counts.max(axis=0) / len(votes))
+    found = predict_uncertainty(estimator, X, kind="total", measure="variation_ratio")
+    return one_per_row(found, add=np.ndim(found) == 2)
 
 
 def bald(estimator: Any, X: MatrixLike) -> np.ndarray:
@@ -205,10 +197,8 @@ def bald(estimator: Any, X: MatrixLike) -> np.ndarray:
     """
     check_fitted(estimator, X)
     needs_classifier(estimator, "bald")
-    if knows_uncertainty(estimator):
-        found = predict_uncertainty(estimator, X, kind="epistemic")
-        return one_per_row(found, add=np.ndim(found) == 2)
-    return np.asarray(entropy_decomposition(draws_of(estimator, X, "bald")).epistemic)
+    found = predict_uncertainty(estimator, X, kind="epistemic")
+    return one_per_row(found, add=np.ndim(found) == 2)
 
 
 def mean_std(estimator: Any, X: MatrixLike) -> np.ndarray:
@@ -246,8 +236,8 @@ def variance(estimator: Any, X: MatrixLike, kind: str = "total") -> np.ndarray:
     Parameters
     ----------
     estimator : fitted regressor
-        A regressor of skuq, or one whose `predict` takes ``return_std=True``; with
-        ``kind="epistemic"`` also an ensemble that `skuq.predict_draws` knows.
+        A regressor of skuq, or one that `skuq.predict_uncertainty` knows: an ensemble such as a
+        forest, or a regressor whose `predict` takes ``return_std=True``.
     X : array-like of shape (n_pool, ...)
         The pool, in any form that the estimator predicts.
     kind : {"total", "aleatoric", "epistemic"}, default="total"
@@ -262,9 +252,4 @@ def variance(estimator: Any, X: MatrixLike, kind: str = "total") -> np.ndarray:
     needs_regressor(estimator, "variance")
     if kind not in ("total", "aleatoric", "epistemic"):
         raise ValueError(f"kind must be 'total', 'aleatoric' or 'epistemic', got {kind!r}")
-    if knows_uncertainty(estimator):
-        return one_per_row(predict_uncertainty(estimator, X, kind=kind), add=True)
-    if kind != "epistemic":
-        asked, inner = predictions(estimator, X)
-        return one_per_row(asked.predict_uncertainty(inner, kind=kind), add=True)  # type: ignore[attr-defined]
-    return one_per_row(draws_of(estimator, X, "variance").var(axis=0), add=True)
+    return one_per_row(predict_uncertainty(estimator, X, kind=kind), add=True)

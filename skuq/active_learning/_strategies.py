@@ -12,13 +12,16 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.utils import check_random_state
 from torch.utils.data import Dataset, Subset
 
+from skuq._data._indexed import IndexedDataset
+from skuq._data._inputs import as_inputs
 from skuq._data._streams import is_dataset
 from skuq._utils._messages import suggest
-from skuq._utils._sklearn_compat import _num_samples, _safe_indexing
+from skuq._utils._sklearn_compat import _safe_indexing
 from skuq._utils._typing import ArrayLike, MatrixLike, RandomState
 from skuq.active_learning import _scores
 from skuq.active_learning._asked import (
     checked_numbers,
+    count_rows,
     draws_of,
     embedding,
     has_network,
@@ -32,10 +35,18 @@ from skuq.active_learning._gradient_length import (
     expected_gradient_length,
     expected_model_change,
 )
-from skuq.active_learning._labels import is_labelled, known_labels
+from skuq.active_learning._labels import is_labelled, known_labels, label_array, seen_labels
 from skuq.active_learning._select import checked_size, kmeans_weighted, select
 
-__all__ = ["QueryStrategy", "choose", "names_of_queries", "pool_of", "rows_of"]
+__all__ = [
+    "QueryStrategy",
+    "ask_object",
+    "choose",
+    "names_of_queries",
+    "pool_of",
+    "rows_of",
+    "training_rows",
+]
 
 
 @dataclass
@@ -129,7 +140,7 @@ def choose(
     else:
         takes_seed = "random_state" in _parameters(name)
         scores = name(estimator, pool.X, **({"random_state": random} if takes_seed else {}))
-        n_rows = len(pool.X) if is_dataset(pool.X) else _num_samples(pool.X)
+        n_rows = count_rows(pool.X)
         if np.shape(scores) != (n_rows,):
             raise ValueError(
                 f"the query must return a score for each of the {n_rows} rows of the pool, got "
@@ -155,6 +166,52 @@ def rows_of(X: Any, index: np.ndarray) -> Any:
     elif not hasattr(X, "__getitem__"):
         X = np.asarray(X)
     return _safe_indexing(X, index)
+
+
+class _LabelledItems(Dataset[Any]):
+    """Items of a Dataset, with the labels that are known now instead of their own."""
+
+    def __init__(self, X: Any, y: np.ndarray) -> None:
+        self._X, self._y = X, y
+
+    def __len__(self) -> int:
+        return len(self._y)
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        item = self._X[place]
+        return (item[0] if isinstance(item, tuple | list) else item), self._y[place]
+
+
+def training_rows(X: Any, y: np.ndarray) -> tuple[Any, np.ndarray | None]:
+    """Return rows and labels as `fit` takes them: of a Dataset together, as its items."""
+    return (IndexedDataset(_LabelledItems(X, y)), None) if is_dataset(X) else (X, y)
+
+
+def ask_object(
+    strategy: Any, X: Any, y: np.ndarray, labelled: np.ndarray, estimator: Any,
+    candidates: np.ndarray, batch_size: int,
+) -> np.ndarray:  # fmt: skip
+    """Let an object with a method `query` choose; refuse rows that it may not choose."""
+    chosen = np.asarray(
+        strategy.query(
+            X,
+            seen_labels(y, labelled, strategy),
+            estimator,
+            candidates=candidates,
+            batch_size=batch_size,
+        )
+    )
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
+        raise ValueError(
+            f"query of {type(strategy).__name__} must return places in X, at least one, got "
+            f"{chosen!r:.80}"
+        )
+    if len(np.unique(chosen)) < len(chosen) or not np.isin(chosen, candidates).all():
+        raise ValueError(
+            f"query of {type(strategy).__name__} must return different candidates without a "
+            f"label, got {chosen.tolist()[:10]}"
+        )
+    return chosen
 
 
 class _MappedRows(Dataset[Any]):
@@ -274,23 +331,24 @@ class QueryStrategy(BaseEstimator):
             together and has no scores to return.
         """
         check_strategy(self.strategy)
-        n_rows = len(X) if is_dataset(X) else _num_samples(X)  # type: ignore[arg-type]
-        if len(np.asarray(y)) != n_rows:
-            raise ValueError(f"X has {n_rows} rows and y {len(np.asarray(y))}; expected equal")
-        labelled = is_labelled(y, self.missing_label)
+        X, labels, n_rows = as_inputs(X), label_array(y), count_rows(X)
+        if len(labels) != n_rows:
+            raise ValueError(f"X has {n_rows} rows and y {len(labels)}; expected equal")
+        labelled = is_labelled(labels, self.missing_label)
         places = _checked_candidates(candidates, labelled)
         checked_size(batch_size, len(places))
         if not labelled.any() and (fit or self.strategy != "random"):
             raise ValueError("no row of y has a label; label a few random rows first")
-        known = known_labels(np.asarray(y), labelled)
+        known = known_labels(labels, labelled)
         X_labelled = rows_of(X, np.flatnonzero(labelled))
         if fit:
-            estimator = clone(estimator).fit(X_labelled, known)
+            estimator = clone(estimator).fit(*training_rows(X_labelled, known))
         pool = Pool(pool_of(estimator, X, places), X_labelled, known)
         random = check_random_state(self.random_state)
         if hasattr(self.strategy, "query"):
-            chosen = self.strategy.query(X, y, estimator, candidates=places, batch_size=batch_size)
-            return np.asarray(chosen)
+            if return_scores:
+                raise ValueError("a strategy with a method query has no scores; call it yourself")
+            return ask_object(self.strategy, X, labels, labelled, estimator, places, batch_size)
         found, scores = choose(self.strategy, estimator, pool, batch_size, random)
         if not return_scores:
             return np.asarray(places[found])
