@@ -148,7 +148,9 @@ def _codes(column: Any, categories: tuple[Any, ...], name: Any) -> np.ndarray:
 
 
 def _kinds(values: Any) -> set[str]:
-    return {"text" if isinstance(value, str) else "numbers" for value in values if value is not None}
+    return {
+        "text" if isinstance(value, str) else "numbers" for value in values if value is not None
+    }
 
 
 def _floats(column: Any, name: Any) -> np.ndarray:
