@@ -195,7 +195,7 @@ def test_a_calibrated_pipeline_is_one_graph(tmp_path):
 def test_columns_of_any_name_and_transformers_behind_others(tmp_path):
     pytest.importorskip("skl2onnx")
     X, y = mixed_table()
-    X = X[["far", "count"]].set_axis(["how far (m)", "count"], axis=1)
+    X = X.assign(far=X["far"] - 1e5)[["far", "count"]].set_axis(["how far (m)", "count"], axis=1)
     columns = make_column_transformer((MinMaxScaler(), ["count"]), remainder="passthrough")
     scaler = StandardScaler().set_output(transform="pandas")
     network = TorchClassifier(posterior=PointEstimate(), **OPTIONS)

@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_refused():
         model.predict(X.assign(age=np.nan))
     with pytest.raises(ValueError, match="contains NaN"):
         model.predict(X.assign(age=pd.array([pd.NA] * 80, dtype="Int64")))
-    with pytest.raises(ValueError, match="'size' has text, such as '.', but had numbers in fit"):
+    with pytest.raises(ValueError, match=r"'size' has text, such as '\d', but had numbers in fit"):
         model.predict(X.assign(size=X["size"].astype(str)))
     with pytest.raises(ValueError, match="'when' has dates"):
         regressor(max_epochs=1).fit(X.assign(when=pd.Timestamp("2020-01-01")), Y)

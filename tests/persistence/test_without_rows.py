@@ -86,7 +86,7 @@ def test_what_cannot_leave_rows_out_is_refused(tmp_path):
     nearest = make_pipeline(KNNImputer(), classifier()).fit(X, y)
     with pytest.raises(PersistenceError, match="KNNImputer, which holds rows"):
         skuq.save(nearest, tmp_path / "m.skuq", keep_rows=False)
-    learner = ActiveLearner(classifier(), random_state=0).fit(X, np.where(X[:, 0] > 0, y, np.nan))
+    learner = ActiveLearner(classifier(), random_state=0).fit(X, np.where(X[:, 1] > 0, y, np.nan))
     with pytest.raises(PersistenceError, match=r"ActiveLearner, which holds rows.*its estimator_"):
         skuq.save(learner, tmp_path / "m.skuq", keep_rows=False)
     neighbours = NoveltyDetector(measure="knn").fit(X)
