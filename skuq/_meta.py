@@ -117,6 +117,16 @@ def innermost(estimator: Any, X: Any) -> tuple[Any, Any]:
     return leaf, X
 
 
+def label_names_of(estimator: Any) -> np.ndarray | None:
+    """Return the names of the labels of a fitted classifier of several; None if it has none."""
+    while estimator is not None:
+        if isinstance(names := getattr(estimator, "label_names_", None), np.ndarray):
+            return names
+        inner = getattr(estimator, "estimator_", getattr(estimator, "best_estimator_", None))
+        estimator = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else inner
+    return None
+
+
 def segmenter_in(estimator: Any) -> Any:
     """Find the segmenter inside, fitted or not; None if there is none."""
     while not hasattr(estimator, "ignore_label"):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from skuq._data._places import places_as_rows
 from skuq._engine._engine import Engine
 from skuq._estimator._base import TorchEstimator
+from skuq._estimator._columns import is_table
 from skuq._onnx_steps import steps_before
 from skuq._reductions import class_uncertainty, target_uncertainty
 from skuq._utils._files import replace_file
@@ -145,7 +146,8 @@ def _with_steps(
             f"the steps {[name for name, _ in steps]} come before the network: expected X, some "
             "rows as the Pipeline takes them, got None. Give export_onnx(estimator, path, X)"
         )
-    X = X.iloc[:_CHECKED_ROWS] if hasattr(X, "iloc") else np.asarray(X)[:_CHECKED_ROWS]
+    X = X if is_table(X) else np.asarray(X)
+    X = X.iloc[:_CHECKED_ROWS] if hasattr(X, "iloc") else X[:_CHECKED_ROWS]
     parts = predict_uncertainty(estimator, X, kind="all")
     first = estimator.predict_proba(X) if graph.classifies else estimator.predict(X)
     expected = [np.asarray(values) for values in (first, *parts)]

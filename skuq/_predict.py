@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from skuq._data._checks import names_of_labels, refuse_other_labels
 from skuq._data._places import classes_second
 from skuq._data._streams import with_targets
 from skuq._distributions._mixture import mixture_quantile
@@ -84,6 +85,7 @@ class Predictions:
                 f"score of {type(self).__name__} needs targets: expected y, or X a torch Dataset "
                 f"of pairs (x, y); got y=None and X of type {type(X).__name__}"
             )
+        refuse_other_labels(names_of_labels(y), getattr(self, "label_names_", None))
         return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skuq._composition import predictions
-from skuq._meta import innermost
+from skuq._meta import innermost, label_names_of
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, table
 from skuq.metrics import (
@@ -43,7 +43,8 @@ def report_of_labels(estimator: Any, X: Any, y: Any, n_most: int, title: str | N
     if len(truth) < 2:
         raise ValueError(f"y must have at least 2 rows, got {len(truth)}")
     leaf, _ = innermost(asked, inner)
-    names = [str(name) for name in getattr(leaf, "label_names_", leaf.classes_)]
+    known = label_names_of(asked)
+    names = [str(name) for name in (leaf.classes_ if known is None else known)]
     proba, parts = asked.predict_proba(inner, return_uncertainty=True)
     wrong = (proba > 0.5) != truth
     title = title or f"Uncertainty of {description(estimator)}"

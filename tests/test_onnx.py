@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
@@ -190,6 +190,23 @@ def test_a_calibrated_pipeline_is_one_graph(tmp_path):
     expected = (model.predict_proba(later), total, aleatoric, epistemic)
     for one, other in zip(session.run(None, columns_of(later)), expected):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_columns_of_any_name_and_transformers_behind_others(tmp_path):
+    pytest.importorskip("skl2onnx")
+    X, y = mixed_table()
+    X = X.assign(far=X["far"] - 1e5)[["far", "count"]].set_axis(["how far (m)", "count"], axis=1)
+    columns = make_column_transformer((MinMaxScaler(), ["count"]), remainder="passthrough")
+    scaler = StandardScaler().set_output(transform="pandas")
+    network = TorchClassifier(posterior=PointEstimate(), **OPTIONS)
+    model = make_pipeline(scaler, columns, network).fit(X, y)
+    skuq.export_onnx(model, tmp_path / "m.onnx", X)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == list(X.columns)
+    kinds = {one.name: one.type for one in session.get_inputs()}
+    assert kinds == {"how far (m)": "tensor(double)", "count": "tensor(int64)"}
+    got = session.run(None, columns_of(X))[0]
+    np.testing.assert_allclose(got, model.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import skuq
 from skuq import TorchClassifier
 from skuq.calibration import TemperatureScaler
 from skuq.likelihoods import Bernoulli
-from skuq.metrics import uncertainty_error_auroc
+from skuq.metrics import nll_scorer, uncertainty_error_auroc
 from skuq.posteriors import DeepEnsemble
 
 X, Y = make_multilabel_classification(300, n_classes=3, n_labels=1, random_state=0)
@@ -57,6 +57,26 @@ def test_calibrators_and_labels_without_names(model):
     assert "rain" in skuq.report(scaled, X[200:], Y[200:]).html
     plain = TorchClassifier(likelihood=Bernoulli(), max_epochs=1, random_state=0).fit(X, Y)
     assert "<td>2</td><td>" in skuq.report(plain, X, Y).html
+
+
+def test_names_of_labels_are_those_of_the_fit(model):
+    named = pd.DataFrame(Y[200:], columns=NAMES)
+    again = named[NAMES[::-1]]
+    right = (model.predict(X[200:]) == Y[200:]).all(axis=1).mean()
+    assert model.score(X[200:], named) == pytest.approx(right)
+    scaled = TemperatureScaler(FrozenEstimator(model)).fit(X[200:], named)
+    assert list(scaled.label_names_) == NAMES
+    for use in (
+        lambda: model.score(X[200:], again),
+        lambda: scaled.score(X[200:], again),
+        lambda: nll_scorer(scaled, X[200:], again),
+        lambda: skuq.report(model, X[200:], again),
+        lambda: TemperatureScaler(FrozenEstimator(model)).fit(X[200:], again),
+    ):
+        with pytest.raises(ValueError, match=r"in this order: give y\[list"):
+            use()
+    with pytest.raises(ValueError, match=r"columns of y are .*'hail'\], but.*in this order$"):
+        model.score(X[200:], named.set_axis([*NAMES[:2], "hail"], axis=1))
 
 
 def test_what_is_refused(model):

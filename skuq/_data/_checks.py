@@ -24,8 +24,10 @@ __all__ = [
     "checks_of_rows",
     "dense",
     "given_weights",
+    "names_of_labels",
     "refuse_no_groups",
     "refuse_no_labels",
+    "refuse_other_labels",
     "row_hashes",
     "rows_on_device",
     "rows_that_count",
@@ -296,3 +298,29 @@ def shape_of(y: Any) -> tuple[int, ...]:
         return tuple(y.shape) if hasattr(y, "shape") else np.asarray(y).shape
     except ValueError:  # rows of different lengths, refused elsewhere
         return ()
+
+
+def names_of_labels(y: Any) -> np.ndarray | None:
+    """Return the names of the columns of indicators; None if y is no data frame with names."""
+    names = np.asarray(getattr(y, "columns", ()), dtype=object)
+    named = len(names) > 1 and all(isinstance(name, str) for name in names)
+    return names if named else None
+
+
+def refuse_other_labels(names: np.ndarray | None, known: np.ndarray | None) -> None:
+    """Raise a ValueError if the columns of y are others than in `fit`, or in another order.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n_labels,) or None
+        The names of the columns, if they have any.
+    known : ndarray of shape (n_labels,) or None
+        The names in fit, if there were any.
+    """
+    if known is None or names is None or np.array_equal(names, known):
+        return
+    fix = ": give y[list(estimator.label_names_)]" if set(names) == set(known) else ""
+    raise ValueError(
+        f"the columns of y are {list(names)}, but in the first fit they were {list(known)}, in "
+        f"this order{fix}"
+    )

@@ -147,19 +147,29 @@ def _array_of(rows: list[Any]) -> np.ndarray:
     return array
 
 
+def _is_row(value: Any) -> bool:
+    has_values = hasattr(value, "__len__") and not isinstance(value, str | bytes)
+    return has_values and getattr(value, "ndim", 1) > 0
+
+
 def _numbers_or_ragged(name: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim == 1 and len(array) and all(np.ndim(row) > 0 for row in array):
+    if array.ndim == 1 and len(array) and all(map(_is_row, array)):
         rows = [_as_array(name, row) for row in array]
-        if len({(row.ndim, *row.shape[1:]) for row in rows}) > 1 or rows[0].dtype == object:
+        if len({(row.ndim, *row.shape[1:]) for row in rows}) > 1 or any(
+            row.dtype == object for row in rows
+        ):
             raise ValueError(
                 f"the rows of the input {name!r} differ in more than their lengths: expected 1-D "
                 "rows, or 2-D ones with one number of columns"
             )
         kind = np.result_type(*rows)
         return _array_of([row.astype(kind, copy=False) for row in rows])
+    types = {type(value) for value in array.flat}
     try:
+        if types and all(issubclass(one, int | np.integer) for one in types):
+            return array.astype(bool if types == {bool} else np.int64)
         return array.astype(float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         strange = next((v for v in array.flat if not isinstance(v, int | float)), array.flat[0])
         raise ValueError(
             f"the input {name!r} has the value {strange!r}; expected numbers. Give texts as token "
@@ -168,7 +178,22 @@ def _numbers_or_ragged(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def as_inputs(X: Any) -> Any:
-    """Make `Inputs` of a mapping; return anything else unchanged, as sparse matrices by keys."""
+    """Make `Inputs` of a mapping; return anything else unchanged, as sparse matrices by keys.
+
+    Raises
+    ------
+    ValueError
+        If X is a list or tuple of arrays of different shapes, which cannot be rows of one array.
+    """
+    if isinstance(X, list | tuple) and all(getattr(one, "ndim", 0) for one in X):
+        shapes = {tuple(one.shape) for one in X}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"X is a {type(X).__name__} of {len(X)} arrays of different shapes, such as "
+                f"{' and '.join(map(str, sorted(shapes)[:2]))}. If each is an input of the module, "
+                "give skuq.Inputs(*X), or a dict of names; if each is a row, "
+                "skuq.Inputs(input_ids=X), with the name of the module's argument"
+            )
     return Inputs(X) if isinstance(X, Mapping) and not hasattr(X, "shape") else X
 
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from skuq._data._inputs import Inputs
 
-__all__ = ["Columns", "is_mixed_table"]
+__all__ = ["Columns", "columns_of_table", "is_mixed_table", "is_table"]
+
+_TEXT_OF_POLARS = ("String", "Categorical", "Enum")
 
 
-def _is_table(X: Any) -> bool:
-    return hasattr(X, "iloc") and hasattr(X, "columns") and hasattr(X, "dtypes")
+def is_table(X: Any) -> bool:
+    """Return whether X is a data frame of pandas or polars."""
+    has_columns = hasattr(X, "iloc") or hasattr(X, "get_columns")
+    return has_columns and hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def columns_of_table(X: Any) -> list[Any]:
+    """List the columns of a data frame."""
+    if hasattr(X, "iloc"):
+        return [X.iloc[:, k] for k in range(X.shape[1])]
+    columns: list[Any] = X.get_columns()
+    return columns
 
 
 def _is_categorical(column: Any) -> bool:
     """Return whether a column has categories, or text."""
     dtype = column.dtype
     if hasattr(dtype, "categories") and not hasattr(dtype, "subtype"):
+        return True
+    if str(dtype).split("(")[0] in _TEXT_OF_POLARS:
         return True
     if str(dtype) in ("object", "str", "string") or str(dtype).startswith("string"):
         return any(isinstance(value, str) for value in column)
@@ -27,7 +42,7 @@ def _is_categorical(column: Any) -> bool:
 
 def is_mixed_table(X: Any) -> bool:
     """Return whether X is a data frame with a categorical column."""
-    return _is_table(X) and any(_is_categorical(X.iloc[:, k]) for k in range(X.shape[1]))
+    return is_table(X) and any(map(_is_categorical, columns_of_table(X)))
 
 
 class Columns(NamedTuple):
@@ -51,12 +66,12 @@ class Columns(NamedTuple):
     @classmethod
     def of(cls, X: Any) -> Columns:
         """Learn the columns of a data frame."""
-        places = range(X.shape[1])
-        codes = tuple(k for k in places if _is_categorical(X.iloc[:, k]))
+        columns = columns_of_table(X)
+        codes = tuple(k for k, column in enumerate(columns) if _is_categorical(column))
         return cls(
-            numbers=tuple(k for k in places if k not in codes),
+            numbers=tuple(k for k in range(len(columns)) if k not in codes),
             codes=codes,
-            categories=tuple(_categories_of(X.iloc[:, k]) for k in codes),
+            categories=tuple(_categories_of(columns[k]) for k in codes),
         )
 
     @property
@@ -71,10 +86,11 @@ class Columns(NamedTuple):
         Raises
         ------
         ValueError
-            If a column of numbers has text.
+            If a column of numbers has text or dates, or one of categories values of another type.
         """
-        numbers = [_floats(X.iloc[:, k], X.columns[k]) for k in self.numbers]
-        codes = [_codes(X.iloc[:, k], own) for k, own in zip(self.codes, self.categories)]
+        columns, names = columns_of_table(X), list(X.columns)
+        numbers = [_floats(columns[k], names[k]) for k in self.numbers]
+        codes = [_codes(columns[k], own, names[k]) for k, own in zip(self.codes, self.categories)]
         return Inputs(
             numbers=np.stack(numbers, axis=1) if numbers else np.zeros((len(X), 0)),
             codes=np.stack(codes, axis=1),
@@ -83,40 +99,69 @@ class Columns(NamedTuple):
     def check(self, X: Any) -> None:
         """Refuse anything but a data frame with as many columns as in fit."""
         n_columns = len(self.numbers) + len(self.codes)
-        if not _is_table(X) or X.shape[1] != n_columns:
-            got = f"{X.shape[1]} columns" if _is_table(X) else f"type {type(X).__name__}"
+        if not is_table(X) or X.shape[1] != n_columns:
+            got = f"{X.shape[1]} columns" if is_table(X) else f"type {type(X).__name__}"
             raise ValueError(
                 f"X must be a data frame with the {n_columns} columns of fit, some of which are "
                 f"categorical, got {got}"
             )
 
 
+def _values(column: Any) -> list[Any]:
+    """List the values of a column, None where one is missing."""
+    if not hasattr(column, "isna"):
+        values: list[Any] = column.to_list()  # of polars
+        return values
+    values, missing = column.astype(object), column.isna()
+    return [None if gone else value for value, gone in zip(values, missing)]
+
+
 def _categories_of(column: Any) -> tuple[Any, ...]:
     """List the categories that occur, sorted; missing values are one of them, and the last."""
-    values = column.astype(object)
-    missing = bool(values.isna().any())
-    found = {_plain(value) for value in values[~values.isna()]}
+    values = _values(column)
+    found = set(values) - {None}
     try:
         ordered = sorted(found)
     except TypeError:  # of several types
         ordered = sorted(found, key=lambda value: (type(value).__name__, str(value)))
-    return (*ordered, None) if missing else tuple(ordered)
+    plain = dict.fromkeys(map(_plain, ordered))
+    return (*plain, None) if None in values else tuple(plain)
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    """Make a text of anything but numbers, such as an interval or a date."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if value is None or isinstance(value, str | Real) else str(value)
 
 
-def _codes(column: Any, categories: tuple[Any, ...]) -> np.ndarray:
+def _codes(column: Any, categories: tuple[Any, ...], name: Any) -> np.ndarray:
     number = {category: code for code, category in enumerate(categories, start=1)}
-    values = column.astype(object)
-    missing = values.isna().to_numpy()
-    given = [None if gone else _plain(value) for value, gone in zip(values, missing)]
-    return np.array([number.get(value, 0) for value in given], dtype=np.int64)
+    given = [_plain(value) for value in _values(column)]
+    codes = np.array([number.get(value, 0) for value in given], dtype=np.int64)
+    known, new = _kinds(categories), _kinds(given)
+    if known and new and not known & new:
+        raise ValueError(
+            f"the column {name!r} has {new.pop()}, such as {given[0]!r}, but had {known.pop()} in "
+            f"fit, such as {categories[0]!r}: give the values the type that they had"
+        )
+    return codes
+
+
+def _kinds(values: Any) -> set[str]:
+    return {
+        "text" if isinstance(value, str) else "numbers" for value in values if value is not None
+    }
 
 
 def _floats(column: Any, name: Any) -> np.ndarray:
+    if np.asarray(column[:0]).dtype.kind in "mM":
+        raise ValueError(
+            f"the column {name!r} has dates or times; expected numbers, or categories. Give a "
+            "number, such as days since a date, or text"
+        )
     try:
+        if hasattr(column, "isna") and column.isna().any():
+            column = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return np.asarray(column, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(

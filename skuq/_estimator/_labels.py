@@ -8,7 +8,12 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skuq._data._checks import refuse_no_labels, shape_of
+from skuq._data._checks import (
+    names_of_labels,
+    refuse_no_labels,
+    refuse_other_labels,
+    shape_of,
+)
 from skuq._estimator._class_weights import weights_of_classes
 from skuq._estimator._reading import Reading
 from skuq._estimator._soft_labels import (
@@ -52,17 +57,13 @@ class Labels(Reading):
 
     def _keep_label_names(self, y: Any, reset: bool) -> None:
         """Keep the names of the columns of indicators, or refuse others than in the first fit."""
-        names = np.asarray(getattr(y, "columns", ()), dtype=object)
-        named = not self._soft and len(names) > 1 and all(isinstance(name, str) for name in names)
-        if reset:
-            self.__dict__.pop("label_names_", None)
-            if named:
-                self.label_names_ = names
-        elif named and not np.array_equal(names, getattr(self, "label_names_", names)):
-            raise ValueError(
-                f"the columns of y are {list(names)}, but in the first fit they were "
-                f"{list(self.label_names_)}, in this order"
-            )
+        names = None if self._soft else names_of_labels(y)
+        if not reset:
+            refuse_other_labels(names, getattr(self, "label_names_", None))
+            return
+        self.__dict__.pop("label_names_", None)
+        if names is not None:
+            self.label_names_ = names
 
     def _given_classes(self, y: Any, classes: Any) -> Any:
         return names_of_classes(classes, names_of_columns(y)) if self._soft else classes

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from skuq._utils._optional import import_optional
-from skuq._utils._typing import ArrayLike
+from skuq._utils._typing import ArrayLike, DataFrame
 from skuq.attribution._result import Attribution, mean_by_class
 
 __all__ = ["AttributionDisplay", "plot_global"]
@@ -127,6 +127,24 @@ class AttributionDisplay:
             name = self.names[place] if self.names is not None else f"row {row}"
             (self._image if images else self._bars)(row, line, name, kwargs)
         return self
+
+    def frame(self) -> DataFrame:
+        """Return the values of the rows that are drawn, if they are rows of a table.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_rows, n_columns)
+            One line for each row, as in `Attribution.frame`.
+
+        Raises
+        ------
+        ValueError
+            If the rows are images, whose values are ``attribution.values``.
+        ImportError
+            Without pandas.
+        """
+        table: DataFrame = self.attribution.frame().iloc[list(self.rows)]
+        return table
 
     def __len__(self) -> int:
         return len(self.rows)

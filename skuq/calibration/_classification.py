@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 
 from skuq._composition import predictions
-from skuq._data._checks import refuse_no_labels, shape_of
+from skuq._data._checks import names_of_labels, refuse_no_labels, refuse_other_labels, shape_of
 from skuq._data._streams import with_targets
 from skuq._distributions._members import Members, around, whole_of
 from skuq._distributions._softmax import Softmax
-from skuq._meta import ignore_label_of
+from skuq._meta import ignore_label_of, label_names_of
 from skuq._pixels import is_label, mean_iou
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._messages import name_of
@@ -71,6 +71,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         check_classification_targets(y)
         self._multilabel = type_of_target(y) == "multilabel-indicator"
         if self._multilabel:
+            self._given_names = names_of_labels(y)
             indicators: np.ndarray = check_array(y, accept_sparse=False, dtype=np.int64)
             return indicators
         labels: np.ndarray = column_or_1d(y, warn=True)
@@ -79,6 +80,7 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
         if self._multilabel:
             self.classes_ = np.arange(y.shape[1])
+            self._keep_label_names(fitted)
             return
         self.classes_ = fitted.classes_
         unknown = np.setdiff1d(y, self.classes_)
@@ -89,6 +91,15 @@ class _ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
                 f"y contains labels {unknown[:5]} that the estimator was not fitted on; its "
                 f"classes are {self.classes_}"
             )
+
+    def _keep_label_names(self, fitted: Any) -> None:
+        """Keep the names of the columns of y, or those that the estimator was fitted on."""
+        self.__dict__.pop("label_names_", None)
+        given, known = self.__dict__.pop("_given_names", None), label_names_of(fitted)
+        refuse_other_labels(given, known)
+        names = known if given is None else given
+        if names is not None:
+            self.label_names_ = names
 
     def _ask(self, estimator: Any, X: Any) -> tuple[Predictions, Any]:
         return predictions(estimator, X, logits=True, multilabel=self._multilabel)

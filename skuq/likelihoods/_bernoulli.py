@@ -123,16 +123,17 @@ class Bernoulli(Likelihood):
             both = (n_true > 0) & (n_false > 0)
             balanced: np.ndarray = np.divide(n_false, n_true, out=np.ones(y.shape[1]), where=both)
             return balanced
-        given = np.asarray(self.pos_weight, dtype=float)
+        given = np.asarray(self.pos_weight)
         if (
-            given.shape not in ((), (self.n_outputs_,))
+            given.dtype.kind not in "fiu"
+            or given.shape not in ((), (self.n_outputs_,))
             or not (np.isfinite(given) & (given > 0)).all()
         ):
             raise ValueError(
                 f"pos_weight must be one positive number, or one for each of {self.n_outputs_} "
-                f"label(s), got {self.pos_weight!r}"
+                f"label(s) in the order of the columns of y, got {self.pos_weight!r}"
             )
-        return np.broadcast_to(given, (self.n_outputs_,)).copy()
+        return np.broadcast_to(given.astype(float), (self.n_outputs_,)).copy()
 
     def weights_of_classes(self, by_class: np.ndarray | None) -> np.ndarray | None:
         if self._weights is None:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_array, column_or_1d
 
-from skuq._data._checks import refuse_no_labels
+from skuq._data._checks import names_of_labels, refuse_no_labels, refuse_other_labels
 from skuq._data._streams import with_targets
-from skuq._meta import innermost
+from skuq._meta import innermost, label_names_of
 from skuq._pixels import is_label
 from skuq._predict import ClassifierPredictions, Predictions
 from skuq._utils._typing import ArrayLike
@@ -41,6 +41,7 @@ def encoded_targets(asked: Predictions, y: ArrayLike) -> np.ndarray:
             raise ValueError("y contains NaN or infinity")
         return values.reshape(len(values), -1)
     if is_multilabel(asked):
+        refuse_other_labels(names_of_labels(y), label_names_of(asked))
         indicators: np.ndarray = check_array(y, accept_sparse=False, dtype=np.int64)
         if indicators.shape[1] != len(asked.classes_) or not np.isin(indicators, (0, 1)).all():
             raise ValueError(

@@ -37,7 +37,12 @@ _ALTERNATIVE = (
     "for trusted sources only)"
 )
 _NUMERIC = "biuf"
-_HOLDS_ROWS = ("KNNImputer",)
+# What holds rows of the training data, or their features, and what to do instead.
+_HOLDS_ROWS = {
+    "KNNImputer": "put another transformer in its place",
+    "ActiveLearner": "save its estimator_",
+    "NoveltyDetector": "choose another measure",  # with the measure "knn"
+}
 MOST_STRING_BYTES = 64 * 2**20  # of an array of strings, in which all are as wide as the longest
 
 
@@ -173,11 +178,13 @@ class Encoder:
         name = class_name(type(value))
         if name is None:
             raise self._refusal(value)
-        if not self.keep_rows and type(value).__name__ in _HOLDS_ROWS:
+        kind = type(value).__name__
+        holds_rows = kind in _HOLDS_ROWS and vars(value).get("measure", "knn") == "knn"
+        if holds_rows and not self.keep_rows:
             raise PersistenceError(
-                f"{self.place} is a {type(value).__name__}, which holds rows of the training data; "
-                "keep_rows=False cannot leave them out. Save with keep_rows=True, or put another "
-                "transformer in its place"
+                f"{self.place or 'the object'} is a {kind}, which holds rows of the training data; "
+                "keep_rows=False cannot leave them out. Save with keep_rows=True, or "
+                f"{_HOLDS_ROWS[kind]}"
             )
         state = value._asdict() if hasattr(value, "_asdict") else vars(value)
         return {"$": "object", "class": name, "state": self.state(state)}

@@ -33,11 +33,21 @@ def adversarial_hooks(problem: Problem, step: float, n_networks: int) -> list[Tr
 
 
 def _ranges(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Find the smallest and the largest value of each feature."""
+    """Find the smallest and the largest value of each feature.
+
+    Rows of several lengths have other widths in each batch, of which shorter ones are prefixes.
+    """
     low = high = problem.sample[0]
     for x, _ in problem.batches(large=True):
-        low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+        low = _of_both(torch.minimum, low, x.amin(0))
+        high = _of_both(torch.maximum, high, x.amax(0))
     return low, high
+
+
+def _of_both(choose: Any, one: Tensor, other: Tensor) -> Tensor:
+    n = min(one.shape[-1], other.shape[-1])
+    rest = one[..., n:] if one.shape[-1] > n else other[..., n:]
+    return torch.cat([choose(one[..., :n], other[..., :n]), rest], dim=-1)
 
 
 class _Adversarial(TrainingHook):
@@ -57,8 +67,14 @@ class _Adversarial(TrainingHook):
     def penalty(self, module: nn.Module, batch: Batch) -> Tensor:
         x, target = batch
         given = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self._loss(module, given, target, batch.weight), given)
-        low, high = (limit.to(x) for limit in (self._low, self._high))
+        loss = self._loss(module, given, target, batch.weight)
+        (slope,) = torch.autograd.grad(loss, given, allow_unused=True)
+        if slope is None:
+            raise ValueError(
+                f"adversarial={self._step} moves rows along the gradient of the loss, but "
+                f"{type(module).__name__} has none in X, as for token ids: set adversarial=0"
+            )
+        low, high = (limit[..., : x.shape[-1]].to(x) for limit in (self._low, self._high))
         moved = x + self._step * (high - low) * slope.sign()
         return self._loss(module, moved.clamp(low, high), target, batch.weight)
 

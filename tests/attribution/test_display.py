@@ -53,6 +53,9 @@ def test_bars():
     ax = display.axes_[0, 0]
     assert [bar.get_width() for bar in ax.patches] == [2.0, 3.0]
     assert ["a = 2" in t.get_text() or "b = 1.5" in t.get_text() for t in ax.get_yticklabels()]
+    frame = AttributionDisplay.from_attribution(found, [1, 0]).frame()
+    np.testing.assert_array_equal(frame, found.values[[1, 0]])
+    assert list(frame.columns) == ["a", "b"]
     assert "✱" in ax.get_yticklabels()[1].get_text() and "replaced" in ax.get_title()
 
 

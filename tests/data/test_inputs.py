@@ -119,6 +119,18 @@ def test_tensors_lists_and_objects_are_arrays():
     }  # fmt: skip
 
 
+def test_whole_numbers_and_truths_stay_what_they_are():
+    X = Inputs(a=np.array([[1, 2]], dtype=object), b=np.array([True], dtype=object))
+    assert [array.dtype.kind for array in X.arrays.values()] == ["i", "b"]
+
+
+def test_arrays_in_a_list_are_no_inputs():
+    with pytest.raises(ValueError, match=r"2 arrays .* \(3, 2\) and \(3, 4\).*Inputs\(\*X"):
+        as_inputs((np.ones((3, 4)), np.ones((3, 2))))
+    rows = [np.ones(2), np.ones(2)]
+    assert as_inputs(rows) is rows
+
+
 BAD = {
     "nothing": (lambda: Inputs(), "at least one"),
     "lengths": (lambda: Inputs(np.ones(3), np.ones(2)), "different numbers of rows"),
@@ -126,6 +138,7 @@ BAD = {
     "objects": (lambda: Inputs(x=np.array([1, "b"], dtype=object)), "the value 'b'"),
     "name": (lambda: Inputs({"no name": np.ones(2)}), "arguments of the module"),
     "one value": (lambda: Inputs(x=3), "n_samples rows"),
+    "two axes": (lambda: Inputs(x=[[[1], [1, 2]], [[1]]]), "more than their lengths"),
     "widths": (lambda: Inputs(x=[np.ones((2, 2)), np.ones((1, 3))]), "more than their lengths"),
 }  # fmt: skip
 

@@ -121,6 +121,28 @@ class OneArray(nn.Linear):
         super().__init__(n_features, n_outputs)
 
 
+def test_polars_has_the_same_columns():
+    polars = pytest.importorskip("polars")
+    numbers = {name: X[name].to_numpy() for name in ("age", "flag")}
+    text = {"town": X["town"].to_list(), "size": X["size"].astype(str).to_list()}
+    kinds = {"town": polars.Categorical, "size": polars.String}
+    frame = polars.DataFrame({**numbers, **text}, schema_overrides=kinds)
+    same = X[["age", "flag", "town"]].assign(size=text["size"])
+    models = [regressor(max_epochs=2).fit(one, Y) for one in (frame, same)]
+    assert models[0]._columns == models[1]._columns
+    assert models[0]._columns == ((0, 1), (2, 3), (("a", "b", "c"), ("3", "5")))
+    np.testing.assert_array_equal(models[0].predict(frame), models[1].predict(same))
+
+
+def test_intervals_are_categories_in_their_order(tmp_path):
+    frame = X[["age"]].assign(group=pd.cut(X["age"], [-9, -1, 1, 9]))
+    model = regressor(max_epochs=1).fit(frame, Y)
+    assert model._columns.categories == (("(-9, -1]", "(-1, 1]", "(1, 9]"),)
+    skuq.save(model, tmp_path / "m.skuq")
+    again = skuq.load(tmp_path / "m.skuq").predict(frame)
+    np.testing.assert_array_equal(again, model.predict(frame))
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"forward\(numbers, codes\).*OneHotEncoder"):
         regressor(module=OneArray).fit(X, Y)
@@ -133,6 +155,12 @@ def test_what_does_not_fit_is_refused():
         model.predict(X.assign(age="old"))
     with pytest.raises(ValueError, match="contains NaN"):
         model.predict(X.assign(age=np.nan))
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.predict(X.assign(age=pd.array([pd.NA] * 80, dtype="Int64")))
+    with pytest.raises(ValueError, match=r"'size' has text, such as '\d', but had numbers in fit"):
+        model.predict(X.assign(size=X["size"].astype(str)))
+    with pytest.raises(ValueError, match="'when' has dates"):
+        regressor(max_epochs=1).fit(X.assign(when=pd.Timestamp("2020-01-01")), Y)
     with pytest.raises(ValueError, match="codes that the network was trained with"):
         skuq.from_trained(model.module_, X, Y, task="regression")
     with pytest.raises(ValueError, match="at least one column"):

@@ -13,6 +13,8 @@ from torch import nn
 
 import skuq
 from skuq import Inputs, PersistenceError
+from skuq.active_learning import ActiveLearner
+from skuq.novelty import NoveltyDetector
 from skuq.posteriors import LastLayerLaplace, MCDropout, PointEstimate
 from skuq.selective import SelectiveClassifier
 from tests.estimator.helpers import classifier
@@ -84,7 +86,14 @@ def test_what_cannot_leave_rows_out_is_refused(tmp_path):
     nearest = make_pipeline(KNNImputer(), classifier()).fit(X, y)
     with pytest.raises(PersistenceError, match="KNNImputer, which holds rows"):
         skuq.save(nearest, tmp_path / "m.skuq", keep_rows=False)
+    learner = ActiveLearner(classifier(), random_state=0).fit(X, np.where(X[:, 1] > 0, y, np.nan))
+    with pytest.raises(PersistenceError, match=r"ActiveLearner, which holds rows.*its estimator_"):
+        skuq.save(learner, tmp_path / "m.skuq", keep_rows=False)
+    neighbours = NoveltyDetector(measure="knn").fit(X)
+    with pytest.raises(PersistenceError, match=r"NoveltyDetector, which holds rows.*measure"):
+        skuq.save(neighbours, tmp_path / "m.skuq", keep_rows=False)
     assert not list(tmp_path.iterdir())
+    skuq.save(NoveltyDetector().fit(X), tmp_path / "m.skuq", keep_rows=False)
 
 
 TEXTS = ["good day", "bad night", "so so", "good night"] * 5

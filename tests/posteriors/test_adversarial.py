@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from skuq import TorchClassifier, TorchRegressor
+from skuq import Inputs, TorchClassifier, TorchRegressor
 from skuq.posteriors import DeepEnsemble
+from tests.networks.texts import BagOfTokens
 
 OPTIONS = {
     "module__hidden_layer_sizes": (6,),
@@ -101,6 +102,27 @@ def test_several_targets_and_images():
     options = {"max_epochs": 2, "random_state": 0}
     regressor = TorchRegressor(posterior=posterior, **options).fit(X, np.column_stack([y, -y]))
     assert regressor.predict(X).shape == (40, 2)
+
+
+class Sums(nn.Module):
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.head = nn.Linear(1, n_outputs)
+
+    def forward(self, x, mask):
+        return self.head((x * mask[..., None]).sum(-2))
+
+
+def test_rows_of_several_lengths():
+    rows = [np.ones((1 + k % 5, 1)) * (k % 2) for k in range(20)][::-1]
+    posterior = DeepEnsemble(2, adversarial=0.01)
+    options = {"batch_size": 3, "max_epochs": 2, "random_state": 0}
+    model = TorchClassifier(Sums, posterior=posterior, **options)
+    model.fit(Inputs(x=rows), np.arange(20) % 2)
+    assert np.isfinite(model.predict_proba(Inputs(x=rows))).all()
+    ids = Inputs(input_ids=[[1, 2], [3]] * 10)
+    with pytest.raises(ValueError, match="BagOfTokens has none in X, as for token ids"):
+        TorchClassifier(BagOfTokens, posterior=posterior, **options).fit(ids, [0, 1] * 10)
 
 
 def test_a_checkpoint(blobs, tmp_path):
