@@ -34,7 +34,7 @@ from skuq.posteriors import PointEstimate, Posterior
 
 __all__ = ["LeNet", "halves", "images", "memory"]
 
-N_TRAIN, N_TEST, N_TIMED, N_SEEDS, EPOCHS = 1000, 1000, 300, 3, 12
+N_TRAIN, N_TEST, N_TIMED, N_SEEDS, EPOCHS = 1000, 1000, 300, 5, 12
 RUNS = Path(os.environ.get("SKUQ_RUNS", Path(__file__).parent / "output" / "which_images"))
 SLOWEST = "DeepEnsemble(adversarial=0.01)"  # comes last: a run may end before it
 # The walks of SGMCMC take eight times as long as the point estimate: the default stands for all.

@@ -198,5 +198,6 @@ def test_bands_of_an_estimator(level):
     half = stats.norm.ppf((1 + level) / 2) * std
     np.testing.assert_allclose(shown.mean, mean)
     np.testing.assert_allclose(shown.total, rows(mean - half, mean + half))
-    np.testing.assert_allclose(shown.noise, shown.total)  # one draw: all of it is noise
+    half = stats.norm.ppf((1 + level) / 2) / np.sqrt(ridge.alpha_)  # the precision of the noise
+    np.testing.assert_allclose(shown.noise, rows(mean - half, mean + half))
     np.testing.assert_array_equal(lines_of(shown.ax_)["data"], rows(X[:, 0], y))
