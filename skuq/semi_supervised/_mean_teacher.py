@@ -10,7 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils import get_tags, indexable
 
 from skuq._data._checks import given_weights
+from skuq._data._inputs import as_inputs
 from skuq._estimator._base import TorchEstimator
+from skuq._estimator._validation import GivenValidation
 from skuq._meta import Around
 from skuq._utils._messages import name_of, warn
 from skuq._utils._progress import Task, watchers
@@ -189,6 +191,10 @@ class MeanTeacher(
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train students and teachers on labelled and unlabelled rows.
 
@@ -204,19 +210,23 @@ class MeanTeacher(
             disagreement. Rows of weight zero do not take part.
         groups : array-like of shape (n_samples,), default=None
             The group of each row: early stopping does not separate labelled rows of one group.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation rows of your own, with their labels and weights, as the estimator's `fit`
+            takes them; X_val may be a torch Dataset of pairs. Early stopping watches the teacher on
+            these and sets no labelled rows apart. Each row must have a label.
 
         Returns
         -------
         self : MeanTeacher
             The fitted estimator itself.
         """
-        X, y = self._check_call_of_fit(X, y)
+        X, y = self._check_call_of_fit(as_inputs(X), y)
         self._check_estimator()
         y, labelled = labelled_rows(y, self.estimator)
         X, y, groups = indexable(X, y, groups)
         weight = given_weights(sample_weight, X)
         unlabelled = ~labelled if weight is None else ~labelled & (weight > 0)
-        if not unlabelled.any():
+        if len(labelled) and not unlabelled.any():
             warn(
                 f"every row that counts has a label; {type(self).__name__} learns from rows "
                 f"without one, which have {NO_LABEL[self._is_dense]}",
@@ -237,10 +247,11 @@ class MeanTeacher(
         known = np.flatnonzero(labelled)
         rows, labels, own_groups = (_taken(values, known) for values in (X, y, groups))
         own_weight = None if weight is None else weight[known]
+        own_validation = GivenValidation(X_val, y_val, sample_weight_val)
         with Task("fit", watchers(self, X, y, weight)) as task:
             student = clone(self.estimator)
             with task.of(student):
-                student._fit_with(teaching, rows, labels, own_weight, own_groups)
+                student._fit_with(teaching, rows, labels, own_weight, own_groups, own_validation)
             self.n_unlabelled_ = int(unlabelled.sum())
             self.estimator_ = student
             task.end(dict)  # a copy of self has every attribute
