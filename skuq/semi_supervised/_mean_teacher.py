@@ -73,10 +73,13 @@ class MeanTeacher(
         Number of passes of the teacher that measure its uncertainty. A further pass gives q.
     noise : float ≥ 0, default=0.1
         Standard deviation of the noise in the teacher's rows, clipped at two of them, as a multiple
-        of the standard deviation of the feature, or of the channel of images.
+        of the standard deviation of the feature, or of the channel of images. Integers among
+        several inputs (`skuq.Inputs`), codes of categories, and columns of a table that an embedding
+        of the module reads, have no noise.
     ema_decay : float in [0, 1), default=0.99
         Weight α of the teacher in θ' ← α θ' + (1 − α) θ. It is min(1 − 1/(s + 1), `ema_decay`) in
-        step s = 0, 1, …, so that the first steps count.
+        step s = 0, 1, …, so that the first steps count. The teacher remembers 1/(1 − α) steps: in a
+        training of few hundred steps, give 0.9.
     uncertainty_threshold : "ramp", float in (0, 1] or None, default="ramp"
         Entropy above which a row, or a pixel, does not count. "ramp" grows over the training from
         0.75 to 1 times log C: (0.75 + 0.25 exp(−5 (1 − t)²)) log C, where t goes from 0 to 1. A
@@ -112,12 +115,13 @@ class MeanTeacher(
     -----
     An epoch is a pass over the labelled rows. In each step the student also gets `batch_size`
     unlabelled rows (all, if there are fewer). Early stopping watches the teacher on labelled rows;
-    with few labels, better set ``max_epochs`` and ``early_stopping=False``. Callbacks see the
-    teacher after each epoch.
+    with few labels, better set ``max_epochs`` and ``early_stopping=False``, or give validation rows
+    to `fit`. Callbacks see the teacher after each epoch.
 
     The teacher's parameters are averages. Buffers, such as running statistics of BatchNorm layers,
     are those of the student. `sample_weight` also weighs unlabelled rows among themselves.
-    `training_views` of a segmenter change only labelled images.
+    `training_views` of a segmenter change unlabelled images, too; student and teacher then get the
+    same one.
 
     Without dropout in the network the draws differ only by the noise. Then the threshold means
     little more than a bound on the entropy of the teacher's prediction.
