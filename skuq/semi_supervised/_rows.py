@@ -132,9 +132,7 @@ def _spread_of_inputs(X: Tensor, layout: Layout) -> Tensor:
     return layout.joined(parts)[0]
 
 
-def seeing_codes(
-    module: nn.Module, x: Tensor, run: Callable[[], Tensor]
-) -> tuple[Tensor, Tensor]:
+def seeing_codes(module: nn.Module, x: Tensor, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """Run a network, and find the columns of a table that its embeddings take as codes.
 
     Noise would turn such a number into the code of something else.

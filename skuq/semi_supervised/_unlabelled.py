@@ -52,8 +52,8 @@ def labelled_rows(y: Any, estimator: Any, several_classes: bool = True) -> tuple
     texts = {label for label in labels.tolist() if isinstance(label, str | bytes)}
     if written := texts & {"-1", "-1.0", b"-1", b"-1.0"}:
         raise ValueError(
-            f"y holds the text {written.pop()!r}. If it marks rows without a label, it must be the number -1 in "
-            "an array of objects: np.array(['cat', 'dog', -1], dtype=object)"
+            f"y holds the text {written.pop()!r}. If it marks rows without a label, it must be the "
+            "number -1 in an array of objects: np.array(['cat', 'dog', -1], dtype=object)"
         )
     _check_some(labelled)
     if labels.dtype == object and len(labels):

@@ -37,7 +37,7 @@ def test_scales_by_name(frame):
     assert np.array_equal(given_scale(pandas.Series([0.1, 0.2, 0.3]), frame), [0.1, 0.2, 0.3])
     assert InputNoise(network(), scale=named).fit(frame, Y).scale_.tolist() == [0.1, 0.2, 0.3]
     for wrong in ({"a": 0.1}, pandas.Series({**named, "d": 0.1}), given.rename(columns={"a": "z"})):
-        with pytest.raises(ValueError, match="scale has the names .* expected those"):
+        with pytest.raises(ValueError, match=r"scale has the names .* expected those"):
             given_scale(wrong, frame)
     with pytest.raises(ValueError, match="which has none"):
         given_scale(named, X)

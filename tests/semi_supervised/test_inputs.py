@@ -125,9 +125,9 @@ def test_validation_rows_of_the_user():
     weighted = MeanTeacher(estimator).fit(
         X[:50], y[:50], X_val=X[50:], y_val=truth[50:], sample_weight_val=np.arange(10.0)
     )
-    assert weighted.estimator_.history_[0]["valid_loss"] != fitted.estimator_.history_[0][
-        "valid_loss"
-    ]
+    assert (
+        weighted.estimator_.history_[0]["valid_loss"] != fitted.estimator_.history_[0]["valid_loss"]
+    )
     with pytest.raises(ValueError, match=r"y_val contains labels \[-1\]"):
         MeanTeacher(estimator).fit(X, y, X_val=X, y_val=y)
     with pytest.raises(ValueError, match="X_val needs targets"):
