@@ -116,7 +116,8 @@ class _Evaluation:
         (X,) = indexable(X)  # a sparse matrix becomes one that has rows
         evaluation = Evaluation(self.estimator, [], X, self._multilabel)
         order = order_of_columns(evaluation._leaf) if evaluation._directly else slice(None)
-        evaluation.views = [Moved(by) for by in self._moves[:, order]]  # which need no trial
+        moved: list[Any] = [Moved(by) for by in self._moves[:, order]]
+        evaluation.views = moved  # which need no trial
         self.target_shape = evaluation.target_shape
         return evaluation.fold(X, *arguments)
 

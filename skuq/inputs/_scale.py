@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def given_scale(scale: Any, X: Any) -> np.ndarray:
 
 
 def _in_order(scale: Any, X: Any) -> Any:
-    is_mapping, index = isinstance(scale, Mapping), getattr(scale, "index", None)
+    is_mapping, index = isinstance(scale, Mapping), cast(Any, getattr(scale, "index", None))
     given = list(scale) if is_mapping else list(index) if hasattr(index, "__iter__") else []
     named = bool(given) and all(isinstance(name, str) for name in given)
     names = list(getattr(X, "columns", []))

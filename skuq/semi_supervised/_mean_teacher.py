@@ -74,8 +74,8 @@ class MeanTeacher(
     noise : float ≥ 0, default=0.1
         Standard deviation of the noise in the teacher's rows, clipped at two of them, as a multiple
         of the standard deviation of the feature, or of the channel of images. Integers among
-        several inputs (`skuq.Inputs`), codes of categories, and columns of a table that an embedding
-        of the module reads, have no noise.
+        several inputs (`skuq.Inputs`), codes of categories, and columns of a table that an
+        embedding of the module reads, have no noise.
     ema_decay : float in [0, 1), default=0.99
         Weight α of the teacher in θ' ← α θ' + (1 − α) θ. It is min(1 − 1/(s + 1), `ema_decay`) in
         step s = 0, 1, …, so that the first steps count. The teacher remembers 1/(1 − α) steps: in a
