@@ -19,9 +19,11 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import has_fit_parameter
 
 from skuq._composition import see_through
+from skuq._data._checks import shape_of
 from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset, with_targets
 from skuq._utils._messages import warn
@@ -34,6 +36,7 @@ __all__ = [
     "checked_validation",
     "fit_clone",
     "folds_of",
+    "learns_several_labels",
     "ignore_label_of",
     "innermost",
     "segmenter_in",
@@ -137,6 +140,24 @@ def segmenter_in(estimator: Any) -> Any:
             return None
         estimator = inner
     return estimator
+
+
+def learns_several_labels(estimator: Any, y: Any) -> bool:
+    """Return whether y has a column of 0 and 1 for each label, and no probabilities of classes.
+
+    The likelihood of the estimator inside knows, if it has one; y may then contain NaN.
+    """
+    inner = estimator
+    while inner is not None and not hasattr(inner, "likelihood"):
+        is_pipeline = isinstance(inner, Pipeline)
+        inner = inner.steps[-1][1] if is_pipeline else getattr(inner, "estimator", None)
+    likelihood = getattr(inner, "likelihood", None)
+    if getattr(likelihood, "takes_probabilities", False):
+        return False
+    if getattr(likelihood, "takes_missing", False):
+        shape = shape_of(y)
+        return len(shape) == 2 and shape[1] > 1
+    return bool(type_of_target(y) == "multilabel-indicator")
 
 
 def ignore_label_of(estimator: Any) -> Any:

@@ -241,10 +241,16 @@ class TorchEstimator(CallbackSupportMixin, Reading, Fitted, DoubleUnderscorePara
 
     @with_callbacks
     def _fit_with(
-        self, companion: Companion, X: Any, y: Any, sample_weight: Any, groups: Any
+        self,
+        companion: Companion,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        groups: Any,
+        own: GivenValidation | None = None,
     ) -> Self:
         """Fit as `fit` does, for an estimator around this one that changes its training."""
-        return self._fit(X, y, sample_weight, groups, companion=companion)
+        return self._fit(X, y, sample_weight, groups, own, companion=companion)
 
     def _warn_of_scales(self, X: np.ndarray) -> None:
         names = getattr(self, "feature_names_in_", None)

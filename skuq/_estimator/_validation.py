@@ -72,11 +72,12 @@ def _read(
         stream, X, y = reader._read(X, y, checks, root)
     else:
         X = reader._packed(X, checks, learn=False)
+    classes = reader._given_classes(y, None)  # a frame of probabilities names its columns
     X, y, missing = reader._check_data(X, y, likelihood, checks, reset=False)
     X = streamed_if_mapped(X) if stream is None else stream
     reader._check_dimensions(X)
     _refuse_unknown_labels(reader, y)
-    target = reader._read_targets(y, reset=False)
+    target = reader._read_targets(y, reset=False, classes=classes)
     if missing is not None:
         target = np.where(missing, np.nan, target)
     found: TrainingData = reader._weighted_rows(X, target, weight, None, known=data)

@@ -10,11 +10,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags, indexable
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skuq._data._checks import refuse_no_labels, shape_of
-from skuq._meta import Around, fit_clone, folds_of, warn_of_rows_seen
+from skuq._meta import Around, fit_clone, folds_of, learns_several_labels, warn_of_rows_seen
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._progress import Task, watchers
 from skuq._utils._random import Purpose, derive_seed, root_seed
@@ -215,9 +214,7 @@ class TestTimeAugmentation(
         X, y = self._check_call_of_fit(X, y)
         views = self._checked_views()
         try:
-            several = (
-                type_of_target(y) == "multilabel-indicator" or len(shape_of(y)) == 4
-            )  # of masks
+            several = learns_several_labels(self.estimator, y) or len(shape_of(y)) == 4  # of masks
         except TypeError:  # labels of kinds that cannot be compared
             refuse_no_labels("y", y)
             raise

@@ -11,12 +11,11 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_re
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import get_tags
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from skuq._data._checks import given_weights, shape_of
 from skuq._delegated import Delegated
-from skuq._meta import Around, fit_clone, segmenter_in
+from skuq._meta import Around, fit_clone, learns_several_labels, segmenter_in
 from skuq._reductions import Part
 from skuq._utils._messages import name_of, unfrozen
 from skuq._utils._progress import Task, watchers
@@ -32,6 +31,7 @@ from skuq.inputs._learning import ScaleLearner
 from skuq.inputs._linear import LinearisedTargets
 from skuq.inputs._parts import InputUncertainty
 from skuq.inputs._samples import sampled_answers
+from skuq.inputs._scale import given_scale, refuse_inputs, without_codes
 from skuq.uncertainty import Uncertainty
 
 __all__ = ["InputNoise"]
@@ -59,6 +59,8 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
     scale : "fit", float or array-like, default="fit"
         How large the error is, in the units of X: one standard deviation for all features, one for
         each, of shape (n_features,), or the covariance matrix Σ, of shape (n_features, n_features).
+        A mapping, or a Series or DataFrame of pandas, with the names of X's columns, goes by name.
+        Categorical columns of a data frame have no error.
         "fit" learns a standard deviation for each feature, and a factor of the noise that the
         regressor has found, by the likelihood of rows that trained nothing. This needs the linear
         method and normal distributions, such as those of `Gaussian`.
@@ -66,7 +68,8 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
         "linear" uses slopes, "monte_carlo" moved copies of the rows. "auto" is linear for a
         regressor.
     n_samples : int ≥ 2, default=64
-        Number of moved copies, in pairs x + e and x − e, beside the row itself.
+        Number of moved copies, in pairs x + e and x − e, beside the row itself. From twice the
+        number of features on, the copies have exactly the covariance Σ.
     cv : int, cross-validation generator or iterable, default=5
         Folds for ``scale="fit"``, if the estimator is not frozen. A number makes that many shuffled
         folds, which do not separate rows of one group.
@@ -196,15 +199,16 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
         """
         X, y = self._check_call_of_fit(X, y)
         self._check_estimator()
+        refuse_inputs(X, type(self).__name__)
         learns = isinstance(self.scale, str)
         if not learns:
-            scale = checked_scale(self.scale, shape_of(X)[1:])
+            scale = given_scale(self.scale, X)
         if learns and (is_classifier(self.estimator) or self.method == "monte_carlo"):
             raise ValueError(
                 f"scale='fit' needs a regressor and its slopes, got {name_of(self.estimator)} and "
                 f"method={self.method!r}: give the standard deviations of the inputs"
             )
-        several = is_classifier(self.estimator) and type_of_target(y) == "multilabel-indicator"
+        several = is_classifier(self.estimator) and learns_several_labels(self.estimator, y)
         self._root = root_seed(self.random_state)
         if learns:
             learner = ScaleLearner(self.estimator, cv=self.cv, random_state=self.random_state)
@@ -212,6 +216,7 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
             scale, factor = learner.scale_.reshape(shape_of(X)[1:]), learner.noise_factor_
         else:
             fitted, factor = self._fitted(X, y, sample_weight), 1.0
+            scale = without_codes(scale, self.scale, fitted, X)
         self._multilabel = several
         if is_classifier(self.estimator):
             self.classes_ = np.arange(shape_of(y)[1]) if several else fitted.classes_
@@ -327,36 +332,3 @@ class InputNoise(Delegated, Around, CallbackSupportMixin, MetaEstimatorMixin, Ba
         tags.regressor_tags = copy.deepcopy(inner.regressor_tags)
         tags.target_tags.required = True
         return tags
-
-
-def checked_scale(scale: Any, row: tuple[int, ...]) -> np.ndarray:
-    """Return standard deviations of the shape of a row, or a covariance matrix.
-
-    Raises
-    ------
-    ValueError
-        If the scale has another shape, a negative or no finite number, or is no covariance matrix.
-    """
-    try:
-        values = np.array(scale, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"scale must hold numbers, or be 'fit', got {scale!r}") from None
-    matrix = len(row) == 1 and values.shape == (row[0], row[0])
-    if values.ndim and values.shape != row and not matrix:
-        raise ValueError(
-            f"scale has shape {values.shape}, expected one number, {row} for a standard deviation "
-            f"of each feature, or ({', '.join(map(str, row * 2))}) for their covariance matrix"
-        )
-    if not np.isfinite(values).all():
-        raise ValueError("scale contains NaN or infinity; 0 is a feature without error")
-    if not matrix:
-        if (values < 0).any():
-            raise ValueError(f"scale must not be negative, got {values.min():.3g}")
-        return np.broadcast_to(values, row).copy()
-    least = np.linalg.eigvalsh((values + values.T) / 2).min()
-    if not np.allclose(values, values.T) or least < -1e-10 * np.abs(values).max():
-        raise ValueError(
-            "a scale of shape (n_features, n_features) must be a covariance matrix: symmetric, "
-            f"without negative eigenvalues; the smallest one is {least:.3g}"
-        )
-    return values

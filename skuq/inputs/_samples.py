@@ -20,6 +20,7 @@ from skuq._utils._random import Purpose, derive_seed
 from skuq.augmentation._answers import AveragedClasses, MixedTargets
 from skuq.augmentation._evaluation import Evaluation
 from skuq.inputs._parts import InputUncertainty
+from skuq.inputs._scale import order_of_columns
 
 __all__ = ["sampled_answers", "standard_samples"]
 
@@ -106,7 +107,7 @@ class _Evaluation:
 
     def __init__(self, estimator: Any, moves: np.ndarray, multilabel: bool) -> None:
         self.estimator = estimator
-        self._views: list[Any] = [Moved(by) for by in moves]
+        self._moves = moves
         self._multilabel = multilabel
 
     def fold(self, X: Any, *arguments: Any) -> Any:
@@ -114,7 +115,9 @@ class _Evaluation:
             X = X.tensor.cpu().numpy()
         (X,) = indexable(X)  # a sparse matrix becomes one that has rows
         evaluation = Evaluation(self.estimator, [], X, self._multilabel)
-        evaluation.views = self._views  # which need no trial
+        order = order_of_columns(evaluation._leaf) if evaluation._directly else slice(None)
+        moved: list[Any] = [Moved(by) for by in self._moves[:, order]]
+        evaluation.views = moved  # which need no trial
         self.target_shape = evaluation.target_shape
         return evaluation.fold(X, *arguments)
 

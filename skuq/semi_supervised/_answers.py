@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from skuq._data._inputs import as_inputs
 from skuq._delegated import Delegated
 from skuq._utils._sklearn_compat import _safe_indexing, available_if
 from skuq._utils._typing import ArrayLike, MatrixLike
@@ -76,10 +77,11 @@ class TeachersAnswers(Delegated):
         float
             At most 1; greater is better.
         """
-        asked = self._answers()
+        asked, X = self._answers(), as_inputs(X)
         labels, labelled = labelled_rows(y, self.estimator, several_classes=False)
-        weight = np.ones(len(labelled)) if sample_weight is None else np.asarray(sample_weight)
         if labelled.all():
             return float(asked.score(X, labels, sample_weight))
+        check_consistent_length(X, labelled, sample_weight)
         known = np.flatnonzero(labelled)
-        return float(asked.score(_safe_indexing(X, known), labels[known], weight[known]))
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(asked.score(_safe_indexing(X, known), labels[known], weight))

@@ -10,7 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils import get_tags, indexable
 
 from skuq._data._checks import given_weights
+from skuq._data._inputs import as_inputs
 from skuq._estimator._base import TorchEstimator
+from skuq._estimator._validation import GivenValidation
 from skuq._meta import Around
 from skuq._utils._messages import name_of, warn
 from skuq._utils._progress import Task, watchers
@@ -71,10 +73,13 @@ class MeanTeacher(
         Number of passes of the teacher that measure its uncertainty. A further pass gives q.
     noise : float ≥ 0, default=0.1
         Standard deviation of the noise in the teacher's rows, clipped at two of them, as a multiple
-        of the standard deviation of the feature, or of the channel of images.
+        of the standard deviation of the feature, or of the channel of images. Integers among
+        several inputs (`skuq.Inputs`), codes of categories, and columns of a table that an
+        embedding of the module reads, have no noise.
     ema_decay : float in [0, 1), default=0.99
         Weight α of the teacher in θ' ← α θ' + (1 − α) θ. It is min(1 − 1/(s + 1), `ema_decay`) in
-        step s = 0, 1, …, so that the first steps count.
+        step s = 0, 1, …, so that the first steps count. The teacher remembers 1/(1 − α) steps: in a
+        training of few hundred steps, give 0.9.
     uncertainty_threshold : "ramp", float in (0, 1] or None, default="ramp"
         Entropy above which a row, or a pixel, does not count. "ramp" grows over the training from
         0.75 to 1 times log C: (0.75 + 0.25 exp(−5 (1 − t)²)) log C, where t goes from 0 to 1. A
@@ -110,12 +115,13 @@ class MeanTeacher(
     -----
     An epoch is a pass over the labelled rows. In each step the student also gets `batch_size`
     unlabelled rows (all, if there are fewer). Early stopping watches the teacher on labelled rows;
-    with few labels, better set ``max_epochs`` and ``early_stopping=False``. Callbacks see the
-    teacher after each epoch.
+    with few labels, better set ``max_epochs`` and ``early_stopping=False``, or give validation rows
+    to `fit`. Callbacks see the teacher after each epoch.
 
     The teacher's parameters are averages. Buffers, such as running statistics of BatchNorm layers,
     are those of the student. `sample_weight` also weighs unlabelled rows among themselves.
-    `training_views` of a segmenter change only labelled images.
+    `training_views` of a segmenter change unlabelled images, too; student and teacher then get the
+    same one.
 
     Without dropout in the network the draws differ only by the noise. Then the threshold means
     little more than a bound on the entropy of the teacher's prediction.
@@ -189,6 +195,10 @@ class MeanTeacher(
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train students and teachers on labelled and unlabelled rows.
 
@@ -204,19 +214,23 @@ class MeanTeacher(
             disagreement. Rows of weight zero do not take part.
         groups : array-like of shape (n_samples,), default=None
             The group of each row: early stopping does not separate labelled rows of one group.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation rows of your own, with their labels and weights, as the estimator's `fit`
+            takes them; X_val may be a torch Dataset of pairs. Early stopping watches the teacher on
+            these and sets no labelled rows apart. Each row must have a label.
 
         Returns
         -------
         self : MeanTeacher
             The fitted estimator itself.
         """
-        X, y = self._check_call_of_fit(X, y)
+        X, y = self._check_call_of_fit(as_inputs(X), y)
         self._check_estimator()
         y, labelled = labelled_rows(y, self.estimator)
         X, y, groups = indexable(X, y, groups)
         weight = given_weights(sample_weight, X)
         unlabelled = ~labelled if weight is None else ~labelled & (weight > 0)
-        if not unlabelled.any():
+        if len(labelled) and not unlabelled.any():
             warn(
                 f"every row that counts has a label; {type(self).__name__} learns from rows "
                 f"without one, which have {NO_LABEL[self._is_dense]}",
@@ -237,10 +251,11 @@ class MeanTeacher(
         known = np.flatnonzero(labelled)
         rows, labels, own_groups = (_taken(values, known) for values in (X, y, groups))
         own_weight = None if weight is None else weight[known]
+        own_validation = GivenValidation(X_val, y_val, sample_weight_val)
         with Task("fit", watchers(self, X, y, weight)) as task:
             student = clone(self.estimator)
             with task.of(student):
-                student._fit_with(teaching, rows, labels, own_weight, own_groups)
+                student._fit_with(teaching, rows, labels, own_weight, own_groups, own_validation)
             self.n_unlabelled_ = int(unlabelled.sum())
             self.estimator_ = student
             task.end(dict)  # a copy of self has every attribute

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from skuq._data._batches import Batch
-from skuq._data._checks import checks_of_rows, dense, rows_on_device
 from skuq._data._places import places_as_rows
 from skuq._networks._module import Numerics, call
 from skuq._training._companion import Companion
@@ -26,6 +25,7 @@ from skuq.semi_supervised._consistency import (
     ramp,
     threshold,
 )
+from skuq.semi_supervised._rows import Unlabelled, seeing_codes
 
 __all__ = ["Rules", "Teacher", "Teaching"]
 
@@ -42,28 +42,6 @@ class Rules:
     noise: float
     ema_decay: float
     threshold: str | float | None
-
-
-@dataclass
-class Unlabelled:
-    """Rows without labels.
-
-    Attributes
-    ----------
-    X : Tensor of shape (n_rows, ...)
-        The rows.
-    weight : Tensor of shape (n_rows,), or None
-        Their weights, of mean 1.
-    spread : Tensor that broadcasts with a row
-        The standard deviation of each feature, or of each channel of images.
-    """
-
-    X: Tensor
-    weight: Tensor | None
-    spread: Tensor
-
-    def __len__(self) -> int:
-        return len(self.X)
 
 
 class Teacher(TrainingHook):
@@ -94,6 +72,7 @@ class Teacher(TrainingHook):
         self._step = 0
         self._other: dict[str, Tensor] = {}  # the weights that are not in the network
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._codes: Tensor | None = None  # which columns have no noise; not yet known
 
     # -- two networks in one ---------------------------------------------------------------------
 
@@ -127,11 +106,12 @@ class Teacher(TrainingHook):
             return None
         rules, n_steps = self._rules, max(self._n_steps, 1)
         x, weight = self._next_rows(batch[0])
-        student = self._probabilities(lambda rows: call(module, rows, self._numerics), x)[0]
+        student = self._student(module, x)
         teacher, unsure = self._taught(module, x)
         limit = threshold(rules.threshold, self._step / n_steps, student.shape[-1])
         if weight is not None:  # a row may have several places
-            weight = weight.repeat_interleave(len(student) // len(x))
+            weight = weight.flatten()
+            weight = weight.repeat_interleave(len(student) // len(weight))
         distance = disagreement(student, teacher, unsure < limit, weight)
         grown = ramp(self._step / (rules.ramp_up * n_steps)) if rules.ramp_up else 1.0
         return rules.consistency * grown * distance
@@ -145,9 +125,22 @@ class Teacher(TrainingHook):
             self._order = number, torch.randperm(len(self._rows), generator=random)
         index = self._order[1][place * self._size : (place + 1) * self._size]
         index = index.repeat(2) if len(index) == 1 else index  # BatchNorm needs two rows
-        weight = self._rows.weight
-        x = self._rows.X[index.to(self._rows.X.device)].to(like)
-        return x, None if weight is None else weight[index.to(weight.device)].to(like)
+
+        def of_views() -> torch.Generator:
+            return generator(derive_seed(self._seed, Purpose.OTHER, self._step, 1))
+
+        return self._rows.batch(index, like, of_views)
+
+    def _student(self, module: nn.Module, x: Tensor) -> Tensor:
+        """Return the student's probabilities; the first step shows which numbers are codes."""
+
+        def run() -> Tensor:
+            return self._probabilities(lambda rows: call(module, rows, self._numerics), x)[0]
+
+        if self._codes is not None:
+            return run()
+        found, self._codes = seeing_codes(module, x, run)
+        return found
 
     @torch.no_grad()
     def _taught(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +172,10 @@ class Teacher(TrainingHook):
         noise = torch.randn((n_draws, *x.shape), generator=random, dtype=torch.float32)
         scale = self._rules.noise
         noise = (scale * noise).clamp(-2 * scale, 2 * scale)
-        return (x + self._rows.spread.to(x) * noise.to(x)).flatten(0, 1)
+        moves = self._rows.spread_of(x) * noise.to(x)
+        if self._codes is not None and len(self._codes):
+            moves = moves.masked_fill(self._codes.to(x.device)[: x.shape[-1]], 0)
+        return (x + moves).flatten(0, 1)
 
     def _probabilities(
         self, outputs: Callable[[Tensor], Tensor], x: Tensor, n_draws: int = 1
@@ -195,11 +191,13 @@ class Teacher(TrainingHook):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what training changes."""
-        return {"step": self._step, "other": dict(self._other)}
+        known = {} if self._codes is None else {"codes": self._codes}
+        return {"step": self._step, "other": dict(self._other), **known}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the step and the other weights."""
         self._step, self._other = int(state["step"]), dict(state["other"])
+        self._codes = state.get("codes")
 
 
 class Teaching(Companion):
@@ -224,13 +222,7 @@ class Teaching(Companion):
 
     def begin(self, estimator: Any, numerics: Numerics) -> None:
         self._posterior = str(estimator._check_parameters(False)[0])
-        if self._X is None:
-            none = torch.empty((0, *estimator._row_shape), dtype=numerics.dtype)
-            self._rows = Unlabelled(none, None, torch.zeros(()))
-            return
-        X = dense(estimator._check_more_rows(self._X, checks_of_rows(numerics)))
-        rows = rows_on_device(X, np.zeros(len(X)), self._weight, numerics)
-        self._rows = Unlabelled(rows.X, rows.weight, _spread(rows.X))
+        self._rows = Unlabelled.of(estimator, self._X, self._weight, numerics)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -252,11 +244,3 @@ class Teaching(Companion):
             "networks after they are trained, without the rows that have no label: choose "
             "PointEstimate, MCDropout, DeepEnsemble or LastLayerLaplace"
         )
-
-
-def _spread(X: Tensor) -> Tensor:
-    """Compute the standard deviation of each feature of a table, or of each channel of images."""
-    if not len(X):
-        return torch.zeros(())
-    axes = [0, *range(2, X.ndim)] if X.ndim > 2 else [0]
-    return X.double().std(axes, correction=0, keepdim=True)[0]

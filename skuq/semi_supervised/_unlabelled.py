@@ -49,10 +49,11 @@ def labelled_rows(y: Any, estimator: Any, several_classes: bool = True) -> tuple
     refuse_missing(y)
     labels = column_or_1d(y, warn=True)
     labelled = np.array([not _is_none(label) for label in labels.tolist()], dtype=bool)
-    if labels.dtype.kind in "US" and (labels == np.asarray("-1", dtype=labels.dtype)).any():
+    texts = {label for label in labels.tolist() if isinstance(label, str | bytes)}
+    if written := texts & {"-1", "-1.0", b"-1", b"-1.0"}:
         raise ValueError(
-            "y holds the text '-1'. If it marks rows without a label, it must be the number -1 in "
-            "an array of objects: np.array(['cat', 'dog', -1], dtype=object)"
+            f"y holds the text {written.pop()!r}. If it marks rows without a label, it must be the "
+            "number -1 in an array of objects: np.array(['cat', 'dog', -1], dtype=object)"
         )
     _check_some(labelled)
     if labels.dtype == object and len(labels):

@@ -66,6 +66,7 @@ NAMES = np.array(["no", "yes", "-1"])
         (lambda y: np.where(y == -1, -1, 1), "only one class is left"),  # −1 and 1 are classes
         (lambda y: np.full(60, -1), "none of 60 rows has a label"),
         (lambda y: NAMES[y], "the text '-1'"),
+        (lambda y: NAMES[y].astype(object), "the text '-1'"),
         (lambda y: np.where(y == -1, np.nan, y), "NaN; mark rows without a label by -1"),
         (lambda y: np.array([None, "a", "b"], dtype=object)[y + 1], "None; mark"),
         (lambda y: np.stack([y, y], axis=1), "one label for each row"),
@@ -76,6 +77,12 @@ def test_labels_that_are_refused(y, message):
     X, labels, _ = data()
     with pytest.raises(ValueError, match=message):
         MeanTeacher(classifier()).fit(X, y(labels))
+
+
+def test_weights_of_a_score_that_do_not_fit(taught):
+    X, y, _ = data()
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        taught.score(X, y, sample_weight=np.ones(5))
 
 
 def test_rows_that_are_refused():
