@@ -87,7 +87,7 @@ def report(
         The group of each row, such as the patient: confidence intervals draw whole groups.
     n_resamples : int, default=200
         Number of resamples of the 95 % confidence intervals; 0 leaves them out, and so does a page
-        of fewer than 10 rows or groups. A segmenter's page has none.
+        of fewer than 10 rows or groups. Pages of segmenters and of several labels have none.
     n_most_uncertain : int, default=10
         Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
@@ -101,7 +101,8 @@ def report(
     Raises
     ------
     ValueError
-        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`.
+        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`; or if
+        `n_resamples` is neither 0 nor an integer above 1.
 
     Examples
     --------
@@ -121,6 +122,8 @@ def report(
         return own[1](estimator, X, y, n_most_uncertain, title)
     if X_novel is not None and novelty is None:
         raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
+    if not isinstance(n_resamples, int | np.integer) or n_resamples < 0 or n_resamples == 1:
+        raise ValueError(f"n_resamples must be 0, or an integer above 1, got {n_resamples!r}")
     truth = _checked_targets(X, y, groups)
     asked, inner = predictions(estimator, X)
     classifies = isinstance(asked, ClassifierPredictions)

@@ -55,10 +55,10 @@ def intervals_of(
     groups : array-like of shape (n_samples,), or None
         The group of each row.
     n_resamples : int
-        Number of resamples; below 2 there are no intervals.
+        Number of resamples; 0 leaves the intervals out.
     """
     few = n_rows if groups is None else len(np.unique(np.asarray(groups)))
-    if n_resamples < 2 or few < _LEAST_ROWS:
+    if not n_resamples or few < _LEAST_ROWS:
         return {}
     found: Intervals = {}
     each = resampled(metrics, counts_of_rows(n_rows, groups, 0, n_resamples))

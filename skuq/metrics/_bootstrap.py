@@ -193,7 +193,10 @@ class _Measured:
             weight = None if weight is None else weight[rows]
         if weight is not None:
             options["sample_weight"] = weight
-        return float(self._metric(*arrays, **options))
+        value = np.asarray(self._metric(*arrays, **options))
+        if value.size != 1:
+            raise TypeError(f"metric must give one number, got an array of shape {value.shape}")
+        return float(value.item())
 
 
 def _with_labels(
@@ -262,6 +265,11 @@ def interval_of(
 ) -> BootstrapInterval:
     """Make the interval of the values of resamples, which are NaN where undefined."""
     known = resamples[~np.isnan(resamples)]
+    if np.isinf([value, *known]).any():
+        raise ValueError(
+            "the metric is infinite on these rows or on resamples of them, which have no interval: "
+            "give predictions for which it is finite"
+        )
     if len(known) < (1 - _MOST_FAILED) * len(resamples):
         raise ValueError(
             f"the metric is undefined on {len(resamples) - len(known)} of {len(resamples)} "
