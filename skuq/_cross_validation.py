@@ -73,8 +73,9 @@ def cross_val_predict(
         Further arguments of `fit`, such as ``sample_weight``, whose rows are those of X; with
         metadata routing also those of the splitter.
     method : str, default="predict_uncertainty"
-        "predict_uncertainty", "predict_interval", "predict_quantiles" or "predict_draws"; the name
-        of any other method goes to scikit-learn.
+        "predict_uncertainty", "predict_interval", "predict_quantiles" or "predict_draws". The
+        methods "predict", "predict_proba", "predict_log_proba" and "decision_function" go to
+        scikit-learn.
     **options
         Arguments of the method: ``kind``, ``measure``, ``confidence_level``, ``q``.
 

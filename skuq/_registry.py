@@ -95,7 +95,8 @@ def register_built_in(name: str, function: DrawsOf) -> None:
 
 
 def _put(cls: type | str, function: DrawsOf, built_in: bool) -> None:
-    if not isinstance(cls, type) and (not isinstance(cls, str) or cls.count(".") != 1):
+    parts = cls.split(".") if isinstance(cls, str) else ()
+    if not isinstance(cls, type) and (len(parts) != 2 or not all(map(str.isidentifier, parts))):
         raise TypeError(
             f"cls must be a class, or a name such as 'ngboost.NGBRegressor', got {cls!r}"
         )

@@ -13,11 +13,16 @@ from skuq._composition import predictions
 from skuq._data._checks import refuse_no_groups
 from skuq._data._indexed import IndexedDataset
 from skuq._data._streams import is_dataset
-from skuq._distributions._members import NoDensityError
 from skuq._meta import innermost
 from skuq._predict import ClassifierPredictions
 from skuq._report_html import Report, figure_of, number_table, table, thumbnail
-from skuq._report_intervals import Resampled, ece_note
+from skuq._report_intervals import (
+    ece_note,
+    intervals_of,
+    of_classifier,
+    of_regressor,
+    scores_of_rows,
+)
 from skuq._report_labels import has_several_labels, report_of_labels
 from skuq._report_novelty import judge_novelty
 from skuq._report_segmentation import is_segmenter, report_of_segmenter
@@ -41,9 +46,8 @@ from skuq.metrics import (
     uncertainty_error_auroc,
 )
 from skuq.metrics._axes import description, uncertainty_unit
+from skuq.metrics._counted import Counted
 from skuq.metrics._guarantees import fewest_rows
-from skuq.metrics._ready_scorers import crps_scorer, nll_scorer
-from skuq.metrics._scorers import uncertainty_scorers
 from skuq.metrics._targets import with_known_targets
 from skuq.pipeline import predict_interval, predict_uncertainty
 from skuq.selective._refusals import described, unrefused
@@ -83,7 +87,7 @@ def report(
         The group of each row, such as the patient: confidence intervals draw whole groups.
     n_resamples : int, default=200
         Number of resamples of the 95 % confidence intervals; 0 leaves them out, and so does a page
-        of fewer than 10 rows or groups. A segmenter's page has none.
+        of fewer than 10 rows or groups. Pages of segmenters and of several labels have none.
     n_most_uncertain : int, default=10
         Number of the most uncertain samples to list, and of the strangest ones.
     title : str, default=None
@@ -97,7 +101,8 @@ def report(
     Raises
     ------
     ValueError
-        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`.
+        If there are fewer than 2 samples, or several targets; or X_novel without `novelty`; or if
+        `n_resamples` is neither 0 nor an integer above 1.
 
     Examples
     --------
@@ -117,6 +122,8 @@ def report(
         return own[1](estimator, X, y, n_most_uncertain, title)
     if X_novel is not None and novelty is None:
         raise ValueError("X_novel needs a detector: expected novelty, a fitted NoveltyDetector")
+    if not isinstance(n_resamples, int | np.integer) or n_resamples < 0 or n_resamples == 1:
+        raise ValueError(f"n_resamples must be 0, or an integer above 1, got {n_resamples!r}")
     truth = _checked_targets(X, y, groups)
     asked, inner = predictions(estimator, X)
     classifies = isinstance(asked, ClassifierPredictions)
@@ -126,10 +133,8 @@ def report(
     parts = predict_uncertainty(estimator, X, kind="all")
     judge = _judge_classifier if classifies else _judge_regressor
     unit = uncertainty_unit(classifies, y)
-    metrics, figures, notes = judge(estimator, X, truth, predicted, parts, unit)
-    resampled = Resampled(truth, groups, n_resamples)
-    intervals = resampled.judged(estimator, X, predicted, parts.total, classifies, _LEVELS)
-    notes |= ece_note(estimator, X) if classifies else {}
+    metrics, figures, notes, counted = judge(estimator, X, truth, predicted, parts, unit)
+    intervals = intervals_of(counted, len(truth), groups, n_resamples)
     columns, strangest = parts._asdict(), ""
     if novelty is not None:
         more = judge_novelty(novelty, X, X_novel, truth, predicted if classifies else None)
@@ -206,7 +211,8 @@ def _mean(asked: Any, X: Any) -> np.ndarray:
 
 
 Figures = list[tuple[str, Callable[[Any], Any]]]
-Judgement = tuple[dict[str, float], Figures, dict[str, str]]  # numbers, pictures, best values
+# Numbers, pictures, best values, and metrics of resamples.
+Judgement = tuple[dict[str, float], Figures, dict[str, str], dict[str, Counted]]
 _RISK, _DELTA, _LEVELS = 0.05, 0.05, (0.5, 0.8, 0.9, 0.95)
 _NLL = "negative log-likelihood (nats)"
 
@@ -231,7 +237,7 @@ def _judge_classifier(
         metrics["AUROC of errors"] = uncertainty_error_auroc(*ranks)
     share_kept = "share kept at 5 % errors, 95 % sure"
     metrics[share_kept] = coverage_at_risk(*ranks, risk=_RISK, delta=_DELTA).coverage
-    notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"}
+    notes = dict.fromkeys(metrics, "0") | {"AURC": "low", "AUGRC": "low"} | ece_note(proba)
     notes |= dict.fromkeys(("accuracy", "AUROC of errors", share_kept), "1")
     fewest = fewest_rows(_RISK, _DELTA, "sgr")
     if len(y) < fewest:
@@ -263,17 +269,19 @@ def _judge_classifier(
             ),
         ),
     ]
-    return metrics, figures, notes
+    return metrics, figures, notes, of_classifier(y, proba, labels, predicted, parts.total)
 
 
 def _judge_regressor(
     estimator: Any, X: Any, y: np.ndarray, predicted: np.ndarray, parts: Any, unit: str
 ) -> Judgement:
     residual, std = y - predicted, np.sqrt(parts.total)
+    scores = scores_of_rows(estimator, X, y)
+    bands = {level: predict_interval(estimator, X, level) for level in _LEVELS}
     metrics = {
         "R²": 1 - (residual**2).mean() / y.var() if y.var() else float("nan"),
         "RMSE": float(np.sqrt((residual**2).mean())),
-        **_scores_of_distributions(estimator, X, y),
+        **{name: float(rows.mean()) for name, rows in scores.items()},
         **({"ENCE": expected_normalized_calibration_error(y, predicted, std)} if std.all() else {}),
         "sharpness (root mean variance)": sharpness(std),
         "AURC (squared error)": area_under_risk_coverage(y, predicted, parts.total, loss="squared"),
@@ -281,8 +289,7 @@ def _judge_regressor(
     notes = {**dict.fromkeys(metrics, "0"), "R²": "1", _NLL: "low"}
     notes |= {"sharpness (root mean variance)": "low, where coverage holds"}
     notes |= {"AURC (squared error)": "low"}
-    for level in _LEVELS:
-        interval = predict_interval(estimator, X, level)
+    for level, interval in bands.items():
         metrics[f"coverage of {level:.0%} intervals"] = prediction_interval_coverage(y, interval)
         metrics[f"width of {level:.0%} intervals"] = mean_interval_width(interval)
         notes[f"coverage of {level:.0%} intervals"] = f"{level:g}"
@@ -309,16 +316,7 @@ def _judge_regressor(
             ),
         ),
     ]
-    return metrics, figures, notes
-
-
-def _scores_of_distributions(estimator: Any, X: Any, y: np.ndarray) -> dict[str, float]:
-    """Compute likelihood and CRPS; without a likelihood if members predict bare numbers."""
-    try:
-        scores = uncertainty_scorers(nll=nll_scorer, crps=crps_scorer)(estimator, X, y)
-    except NoDensityError:
-        return {"CRPS": -crps_scorer(estimator, X, y)}
-    return {_NLL: -scores["nll"], "CRPS": -scores["crps"]}
+    return metrics, figures, notes, of_regressor(y, predicted, parts.total, scores, bands)
 
 
 def _samples(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
-from torch import Tensor
+from torch import Tensor, float64
 from torch.distributions import Distribution, Normal
 
 from skuq._distributions._members import Members, normal_members
@@ -185,6 +185,7 @@ def _in_blocks(
     if n_rows <= _BLOCK_ROWS or any(len(rows) != n_rows for rows in aligned):
         return reduced(reduction, distribution_of(X), aligned)
     parts = []
+    X = X.tocsr() if hasattr(X, "tocsr") else X  # a sparse matrix of another kind has no rows
     for start in range(0, n_rows, _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
         rows = distribution_of(_safe_indexing(X, block))
@@ -265,6 +266,13 @@ class _DrawnRegressor(RegressorPredictions):
             raise ValueError(
                 f"the distribution of {type(self.estimator).__name__} must have batch shape "
                 f"(n_draws, {_num_samples(X)}, n_targets), got {shape}"
+            )
+        moments = found.mean, found.variance
+        if any(part.dtype != float64 or not part.isfinite().all() for part in moments):
+            raise ValueError(
+                f"the distribution of {type(self.estimator).__name__} must have means and "
+                "variances that are finite numbers in float64, got some that are not, or dtype "
+                f"{moments[0].dtype}"
             )
         self._target_shape = () if shape[2] == 1 else shape[2:]
         return found

@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn import pipeline as sklearn_pipeline
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import skuq._ensembles  # noqa: F401  # fills the table of ensembles
@@ -20,7 +21,12 @@ from skuq._predict import Predictions
 from skuq._reductions import Part
 from skuq._registry import register_draws
 from skuq._sklearn_estimators import has_draws, predictions_of
-from skuq._utils._sklearn_compat import available_if
+from skuq._utils._sklearn_compat import (
+    BaseSearchCV,
+    available_if,
+    is_transformed_target_regressor,
+)
+from skuq._utils._stock import is_stock
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.uncertainty import Uncertainty
 
@@ -196,12 +202,23 @@ def predict_draws(estimator: Any, X: MatrixLike) -> np.ndarray:
 
 
 def _final_has(method: str) -> Callable[[Pipeline], bool]:
-    def check(self: Pipeline) -> bool:
-        step = self.steps[-1][1]
-        inner = getattr(step, "estimator", None) or getattr(step, "regressor", None)
-        return any(hasattr(one, method) or _gives(one, method) for one in (step, inner))
+    return lambda self: _has(self.steps[-1][1], method)
 
-    return check
+
+def _has(estimator: Any, method: str) -> bool:
+    """Return whether an estimator, or the one that skuq finds inside of it, answers."""
+    if hasattr(estimator, method) or _gives(estimator, method):
+        return True
+    inner = None
+    if is_stock(estimator, sklearn_pipeline.Pipeline):
+        inner = estimator.steps[-1][1]
+    elif is_transformed_target_regressor(estimator):
+        inner = estimator.regressor
+    elif is_stock(estimator, FrozenEstimator, BaseSearchCV):
+        inner = estimator.estimator
+    elif getattr(estimator, "_answers_by_estimator", False):
+        inner = estimator.estimator
+    return inner is not None and _has(inner, method)
 
 
 def _gives(estimator: Any, method: str) -> bool:
@@ -297,6 +314,30 @@ class Pipeline(sklearn_pipeline.Pipeline):
             Rows, as the pipeline takes them.
         """
         return predict_draws(self, X)
+
+    @available_if(_final_has("predict_novelty"))
+    def predict_novelty(self, X: MatrixLike) -> np.ndarray:
+        """Compute how strange each row is; see `skuq.novelty.NoveltyDetector.predict_novelty`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        """
+        novelty: np.ndarray = _ask(self, X, "predict_novelty")
+        return novelty
+
+    @available_if(_final_has("p_values"))
+    def p_values(self, X: MatrixLike) -> np.ndarray:
+        """Compute conformal p-values; see `skuq.novelty.NoveltyDetector.p_values`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows, as the pipeline takes them.
+        """
+        p_values: np.ndarray = _ask(self, X, "p_values")
+        return p_values
 
 
 def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> Pipeline:

@@ -167,6 +167,15 @@ def test_indexed_datasets_are_chosen_by_arrays(pairs):
     assert torch.equal(some[1][0], pairs[5][0]) and torch.equal(some[-1][0], pairs[5][0])
     assert len(rows[10:20]) == 10 and len(rows[np.arange(60) < 7]) == 7
     assert torch.equal(rows[10:20][:2][1][0], pairs[11][0])
+    chosen = IndexedDataset(pairs, np.arange(60) > 57)
+    assert chosen.indices.tolist() == [58, 59]
+    assert IndexedDataset(pairs, [-1, 2]).indices.tolist() == [59, 2]
+    assert len(IndexedDataset(pairs, [])) == 0
+    for indices in ([0.5], [[1, 2]], [True, False]):
+        with pytest.raises(ValueError, match="whole numbers of shape"):
+            IndexedDataset(pairs, indices)
+    with pytest.raises(IndexError, match="in 0 … 59, got 60"):
+        IndexedDataset(pairs, [3, 60])
     for wrong in (X, Stream()):
         with pytest.raises(TypeError, match="expected a torch Dataset with items by number"):
             IndexedDataset(wrong)

@@ -24,6 +24,7 @@ from sklearn.preprocessing import (
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
+from skuq.novelty import NoveltyDetector
 from skuq.pipeline import Pipeline, make_pipeline, predict_quantiles
 from skuq.posteriors import MCDropout
 
@@ -80,6 +81,10 @@ def test_our_pipeline_offers_what_its_end_can(blobs, diabetes):
     assert fitted.predict_draws(X).shape == (5, len(X), 3)
     assert not hasattr(fitted, "predict_interval")
     assert not hasattr(make_pipeline(StandardScaler(), LinearRegression()), "predict_uncertainty")
+    inside = make_pipeline(FrozenEstimator(stock.make_pipeline(StandardScaler(), classifier())))
+    assert hasattr(inside, "predict_draws") and not hasattr(inside, "predict_novelty")
+    for around in (CalibratedClassifierCV(classifier()), NoveltyDetector(classifier())):
+        assert not hasattr(make_pipeline(around), "predict_uncertainty")  # skuq could not ask it
     X, y = diabetes
     fitted = make_pipeline(StandardScaler(), TransformedTargetRegressor(regressor())).fit(X, y)
     assert fitted.predict_interval(X).shape == (len(y), 2)

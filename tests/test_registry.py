@@ -130,6 +130,11 @@ def test_a_row_replaces_one_of_skuq():
         ((np.zeros((3, 12)), np.zeros((2, 12))), "have the shape of the means"),
         ((np.zeros((3, 12)), np.full((3, 12), -1.0)), "at least 0"),
         (torch.distributions.Normal(torch.zeros(12), 1.0), "batch shape"),
+        (torch.distributions.Normal(torch.zeros(2, 12, 1), 1.0), "finite numbers in float64"),
+        (
+            torch.distributions.Normal(torch.full((2, 12, 1), torch.nan).double(), 1.0, False),
+            "finite numbers in float64",
+        ),
     ],
 )
 def test_draws_of_a_wrong_kind(draws, message):
@@ -154,7 +159,7 @@ def test_classifiers_need_labels():
         skuq.predict_draws(Coins(), X)
 
 
-@pytest.mark.parametrize("cls", [None, Slopes(), "Slopes", "a.b.C"])
+@pytest.mark.parametrize("cls", [None, Slopes(), "Slopes", "a.b.C", ".C", "a.", "a b.C"])
 def test_classes_of_a_wrong_kind(cls):
     with pytest.raises(TypeError, match="cls must be a class, or a name such as"):
         skuq.register_draws(cls, lines)

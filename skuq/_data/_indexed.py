@@ -26,7 +26,8 @@ class IndexedDataset(Dataset[Any]):
     dataset : torch Dataset
         A map-style Dataset, whose items are pairs (x, y).
     indices : array-like of shape (n_samples,), default=None
-        The numbers of the items to use, in order; None uses all.
+        The numbers of the items to use, in order, or a mask of all items; None uses all. Negative
+        numbers count from the end.
 
     Attributes
     ----------
@@ -37,6 +38,10 @@ class IndexedDataset(Dataset[Any]):
     ------
     TypeError
         If it is no Dataset, or one without length, such as an IterableDataset.
+    ValueError
+        If the indices are no whole numbers of one dimension, or no mask of all items.
+    IndexError
+        If there is no item of such a number.
 
     Examples
     --------
@@ -61,7 +66,7 @@ class IndexedDataset(Dataset[Any]):
                 "IterableDataset has no order that folds could share"
             )
         self.dataset = dataset
-        self.indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+        self.indices = np.arange(len(dataset)) if indices is None else _chosen(dataset, indices)
         self.shape = self.indices.shape
 
     def __len__(self) -> int:
@@ -73,3 +78,20 @@ class IndexedDataset(Dataset[Any]):
         if isinstance(key, Integral):
             return self.dataset[int(self.indices[key])]
         return IndexedDataset(self.dataset, self.indices[key])
+
+
+def _chosen(dataset: Any, indices: Any) -> np.ndarray:
+    """Return the numbers of items, from numbers or a mask."""
+    given, n_items = np.asarray(indices), len(dataset)
+    if given.dtype == bool and given.shape == (n_items,):
+        return np.flatnonzero(given)
+    if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
+        raise ValueError(
+            f"indices must be whole numbers of shape (n_samples,), or a mask of {n_items} "
+            f"booleans, got dtype {given.dtype} and shape {given.shape}"
+        )
+    wrong = given[(given < -n_items) | (given >= n_items)]
+    if wrong.size:
+        raise IndexError(f"indices must lie in 0 … {n_items - 1}, got {wrong[0]}")
+    numbers: np.ndarray = given.astype(np.intp)
+    return np.where(numbers < 0, numbers + n_items, numbers)

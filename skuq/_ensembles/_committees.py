@@ -17,6 +17,7 @@ from skuq._composition import predictions, see_through
 from skuq._distributions._members import around
 from skuq._predict import Predictions
 from skuq._sklearn_estimators import has_draws
+from skuq._utils._sklearn_compat import _num_samples
 
 __all__ = [
     "bagged_classifiers",
@@ -66,14 +67,13 @@ def voting_regressors(voting: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def stacked_classifiers(stack: Any, X: Any) -> np.ndarray:
     """Return the probabilities of each member, moved to those of the whole stack."""
-    n_classes = len(stack.classes_)
     for member in stack.estimators_:
         if not hasattr(member, "predict_proba"):
             raise TypeError(
                 f"the members of a StackingClassifier need predict_proba to disagree in, but "
                 f"{type(member).__name__} has none"
             )
-    each = np.stack([_probabilities(member, X, n_classes) for member in stack.estimators_])
+    each = np.stack([_of_member(member, X, stack.classes_) for member in stack.estimators_])
     moved: np.ndarray = around(each, stack.predict_proba(X))
     return moved
 
@@ -106,6 +106,15 @@ def _probabilities(member: Any, X: Any, n_classes: int) -> np.ndarray:
         return proba
     joined = np.zeros((len(proba), n_classes))
     joined[:, np.asarray(member.classes_, dtype=int)] = proba
+    return joined
+
+
+def _of_member(member: Any, X: Any, classes: np.ndarray) -> np.ndarray:
+    """Return probabilities of all classes; a member that knows fewer came fitted, with labels."""
+    if len(member.classes_) == len(classes):
+        return _probabilities(member, X, len(classes))
+    joined = np.zeros((_num_samples(X), len(classes)))
+    joined[:, np.searchsorted(classes, member.classes_)] = member.predict_proba(X)
     return joined
 
 

@@ -17,7 +17,7 @@ from skuq._utils._sklearn_compat import _safe_indexing
 from skuq._utils._typing import ArrayLike, RandomState
 from skuq.metrics._checks import check_option
 
-__all__ = ["BootstrapInterval", "bootstrap"]
+__all__ = ["BootstrapInterval", "bootstrap", "counts_of_rows", "interval_of"]
 
 _MOST_FAILED = 0.1  # share of resamples without a value
 _NOTABLE_BIAS = 0.5  # in standard errors
@@ -144,7 +144,7 @@ def bootstrap(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that are undefined on a resample
         resamples = np.array([measured.or_nan(rows) for rows in drawn])
-    return _interval(value, resamples, level, interval)
+    return interval_of(value, resamples, level, interval)
 
 
 class _Measured:
@@ -193,7 +193,10 @@ class _Measured:
             weight = None if weight is None else weight[rows]
         if weight is not None:
             options["sample_weight"] = weight
-        return float(self._metric(*arrays, **options))
+        value = np.asarray(self._metric(*arrays, **options))
+        if value.size != 1:
+            raise TypeError(f"metric must give one number, got an array of shape {value.shape}")
+        return float(value.item())
 
 
 def _with_labels(
@@ -216,22 +219,37 @@ def _as_rows(values: Any) -> Any:
     return values if hasattr(values, "iloc") else np.asarray(values)
 
 
-def _rows(n_rows: int, groups: Any, random: Any, n_resamples: int) -> Iterator[np.ndarray]:
-    """Draw the numbers of the rows of each resample."""
-    members: list[np.ndarray] | None = None
-    n_units = n_rows
+def _units(n_rows: int, groups: Any) -> tuple[int, np.ndarray | None]:
+    """Return how many units are drawn anew, and the unit of each row; None if each is a row."""
+    codes, n_units = None, n_rows
     if groups is not None:
         refuse_no_groups(groups)
         _, codes = np.unique(np.asarray(groups), return_inverse=True)
         if codes.shape != (n_rows,):
             raise ValueError(f"groups must hold {n_rows} groups, got shape {np.shape(groups)}")
-        order = np.argsort(codes, kind="stable")
-        members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
-        n_units = len(members)
+        n_units = int(codes.max()) + 1
     if n_units < 2:
         what = "rows" if groups is None else "groups"
         raise ValueError(f"bootstrap needs at least 2 {what}, got {n_units}")
+    return n_units, codes
+
+
+def _rows(n_rows: int, groups: Any, random: Any, n_resamples: int) -> Iterator[np.ndarray]:
+    """Draw the numbers of the rows of each resample."""
+    n_units, codes = _units(n_rows, groups)
+    members = None
+    if codes is not None:
+        order = np.argsort(codes, kind="stable")
+        members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
     return _drawn(members, n_units, random, n_resamples)
+
+
+def counts_of_rows(n_rows: int, groups: Any, seed: int, n_resamples: int) -> Iterator[np.ndarray]:
+    """Draw how often each row is in each of the resamples of `bootstrap` with this seed."""
+    n_units, codes = _units(n_rows, groups)
+    for units in _drawn(None, n_units, check_random_state(seed), n_resamples):
+        counts = np.bincount(units, minlength=n_units).astype(float)
+        yield counts if codes is None else counts[codes]
 
 
 def _drawn(
@@ -242,8 +260,16 @@ def _drawn(
         yield units if members is None else np.concatenate([members[unit] for unit in units])
 
 
-def _interval(value: float, resamples: np.ndarray, level: float, method: str) -> BootstrapInterval:
+def interval_of(
+    value: float, resamples: np.ndarray, level: float, method: str
+) -> BootstrapInterval:
+    """Make the interval of the values of resamples, which are NaN where undefined."""
     known = resamples[~np.isnan(resamples)]
+    if np.isinf([value, *known]).any():
+        raise ValueError(
+            "the metric is infinite on these rows or on resamples of them, which have no interval: "
+            "give predictions for which it is finite"
+        )
     if len(known) < (1 - _MOST_FAILED) * len(resamples):
         raise ValueError(
             f"the metric is undefined on {len(resamples) - len(known)} of {len(resamples)} "

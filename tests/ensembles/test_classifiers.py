@@ -117,6 +117,30 @@ def test_members_that_have_not_seen_a_class(iris):
     assert np.array_equal(skuq.predict_draws(bag, X_test)[0], expected)
 
 
+def test_fitted_members_of_a_stack_that_know_fewer_classes(iris):
+    """Their classes are labels, not numbers of classes; labels may be numbers, too."""
+    X, X_test, y, _ = iris
+    for labels in (NAMES, np.array([1, 2, 5])):
+        named = labels[np.searchsorted(NAMES, y)]
+        few = GaussianNB().fit(X[named != labels[2]], named[named != labels[2]])
+        last = GaussianNB().fit(X[named != labels[0]], named[named != labels[0]])
+        stack = StackingClassifier([("a", few), ("b", last)], cv="prefit").fit(X, named)
+        none = np.zeros((len(X_test), 1))
+        each = np.stack(
+            [
+                np.hstack([few.predict_proba(X_test), none]),
+                np.hstack([none, last.predict_proba(X_test)]),
+            ]
+        )
+        draws = skuq.predict_draws(stack, X_test)
+        np.testing.assert_allclose(draws.mean(0), stack.predict_proba(X_test), atol=1e-12)
+        # A stack moves the draws and shrinks their distances; the direction stays.
+        spread, given = draws[0] - draws[1], each[0] - each[1]
+        share = (spread * given).sum(1) / (given**2).sum(1)
+        np.testing.assert_allclose(spread, share[:, None] * given, atol=1e-12)
+        assert share.max() > 0.1
+
+
 def test_weights_are_whole_copies(iris):
     X, X_test, y, _ = iris
     weighted = voting(weights=[0.5, 0.25]).fit(X, y)

@@ -152,6 +152,10 @@ def test_errors_of_the_metric():
         bootstrap(m.brier_score, Y)
     with pytest.raises(TypeError, match="needs a metric and the arrays"):
         bootstrap("brier_score", Y, PROBA)
+    with pytest.raises(TypeError, match=r"one number, got an array of shape \(300,\)"):
+        bootstrap(lambda y, values: values, Y, VALUES)
+    with pytest.raises(ValueError, match="the metric is infinite"):
+        bootstrap(lambda y, values: np.inf, Y, VALUES, n_resamples=5)
     lonely = np.zeros(30)
     lonely[0] = 1
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
+from skuq import pipeline as skuq_pipeline
 from skuq.augmentation import FeatureNoise, TestTimeAugmentation
 from skuq.calibration import TemperatureScaler
 from skuq.metrics import novelty_metrics
@@ -86,6 +88,20 @@ def test_inside_of_a_pipeline(blobs):
         assert pipeline.score_samples(X).shape == (240,)
         assert set(pipeline.predict(X)) == {-1, 1}
         assert (pipeline.predict(X, fdr=0.3) == 1).mean() > 0.5
+
+
+def test_our_pipeline_forwards_its_methods(blobs):
+    X, _ = blobs
+    detector = NoveltyDetector(cv=3)
+    for last in (detector, FrozenEstimator(NoveltyDetector(cv=3).fit(X * 2))):
+        fitted = skuq_pipeline.make_pipeline(StandardScaler(), last).fit(X)
+        inner, Z = getattr(last, "estimator", None) or fitted[-1], fitted[0].transform(X)
+        assert np.array_equal(fitted.predict_novelty(X), inner.predict_novelty(Z))
+        assert np.array_equal(fitted.p_values(X), inner.p_values(Z))
+    for lacks in (make_pipeline(detector), skuq_pipeline.make_pipeline(TorchClassifier())):
+        assert not hasattr(lacks, "predict_novelty") and not hasattr(lacks, "p_values")
+    with pytest.raises(NotFittedError):
+        skuq_pipeline.make_pipeline(StandardScaler(), detector).p_values(X)
 
 
 def test_a_search_chooses_the_measure(blobs):
