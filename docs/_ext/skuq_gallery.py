@@ -14,11 +14,11 @@ from typing import Any
 
 # Folder, title, text, and the names of its examples: the first section with a match takes it.
 SECTIONS = [
-    ("1_tasks", "Tasks", "Search, train, predict: the whole way.", ["digits", "two_moons"]),
+    ("1_tasks", "Tasks", "The whole way, from data to an answer with its uncertainty.", ["digits", "two_moons"]),
     (
         "8_active_learning",
         "Active and semi-supervised learning",
-        "What to label next, and what to do with rows that have no label.",
+        "What to label or to train on next, and what to do with rows that have no label.",
         [
             "*active*",
             "*semi*",
@@ -58,7 +58,7 @@ SECTIONS = [
     (
         "6_regression",
         "Regression",
-        "Noise that varies.",
+        "Noise that varies, and inputs that are measured with an error.",
         ["*regress*", "*quantile*", "*input_noise*"],
     ),
     (
@@ -70,7 +70,7 @@ SECTIONS = [
     (
         "a_noise",
         "Noisy labels",
-        "Which labels are wrong.",
+        "Labels that are wrong, uncertain, or softened on purpose.",
         ["*label_noise*", "*noisy*", "*smoothing*", "*uncertain_label*"],
     ),
     (
