@@ -133,6 +133,10 @@ for part, (name, ranks) in zip(figure.subfigures(3, 1), lists.items()):
         ax.imshow(new[i].reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
         ax.set_title(f"{labels[i]}: {uncertainty[i]:.2f}", fontsize=8)
         ax.axis("off")
+figure.set_label(
+    "Three rows of twelve augmented digits: the most uncertain, the most uncertain among those "
+    "that are not novel, and the least uncertain, which are all fours."
+)
 if sys.argv[1:]:
     figure.savefig(sys.argv[1], dpi=80)
 plt.show()

@@ -88,6 +88,11 @@ for ax, (name, model) in zip(axes.flat, models.items()):
     ax.set(title=name, ylim=(-2.5, 2.5))
 axes[0, 0].legend(fontsize="small", loc="upper left")
 
+figure.set_label(
+    "One curve with a gap in its data, learnt by a forest, a Gaussian process, bagged splines "
+    "and five networks. In the gap the epistemic band of the Gaussian process and of the splines "
+    "opens, that of the networks hardly does, and the forest repeats its last values."
+)
 if sys.argv[1:]:
     figure.savefig(sys.argv[1], dpi=90)
 plt.show()

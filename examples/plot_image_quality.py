@@ -144,6 +144,11 @@ for ax, measure in zip(right.subplots(2, 1, sharex=True), ("total", "epistemic")
     ax.set(ylabel=f"{measure}, nats")
 ax.set(xlabel="severity")
 right.axes[0].legend()
+figure.set_label(
+    "Left: one digit under six severities of blur, noise and compression, with its uncertainty. "
+    "Right: total and epistemic uncertainty against the severity; both rise clearly with blur, "
+    "and less with noise and compression."
+)
 if sys.argv[1:]:
     figure.savefig(sys.argv[1], dpi=80)
 plt.show()

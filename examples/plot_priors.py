@@ -221,6 +221,11 @@ handles, names = axes[0, 0].get_legend_handles_labels()
 figure.legend(handles, names, loc="outside upper center", ncols=5, fontsize="small", frameon=False)
 figure.supxlabel("x")
 figure.supylabel("probability of the second class")
+figure.set_label(
+    "Four panels, one for each precision of the prior: a grey band of probabilities from the "
+    "reference, and the edges of the bands of four other samplers. With a wide prior the bands "
+    "differ, with a narrow one all agree and are flat."
+)
 if sys.argv[1:]:
     figure.savefig(sys.argv[1], dpi=80)
 plt.show()

@@ -12,13 +12,20 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from sphinx.errors import ExtensionError
+
 # Folder, title, text, and the names of its examples: the first section with a match takes it.
 SECTIONS = [
-    ("1_tasks", "Tasks", "Search, train, predict: the whole way.", ["digits", "two_moons"]),
+    (
+        "1_tasks",
+        "Tasks",
+        "The whole way, from data to an answer with its uncertainty.",
+        ["digits", "two_moons"],
+    ),
     (
         "8_active_learning",
         "Active and semi-supervised learning",
-        "What to label next, and what to do with rows that have no label.",
+        "What to label or to train on next, and what to do with rows that have no label.",
         [
             "*active*",
             "*semi*",
@@ -58,7 +65,7 @@ SECTIONS = [
     (
         "6_regression",
         "Regression",
-        "Noise that varies.",
+        "Noise that varies, and inputs that are measured with an error.",
         ["*regress*", "*quantile*", "*input_noise*"],
     ),
     (
@@ -70,7 +77,7 @@ SECTIONS = [
     (
         "a_noise",
         "Noisy labels",
-        "Which labels are wrong.",
+        "Labels that are wrong, uncertain, or softened on purpose.",
         ["*label_noise*", "*noisy*", "*smoothing*", "*uncertain_label*"],
     ),
     (
@@ -127,7 +134,7 @@ def pages_of_examples(docs: Path) -> dict[str, str]:
 def described_figures(block: Any, variables: Any, gallery: Any, **options: Any) -> str:
     """Save the open figures for the gallery; the label of a figure is its alternative text."""
     import matplotlib.pyplot as plt
-    from sphinx_gallery.scrapers import _matplotlib_fig_titles, figure_rst
+    from sphinx_gallery.scrapers import figure_rst
 
     texts = []
     paths = iter(variables["image_path_iterator"])
@@ -135,8 +142,11 @@ def described_figures(block: Any, variables: Any, gallery: Any, **options: Any) 
         figure = plt.figure(number)
         path = next(paths)
         figure.savefig(path, dpi=100, bbox_inches="tight", facecolor="white")
-        title = figure.get_label() or _matplotlib_fig_titles(figure)
-        texts.append(figure_rst([path], gallery["src_dir"], " ".join(title.split())))
+        title = " ".join(str(figure.get_label()).split())
+        if not title:
+            source = Path(variables["src_file"]).name
+            raise ExtensionError(f"{source}: give figure {number} a text, by figure.set_label")
+        texts.append(figure_rst([path], gallery["src_dir"], title))
     plt.close("all")
     return "\n".join(texts)
 

@@ -1,7 +1,7 @@
 """Links that the sources leave to the build.
 
 Code in running text that names something of the API, an example or a page becomes a link to it, so
-that sources read well in any viewer: ``MCDropout``, ``examples/plot_digits.py``,
+that sources read well in any viewer: ``MCDropout``, ``skuq.shift``, ``examples/plot_digits.py``,
 ``docs/losses.md``.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from skuq_api import public_names
+from skuq_api import contents, public_names
 from skuq_gallery import pages_of_examples
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
@@ -34,6 +34,7 @@ OTHERS = {
 }
 CALL = re.compile(r"^([A-Za-z_][\w.]*)(\(.*\))?$", re.DOTALL)
 NAMES: dict[str, str] = {}
+ROOMS: set[str] = set()
 
 
 class LinkCode(SphinxTransform):
@@ -64,8 +65,9 @@ class LinkCode(SphinxTransform):
         options = {"refdoc": here, "refwarn": True, "refexplicit": True}
         page = re.fullmatch(r"docs/(\w+)\.md", text)
         example = re.fullmatch(r"(?:python )?examples/(plot_\w+\.py)(?: .*)?", text)
-        if page or (example and example[1] in examples):
-            target = page[1] if page else examples[example[1]]
+        room = text in ROOMS and here != f"api/{text}"
+        if page or room or (example and example[1] in examples):
+            target = f"api/{text}" if room else page[1] if page else examples[example[1]]
             return addnodes.pending_xref(
                 "", refdomain="std", reftype="doc", reftarget=f"/{target}", **options
             )
@@ -138,6 +140,7 @@ def other_projects(
 
 def find_names(app: Any) -> None:
     NAMES.update(public_names())
+    ROOMS.update(set(contents()) - {"skuq"})
 
 
 def setup(app: Any) -> dict[str, Any]:
