@@ -183,7 +183,9 @@ class AttributionDisplay:
         ax.set_xlabel(_meaning(found))
 
 
-def plot_global(attribution: Attribution, y: ArrayLike | None = None, *, axes: Any = None) -> Any:
+def plot_global(
+    attribution: Attribution, y: ArrayLike | None = None, *, axes: Any = None
+) -> np.ndarray:
     """Draw what makes rows uncertain on average: mean maps of images, mean bars of tables.
 
     Parameters
