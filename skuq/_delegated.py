@@ -12,10 +12,11 @@ from skuq._utils._sklearn_compat import available_if
 from skuq._utils._typing import ArrayLike, MatrixLike
 from skuq.uncertainty import Uncertainty
 
-__all__ = ["Delegated"]
+__all__ = ["Delegated", "is_around_classifier"]
 
 
-def _is_around_classifier(self: Any) -> bool:
+def is_around_classifier(self: Any) -> bool:
+    """Return whether an estimator is around a classifier, for `available_if`."""
     return bool(is_classifier(self.estimator))
 
 
@@ -41,7 +42,7 @@ class Delegated:
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(self, X: MatrixLike, **options: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict the most probable class, or the mean of a regressor.
+        """Predict the class that is decided for, or the mean of a regressor.
 
         Parameters
         ----------
@@ -68,7 +69,7 @@ class Delegated:
         self, X: MatrixLike, return_uncertainty: Literal[True]
     ) -> tuple[np.ndarray, Uncertainty]: ...
 
-    @available_if(_is_around_classifier)
+    @available_if(is_around_classifier)
     def predict_proba(
         self, X: MatrixLike, return_uncertainty: bool = False
     ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
@@ -90,7 +91,7 @@ class Delegated:
         answer = self._answers().predict_proba(X, return_uncertainty)
         return answer
 
-    @available_if(_is_around_classifier)
+    @available_if(is_around_classifier)
     def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
         """Predict logarithms of the probabilities.
 
@@ -107,7 +108,7 @@ class Delegated:
         log_proba: np.ndarray = self._answers().predict_log_proba(X)
         return log_proba
 
-    @available_if(_is_around_classifier)
+    @available_if(is_around_classifier)
     def decision_function(self, X: MatrixLike) -> np.ndarray:
         """Compute log-probabilities, or the log-odds of two classes.
 

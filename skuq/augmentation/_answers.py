@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
-from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skuq._delegated import Delegated, is_around_classifier
 from skuq._distributions._softmax import log_mean, mean_of_draws
 from skuq._meta import ignore_label_of
 from skuq._pixels import map_r2, mean_iou
@@ -137,18 +137,9 @@ class MixedTargets(RegressorPredictions):
         return NestedUncertainty(*map(self._like_target, self._reduce(X, nested_of_targets)))
 
 
-def _is_around_classifier(self: Any) -> bool:
-    return bool(is_classifier(self.estimator))
-
-
-def _is_around_regressor(self: Any) -> bool:
-    return bool(is_regressor(self.estimator))
-
-
-class AugmentedPredictions:
+class AugmentedPredictions(Delegated):
     """The methods of `TestTimeAugmentation` that predict."""
 
-    estimator: Any
     vote: str
     classes_: np.ndarray
     threshold_: float | None
@@ -169,32 +160,6 @@ class AugmentedPredictions:
         return VotedClasses(self.predict_votes, self.classes_)
 
     @overload
-    def predict(self, X: MatrixLike, *, return_std: Literal[False] = ...) -> np.ndarray: ...
-
-    @overload
-    def predict(
-        self, X: MatrixLike, *, return_std: Literal[True]
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
-    def predict(self, X: MatrixLike, **options: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict the class that the views decide for, or the mean of a regressor's mixture.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-        **options
-            For a regressor ``return_std``: whether to return the standard deviation, too.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,), or of the shape of y, or two of them
-            Labels of a classifier; the mean of a regressor, and its standard deviation if asked.
-        """
-        answer: np.ndarray | tuple[np.ndarray, np.ndarray] = self._answers().predict(X, **options)
-        return answer
-
-    @overload
     def predict_proba(
         self, X: MatrixLike, return_uncertainty: Literal[False] = ...
     ) -> np.ndarray: ...
@@ -204,7 +169,7 @@ class AugmentedPredictions:
         self, X: MatrixLike, return_uncertainty: Literal[True]
     ) -> tuple[np.ndarray, Uncertainty]: ...
 
-    @available_if(_is_around_classifier)
+    @available_if(is_around_classifier)
     def predict_proba(
         self, X: MatrixLike, return_uncertainty: bool = False
     ) -> np.ndarray | tuple[np.ndarray, Uncertainty]:
@@ -228,41 +193,7 @@ class AugmentedPredictions:
         answer = self._answers().predict_proba(X, return_uncertainty)
         return answer
 
-    @available_if(_is_around_classifier)
-    def predict_log_proba(self, X: MatrixLike) -> np.ndarray:
-        """Compute logarithms of `predict_proba`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            Logarithms, with columns in the order of `classes_`.
-        """
-        log_proba: np.ndarray = self._answers().predict_log_proba(X)
-        return log_proba
-
-    @available_if(_is_around_classifier)
-    def decision_function(self, X: MatrixLike) -> np.ndarray:
-        """Compute logarithms of `predict_proba`, or the log-odds of two classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            Logarithms, or the log-odds of the second class.
-        """
-        scores: np.ndarray = self._answers().decision_function(X)
-        return scores
-
-    @available_if(_is_around_classifier)
+    @available_if(is_around_classifier)
     def predict_views(self, X: MatrixLike) -> ViewPredictions:
         """Predict the label of each view, with its confidence and certainty.
 
@@ -281,7 +212,7 @@ class AugmentedPredictions:
             raise ValueError("predict_views needs one label per row, but y had several in fit")
         return ask_views(self._evaluation, X, self.classes_, self.threshold_)
 
-    @available_if(_is_around_classifier)
+    @available_if(is_around_classifier)
     def predict_votes(self, X: MatrixLike) -> MultiViewVote:
         """Let the views vote by the rule `vote`; "mean" counts votes, like "mode".
 
@@ -301,7 +232,7 @@ class AugmentedPredictions:
             views.labels, views.confidence, views.certainty, rule, self.threshold_, self.classes_
         )
 
-    @overload
+    @overload  # type: ignore[override]  # it has a further kind
     def predict_uncertainty(
         self, X: MatrixLike, kind: Part = ..., **options: Any
     ) -> np.ndarray: ...
@@ -315,6 +246,11 @@ class AugmentedPredictions:
     def predict_uncertainty(
         self, X: MatrixLike, kind: Literal["nested"], **options: Any
     ) -> NestedUncertainty: ...
+
+    @overload
+    def predict_uncertainty(
+        self, X: MatrixLike, kind: str, **options: Any
+    ) -> np.ndarray | Uncertainty | NestedUncertainty: ...
 
     def predict_uncertainty(
         self, X: MatrixLike, kind: str = "total", **options: Any
@@ -357,44 +293,6 @@ class AugmentedPredictions:
         draws: np.ndarray = self._averages().predict_draws(X)
         return draws
 
-    @available_if(_is_around_regressor)
-    def predict_quantiles(self, X: MatrixLike, q: ArrayLike) -> np.ndarray:
-        """Predict quantiles of the mixture over views and draws.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-        q : float or array-like of shape (n_quantiles,)
-            Levels strictly between 0 and 1.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
-            Quantiles in the units of y.
-        """
-        quantiles: np.ndarray = self._answers().predict_quantiles(X, q)
-        return quantiles
-
-    @available_if(_is_around_regressor)
-    def predict_interval(self, X: MatrixLike, confidence_level: float = 0.9) -> np.ndarray:
-        """Predict a central interval of the mixture over views and draws.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows, as the estimator takes them.
-        confidence_level : float in (0, 1), default=0.9
-            Probability that the interval holds y.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
-            Lower and upper ends, in the units of y.
-        """
-        interval: np.ndarray = self._answers().predict_interval(X, confidence_level)
-        return interval
-
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the accuracy of a classifier, mean IoU of a segmenter, or R² of a regressor.
 
@@ -412,9 +310,9 @@ class AugmentedPredictions:
         float
             At most 1; greater is better.
         """
-        if self._evaluation._is_dense and _is_around_classifier(self):
+        if self._evaluation._is_dense and is_around_classifier(self):
             return mean_iou(y, self.predict(X), ignore_label_of(self.estimator), sample_weight)
         if self._evaluation._is_dense:
             return map_r2(y, self.predict(X), sample_weight)
-        metric: Callable[..., float] = accuracy_score if _is_around_classifier(self) else r2_score
+        metric: Callable[..., float] = accuracy_score if is_around_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)
