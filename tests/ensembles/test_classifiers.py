@@ -258,3 +258,11 @@ def test_one_row_frames_and_many_rows(iris, monkeypatch):
     assert m.nll_scorer(forest, new, y_test) == score
     with pytest.raises(ValueError, match="feature names"):
         skuq.predict_uncertainty(forest, new[["a", "b"]])
+
+
+def test_a_bag_refuses_other_columns_and_stays_as_it_is():
+    X = np.arange(40.0).reshape(20, 2)
+    bag = BaggingClassifier(n_estimators=2, random_state=0).fit(X, np.arange(20) % 2)
+    with pytest.raises(ValueError, match="1 features"):
+        skuq.predict_draws(bag, X[:, :1])
+    assert bag.n_features_in_ == 2
