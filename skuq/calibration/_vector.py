@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -18,7 +18,14 @@ from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits
 from skuq.calibration._temperature import _COLDEST, _HOTTEST, search_temperature
 
-__all__ = ["VectorSearch", "fit_vector_scaling", "search_scales"]
+__all__ = [
+    "VectorSearch",
+    "best_temperature",
+    "fit_vector_scaling",
+    "loss_and_residual",
+    "search_scales",
+    "warn_if_endless",
+]
 
 
 class VectorSearch(NamedTuple):
@@ -79,11 +86,8 @@ def fit_vector_scaling(
 def search_scales(logits: Logits, l2: float) -> VectorSearch:
     """Search by L-BFGS from the best temperature; the objective is convex for one draw."""
     n_classes, strength = logits.draws.shape[-1], l2 / logits.size
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is as good to begin at
-        beta = 1 / search_temperature(logits).temperature
-    at_bound = beta in (1 / _COLDEST, 1 / _HOTTEST)
-    start = np.concatenate([np.full(n_classes, beta), np.zeros(n_classes)])
+    temperature, at_bound = best_temperature(logits)
+    start = np.concatenate([np.full(n_classes, 1 / temperature), np.zeros(n_classes)])
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = _loss_and_gradient(logits, parameters)
@@ -100,37 +104,42 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         options={"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14},
     )
     scale, bias = np.split(found.x, 2)
-    endless = _falls_for_ever(objective, found.x, found.fun, l2, at_bound)
-    if endless or found.status == 1:  # 1: too many iterations
-        warn(
-            "the vector scaling has no optimum: the calibration data may be separable, or their "
-            "logits mislead; use more or other calibration data",
-            ConvergenceWarning,
-        )
+    # Without the penalty, biases grow along with the scales.
+    farther = np.concatenate([scale + 999 * scale.mean(), bias]) if l2 else 1000 * found.x
+    warn_if_endless("vector scaling", objective, found, farther, at_bound)
     loss, _ = _loss_and_gradient(logits, found.x)
     return VectorSearch(scale, bias - bias.mean(), int(found.nit), loss)
 
 
-def _falls_for_ever(
-    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
-    best: np.ndarray,
-    least: float,
-    l2: float,
-    at_bound: bool,
-) -> bool:
-    """Return whether the loss is no larger a thousand times farther out, without the penalty.
+def best_temperature(logits: Logits) -> tuple[float, bool]:
+    """Find the temperature to begin at, and whether it is at its bound, which is good enough."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        temperature = search_temperature(logits).temperature
+    return temperature, temperature in (_COLDEST, _HOTTEST)
 
-    This holds if every row is classified right. Otherwise, such large logits cost a lot.
+
+def warn_if_endless(
+    what: str,
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    found: OptimizeResult,
+    farther: np.ndarray,
+    at_bound: bool,
+) -> None:
+    """Warn if the loss is no larger a thousand times farther out, or after too many iterations.
+
+    The former holds if every row is classified right. Otherwise, such large logits cost a lot.
     """
-    scale, bias = np.split(best, 2)
-    if l2:
-        farther = np.concatenate([scale + 999 * scale.mean(), bias])
-    else:
-        farther = 1000 * best
     there, _ = objective(farther)
     # If even the best temperature is at its bound, the search begins there, and rounding decides.
     rounding = 1e-12 if at_bound else -1e-9
-    return there <= least + rounding * abs(least)
+    endless = there <= found.fun + rounding * abs(found.fun)
+    if endless or found.status == 1:  # 1: too many iterations
+        warn(
+            f"the {what} has no optimum: the calibration data may be separable, or their "
+            "logits mislead; use more or other calibration data",
+            ConvergenceWarning,
+        )
 
 
 def _loss_and_gradient(logits: Logits, parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -141,13 +150,20 @@ def _loss_and_gradient(logits: Logits, parameters: np.ndarray) -> tuple[float, n
     gradient = torch.zeros(2, len(scale), dtype=torch.float64, device=device)
     for draws, y, w in logits.blocks():
         z = draws.double()
-        log_proba = (z * scale + bias).log_softmax(-1)
-        of_label = log_proba.gather(-1, y.expand(len(z), -1)[..., None])[..., 0]
-        total += w @ (math.log(len(z)) - of_label.logsumexp(0))
-        share = of_label.softmax(0) * w  # of each draw in the likelihood of the row
-        residual = log_proba.exp()  # less 1 at the label
-        residual[:, torch.arange(len(y), device=device), y] -= 1
-        residual *= share[..., None]
+        loss, residual = loss_and_residual(z * scale + bias, y, w)
+        total += loss
         gradient[0] += (residual * z).sum((0, 1))
         gradient[1] += residual.sum((0, 1))
     return float(total), gradient.reshape(-1).cpu().numpy()
+
+
+def loss_and_residual(scaled: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the weighted sum of −log mean_m softmax(u_m)_y, and its gradient in the logits u."""
+    log_proba = scaled.log_softmax(-1)
+    of_label = log_proba.gather(-1, y.expand(len(scaled), -1)[..., None])[..., 0]
+    loss = weight @ (math.log(len(scaled)) - of_label.logsumexp(0))
+    share = of_label.softmax(0) * weight  # of each draw in the likelihood of the row
+    residual = log_proba.exp()  # less 1 at the label
+    residual[:, torch.arange(len(y), device=y.device), y] -= 1
+    residual *= share[..., None]
+    return loss, residual
