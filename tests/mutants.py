@@ -70,11 +70,14 @@ TESTS = {
     "calibration/test_beside_scikit_learn.py",
     "skuq/calibration/_vector.py": "calibration/test_vector.py calibration/test_vector_scaler.py "
     "calibration/test_weights.py calibration/test_classification.py",
+    "skuq/calibration/_matrix.py": "calibration/test_matrix.py calibration/test_weights.py",
     "skuq/calibration/_regression.py": "calibration/test_regression.py "
     "calibration/test_weights.py calibration/test_folds.py",
     "skuq/calibration/_classification.py": "calibration/test_classification.py "
     "calibration/test_objectives.py calibration/test_beside_scikit_learn.py "
     "calibration/test_vector_scaler.py calibration/test_folds.py",
+    "skuq/calibration/_classifier.py": "calibration/test_classification.py "
+    "calibration/test_folds.py calibration/test_masks.py calibration/test_vector_scaler.py",
     "skuq/calibration/*": "calibration",
     "skuq/metrics/_display*": "metrics/test_drawings.py metrics/test_displays.py",
     "skuq/metrics/_axes.py": "metrics/test_displays.py",

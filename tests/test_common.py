@@ -21,7 +21,7 @@ from skuq import TorchClassifier, TorchRegressor, likelihoods, posteriors
 from skuq._estimator._base import TorchEstimator
 from skuq.active_learning import ActiveLearner
 from skuq.augmentation import FeatureNoise, TestTimeAugmentation
-from skuq.calibration import QuantileRecalibrator, VectorScaler
+from skuq.calibration import MatrixScaler, QuantileRecalibrator, VectorScaler
 from skuq.calibration._base import Calibrator
 from skuq.inputs import InputNoise
 from skuq.likelihoods import Categorical, Gaussian, Likelihood
@@ -168,7 +168,7 @@ def expected_failures(estimator):
 ESTIMATORS = list(all_estimators())
 
 # Twins of others in code and in answers: their checks run in the slow suite.
-TWINS = (VectorScaler, QuantileRecalibrator, ActiveLearner)
+TWINS = (VectorScaler, MatrixScaler, QuantileRecalibrator, ActiveLearner)
 USUAL_POSTERIORS = (PointEstimate, MCDropout, DeepEnsemble, LastLayerLaplace)
 
 
@@ -187,7 +187,12 @@ OTHERS = [estimator for estimator in ESTIMATORS if is_twin(estimator)]
 def test_everything_is_found():
     names = {type(estimator).__name__ for estimator in ESTIMATORS}
     assert names >= {"TorchClassifier", "TorchRegressor", "TemperatureScaler", "VectorScaler"}
-    assert names >= {"VarianceScaler", "QuantileRecalibrator", "TestTimeAugmentation"}
+    assert names >= {
+        "MatrixScaler",
+        "VarianceScaler",
+        "QuantileRecalibrator",
+        "TestTimeAugmentation",
+    }
     assert names >= {"SelectiveClassifier", "SelectiveRegressor", "MeanTeacher", "InputNoise"}
     assert names >= {"NoveltyDetector", "GaussianDiscriminant", "ActiveLearner"}
     assert {"MCDropout", "DeepEnsemble", "PointEstimate"} <= {

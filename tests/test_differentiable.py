@@ -19,7 +19,7 @@ from sklearn.preprocessing import (
 
 import skuq
 from skuq import TorchClassifier, TorchRegressor
-from skuq.calibration import TemperatureScaler, VarianceScaler, VectorScaler
+from skuq.calibration import MatrixScaler, TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import DeepEnsemble
 from tests.networks.dense import images, segmenter
@@ -66,13 +66,14 @@ def test_of_a_regressor(kind, diabetes):
     [
         lambda inner: TemperatureScaler(inner, cv=2),
         lambda inner: VectorScaler(inner, cv=2),
+        lambda inner: MatrixScaler(inner, cv=2),
         lambda inner: make_pipeline(StandardScaler(), TemperatureScaler(inner, cv=2)),
         lambda inner: TemperatureScaler(make_pipeline(PCA(3, whiten=True), inner), cv=2),
         lambda inner: make_pipeline(MinMaxScaler(), RobustScaler(), MaxAbsScaler(), inner),
         lambda inner: make_pipeline(StandardScaler(), GridSearchCV(inner, {"lr": [0.01]}, cv=2)),
         lambda inner: GridSearchCV(make_pipeline("passthrough", inner), {}, cv=2),
     ],
-    ids=["temperature", "vector", "pipeline", "inside", "scalers", "search", "around"],
+    ids=["temperature", "vector", "matrix", "pipeline", "inside", "scalers", "search", "around"],
 )
 @pytest.mark.filterwarnings("ignore:The .* was trained:UserWarning")
 def test_through_what_is_around(wrap, blobs):

@@ -278,7 +278,10 @@ def test_decomposition_of_moments(data):
     check(outcome(uncertainty.moment_decomposition, mean, variance), 0)
 
 
-@pytest.mark.parametrize("name", ["fit_temperature", "fit_vector_scaling", "fit_variance_scale"])
+FITS = ["fit_temperature", "fit_vector_scaling", "fit_matrix_scaling", "fit_variance_scale"]
+
+
+@pytest.mark.parametrize("name", FITS)
 @examples(10, 150)
 def test_fits_of_calibration(name, data):
     n, weight = data.draw(SIZES), None

@@ -17,7 +17,13 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncod
 import skuq
 from skuq import TorchClassifier, TorchRegressor
 from skuq._onnx_steps import columns_of
-from skuq.calibration import QuantileRecalibrator, TemperatureScaler, VarianceScaler, VectorScaler
+from skuq.calibration import (
+    MatrixScaler,
+    QuantileRecalibrator,
+    TemperatureScaler,
+    VarianceScaler,
+    VectorScaler,
+)
 from skuq.likelihoods import Bernoulli, Gaussian, Laplace
 from skuq.posteriors import (
     SWAG,
@@ -102,6 +108,7 @@ def test_calibrators_of_classes(blobs, tmp_path):
     X, y = blobs
     network = TorchClassifier(posterior=PointEstimate(), **OPTIONS).fit(X, y)
     inside = TemperatureScaler(FrozenEstimator(network)).fit(X, y)
+    inside = MatrixScaler(FrozenEstimator(inside)).fit(X, y)
     model = VectorScaler(FrozenEstimator(inside)).fit(X, y)
     got, _ = run(model, tmp_path / "m.onnx", X)
     expected = model.predict_proba(X)

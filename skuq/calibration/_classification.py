@@ -217,15 +217,15 @@ class MatrixScaler(ClassifierCalibrator):
     """Calibrates a classifier by a matrix: what the probability of one class says about another.
 
     Let p = softmax(z/T) be the probabilities of a draw after `TemperatureScaler`. The logits of
-    class k become s_k log p_k + Σ_j M_kj p_j. So M_kj is how much the odds of class k grow where the
-    classifier says j. Where it says cat with certainty, the truth can still be dog, but not ship:
-    one temperature cannot learn this, and `VectorScaler` cannot, either.
+    class k become s_k log p_k + Σ_j M_kj p_j. So M_kj is what the logit of class k gains where the
+    classifier says j. Where it says cat, the truth can well be dog, but hardly ship: no temperature
+    learns this, and no `VectorScaler`.
 
     T is fitted first. Then s and M minimise the mean negative log-likelihood plus a penalty,
-    `l2`/n times Σ_kj M_kj² + 5K Σ_k (s_k − s̄)², where K is the number of classes and n that of the
-    samples (or the sum of their weights). The larger `l2` and the smaller n, the nearer is the
-    result to `TemperatureScaler`. The predicted class can change even with one draw. Not for several
-    labels at once.
+    `l2`/n times Σ_kj M_kj² + 100 Σ_k (s_k − s̄)², where n is the number of samples (or the sum of
+    their weights). The larger `l2` and the smaller n, the nearer is the result to
+    `TemperatureScaler`. The predicted class can change even with one draw. Not for several labels
+    at once.
 
     Matrix scaling [1]_ multiplies logits by its matrix, as do its forms with penalties [2]_ [3]_.
     Logits have no bound, so few rows that a network is sure of decide about such a matrix.

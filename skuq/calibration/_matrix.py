@@ -16,7 +16,7 @@ from skuq.calibration._vector import best_temperature, loss_and_residual, warn_i
 
 __all__ = ["MatrixSearch", "fit_matrix_scaling", "scaled_logits", "search_matrix"]
 
-_SCALES_PER_CLASS = 5.0  # a scale costs so much more than an entry of the matrix, times K
+_SCALE_COST = 100.0  # of a scale, in units of an entry of the matrix
 
 
 class MatrixSearch(NamedTuple):
@@ -90,7 +90,7 @@ def search_matrix(logits: Logits, l2: float) -> MatrixSearch:
     n_classes, strength = logits.draws.shape[-1], l2 / logits.size
     temperature, at_bound = best_temperature(logits)
     cost = np.ones((n_classes, n_classes + 1))  # of the scale, then of the row of the matrix
-    cost[:, 0] = _SCALES_PER_CLASS * n_classes
+    cost[:, 0] = _SCALE_COST
     start = np.zeros_like(cost)
     start[:, 0] = 1.0
     unit = 1 / np.sqrt(_curvatures(logits, temperature) + 2 * strength * cost + 1e-12)

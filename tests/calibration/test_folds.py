@@ -10,6 +10,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 
 from skuq._meta import folds_of
 from skuq.calibration import (
+    MatrixScaler,
     QuantileRecalibrator,
     TemperatureScaler,
     VarianceScaler,
@@ -19,6 +20,7 @@ from skuq.calibration import (
 CALIBRATORS = [
     (TemperatureScaler, LogisticRegression()),
     (VectorScaler, LogisticRegression()),
+    (MatrixScaler, LogisticRegression()),
     (VarianceScaler, BayesianRidge()),
     (QuantileRecalibrator, BayesianRidge()),
 ]

@@ -6,7 +6,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skuq.calibration import TemperatureScaler, VectorScaler, _places, fit_temperature
+from skuq.calibration import MatrixScaler, TemperatureScaler, VectorScaler, _places, fit_temperature
 from skuq.likelihoods import Bernoulli
 from skuq.posteriors import PointEstimate
 from tests.networks.dense import images, segmenter
@@ -50,6 +50,8 @@ def test_every_answer_is_calibrated(fitted):
     assert 0 < scaler.score(X, y) <= 1
     vector = VectorScaler(FrozenEstimator(fitted), l2=1e8).fit(X, y)
     np.testing.assert_allclose(vector.scale_, 1 / scaler.temperature_, rtol=1e-3)
+    matrix = MatrixScaler(FrozenEstimator(fitted), l2=1e8).fit(X, y)
+    np.testing.assert_allclose(matrix.predict_draws(X), tempered, rtol=0, atol=1e-5)
 
 
 def test_a_sample_of_the_pixels_is_enough(fitted, monkeypatch):

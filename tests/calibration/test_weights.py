@@ -6,6 +6,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import BayesianRidge, LogisticRegression
 
 from skuq.calibration import (
+    MatrixScaler,
     QuantileRecalibrator,
     TemperatureScaler,
     VarianceScaler,
@@ -31,6 +32,8 @@ def rows(classifies):
         (TemperatureScaler, {"objective": "ece"}),
         (VectorScaler, {"l2": 2.0}),
         (VectorScaler, {"l2": 0.0}),
+        (MatrixScaler, {}),
+        (MatrixScaler, {"l2": 0.1}),
         (VarianceScaler, {}),
         (QuantileRecalibrator, {}),
     ],

@@ -27,7 +27,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import skuq
 from skuq import metrics as m
-from skuq.calibration import TemperatureScaler, VectorScaler
+from skuq.calibration import MatrixScaler, TemperatureScaler, VectorScaler
 from skuq.novelty import NoveltyDetector
 from skuq.selective import SelectiveClassifier
 
@@ -173,7 +173,7 @@ def test_an_ensemble_in_a_bag_or_a_network_in_a_vote(iris):
 # -- around them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("calibrator", [TemperatureScaler, VectorScaler])
+@pytest.mark.parametrize("calibrator", [TemperatureScaler, VectorScaler, MatrixScaler])
 @pytest.mark.parametrize("name", ["forest", "extra trees", "voting"])
 def test_calibrators_keep_the_parts(calibrator, name, iris):
     """They change the mean as that of one draw; the draws move along."""
@@ -183,8 +183,12 @@ def test_calibrators_keep_the_parts(calibrator, name, iris):
     log_proba = np.log(ensemble.predict_proba(X_test).clip(np.finfo(float).eps))
     if calibrator is TemperatureScaler:
         changed = log_proba / scaler.temperature_
-    else:
+    elif calibrator is VectorScaler:
         changed = scaler.scale_ * log_proba + scaler.bias_
+    else:
+        proba = np.exp(log_proba / scaler.temperature_)
+        proba /= proba.sum(axis=1, keepdims=True)
+        changed = scaler.scale_ * np.log(proba) + proba @ scaler.matrix_.T
     expected = np.exp(changed) / np.exp(changed).sum(1, keepdims=True)
     np.testing.assert_allclose(scaler.predict_proba(X_test), expected)
     draws = skuq.predict_draws(scaler, X_test)

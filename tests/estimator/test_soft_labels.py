@@ -14,7 +14,7 @@ from torch import nn
 
 import skuq
 from skuq import TorchClassifier, TorchSegmenter, from_trained
-from skuq.calibration import TemperatureScaler, VectorScaler
+from skuq.calibration import MatrixScaler, TemperatureScaler, VectorScaler
 from skuq.likelihoods import Categorical
 from skuq.metrics import nll_scorer
 from skuq.posteriors import PointEstimate
@@ -168,7 +168,7 @@ def test_scorers_and_calibrators_take_labels(shares):
     assert np.isfinite(nll_scorer(model, X, y))
     scaled = TemperatureScaler(FrozenEstimator(model)).fit(X[1::2], y[1::2])
     assert scaled.predict_proba(X).shape == (60, 3)
-    for calibrator in (TemperatureScaler, VectorScaler):
+    for calibrator in (TemperatureScaler, VectorScaler, MatrixScaler):
         with pytest.raises(ValueError, match="learns from labels"):
             calibrator(classifier()).fit(X, q)
     with pytest.raises(ValueError, match="1d array"):

@@ -11,7 +11,7 @@ from sklearn.utils import get_tags
 from torch import nn
 
 from skuq import TorchClassifier
-from skuq.calibration import TemperatureScaler, VectorScaler
+from skuq.calibration import MatrixScaler, TemperatureScaler, VectorScaler
 from skuq.likelihoods import Bernoulli, Categorical
 from skuq.posteriors import DeepEnsemble, MCDropout, PointEstimate
 from tests.networks import Plain
@@ -128,8 +128,9 @@ def test_calibration_of_several_labels(labels):
     scaler = TemperatureScaler(network, cv=3).fit(X, y)
     assert scaler.temperature_.shape == (3,) and scaler.loss_after_ <= scaler.loss_before_
     assert scaler.predict_proba(X).shape == scaler.predict_uncertainty(X).shape == y.shape
-    with pytest.raises(ValueError, match="not for multilabel"):
-        VectorScaler(network).fit(X, y)
+    for other in (VectorScaler, MatrixScaler):
+        with pytest.raises(ValueError, match=f"{other.__name__} is not for multilabel"):
+            other(network).fit(X, y)
 
 
 def test_class_names_and_weights():

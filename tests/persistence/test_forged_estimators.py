@@ -9,7 +9,7 @@ import torch
 
 import skuq
 from skuq import PersistenceError, TorchClassifier, TorchRegressor
-from skuq.calibration import TemperatureScaler, VarianceScaler, VectorScaler
+from skuq.calibration import MatrixScaler, TemperatureScaler, VarianceScaler, VectorScaler
 from skuq.persistence._container import Parts
 from skuq.persistence._save import parts_of
 from skuq.posteriors import PointEstimate
@@ -76,6 +76,7 @@ def test_estimators(kind, change, message, sound, refused):
     [
         (TemperatureScaler, "temperature_", [-1.0, 0, "nan", "inf", "text", None]),
         (VectorScaler, "bias_", ["nan", "-inf"]),
+        (MatrixScaler, "matrix_", ["nan", "inf"]),
         (VarianceScaler, "scale_", [-1.0, 0.0, "nan"]),
     ],
 )
@@ -87,7 +88,8 @@ def test_numbers_that_no_calibration_gives(make, name, bad, folder, refused, blo
     for number in bad:
         forgery = copy.copy(fitted)
         value = float(number) if number in ("nan", "inf", "-inf") else number
-        setattr(forgery, name, np.full(3, value) if name == "bias_" else value)
+        shape = {"bias_": (3,), "matrix_": (3, 3)}.get(name)
+        setattr(forgery, name, np.full(shape, value) if shape else value)
         parts, *_ = parts_of(forgery)
         refused(parts, f"{name} of a|could not convert|float")
         with pytest.raises(PersistenceError, match="nothing was saved, because load would refuse"):

@@ -26,7 +26,7 @@ from tests.test_common import all_likelihoods, all_posteriors
 pytest.importorskip("safetensors")
 
 CALIBRATORS = {
-    "classification": ("TemperatureScaler", "VectorScaler"),
+    "classification": ("TemperatureScaler", "VectorScaler", "MatrixScaler"),
     "regression": ("VarianceScaler", "QuantileRecalibrator"),
 }
 
