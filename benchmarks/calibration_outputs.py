@@ -1,10 +1,15 @@
-"""Temperature scaling on published outputs of real image classifiers.
+"""Calibrators on public softmax outputs of image classifiers, and on six other classifiers.
 
-    python benchmarks/calibration_outputs.py [--data FOLDER]
+    python -m benchmarks.calibration_outputs [--data FOLDER] [--halves 10] [--publish FOLDER]
 
 The folder holds `outputs/*.npz` and `outputs/reference.json` (the values of an independent NumPy
-computation); by default it is $SKUQ_DATA, else `../shared/data`. T is fitted on the first half of
-each test set and judged on the second.
+computation); by default it is $SKUQ_DATA, else `../shared/data`. First T is fitted on the first
+half of each test set and judged on the second, beside the reference.
+
+Then calibrators are fitted on some rows of a random half and judged on the other half. A half is a
+permutation from the seed 100, 101, ...; halves overlap, so standard errors over them are
+approximate. The result of each network and half is kept in --output: the same command goes on
+after an interruption. All takes about half an hour of one core.
 """
 
 from __future__ import annotations
@@ -12,17 +17,36 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
+from benchmarks import calibrators
+from benchmarks.calibration_others import Outputs, others
+from benchmarks.calibration_tables import tables
 from skuq.calibration import fit_temperature
 from skuq.metrics import (
+    brier_score,
     canonical_calibration_error,
     expected_calibration_error,
     negative_log_likelihood,
 )
+
+FIRST_SEED = 100
+METHODS: dict[str, Callable[[np.ndarray, np.ndarray], calibrators.Calibrated]] = {
+    "uncalibrated": calibrators.none,
+    "`TemperatureScaler`": calibrators.temperature,
+    "`VectorScaler`": calibrators.vector,
+    "`MatrixScaler`": calibrators.matrix,
+    "matrix on logits": calibrators.logit_matrix,
+    "the same, ODIR": calibrators.odir,
+    "the same, structured": calibrators.structured,
+}
 
 
 def classifiers(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -34,40 +58,117 @@ def classifiers(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
             yield path.name.removesuffix("_probs.npz"), file["probs"], file["labels"]
 
 
+def logits_of(proba: np.ndarray) -> np.ndarray:
+    return np.log(np.clip(proba.astype(float), 1e-30, None))
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     proba = np.exp(logits - logits.max(axis=1, keepdims=True))
     return proba / proba.sum(axis=1, keepdims=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("SKUQ_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=Path(default))
-    folder = parser.parse_args().data / "outputs"
-    if not folder.is_dir():
-        raise SystemExit(f"there is no {folder}: give the folder with --data")
+def reference_table(folder: Path) -> str:
+    """T and errors on fixed halves, beside an independent computation."""
     reference = {e["name"]: e for e in json.loads((folder / "reference.json").read_text())}
-    print(
-        "| network | T | T, reference | NLL | after | ECE | after | reference | canonical | after |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    heads = "network,T,T reference,NLL,after,ECE,after,reference,canonical,after".split(",")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for name, proba, labels in classifiers(folder):
         expected = reference.get(name) or reference[name.removeprefix("cifar10_")]
-        logits = np.log(np.clip(proba.astype(float), 1e-30, None))
+        logits = logits_of(proba)
         temperature = fit_temperature(logits[:5000], labels[:5000])
         y, classes = labels[5000:], np.arange(proba.shape[1])
         cells = [name, f"{temperature:.4f}", f"{expected['T_first_half']:.4f}"]
-        tables = [softmax(logits[5000:]), softmax(logits[5000:] / temperature)]
+        before_after = [softmax(logits[5000:]), softmax(logits[5000:] / temperature)]
         for metric in (
             negative_log_likelihood,
             expected_calibration_error,
             canonical_calibration_error,
         ):
-            cells += [f"{metric(y, table, labels=classes):.5f}" for table in tables]
+            cells += [f"{metric(y, table, labels=classes):.5f}" for table in before_after]
             if metric is expected_calibration_error:
                 cells.append(f"{expected['ece15_second_half_after']:.5f}")
-        print(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def judged(proba: np.ndarray, labels: np.ndarray, seed: int, rows: int) -> dict[str, Any]:
+    """All measures of all calibrators that are fitted on some rows of one half."""
+    logits, classes = logits_of(proba), np.arange(proba.shape[1])
+    order = np.random.default_rng(seed).permutation(len(labels))
+    apart, test = order[: len(order) // 2][:rows], order[len(order) // 2 :]
+    y, found = labels[test], {}
+    for name, method in METHODS.items():
+        begun = time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # few rows may be separable
+            calibrated = method(logits[apart], labels[apart])
+        seconds = time.process_time() - begun
+        log_proba = calibrated(logits[test])
+        table = np.exp(log_proba)
+        found[name] = {
+            "NLL": -float(log_proba[np.arange(len(y)), y].mean()),
+            "ECE": expected_calibration_error(y, table, labels=classes),
+            "Brier": brier_score(y, table, labels=classes),
+            "classwise": expected_calibration_error(y, table, labels=classes, kind="classwise"),
+            "accuracy": float((table.argmax(1) == y).mean()),
+            "seconds": seconds,
+        }
+    return found
+
+
+def measured(
+    name: str, outputs: Callable[[], Outputs], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Results of each half: {rows: {method: {measure: value}}}; kept in files."""
+    results, known = [], None
+    for seed in range(FIRST_SEED, FIRST_SEED + options.halves):
+        file = options.output / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.json"
+        kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        for rows in options.rows:
+            if set(kept.get(str(rows), ())) != set(METHODS):
+                known = known or outputs()
+                kept[str(rows)] = judged(*known, seed, rows)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                unfinished = file.with_suffix(".unfinished")
+                unfinished.write_text(json.dumps(kept, indent=1))
+                unfinished.replace(file)
+        results.append(kept)
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    default = os.environ.get("SKUQ_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--halves", type=int, default=10)
+    parser.add_argument("--rows", default="500,1500,5000", help="calibration rows, at most a half")
+    parser.add_argument("--only", default="", help="networks whose name contains this")
+    kept = Path(__file__).parent / "output" / "calibration_outputs"
+    parser.add_argument("--output", type=Path, default=kept)
+    parser.add_argument("--publish", type=Path, help="write table.md to this folder")
+    options = parser.parse_args(arguments)
+    options.rows = [int(number) for number in options.rows.split(",")]
+    folder = options.data / "outputs"
+    if not folder.is_dir():
+        raise SystemExit(f"there is no {folder}: give the folder with --data")
+    sources: dict[str, Callable[[], Outputs]] = {}
+    for name, proba, labels in classifiers(folder):
+        sources[name.removeprefix("netcal_")] = lambda p=proba, y=labels: (p, y)
+    public = list(sources)
+    sources |= others(options.data)
+    results = {
+        name: measured(name, outputs, options)
+        for name, outputs in sources.items()
+        if options.only in name
+    }
+    text = tables(results, public, options.rows, list(METHODS))
+    reference = reference_table(folder)
+    print(reference, text, sep="\n\n")
+    if options.publish:
+        options.publish.mkdir(parents=True, exist_ok=True)
+        (options.publish / "table.md").write_text(text + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
