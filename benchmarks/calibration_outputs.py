@@ -20,6 +20,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,23 +118,20 @@ def judged(proba: np.ndarray, labels: np.ndarray, seed: int, rows: int) -> dict[
 
 
 def measured(
-    name: str, outputs: Callable[[], Outputs], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Results of each half: {rows: {method: {measure: value}}}; kept in files."""
-    results, known = [], None
-    for seed in range(FIRST_SEED, FIRST_SEED + options.halves):
-        file = options.output / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.json"
-        kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        for rows in options.rows:
-            if set(kept.get(str(rows), ())) != set(METHODS):
-                known = known or outputs()
-                kept[str(rows)] = judged(*known, seed, rows)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = file.with_suffix(".unfinished")
-                unfinished.write_text(json.dumps(kept, indent=1))
-                unfinished.replace(file)
-        results.append(kept)
-    return results
+    name: str, outputs: Callable[[], Outputs], seed: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Results of one half, {rows: {method: {measure: value}}}; kept in a file."""
+    file = options.output / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.json"
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    missing = [rows for rows in options.rows if set(kept.get(str(rows), ())) != set(METHODS)]
+    for rows in missing:
+        kept[str(rows)] = judged(*outputs(), seed, rows)
+    if missing:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(kept, indent=1))
+        unfinished.replace(file)
+    return kept
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,12 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, proba, labels in classifiers(folder):
         sources[name.removeprefix("netcal_")] = lambda p=proba, y=labels: (p, y)
     public = list(sources)
-    sources |= others(options.data)
-    results = {
-        name: measured(name, outputs, options)
-        for name, outputs in sources.items()
-        if options.only in name
+    sources |= {name: cache(train) for name, train in others(options.data).items()}
+    results: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in sources if options.only in name
     }
+    for seed in range(FIRST_SEED, FIRST_SEED + options.halves):
+        for name, halves in results.items():
+            halves.append(measured(name, sources[name], seed, options))
     text = tables(results, public, options.rows, list(METHODS))
     reference = reference_table(folder)
     print(reference, text, sep="\n\n")

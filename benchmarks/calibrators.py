@@ -19,7 +19,7 @@ Calibrated = Callable[[np.ndarray], np.ndarray]
 
 LEAST = np.log(np.finfo(np.float32).tiny)  # of a log-probability in the structured scaling
 ODIR_MATRIX = tuple(10.0**power for power in range(6, -2, -1))  # strengths, the largest first
-ODIR_BIAS = (10.0, 1.0, 0.1)
+ODIR_BIAS = (10.0, 0.1)  # beside 1
 ODIR_FOLDS = 3
 
 
@@ -55,34 +55,35 @@ def logit_matrix(logits: np.ndarray, y: np.ndarray) -> Calibrated:
 def odir(logits: np.ndarray, y: np.ndarray) -> Calibrated:
     """Kull et al. 2019, arXiv:1910.12656: penalties of off-diagonal entries and of the biases.
 
-    λ/(K(K−1)) Σ_{k≠j} W_kj² + μ/K Σ b_k²; 3-fold cross-validation chooses λ and μ. For each μ it
-    begins with the largest λ, and ends where a smaller one makes the loss larger.
+    λ/(K(K−1)) Σ_{k≠j} W_kj² + μ/K Σ b_k². 3-fold cross-validation chooses λ, with μ = 1, from the
+    largest until a smaller one makes the loss larger; and then μ.
     """
     x = log_softmax(logits, axis=1)
     n_classes = x.shape[1]
+    folds = list(KFold(ODIR_FOLDS, shuffle=True, random_state=0).split(x))
+    starts: list[np.ndarray | None] = [None] * len(folds)
 
     def fitted(
-        rows: np.ndarray, strength: float, bias: float, start: np.ndarray | None
+        rows: np.ndarray, strength: float, bias: float, start: np.ndarray | None = None
     ) -> np.ndarray:
         off = strength / (n_classes * (n_classes - 1))
         return over_logits(x[rows], y[rows], 0.0, off, bias / n_classes, start)
 
-    folds = list(KFold(ODIR_FOLDS, shuffle=True, random_state=0).split(x))
-    least, best = np.inf, (ODIR_MATRIX[0], ODIR_BIAS[0])
-    for bias in ODIR_BIAS:
-        before, parameters = np.inf, [None] * len(folds)
-        for strength in ODIR_MATRIX:
-            loss = 0.0
-            for k, (train, test) in enumerate(folds):
-                parameters[k] = fitted(train, strength, bias, parameters[k])
-                loss -= _affine(parameters[k])(x[test])[np.arange(len(test)), y[test]].sum()
-            if loss < least:
-                least, best = loss, (strength, bias)
-            if loss > before:
-                break
-            before = loss
-    found = fitted(np.arange(len(y)), *best, None)
-    return lambda z: _affine(found)(log_softmax(z, axis=1))
+    def left_out(strength: float, bias: float) -> float:
+        loss = 0.0
+        for k, (train, test) in enumerate(folds):
+            found = starts[k] = fitted(train, strength, bias, starts[k])
+            loss -= float(_affine(found)(x[test])[np.arange(len(test)), y[test]].sum())
+        return loss
+
+    least, best = left_out(ODIR_MATRIX[0], 1.0), ODIR_MATRIX[0]
+    for strength in ODIR_MATRIX[1:]:
+        if (loss := left_out(strength, 1.0)) > least:
+            break
+        least, best = loss, strength
+    losses = {1.0: least} | {bias: left_out(best, bias) for bias in ODIR_BIAS}
+    whole = fitted(np.arange(len(y)), best, min(losses, key=losses.__getitem__))
+    return lambda z: _affine(whole)(log_softmax(z, axis=1))
 
 
 def structured(logits: np.ndarray, y: np.ndarray) -> Calibrated:
@@ -125,18 +126,24 @@ def over_logits(
     curvature = (proba * (1 - proba)).T @ inputs**2 / n_samples
     unit = 1 / np.sqrt(curvature + 2 * cost + 1e-9)
 
+    places = np.arange(n_samples), y
+
     def objective(steps: np.ndarray) -> tuple[float, np.ndarray]:
         parameters = steps.reshape(unit.shape) * unit
-        log_proba = log_softmax(inputs @ parameters.T, axis=1)
-        loss = -log_proba[np.arange(n_samples), y].mean()
-        residual = np.exp(log_proba)
-        residual[np.arange(n_samples), y] -= 1
+        scaled = inputs @ parameters.T
+        scaled -= scaled.max(axis=1, keepdims=True)
+        of_label = scaled[places]
+        residual = np.exp(scaled, out=scaled)
+        mass = residual.sum(axis=1)
+        loss = float((np.log(mass) - of_label).mean())
+        residual /= mass[:, None]
+        residual[places] -= 1
         apart = parameters - centre
         slope = residual.T @ inputs / n_samples + 2 * cost * apart
         return loss + float((cost * apart**2).sum()), (slope * unit).ravel()
 
     begin = centre if start is None else start
-    options = {"maxiter": 500, "maxcor": 20, "gtol": 1e-6, "ftol": 1e-12}
+    options = {"maxiter": 200, "maxcor": 20, "gtol": 1e-5, "ftol": 1e-10}
     found = minimize(
         objective, (begin / unit).ravel(), jac=True, method="L-BFGS-B", options=options
     )
