@@ -37,18 +37,25 @@ def mean_and_error(values: np.ndarray, digits: int) -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"
 
 
+def in_halves(
+    halves: Sequence[dict[str, Any]], rows: int, method: str, measure: str
+) -> list[float]:
+    """The measure in the halves, of which the slow methods have only the first."""
+    return [half[str(rows)][method][measure] for half in halves if method in half[str(rows)]]
+
+
 def measures(
     title: str, names: Sequence[str], results: Results, rows: int, methods: list[str]
 ) -> str:
     """A row for each method; in each half, the mean over networks."""
-    lines = [f"| {title} | {' | '.join(DIGITS)} |", f"|---|{'---|' * len(DIGITS)}"]
+    lines = [f"| {title} | halves | {' | '.join(DIGITS)} |", f"|---|---|{'---|' * len(DIGITS)}"]
     for method in methods:
         cells = []
         for measure, digits in DIGITS.items():
-            halves = zip(*(results[name] for name in names))
-            values = [np.mean([kept[str(rows)][method][measure] for kept in h]) for h in halves]
+            halves = zip(*(in_halves(results[name], rows, method, measure) for name in names))
+            values = [np.mean(half) for half in halves]
             cells.append(mean_and_error(np.array(values), digits))
-        lines.append(f"| {method} | {' | '.join(cells)} |")
+        lines.append(f"| {method} | {len(values)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -61,8 +68,8 @@ def differences(results: Results, rows: int, others: list[str]) -> str:
     for name, halves in results.items():
         cells = []
         for other in others:
-            found = [kept[str(rows)] for kept in halves]
-            values = [1000 * (kept[OURS]["NLL"] - kept[other]["NLL"]) for kept in found]
+            pairs = zip(*(in_halves(halves, rows, method, "NLL") for method in (OURS, other)))
+            values = [1000 * (ours - theirs) for ours, theirs in pairs]
             cells.append(mean_and_error(np.array(values), 1))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

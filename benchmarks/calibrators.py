@@ -49,7 +49,8 @@ def matrix(logits: np.ndarray, y: np.ndarray) -> Calibrated:
 
 def logit_matrix(logits: np.ndarray, y: np.ndarray) -> Calibrated:
     """Guo et al. 2017: softmax(W z + b), without a penalty."""
-    return _affine(over_logits(log_softmax(logits, axis=1), y))
+    found = over_logits(log_softmax(logits, axis=1), y)
+    return lambda z: _affine(found)(log_softmax(z, axis=1))
 
 
 def odir(logits: np.ndarray, y: np.ndarray) -> Calibrated:

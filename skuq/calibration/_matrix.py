@@ -12,11 +12,13 @@ from torch import Tensor
 
 from skuq._utils._typing import ArrayLike
 from skuq.calibration._logits import Logits, check_logits
+from skuq.calibration._temperature import _HOTTEST
 from skuq.calibration._vector import best_temperature, loss_and_residual, warn_if_endless
 
 __all__ = ["MatrixSearch", "fit_matrix_scaling", "scaled_logits", "search_matrix"]
 
 _SCALE_COST = 100.0  # of a scale, in units of an entry of the matrix
+_WIDEST = 100.0  # of the logits of p, if the best temperature lies above its bound
 
 
 class MatrixSearch(NamedTuple):
@@ -53,7 +55,8 @@ def fit_matrix_scaling(
     Returns
     -------
     temperature : float
-        The temperature T of `fit_temperature`.
+        The temperature T of `fit_temperature`. Where that is at its upper bound, 100, T is at least
+        a hundredth of the largest difference of logits.
     scale : ndarray of shape (n_classes,)
         The factors s of the log-probabilities.
     matrix : ndarray of shape (n_classes, n_classes)
@@ -89,6 +92,8 @@ def search_matrix(logits: Logits, l2: float) -> MatrixSearch:
     """Search by L-BFGS from the best temperature; the objective is convex for one draw."""
     n_classes, strength = logits.draws.shape[-1], l2 / logits.size
     temperature, at_bound = best_temperature(logits)
+    if temperature == _HOTTEST:
+        temperature = max(temperature, logits.span / _WIDEST)
     cost = np.ones((n_classes, n_classes + 1))  # of the scale, then of the row of the matrix
     cost[:, 0] = _SCALE_COST
     start = np.zeros_like(cost)
