@@ -37,6 +37,18 @@ def test_the_recipe_needs_what_the_package_needs():
     assert needed == wanted | {("python", project()["requires-python"].removeprefix(">="))}
 
 
+def test_the_other_sides_ran_with_the_versions_that_make_installs():
+    """Whoever moves a pin runs `make other-sides` again, and writes so on the page."""
+    paths = [ROOT / "requirements-cpu.txt", *(ROOT / "benchmarks").glob("requirements-peers*.txt")]
+    pins = dict(re.findall(r"^(\S+)==(\S+)", "\n".join(p.read_text() for p in paths), re.M))
+    pins = {name.lower(): version for name, version in pins.items()}
+    page = (ROOT / "docs/coming_from.md").read_text()
+    (ran,) = re.findall(r"^In \w+ \d{4} the left sides ran with (.+?)\. ", page, re.M | re.S)
+    found = dict(re.findall(r"([\w-]+)\s(\d[\d.]*)", ran))
+    assert len(found) == 8  # the seven of the page's sections, and torch
+    assert {name: pins[name.lower()] for name in found} == found
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "examples").glob("plot_*.py")), ids=lambda p: p.name
 )
