@@ -16,7 +16,7 @@ CORE = $(ESTIMATOR:%=tests/estimator/test_%.py) tests/engine/test_engine.py \
 	tests/metrics/test_scorers.py tests/calibration/test_temperature.py
 
 .PHONY: demo test test-slow test-floors lint types security audit docs docs-serve other-sides bench \
-	bench-peers bench-publish clean
+	bench-peers bench-publish bench-quality clean
 
 demo: $(VENV)/.installed
 	MPLBACKEND=Agg $(RUN) examples/plot_digits.py examples/output/digits.png
@@ -70,6 +70,10 @@ bench-peers: $(PEERS)/.installed
 
 bench-publish: $(PEERS)/.installed
 	$(RUN_PEERS) -m benchmarks.run --publish docs/benchmarks $(BENCH)
+
+# How good, not how fast: hours. QUALITY="--only tables" chooses tables, QUALITY=--list names them.
+bench-quality: $(PEERS)/.installed
+	$(RUN_PEERS) -m benchmarks.quality $(QUALITY)
 
 $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)
