@@ -15,8 +15,8 @@ CORE = $(ESTIMATOR:%=tests/estimator/test_%.py) tests/engine/test_engine.py \
 	tests/posteriors/test_mc_dropout.py tests/persistence/test_round_trips.py \
 	tests/metrics/test_scorers.py tests/calibration/test_temperature.py
 
-.PHONY: demo test test-slow test-floors lint types security audit docs docs-serve bench bench-peers \
-	bench-publish clean
+.PHONY: demo test test-slow test-floors lint types security audit docs docs-serve other-sides bench \
+	bench-peers bench-publish bench-quality clean
 
 demo: $(VENV)/.installed
 	MPLBACKEND=Agg $(RUN) examples/plot_digits.py examples/output/digits.png
@@ -58,6 +58,10 @@ docs: $(VENV)/.docs-installed
 docs-serve:
 	$(PYTHON) -m http.server --bind 127.0.0.1 --directory docs/_build/html $(or $(PORT),8000)
 
+# What other packages and skuq give, side by side, for docs/coming_from.md.
+other-sides: $(PEERS)/.installed
+	OMP_NUM_THREADS=1 $(RUN_PEERS) docs/_ext/run_other_sides.py
+
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.run $(BENCH)
 
@@ -66,6 +70,10 @@ bench-peers: $(PEERS)/.installed
 
 bench-publish: $(PEERS)/.installed
 	$(RUN_PEERS) -m benchmarks.run --publish docs/benchmarks $(BENCH)
+
+# How good, not how fast: hours. QUALITY="--only tables" chooses tables, QUALITY=--list names them.
+bench-quality: $(PEERS)/.installed
+	$(RUN_PEERS) -m benchmarks.quality $(QUALITY)
 
 $(VENV)/.installed: pyproject.toml requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)

@@ -23,7 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.defaults_models import LEVELS, MOST_ROWS, PEERS, probabilities, quantiles, quiet
+from benchmarks.defaults_models import (
+    LEVELS,
+    MOST_ROWS,
+    PEERS,
+    Forecast,
+    forecasts,
+    probabilities,
+    quiet,
+)
 from benchmarks.defaults_report import report
 from benchmarks.defaults_tables import TABLES, Table
 from benchmarks.harness import torch_threads
@@ -62,13 +70,15 @@ def parsed(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def of_regression(quantile: np.ndarray, y: np.ndarray) -> dict[str, float]:
+def of_regression(forecast: Forecast, y: np.ndarray) -> dict[str, float]:
     """Scores; the CRPS is twice the mean pinball loss over the levels, the same for every model."""
+    quantile = forecast.quantiles
     inside = (quantile[:, 0] <= y) & (y <= quantile[:, -1])
-    return {
+    density = {} if forecast.nll is None else {"nll": forecast.nll(y)}
+    return density | {
         "crps": 2 * float(np.mean([pinball_loss(y, q, level) for q, level in
                                    zip(quantile.T, LEVELS)])),
-        "rmse": float(np.sqrt(np.mean((quantile[:, len(LEVELS) // 2] - y) ** 2))),
+        "rmse": float(np.sqrt(np.mean((forecast.mean - y) ** 2))),
         "coverage": float(inside.mean()),
         "width": float(np.mean(quantile[:, -1] - quantile[:, 0])),
     }  # fmt: skip
@@ -95,13 +105,15 @@ def of_classification(proba: np.ndarray, y: np.ndarray) -> dict[str, float]:
 def run(table: Table, model: str, settings: dict[str, Any], split: int) -> dict[str, Any]:
     """Fit and score once."""
     X, y, X_test, y_test = table.split(split)
-    fit = quantiles if table.task == "regression" else probabilities
+    fit: Any = forecasts if table.task == "regression" else probabilities
+    score: Any = of_regression if table.task == "regression" else of_classification
     start = time.process_time()
     predict = fit(model, settings, split, X, y)
     fitted = time.process_time()
     answer = predict(X_test)
-    scores = (of_regression if table.task == "regression" else of_classification)(answer, y_test)
-    times = {"fit_s": fitted - start, "predict_s": time.process_time() - fitted}
+    predicted = time.process_time()
+    scores = score(answer, y_test)
+    times = {"fit_s": fitted - start, "predict_s": predicted - fitted}
     return {**scores, **times, "n_train": len(X), "n_features": X.shape[1]}
 
 

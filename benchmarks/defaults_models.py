@@ -1,14 +1,14 @@
 """What is compared: skuq as it comes or with settings, and what else a user would reach for.
 
-A regressor ends as quantiles at fixed levels, the same for all, so that all have the same scores;
-a classifier as probabilities.
+A regressor ends as a forecast: quantiles at fixed levels, the same for all, so that all have the
+same scores, its mean, and its density where it has one. A classifier ends as probabilities.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -29,21 +29,49 @@ from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import skuq
+from skuq.metrics import nll_scorer
 
-__all__ = ["LEVELS", "PEERS", "probabilities", "quantiles"]
+__all__ = ["LEVELS", "MOST_ROWS", "PEERS", "Forecast", "forecasts", "of_skuq", "probabilities"]
 
 LEVELS = np.arange(1, 20) / 20  # of the quantiles: 0.05 to 0.95
 MOST_ROWS = {"gp": 1000}  # a Gaussian process takes time cubic in them
 
+
+class Forecast(NamedTuple):
+    """What a regressor says of rows.
+
+    Attributes
+    ----------
+    quantiles : ndarray of shape (n_rows, n_levels)
+        At `LEVELS`.
+    mean : ndarray of shape (n_rows,)
+        The median, for a model of quantiles only.
+    nll : callable or None
+        Returns the mean negative log density of targets, in nats.
+    """
+
+    quantiles: np.ndarray
+    mean: np.ndarray
+    nll: Callable[[np.ndarray], float] | None = None
+
+
+Forecaster = Callable[[np.ndarray], Forecast]
 Fitted = Callable[[np.ndarray], np.ndarray]
 
 
-def quantiles(name: str, settings: dict[str, Any], seed: int, X: Any, y: Any) -> Fitted:
-    """Fit a regressor. Returns a function of rows: quantiles, of shape (n_rows, n_levels)."""
+def forecasts(name: str, settings: dict[str, Any], seed: int, X: Any, y: Any) -> Forecaster:
+    """Fit a regressor. Returns a function of rows."""
     if name == "skuq":
-        pipeline = _skuq(skuq.TorchRegressor(random_state=seed), settings, len(X)).fit(X, y)
-        return lambda rows: skuq.predict_quantiles(pipeline, rows, LEVELS)
-    return _QUANTILES[name](seed, X, y)
+        return of_skuq(_skuq(skuq.TorchRegressor(random_state=seed), settings, len(X)).fit(X, y))
+    return _REGRESSORS[name](seed, X, y)
+
+
+def of_skuq(fitted: Any) -> Forecaster:
+    return lambda rows: Forecast(
+        skuq.predict_quantiles(fitted, rows, LEVELS),
+        fitted.predict(rows),
+        lambda y: -float(nll_scorer(fitted, rows, y)),
+    )
 
 
 def probabilities(name: str, settings: dict[str, Any], seed: int, X: Any, y: Any) -> Fitted:
@@ -73,8 +101,14 @@ def _skuq(estimator: Any, settings: dict[str, Any], n_rows: int) -> Any:
 # Regressors
 
 
-def _normal(mean: np.ndarray, std: Any) -> np.ndarray:
-    return np.asarray(mean)[:, None] + np.reshape(std, (-1, 1)) * norm.ppf(LEVELS)
+def _normal(mean: Any, std: Any) -> Forecast:
+    mean, std = np.asarray(mean), np.broadcast_to(std, np.shape(mean))
+    quantiles = mean[:, None] + std[:, None] * norm.ppf(LEVELS)
+    return Forecast(quantiles, mean, lambda y: -float(norm.logpdf(y, mean, std).mean()))
+
+
+def _of_quantiles(quantiles: np.ndarray) -> Forecast:
+    return Forecast(quantiles, quantiles[:, len(LEVELS) // 2])
 
 
 class _Standardised(BaseEstimator):
@@ -93,32 +127,34 @@ class _Standardised(BaseEstimator):
         return self._mean + self._scale * self._fitted.predict(X)
 
 
-def _with_residuals(model: Any, X: Any, y: Any) -> Fitted:
-    """Predictions, with the quantiles of residuals on rows left out by cross-validation."""
+def _with_residuals(model: Any, residuals: np.ndarray) -> Forecaster:
+    """Predictions, with the quantiles of residuals on rows that were left out."""
+    around = np.quantile(residuals, LEVELS)
+    return lambda rows: _of_quantiles(model.predict(rows)[:, None] + around)
+
+
+def _mlp(seed: int, X: Any, y: Any) -> Forecaster:
+    model = _Standardised(MLPRegressor(max_iter=1000, random_state=seed))
     residuals = y - cross_val_predict(model, X, y, cv=5)
-    model.fit(X, y)
-    return lambda rows: model.predict(rows)[:, None] + np.quantile(residuals, LEVELS)
+    return _with_residuals(model.fit(X, y), residuals)
 
 
-def _mlp(seed: int, X: Any, y: Any) -> Fitted:
-    return _with_residuals(_Standardised(MLPRegressor(max_iter=1000, random_state=seed)), X, y)
-
-
-def _boosting(seed: int, X: Any, y: Any) -> Fitted:
+def _boosting(seed: int, X: Any, y: Any) -> Forecaster:
     models = [
         HistGradientBoostingRegressor(loss="quantile", quantile=level, random_state=seed).fit(X, y)
         for level in LEVELS
     ]
-    return lambda rows: np.sort(np.stack([model.predict(rows) for model in models], 1), 1)
+    return lambda rows: _of_quantiles(
+        np.sort(np.stack([model.predict(rows) for model in models], 1), 1)
+    )
 
 
-def _forest(seed: int, X: Any, y: Any) -> Fitted:
+def _forest(seed: int, X: Any, y: Any) -> Forecaster:
     model = RandomForestRegressor(n_estimators=200, oob_score=True, random_state=seed).fit(X, y)
-    residuals = y - model.oob_prediction_
-    return lambda rows: model.predict(rows)[:, None] + np.quantile(residuals, LEVELS)
+    return _with_residuals(model, y - model.oob_prediction_)
 
 
-def _gp(seed: int, X: Any, y: Any) -> Fitted:
+def _gp(seed: int, X: Any, y: Any) -> Forecaster:
     kernel = ConstantKernel() * RBF(np.full(X.shape[1], 3.0)) + WhiteKernel(0.1)
     model = make_pipeline(
         StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
@@ -126,19 +162,19 @@ def _gp(seed: int, X: Any, y: Any) -> Fitted:
     return lambda rows: _normal(*model.predict(rows, return_std=True))
 
 
-def _ngboost(seed: int, X: Any, y: Any) -> Fitted:
+def _ngboost(seed: int, X: Any, y: Any) -> Forecaster:
     from ngboost import NGBRegressor
 
     model = NGBRegressor(verbose=False, random_state=seed).fit(X, y)
 
-    def predict(rows: np.ndarray) -> np.ndarray:
+    def predict(rows: np.ndarray) -> Forecast:
         params = model.pred_dist(rows).params
         return _normal(params["loc"], params["scale"])
 
     return predict
 
 
-def _catboost(seed: int, X: Any, y: Any) -> Fitted:
+def _catboost(seed: int, X: Any, y: Any) -> Forecaster:
     from catboost import CatBoostRegressor
 
     model = CatBoostRegressor(
@@ -149,14 +185,14 @@ def _catboost(seed: int, X: Any, y: Any) -> Fitted:
         allow_writing_files=False,
     ).fit(X, y)
 
-    def predict(rows: np.ndarray) -> np.ndarray:
+    def predict(rows: np.ndarray) -> Forecast:
         mean, variance = model.predict(rows).T
         return _normal(mean, np.sqrt(variance))
 
     return predict
 
 
-_QUANTILES: dict[str, Callable[[int, Any, Any], Fitted]] = {
+_REGRESSORS: dict[str, Callable[[int, Any, Any], Forecaster]] = {
     "mlp": _mlp,
     "boosting": _boosting,
     "forest": _forest,
@@ -203,7 +239,7 @@ _CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "catboost": _catboost_classifier,
 }
 
-PEERS = tuple(_QUANTILES)
+PEERS = tuple(_REGRESSORS)
 
 
 def quiet() -> None:

@@ -1,14 +1,12 @@
 """Which posterior? The same comparison on images: a small LeNet on Fashion-MNIST, MNIST apart.
 
 `which-images` scores all posteriors, `which-memory` measures their memory. Each posterior and seed
-is a file below `benchmarks/output/which_images/` ($SKUQ_RUNS names another folder), so an
-interrupted run goes on. Images are in a folder `images` in $SKUQ_DATA.
+is a file (see `quality_runs.py`), so an interrupted run goes on. Images are in a folder `images`
+in $SKUQ_DATA.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -25,9 +23,9 @@ import skuq
 from benchmarks.harness import Report
 from benchmarks.memory import extra_memories
 from benchmarks.posteriors import data_folder, read
+from benchmarks.quality_runs import of_run, runs_folder
 from benchmarks.which_posterior import CONTROL, LEARNT, POSTERIORS, Scores, measured, write
 from skuq import TorchClassifier
-from skuq.exceptions import DivergedError
 from skuq.metrics import area_under_risk_coverage, expected_calibration_error
 from skuq.modules import ConcreteDropout
 from skuq.posteriors import PointEstimate, Posterior
@@ -35,7 +33,6 @@ from skuq.posteriors import PointEstimate, Posterior
 __all__ = ["LeNet", "halves", "images", "memory"]
 
 N_TRAIN, N_TEST, N_TIMED, N_SEEDS, EPOCHS = 1000, 1000, 300, 5, 12
-RUNS = Path(os.environ.get("SKUQ_RUNS", Path(__file__).parent / "output" / "which_images"))
 SLOWEST = "DeepEnsemble(adversarial=0.01)"  # comes last: a run may end before it
 # The walks of SGMCMC take eight times as long as the point estimate: the default stands for all.
 FEWER = [name for name in POSTERIORS if name != SLOWEST and not name.startswith("SGMCMC(lr")]
@@ -88,7 +85,7 @@ def images(report: Report) -> None:
     found: dict[str, list[Scores]] = {}
     runs = [(name, seed) for seed in range(n_seeds) for name in NAMES]
     for name, seed in sorted(runs, key=lambda run: run[0] == SLOWEST):
-        path = RUNS / f"{n_train} {epochs} {name} {seed}.json"
+        path = runs_folder() / "few-images" / f"{n_train} {epochs} {name} {seed}.json"
         scores = of_run(path, partial(_scores, name, seed, epochs, n_train, n_test))
         if scores:
             found.setdefault(name, []).append(scores)
@@ -97,23 +94,6 @@ def images(report: Report) -> None:
     first = found.pop("PointEstimate()")
     whole = {name: runs for name, runs in found.items() if len(runs) == n_seeds}
     write(report, title, {"PointEstimate()": first, **whole})
-
-
-def of_run(path: Path, run: Callable[[], Scores]) -> Scores:
-    """Read what a run has measured, or measure it; nothing if training diverges."""
-    if path.exists():
-        stored: Scores = json.loads(path.read_text())
-        return stored
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that training has not converged, for example
-        try:
-            scores = run()
-        except DivergedError:
-            scores = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(scores))
-    print(path.stem, {key: round(value, 3) for key, value in scores.items()}, flush=True)
-    return scores
 
 
 def _scores(name: str, seed: int, epochs: int, n_train: int, n_test: int) -> Scores:

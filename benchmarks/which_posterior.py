@@ -67,9 +67,14 @@ class WithLearntRates(MLP):
     """The default network with `ConcreteDropout` in all layers but the first."""
 
     def __init__(
-        self, n_features: int, n_outputs: int, hidden_layer_sizes: Any, dropout: float = 0.0
+        self,
+        n_features: int,
+        n_outputs: int,
+        hidden_layer_sizes: Any,
+        dropout: float = 0.0,
+        activation: str = "silu",
     ) -> None:
-        super().__init__(n_features, n_outputs, hidden_layer_sizes)
+        super().__init__(n_features, n_outputs, hidden_layer_sizes, activation=activation)
         _, *later = (k for k, layer in enumerate(self) if isinstance(layer, nn.Linear))
         for k in later:
             self[k] = ConcreteDropout(self[k])  # type: ignore[arg-type]

@@ -1,12 +1,15 @@
 """What a release must say in several places is the same in all of them; the site has its parts."""
 
+import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import jinja2  # torch needs it
 import pytest
+import yaml  # dask needs it
 
 import skuq
 
@@ -28,13 +31,41 @@ def test_the_version_is_the_same_everywhere():
     assert found == {project()["version"]}
 
 
+def recipe():
+    """What conda reads: the recipe's template, filled in, as YAML."""
+    text = (ROOT / "recipe/meta.yaml").read_text()
+    template = jinja2.Template(text, undefined=jinja2.StrictUndefined)
+    return yaml.safe_load(template.render(PYTHON="python"))
+
+
 def test_the_recipe_needs_what_the_package_needs():
-    recipe = (ROOT / "recipe/meta.yaml").read_text()
-    (run,) = re.findall(r"^  run:\n((?:    - .+\n)+)", recipe, re.M)
-    needed = set(re.findall(r"- (\S+) >=(\S+)", run))
-    wanted = {tuple(one.split(">=")) for one in project()["dependencies"]}
-    wanted = {(name.replace("torch", "pytorch"), version) for name, version in wanted}
-    assert needed == wanted | {("python", project()["requires-python"].removeprefix(">="))}
+    python = "python " + project()["requires-python"]
+    requirements = recipe()["requirements"]
+    wanted = [re.sub("^torch", "pytorch", one) for one in project()["dependencies"]]
+    assert set(requirements["run"]) == {python, *(one.replace(">=", " >=") for one in wanted)}
+    (backend,) = tomllib.loads(PROJECT.read_text())["build-system"]["requires"]
+    assert set(requirements["host"]) == {python, "pip", backend.replace(">=", " >=")}
+
+
+def test_the_recipe_says_what_the_package_says():
+    found, said = recipe(), project()
+    assert found["package"] == {key: said[key] for key in ("name", "version")}
+    assert found["about"]["license"] == said["license"]
+    assert found["about"]["summary"] == said["description"]
+    assert [found["about"]["license_file"]] == said["license-files"]
+    assert all(importlib.util.find_spec(name) for name in found["test"]["imports"])
+
+
+def test_the_other_sides_ran_with_the_versions_that_make_installs():
+    """Whoever moves a pin runs `make other-sides` again, and writes so on the page."""
+    paths = [ROOT / "requirements-cpu.txt", *(ROOT / "benchmarks").glob("requirements-peers*.txt")]
+    pins = dict(re.findall(r"^(\S+)==(\S+)", "\n".join(p.read_text() for p in paths), re.M))
+    pins = {name.lower(): version for name, version in pins.items()}
+    page = (ROOT / "docs/coming_from.md").read_text()
+    (ran,) = re.findall(r"^In \w+ \d{4} the left sides ran with (.+?)\. ", page, re.M | re.S)
+    found = dict(re.findall(r"([\w-]+)\s(\d[\d.]*)", ran))
+    assert len(found) == 8  # the seven of the page's sections, and torch
+    assert {name: pins[name.lower()] for name in found} == found
 
 
 @pytest.mark.parametrize(

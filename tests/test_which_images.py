@@ -1,4 +1,4 @@
-"""The comparison of posteriors on images: what it trains, and that it goes on."""
+"""The comparison of posteriors on images: what it trains."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ pytest.importorskip("benchmarks", reason="not in a source checkout")
 
 from benchmarks import which_images
 from benchmarks.harness import Report
-from skuq.exceptions import DivergedError
 
 
 def test_halves_are_of_images_of_two_classes():
@@ -15,16 +14,6 @@ def test_halves_are_of_images_of_two_classes():
     y = np.array([0, 0, 1, 1, 2, 2])
     left, right = which_images.halves(X, y)[:, 0, 0, [0, 3]].T.astype(int)
     assert len(left) and (y[left] != y[right]).all()
-
-
-def test_a_run_that_was_measured_is_read(tmp_path):
-    def diverges():
-        raise DivergedError("the loss is NaN")
-
-    path = tmp_path / "runs" / "one.json"
-    assert which_images.of_run(path, lambda: {"NLL": 0.5}) == {"NLL": 0.5}
-    assert which_images.of_run(path, diverges) == {"NLL": 0.5}
-    assert which_images.of_run(tmp_path / "other.json", diverges) == {}
 
 
 @pytest.mark.slow
@@ -36,10 +25,10 @@ def test_all_posteriors_are_scored(tmp_path, monkeypatch):
         X = random.integers(256, size=(300, 28, 28), dtype=np.uint8)
         np.savez(folder / f"{name}.npz", X=X, y=random.integers(10, size=300))
     monkeypatch.setenv("SKUQ_DATA", str(tmp_path))
-    monkeypatch.setattr(which_images, "RUNS", tmp_path / "runs")
+    monkeypatch.setenv("SKUQ_RUNS", str(tmp_path / "runs"))
     report = Report(repeats=1, quick=True)
     which_images.images(report)
     text = "\n".join(line for _, line in report.remarks)
     for name in which_images.NAMES:
         assert f"{name}: accuracy" in text
-    assert len(list((tmp_path / "runs").iterdir())) == 2 * len(which_images.NAMES)
+    assert len(list((tmp_path / "runs" / "few-images").iterdir())) == 2 * len(which_images.NAMES)

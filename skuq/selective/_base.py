@@ -50,6 +50,7 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
     A subclass gives:
 
     * ``_check_estimator()`` and ``_read_targets(y)``: checked input;
+    * ``_check_to_fit(y)``: what else refuses targets before training, if anything does;
     * ``_measured(asked, X)``: the uncertainty by the name in `uncertainty`;
     * ``_losses(estimator, X, y)``: the loss of each row;
     * ``_largest_loss()``: where losses are clipped;
@@ -93,6 +94,9 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
 
     def _read_targets(self, y: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not implement _read_targets")
+
+    def _check_to_fit(self, y: np.ndarray) -> None:
+        """Refuse targets with which no threshold is wanted, before anything is trained."""
 
     def _measured(self, asked: Any, X: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not implement _measured")
@@ -155,6 +159,7 @@ class Selective(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator)
         if not isinstance(self.uncertainty, str):
             check_detector(self.uncertainty)
         target = self._read_targets(y)
+        self._check_to_fit(target)
         X, target = indexable(X, target)
         weight: np.ndarray | None = None
         if sample_weight is not None:

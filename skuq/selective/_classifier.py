@@ -218,13 +218,19 @@ class SelectiveClassifier(ClassifierPredictions, ClassifierMixin, Selective):
         labels: np.ndarray = column_or_1d(y, warn=True)
         return labels
 
-    def _begin(self, fitted: Any, y: np.ndarray) -> None:
-        self.classes_ = fitted.classes_
-        if self.reject_label is not None and self.reject_label in self.classes_.tolist():
+    def _check_to_fit(self, y: np.ndarray) -> None:
+        self._check_reject_label(np.unique(y))
+
+    def _check_reject_label(self, classes: np.ndarray) -> None:
+        if self.reject_label is not None and self.reject_label in classes.tolist():
             raise ValueError(
-                f"reject_label={self.reject_label!r} is one of the classes {self.classes_}; choose "
+                f"reject_label={self.reject_label!r} is one of the classes {classes}; choose "
                 "another label"
             )
+
+    def _begin(self, fitted: Any, y: np.ndarray) -> None:
+        self.classes_ = fitted.classes_
+        self._check_reject_label(self.classes_)  # those of a fitted estimator may be more
 
     def _measured(self, asked: Any, X: Any) -> np.ndarray:
         measure = "least_confidence" if self.reject_cost is not None else self.uncertainty

@@ -338,10 +338,13 @@ def test_a_reject_label_is_one_label(frozen, known, label):
         selective.fit(*known)
 
 
-def test_a_detector_is_checked_before_training(known):
+def test_detectors_and_labels_are_checked_before_training(known):
     class Untouched(Outputs):
         def fit(self, X, y):
             raise AssertionError("trained")
+
+    with pytest.raises(ValueError, match="reject_label=1 is one of the classes"):
+        SelectiveClassifier(Untouched(), coverage=0.5, reject_label=1).fit(*known)
 
     with pytest.raises(TypeError, match="predict_novelty"):
         SelectiveClassifier(Untouched(), coverage=0.5, uncertainty=3).fit(*known)
