@@ -1,5 +1,5 @@
 """
-Calibrating a classifier: temperature, vector scaling, isotonic
+Calibrating a classifier: temperature, vector, matrix, isotonic
 ===============================================================
 
 A network trained for too long on 300 digits is too sure of itself. Calibrators are fitted on 400
@@ -21,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 import skuq
 from skuq import TorchClassifier
-from skuq.calibration import TemperatureScaler, VectorScaler
+from skuq.calibration import MatrixScaler, TemperatureScaler, VectorScaler
 from skuq.metrics import (
     ReliabilityDisplay,
     brier_score,
@@ -45,16 +45,17 @@ network = TorchClassifier(
 fitted = make_pipeline(MinMaxScaler(), network).fit(X_train, y_train)
 
 # %%
-# Three calibrators
-# -----------------
-# One temperature; a scale and a bias for each class; and scikit-learn's isotonic regression, which
-# has the most freedom. Each learns from the same rows apart.
+# Four calibrators
+# ----------------
+# One temperature; a scale and a bias for each class; a matrix that knows which classes the network
+# takes for which; and scikit-learn's isotonic regression. Each learns from the same rows apart.
 
 frozen = FrozenEstimator(fitted)
 models = {
     "network": fitted,
     "temperature": TemperatureScaler(frozen).fit(X_apart, y_apart),
     "vector": VectorScaler(frozen).fit(X_apart, y_apart),
+    "matrix": MatrixScaler(frozen).fit(X_apart, y_apart),
     "isotonic": CalibratedClassifierCV(frozen, method="isotonic").fit(X_apart, y_apart),
 }
 scaler = models["temperature"]
