@@ -54,10 +54,10 @@ SLOW = ("matrix on logits", "the same, ODIR")  # of fewer halves
 
 HEAD = """# Measured: calibrators
 
-Calibrators are fitted on rows of a random half and judged on the other half: {halves} halves, of the
+Calibrators are fitted on rows of a random half and judged on the other: {halves} halves, of the
 seeds from 100 on. Mean ± standard error over the halves, which overlap, so errors are approximate.
 NLL in nats; ECE in 15 bins; Brier score of all classes; "classwise" is the mean over classes of the
-binary ECE; seconds are CPU seconds of one fit. The matrices on logits: without a penalty (Guo et al.
+binary ECE; seconds are of the CPU, for one fit. The matrices on logits: no penalty (Guo et al.
 2017); with ODIR, its two strengths by cross-validation (Kull et al. 2019); structured, ridge (Berta
 et al. 2026). The first two are slow and have fewer halves. Tables of differences are in thousandths
 of a nat, on the same halves: below 0 `MatrixScaler` is better."""
