@@ -31,7 +31,9 @@ def tables(results: Results, public: Sequence[str], rows: Sequence[int], methods
 
 
 def mean_and_error(values: np.ndarray, digits: int) -> str:
-    """The mean over halves and its standard error."""
+    """The mean over halves and its standard error; a dash without halves."""
+    if not len(values):
+        return "–"
     if len(values) < 2:
         return f"{values.mean():.{digits}f}"
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"

@@ -51,6 +51,7 @@ def test_each_calibrator_gives_log_probabilities_that_fit(name):
 def test_mean_and_standard_error():
     assert mean_and_error(np.array([1.0, 2.0, 3.0]), 3) == "2.000 ± 0.577"
     assert mean_and_error(np.array([1.0]), 1) == "1.0"
+    assert mean_and_error(np.array([]), 1) == "–"
 
 
 def write_outputs(folder, n=120):
