@@ -22,6 +22,7 @@ from benchmarks.quality_runs import (
     Scores,
     command,
     data_folder,
+    in_code,
     of_run,
     ratio,
     runs_folder,
@@ -39,7 +40,6 @@ from skuq.posteriors import DeepEnsemble, PointEstimate, Posterior
 __all__ = ["CONTENDERS", "images"]
 
 N_CALIBRATION, N_TIMED, EPOCHS, BATCH_SIZE = 5000, 1000, 10, 128
-LARGE = "DeepEnsemble(n_members=10)"
 CONTENDERS: dict[str, Posterior] = {
     "PointEstimate()": PointEstimate(),
     CONTROL: PointEstimate(),
@@ -52,7 +52,7 @@ CONTENDERS: dict[str, Posterior] = {
     "SWAG(scale=0)": POSTERIORS["SWAG(scale=0)"],
     "Variational()": POSTERIORS["Variational()"],
     "SGMCMC()": POSTERIORS["SGMCMC()"],
-    LARGE: DeepEnsemble(n_members=10),
+    "DeepEnsemble(n_members=10)": DeepEnsemble(n_members=10),
 }
 # From uncertainty-baselines, for a LeNet5 that is not quite this network.
 PUBLISHED = {
@@ -142,7 +142,7 @@ def markdown(found: dict[str, list[Scores]], n: int, epochs: int) -> str:
             continue  # training diverged
         scores = {key: spread(run[key] for run in runs) for key in runs[0]}
         epistemic = scores["AUROC of MNIST, epistemic"]
-        rows[f"`{name}`" if name in POSTERIORS or name == LARGE else name] = (
+        rows[in_code(name)] = (
             *(scores[key] for key in ("accuracy", "NLL", "ECE", "NLL, scaled", "ECE, scaled")),
             *(spread((run[key] for run in runs), 4) for key in ("AURC", "AURC, scaled")),
             "–" if epistemic.startswith("0.500 ± 0.000") else epistemic,

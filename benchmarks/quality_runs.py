@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "Scores",
     "command",
     "data_folder",
+    "in_code",
     "of_run",
     "ratio",
     "runs_folder",
@@ -67,6 +69,7 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     found = np.array(list(values), dtype=float)
     if not len(found) or not np.isfinite(found).all():
         return "–"
+    digits = digits if found.mean() < 100 else 0
     mean = f"{found.mean():.{digits}f}"
     error = found.std(ddof=1) / len(found) ** 0.5 if len(found) > 1 else np.nan
     return f"{mean} ± {error:.{digits}f}" if np.isfinite(error) else mean
@@ -83,6 +86,11 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]], first: str 
     lines = [f"| {first} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
     return "\n".join(lines) + "\n"
+
+
+def in_code(name: str) -> str:
+    """Set the classes in the name of a row as code."""
+    return re.sub(r"\w+\([^)]*\)|ConcreteDropout", r"`\g<0>`", name)
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> str:

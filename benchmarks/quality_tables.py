@@ -26,13 +26,14 @@ from benchmarks.quality_runs import (
     Scores,
     command,
     data_folder,
+    in_code,
     of_run,
     runs_folder,
     spread,
     table,
     versions,
 )
-from benchmarks.which_posterior import CONTROL, contenders
+from benchmarks.which_posterior import contenders
 from skuq import TorchRegressor
 
 __all__ = ["TABLES", "rows_of", "tables"]
@@ -130,7 +131,7 @@ def _markdown(name: str, found: dict[str, list[Scores]]) -> str:
     tiny = name == "naval-propulsion-plant"
     rows: dict[str, list[str]] = {}
     for contender, runs in found.items():
-        title = PEERS.get(contender, contender if contender == CONTROL else f"`{contender}`")
+        title = PEERS.get(contender, in_code(contender))
         if not all(runs):
             rows[title] = ["diverged", *["–"] * (len(SCORES) - 1)]
             continue
@@ -153,7 +154,8 @@ def _head() -> str:
         "0.05 for `MCDropout` and 0 otherwise; the other packages and `TorchRegressor()` as they "
         "come. The seed is the number of the split; ± is the standard error over splits, which "
         "overlap. NLL is that of the mixture of all draws in nats, the CRPS twice the mean pinball "
-        f"loss over 19 levels, fit the median CPU time. {versions(packages)}"
+        "loss over 19 levels, fit the median CPU time; the RMSE of boosting is that of its median. "
+        f"{versions(packages)}"
     )
 
 

@@ -31,6 +31,10 @@ def test_a_cell_is_a_mean_with_its_standard_error():
     assert quality_runs.spread([1.0, 2.0, 3.0]) == "2.000 ± 0.577"
     assert quality_runs.spread([2.0], 1) == "2.0"
     assert quality_runs.spread([2.0, np.nan]) == "–"
+    assert quality_runs.spread([2000.0, 2002.0]) == "2001 ± 1"
+    assert quality_runs.in_code("PointEstimate(), epochs doubled") == (
+        "`PointEstimate()`, epochs doubled"
+    )
     assert (
         quality_runs.ratio([{"fit": 4.0}, {"fit": 9.0}], [{"fit": 2.0}, {"fit": 3.0}], "fit")
         == "2.5"
