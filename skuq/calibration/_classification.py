@@ -139,7 +139,7 @@ class VectorScaler(ClassifierCalibrator):
 
     The logits z of each draw become a ⊙ z + b before probabilities are averaged. a and b minimise
     the mean negative log-likelihood plus a penalty: `l2`/n times the squared distance from a single
-    temperature, Σ_k (a_k − ā)² + Σ_k b_k², where n is the number of samples (or the sum of their
+    temperature, 20 Σ_k (a_k − ā)² + Σ_k b_k², where n is the number of samples (or the sum of their
     weights). The larger `l2` and the smaller n, the nearer is the result to `TemperatureScaler`.
     The predicted class can change even with one draw. Not for several labels at once.
 
@@ -147,7 +147,7 @@ class VectorScaler(ClassifierCalibrator):
     ----------
     estimator, cv, n_jobs, verbose, random_state : as in `TemperatureScaler`
         The estimator and how it is cross-fitted.
-    l2 : float >= 0, default=2.0
+    l2 : float >= 0, default=5.0
         Strength of the penalty, in rows. `sample_weight` counts rows: weights of sum 1 are as weak
         against the penalty as a single row.
 
@@ -191,7 +191,7 @@ class VectorScaler(ClassifierCalibrator):
         self,
         estimator: Any,
         cv: Any = 5,
-        l2: float = 2.0,
+        l2: float = 5.0,
         n_jobs: int | None = None,
         verbose: int = 0,
         random_state: RandomState = 0,

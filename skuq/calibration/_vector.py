@@ -27,6 +27,8 @@ __all__ = [
     "warn_if_endless",
 ]
 
+_SCALE_COST = 20.0  # of a scale, in units of a bias
+
 
 class VectorSearch(NamedTuple):
     """The result of `search_scales`."""
@@ -42,7 +44,7 @@ def fit_vector_scaling(
     y: ArrayLike | Tensor,
     sample_weight: ArrayLike | Tensor | None = None,
     *,
-    l2: float = 2.0,
+    l2: float = 5.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find a and b for which softmax(a ⊙ logits + b) describes the labels best.
 
@@ -55,7 +57,7 @@ def fit_vector_scaling(
     sample_weight : array-like of shape (n_samples,) or of the shape of y, default=None
         A weight of 2 is the same as the row twice. So weights that add up to less than the number
         of rows strengthen the penalty.
-    l2 : float >= 0, default=2.0
+    l2 : float >= 0, default=5.0
         Strength of the penalty that pulls a towards one common value and b towards 0, in rows.
 
     Returns
@@ -93,8 +95,9 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         loss, gradient = _loss_and_gradient(logits, parameters)
         scale, bias = np.split(parameters, 2)
         apart = scale - scale.mean()
-        penalty = strength * (apart @ apart + bias @ bias)
-        return loss + penalty, gradient + 2 * strength * np.concatenate([apart, bias])
+        penalty = strength * (_SCALE_COST * apart @ apart + bias @ bias)
+        slope = 2 * strength * np.concatenate([_SCALE_COST * apart, bias])
+        return loss + penalty, gradient + slope
 
     found = minimize(
         objective,
@@ -129,11 +132,13 @@ def warn_if_endless(
     """Warn if the loss is no larger a thousand times farther out, or after too many iterations.
 
     The former holds if every row is classified right. Otherwise, such large logits cost a lot.
+    A loss that is zero to rounding is no optimum either.
     """
     there, _ = objective(farther)
     # If even the best temperature is at its bound, the search begins there, and rounding decides.
     rounding = 1e-12 if at_bound else -1e-9
-    endless = there <= found.fun + rounding * abs(found.fun)
+    is_zero = found.fun < np.finfo(float).eps
+    endless = is_zero or there <= found.fun + rounding * abs(found.fun)
     if endless or found.status == 1:  # 1: too many iterations
         warn(
             f"the {what} has no optimum: the calibration data may be separable, or their "
