@@ -168,6 +168,14 @@ def all_results(
     return results
 
 
+def rows_of(text: str, parser: argparse.ArgumentParser) -> list[int]:
+    """Read numbers of calibration rows."""
+    rows = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if min(rows) < 2:
+        parser.error(f"--rows must be numbers of at least 2 with commas between, got {text!r}")
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     default = os.environ.get("SKUQ_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -180,7 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=kept)
     parser.add_argument("--publish", type=Path, help="write table.md to this folder")
     options = parser.parse_args(arguments)
-    options.rows = [int(number) for number in options.rows.split(",")]
+    options.rows = rows_of(options.rows, parser)
+    for name in ("halves", "slow_halves"):
+        least = int(name == "halves")
+        if getattr(options, name) < least:
+            given = getattr(options, name)
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {given}")
     folder = options.data / "outputs"
     if not folder.is_dir():
         raise SystemExit(f"there is no {folder}: give the folder with --data")
@@ -189,6 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sources[name.removeprefix("netcal_")] = lambda p=proba, y=labels: (p, y)
     public = list(sources)
     sources |= {name: cache(train) for name, train in others(options.data).items()}
+    if not any(options.only in name for name in sources):
+        parser.error(f"--only {options.only!r} is in no name; they are {', '.join(sources)}")
     text = tables(all_results(sources, options), public, options.rows, list(METHODS))
     text = f"{HEAD.format(halves=options.halves)}\n\n{text}\n\n{versions()}"
     print(reference_table(folder), text, sep="\n\n")

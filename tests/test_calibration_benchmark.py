@@ -93,6 +93,23 @@ def test_a_run_can_go_on(tmp_path, monkeypatch, capsys):
         b.main(["--data", str(tmp_path / "nothing")])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "0"], "--rows must be numbers of at least 2"),
+        (["--rows", "500,x"], "--rows must be numbers of at least 2"),
+        (["--halves", "0"], "--halves must be at least 1"),
+        (["--slow-halves", "-1"], "--slow-halves must be at least 0"),
+        (["--only", "nonsense"], "'nonsense' is in no name; they are cifar10_net0"),
+    ],
+)
+def test_options_that_say_nothing(tmp_path, capsys, options, message):
+    write_outputs(tmp_path, n=4)
+    with pytest.raises(SystemExit):
+        b.main(["--data", str(tmp_path), "--publish", str(tmp_path / "docs"), *options])
+    assert message in capsys.readouterr().err and not (tmp_path / "docs").exists()
+
+
 def test_halves_are_apart(monkeypatch):
     """Rows that calibrate never judge, and fewer rows are a part of more."""
     seen = []

@@ -44,6 +44,7 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     * ``_evidence(estimator, X, y)``: the predictions of a fitted estimator for X, as an array with
       one row for each row of X; NaN in rows without a prediction;
     * ``_learn(evidence, y, weight)``: sets the fitted attributes, from rows that were left out;
+      weights are as given, so their sums can overflow;
     * ``_calibrated(predictive)``: the distributions of the draws, changed.
 
     This class fits and evaluates estimators. A subclass gets the same evidence from cross-fitting
@@ -142,10 +143,10 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         self._check_estimator()
         target = self._read_targets(y)
         X, target = indexable(X, target)
-        weight: np.ndarray | None = None
+        given: np.ndarray | None = None
         if sample_weight is not None:
-            checked = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-            weight = weights_of_size(checked)
+            given = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weight = None if given is None else weights_of_size(given)
         own = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
         own = checked_validation(self, {name: v for name, v in own.items() if v is not None})
         with Task("fit", watchers(self, X, y, weight)) as task:
@@ -153,12 +154,8 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
                 fitted, evidence = self._evidence_of_frozen(task, X, target)
             else:
                 fitted, evidence = self._cross_fitted(task, X, target, weight, groups, own)
-            evidence, target, weight = self._as_rows(evidence, target, weight)
-            known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
-            if weight is not None:
-                known &= weight > 0
-                weight = weight[known]
-            self._learn(evidence[known], target[known], weight)
+            evidence, target, given = self._as_rows(evidence, target, given)
+            self._learn(*_that_count(evidence, target, given))
             self.estimator_ = fitted
             task.end(dict)  # a copy of self has every attribute
         return self
@@ -234,6 +231,23 @@ class Calibrator(Around, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
 
     def _ask(self, estimator: Any, X: Any) -> tuple[Predictions, Any]:
         return predictions(estimator, X)
+
+
+def _that_count(
+    evidence: np.ndarray, target: np.ndarray, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Keep rows with a prediction and a positive weight."""
+    known = ~np.isnan(evidence).reshape(len(evidence), -1).any(axis=1)
+    if weight is not None:
+        known &= weight > 0
+        weight = weight[known]
+    if not known.any():
+        raise ValueError(
+            "no row is left to calibrate on: each has the weight 0, an ignored label, or a class "
+            "that the estimator of its fold has not seen. Expected folds whose training rows have "
+            "all classes: shuffle them, as cv=5 or StratifiedKFold(5, shuffle=True) do"
+        )
+    return evidence[known], target[known], weight
 
 
 def _fold_evidence(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +13,9 @@ from torch import Tensor
 
 from skuq._utils._arrays import tensor_of
 
-__all__ = ["Logits", "check_logits", "label_columns"]
+__all__ = ["Logits", "check_logits", "check_penalty", "label_columns"]
 
+_TOTAL = 1e100  # a strength of a penalty that leaves nothing free
 _BLOCK_NUMBERS = {"cpu": 2**17, "gpu": 2**22}  # logits that a pass holds in float64 at a time
 
 
@@ -23,7 +26,7 @@ class Logits(NamedTuple):
     labels: Tensor  # (n_samples,) of class indices
     weight: Tensor  # (n_samples,) in float64, of sum 1
     span: float  # the largest logit less the least
-    size: float  # the sum of the given weights, or the number of labels
+    size: float  # the sum of the given weights, or the number of labels; infinite on overflow
 
     def take(self, stride: int) -> Logits:
         """Take every `stride`-th row."""
@@ -36,6 +39,10 @@ class Logits(NamedTuple):
             self.span,
             share * self.size,
         )
+
+    def strength(self, l2: float) -> float:
+        """Compute the factor of a penalty in rows, beside the mean loss."""
+        return min(float(l2) / self.size, _TOTAL)
 
     @property
     def rows_at_once(self) -> int:
@@ -74,7 +81,10 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
         labels = labels.reshape(-1)
     low, high = torch.stack(torch.aminmax(draws.detach())).tolist()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("logits contain NaN or infinity")
+        raise ValueError(
+            "logits contain NaN or infinity: they must be finite. If they are logarithms of "
+            "probabilities of 0, clip the probabilities first"
+        )
     if labels.is_floating_point() and not bool((labels == labels.round()).all()):
         raise ValueError("y must hold indices of the classes, got fractions or NaN")
     if labels.is_floating_point() or labels.dtype == torch.bool:
@@ -85,9 +95,20 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
             f"y must hold indices of the classes from 0 to {n_classes - 1}, got values from "
             f"{least} to {most}; encode labels first"
         )
+    if sample_weight is not None and least < most:
+        least, most = torch.stack(torch.aminmax(labels.reshape(-1)[weight > 0])).tolist()
     if least == most:
-        raise ValueError("y holds a single class: the temperature needs at least two")
+        raise ValueError(
+            "y holds a single class in the rows of positive weight: calibration needs rows of at "
+            "least two"
+        )
     return Logits(draws.detach(), labels.long(), weight, high - low, size)
+
+
+def check_penalty(l2: Any) -> None:
+    """Refuse a strength of a penalty that is not one finite number >= 0."""
+    if not isinstance(l2, Real) or not 0 <= l2 < math.inf:
+        raise ValueError(f"l2 must be a finite number >= 0, got {l2!r}")
 
 
 def label_columns(logits: Any, y: Any, sample_weight: Any) -> Iterator[Logits]:
@@ -123,7 +144,10 @@ def _as_tensor(values: Any) -> Tensor:
 
 
 def _check_weight(sample_weight: Any, labels: Tensor) -> tuple[Tensor, float]:
-    """Return one weight for each label, scaled to sum 1, and their sum before."""
+    """Return one weight for each label, scaled to sum 1, and their sum before.
+
+    The sum can overflow, and that of tiny weights has few digits: so the largest is divided out.
+    """
     if sample_weight is None:
         size = labels.numel()
         equal = torch.full((size,), 1 / size, dtype=torch.float64, device=labels.device)
@@ -136,5 +160,7 @@ def _check_weight(sample_weight: Any, labels: Tensor) -> tuple[Tensor, float]:
     valid = weight.shape == labels.shape and bool((weight >= 0).all()) and weight.sum() > 0
     if not valid or not bool(torch.isfinite(weight).all()):
         raise ValueError(f"sample_weight must be {len(labels)} finite numbers >= 0, not all zero")
-    total = weight.sum()
-    return weight.reshape(-1) / total, float(total)
+    most = weight.max()
+    shares = weight.reshape(-1) / most
+    total = shares.sum()
+    return shares / total, float(total) * float(most)

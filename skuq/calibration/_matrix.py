@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +10,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from skuq._utils._typing import ArrayLike
-from skuq.calibration._logits import Logits, check_logits
-from skuq.calibration._temperature import _HOTTEST
+from skuq.calibration._logits import Logits, check_logits, check_penalty
 from skuq.calibration._vector import best_temperature, loss_and_residual, warn_if_endless
 
 __all__ = ["MatrixSearch", "fit_matrix_scaling", "scaled_logits", "search_matrix"]
 
 _SCALE_COST = 100.0  # of a scale, in units of an entry of the matrix
-_WIDEST = 100.0  # of the logits of p, if the best temperature lies above its bound
 
 
 class MatrixSearch(NamedTuple):
@@ -76,8 +73,7 @@ def fit_matrix_scaling(
     >>> scale.shape, matrix.shape
     ((2,), (2, 2))
     """
-    if not 0 <= l2 < math.inf:
-        raise ValueError(f"l2 must be a finite number >= 0, got {l2!r}")
+    check_penalty(l2)
     found = search_matrix(check_logits(logits, y, sample_weight), l2)
     return found.temperature, found.scale, found.matrix
 
@@ -90,10 +86,8 @@ def scaled_logits(z: Tensor, temperature: float, scale: Tensor, matrix: Tensor) 
 
 def search_matrix(logits: Logits, l2: float) -> MatrixSearch:
     """Search by L-BFGS from the best temperature; the objective is convex for one draw."""
-    n_classes, strength = logits.draws.shape[-1], l2 / logits.size
+    n_classes, strength = logits.draws.shape[-1], logits.strength(l2)
     temperature, at_bound = best_temperature(logits)
-    if temperature == _HOTTEST:
-        temperature = max(temperature, logits.span / _WIDEST)
     cost = np.ones((n_classes, n_classes + 1))  # of the scale, then of the row of the matrix
     cost[:, 0] = _SCALE_COST
     start = np.zeros_like(cost)

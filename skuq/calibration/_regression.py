@@ -205,6 +205,7 @@ class VarianceScaler(_RegressorCalibrator):
         return self._reduce_with_targets(estimator, X, y, reduction)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        weight = None if weight is None else weights_of_size(weight)
         scale = np.atleast_1d(_scale_of(evidence, weight))
         self.scale_ = scale if self._target_shape else float(scale[0])
 
@@ -271,6 +272,7 @@ class QuantileRecalibrator(_RegressorCalibrator):
         return self._reduce_with_targets(estimator, X, y, mixture_cdf)
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        weight = None if weight is None else weights_of_size(weight)
         maps = [_frequencies_below(column, weight) for column in evidence.T]
         self.levels_ = [levels for levels, _ in maps]
         self.frequencies_ = [frequencies for _, frequencies in maps]

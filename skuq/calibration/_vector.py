@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skuq._utils._messages import warn
 from skuq._utils._typing import ArrayLike
-from skuq.calibration._logits import Logits, check_logits
+from skuq.calibration._logits import Logits, check_logits, check_penalty
 from skuq.calibration._temperature import _COLDEST, _HOTTEST, search_temperature
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _SCALE_COST = 20.0  # of a scale, in units of a bias
+_WIDEST = 100.0  # of the logits over T, if the best temperature lies above its bound
 
 
 class VectorSearch(NamedTuple):
@@ -79,25 +80,27 @@ def fit_vector_scaling(
     >>> scale.shape, bias.shape
     ((2,), (2,))
     """
-    if not 0 <= l2 < math.inf:
-        raise ValueError(f"l2 must be a finite number >= 0, got {l2!r}")
+    check_penalty(l2)
     found = search_scales(check_logits(logits, y, sample_weight), l2)
     return found.scale, found.bias
 
 
 def search_scales(logits: Logits, l2: float) -> VectorSearch:
     """Search by L-BFGS from the best temperature; the objective is convex for one draw."""
-    n_classes, strength = logits.draws.shape[-1], l2 / logits.size
+    n_classes, strength = logits.draws.shape[-1], logits.strength(l2)
     temperature, at_bound = best_temperature(logits)
-    start = np.concatenate([np.full(n_classes, 1 / temperature), np.zeros(n_classes)])
+    unit = np.ones(2 * n_classes)  # the best scales of absurdly large logits are of this order
+    unit[:n_classes] = 1 / max(1.0, temperature / _HOTTEST)
+    start = np.concatenate([np.full(n_classes, 1 / temperature), np.zeros(n_classes)]) / unit
 
-    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+    def objective(steps: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = steps * unit
         loss, gradient = _loss_and_gradient(logits, parameters)
         scale, bias = np.split(parameters, 2)
         apart = scale - scale.mean()
         penalty = strength * (_SCALE_COST * apart @ apart + bias @ bias)
         slope = 2 * strength * np.concatenate([_SCALE_COST * apart, bias])
-        return loss + penalty, gradient + slope
+        return loss + penalty, (gradient + slope) * unit
 
     found = minimize(
         objective,
@@ -106,20 +109,26 @@ def search_scales(logits: Logits, l2: float) -> VectorSearch:
         method="L-BFGS-B",
         options={"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14},
     )
-    scale, bias = np.split(found.x, 2)
+    best = found.x * unit
+    scale, bias = np.split(best, 2)
     # Without the penalty, biases grow along with the scales.
-    farther = np.concatenate([scale + 999 * scale.mean(), bias]) if l2 else 1000 * found.x
-    warn_if_endless("vector scaling", objective, found, farther, at_bound)
-    loss, _ = _loss_and_gradient(logits, found.x)
+    farther = np.concatenate([scale + 999 * scale.mean(), bias]) if l2 else 1000 * best
+    warn_if_endless("vector scaling", objective, found, farther / unit, at_bound)
+    loss, _ = _loss_and_gradient(logits, best)
     return VectorSearch(scale, bias - bias.mean(), int(found.nit), loss)
 
 
 def best_temperature(logits: Logits) -> tuple[float, bool]:
-    """Find the temperature to begin at, and whether it is at its bound, which is good enough."""
+    """Find the temperature to begin at, and whether it was at its bound, which is good enough.
+
+    Above the upper bound, it is at least a hundredth of the largest difference of logits.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         temperature = search_temperature(logits).temperature
-    return temperature, temperature in (_COLDEST, _HOTTEST)
+    if temperature == _HOTTEST:
+        return max(temperature, logits.span / _WIDEST), True
+    return temperature, temperature == _COLDEST
 
 
 def warn_if_endless(

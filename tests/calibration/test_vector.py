@@ -8,7 +8,12 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 
-from skuq.calibration import QuantileRecalibrator, fit_temperature, fit_vector_scaling
+from skuq.calibration import (
+    QuantileRecalibrator,
+    fit_matrix_scaling,
+    fit_temperature,
+    fit_vector_scaling,
+)
 
 
 def noisy(n=80, n_classes=3, n_draws=1, seed=0):
@@ -106,3 +111,26 @@ def test_targets_at_either_end_add_no_second_knot():
     assert (np.diff(levels) > 0).all() and levels[0] == 0 and levels[-1] == 1
     assert (np.diff(frequencies) > 0).all() and frequencies[0] == 0 and frequencies[-1] == 1
     assert np.isfinite(fitted.predict_quantiles(X, [0.01, 0.99])).all()
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e200, 1e300])
+@pytest.mark.parametrize("l2", [0.0, 5.0])
+def test_absurdly_large_logits_are_not_worse_than_with_one_temperature(factor, l2):
+    logits, y = noisy()
+    one, _ = fit_vector_scaling(logits, y, l2=1e12)  # the inverse of a temperature
+
+    def cost(scale, bias):
+        return objective(np.r_[scale, bias], factor * logits, y, np.ones(len(y)), l2)
+
+    scale, bias = fit_vector_scaling(factor * logits, y, l2=l2)
+    assert cost(scale, bias) < cost(one / factor, 0 * bias) + 1e-6
+    for other in (0.9, 1.1):
+        assert cost(other * scale, bias) > cost(scale, bias)
+
+
+@pytest.mark.parametrize("fit", [fit_vector_scaling, fit_matrix_scaling])
+@pytest.mark.parametrize("l2", [-1, float("nan"), float("inf"), None, "1", [1.0, 2.0]])
+def test_the_penalty_is_one_finite_number(fit, l2):
+    with pytest.raises(ValueError, match="l2 must be a finite number >= 0, got"):
+        fit(np.eye(3), [0, 1, 2], l2=l2)
+    assert fit(*noisy(), l2=np.float32(1))[0] is not None

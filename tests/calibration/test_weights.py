@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import BayesianRidge, LogisticRegression
+from sklearn.model_selection import KFold
 
 from skuq.calibration import (
     MatrixScaler,
@@ -11,8 +12,11 @@ from skuq.calibration import (
     TemperatureScaler,
     VarianceScaler,
     VectorScaler,
+    fit_matrix_scaling,
+    fit_temperature,
     fit_vector_scaling,
 )
+from tests.calibration.test_vector import noisy
 
 
 def rows(classifies):
@@ -76,3 +80,47 @@ def test_arrays_of_logits():
         fit_vector_scaling(logits, y, weight), fit_vector_scaling(logits[:, twice], y[twice])
     ):
         np.testing.assert_allclose(weighted, repeated, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", [fit_vector_scaling, fit_matrix_scaling])
+def test_weights_of_absurd_size(fit):
+    """Their sum overflows, or has few digits; against the penalty they are strong or weak."""
+    logits, y = noisy()
+    share = np.random.default_rng(0).uniform(0.5, 1, len(y))
+    expected = [np.ravel(part) for part in fit(logits, y, 1e9 * share)]
+    for size in (1e100, 1.7e308):  # 1.7e308 is nearly the largest number
+        for found, known in zip(fit(logits, y, size * share), expected):
+            np.testing.assert_allclose(np.ravel(found), known, atol=1e-3)
+    *_, scale, offset = fit(logits, y, 1e-310 * share)  # numbers of few digits
+    np.testing.assert_allclose(scale, scale[0], rtol=1e-6)
+    np.testing.assert_allclose(offset, 0, atol=1e-6)
+    temperature = fit_temperature(logits, y, share)
+    for size in (1e-310, 1.7e308):
+        assert fit_temperature(logits, y, size * share) == pytest.approx(temperature, rel=1e-9)
+
+
+@pytest.mark.parametrize("scaler", [VectorScaler, MatrixScaler])
+def test_large_weights_do_not_strengthen_the_penalty(scaler):
+    X, y, _ = rows(classifies=True)
+    model = FrozenEstimator(LogisticRegression().fit(X, y))
+
+    def loss(weight):
+        fitted = scaler(model).fit(X + 0.5, y, sample_weight=np.full(60, weight))
+        return fitted.loss_after_
+
+    assert loss(1e200) == pytest.approx(loss(1e20), abs=1e-6)
+    assert loss(1e-200) == pytest.approx(loss(1e-20), abs=1e-6)
+    assert loss(1e20) < loss(1.0) - 1e-4 < loss(1e-20) - 1e-3
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_vector_scaling, fit_matrix_scaling])
+def test_rows_of_weight_zero_do_not_bring_a_class(fit):
+    logits, y = noisy()
+    with pytest.raises(ValueError, match="single class in the rows of positive weight"):
+        fit(logits, y, y == 1)
+
+
+def test_folds_that_have_not_seen_the_classes_they_predict():
+    X, y = np.arange(30.0)[:, None], np.repeat([0, 1, 2], 10)
+    with pytest.raises(ValueError, match=r"no row is left to calibrate on.*shuffle"):
+        MatrixScaler(LogisticRegression(), cv=KFold(3)).fit(X, y)
