@@ -60,7 +60,8 @@ NLL in nats; ECE in 15 bins; Brier score of all classes; "classwise" is the mean
 binary ECE; seconds are of the CPU, for one fit. The matrices on logits: no penalty (Guo et al.
 2017); with ODIR, its two strengths by cross-validation (Kull et al. 2019); structured, ridge (Berta
 et al. 2026). The first two are slow and have fewer halves. Tables of differences are in thousandths
-of a nat, on the same halves: below 0 `MatrixScaler` is better."""
+of a nat, on the same halves: below 0 `MatrixScaler` is better. Where a half has fewer than 5,000
+rows, all of them calibrate: 3,096 of kin8nm, 4,000 of MNIST, 4,967 of naval."""
 
 
 def classifiers(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--skip", help="what to leave out, in the same way")
     parser.add_argument("--list", action="store_true", help="print the commands, run nothing")
     options = parser.parse_args(arguments)
-    names = chosen(list(TABLES), options.only) if options.only else list(TABLES)
+    names = chosen(list(TABLES), options.only) if options.only is not None else list(TABLES)
     left_out = chosen(list(TABLES), options.skip) if options.skip else []
     failed = False
     for name in names:

@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print("\n".join(TABLES))
         return 0
-    names = chosen(list(TABLES), options.only) if options.only else list(TABLES)
+    names = chosen(list(TABLES), options.only) if options.only is not None else list(TABLES)
     left_out = chosen(list(TABLES), options.skip) if options.skip else []
     if options.publish:
         options.publish.mkdir(parents=True, exist_ok=True)

@@ -244,8 +244,9 @@ def _that_count(
     if not known.any():
         raise ValueError(
             "no row is left to calibrate on: each has the weight 0, an ignored label, or a class "
-            "that the estimator of its fold has not seen. Expected folds whose training rows have "
-            "all classes: shuffle them, as cv=5 or StratifiedKFold(5, shuffle=True) do"
+            "that the estimator of its fold has not seen. Give rows with labels that count and, if "
+            "a splitter is given as cv, shuffled folds, as those of cv=5 or "
+            "StratifiedKFold(5, shuffle=True)"
         )
     return evidence[known], target[known], weight
 

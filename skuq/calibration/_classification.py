@@ -137,8 +137,9 @@ class TemperatureScaler(ClassifierCalibrator):
 class VectorScaler(ClassifierCalibrator):
     """Calibrates a classifier by a scale and a bias for each class [1]_.
 
-    The logits z of each draw become a ⊙ z + b before probabilities are averaged. a and b minimise
-    the mean negative log-likelihood plus a penalty: `l2`/n times the squared distance from a single
+    The log-probabilities z of each draw become a ⊙ z + b, as logits, before probabilities are
+    averaged. So subtract the logsumexp of raw logits before you use a and b on them. a and b
+    minimise the mean negative log-likelihood plus a penalty: `l2`/n times the squared distance from a single
     temperature, 20 Σ_k (a_k − ā)² + Σ_k b_k², where n is the number of samples (or the sum of their
     weights). The larger `l2` and the smaller n, the nearer is the result to `TemperatureScaler`.
     The predicted class can change even with one draw. Not for several labels at once.
@@ -154,9 +155,9 @@ class VectorScaler(ClassifierCalibrator):
     Attributes
     ----------
     scale_ : ndarray of shape (n_classes,)
-        The factors a of the logits.
+        The factors a of the log-probabilities.
     bias_ : ndarray of shape (n_classes,)
-        The offsets b of the logits, of mean 0.
+        The offsets b, of mean 0.
     n_iter_ : int
         Number of iterations of the optimizer.
     loss_before_, loss_after_ : float
@@ -230,6 +231,9 @@ class MatrixScaler(ClassifierCalibrator):
     Matrix scaling [1]_ multiplies logits by its matrix, as do its forms with penalties [2]_ [3]_.
     Logits have no bound, so few rows that a network is sure of decide about such a matrix.
     Probabilities have one: on public outputs they gave a lower loss for eight of ten networks.
+
+    With K classes, the time of a step of the search is proportional to n K², and the memory of the
+    search to K²: about 0.4 GB for 1,000 classes.
 
     Parameters
     ----------

@@ -49,7 +49,8 @@ def fit_vector_scaling(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find a and b for which softmax(a ⊙ logits + b) describes the labels best.
 
-    `VectorScaler` explains the penalty.
+    `VectorScaler` explains the penalty. A number that is added to all logits of a row changes the
+    result; `VectorScaler` has log-probabilities as logits, whose logsumexp is 0.
 
     Parameters
     ----------

@@ -77,6 +77,21 @@ def test_vector_scaler_beats_one_temperature_where_classes_differ():
     assert scaler.loss_after_ <= scaler.loss_before_
 
 
+def test_scales_are_of_log_probabilities():
+    logits, y, *_ = planted_vector(400)
+
+    class Shifted(LogisticRegression):
+        def decision_function(self, X):
+            return X + 5 * X[:, :1]
+
+    scaler = VectorScaler(FrozenEstimator(Shifted().fit(logits, y))).fit(logits, y)
+    x = np.log(softmax(logits))
+    for learnt, expected in zip((scaler.scale_, scaler.bias_), fit_vector_scaling(x, y)):
+        np.testing.assert_allclose(learnt, expected, atol=1e-6)
+    proba = softmax(scaler.scale_ * x + scaler.bias_)
+    np.testing.assert_allclose(scaler.predict_proba(logits), proba, atol=1e-12)
+
+
 def test_separable_data_without_a_penalty():
     y = np.arange(30) % 3
     with pytest.warns(ConvergenceWarning, match="has no optimum"):
