@@ -125,3 +125,9 @@ def test_without_data_the_table_says_so(program, tmp_path, monkeypatch):
     monkeypatch.setenv("SKUQ_DATA", str(tmp_path))
     text = getattr(program, program.__name__.rpartition("_")[2])(1, True)
     assert "SKUQ_DATA" in text
+
+
+def test_no_name_chooses_no_table(monkeypatch):
+    monkeypatch.setattr(quality.subprocess, "call", lambda command: pytest.fail("it runs"))
+    with pytest.raises(SystemExit, match="there is no table ''; there are tables, "):
+        quality.main(["--only", ""])

@@ -107,7 +107,7 @@ def check_logits(logits: Any, y: Any, sample_weight: Any) -> Logits:
 
 def check_penalty(l2: Any) -> None:
     """Refuse a strength of a penalty that is not one finite number >= 0."""
-    if not isinstance(l2, Real) or not 0 <= l2 < math.inf:
+    if not isinstance(l2, Real) or not 0 <= float(l2) < math.inf:
         raise ValueError(f"l2 must be a finite number >= 0, got {l2!r}")
 
 
