@@ -141,8 +141,9 @@ class VectorScaler(ClassifierCalibrator):
     averaged. So subtract the logsumexp of raw logits before you use a and b on them. a and b
     minimise the mean negative log-likelihood plus a penalty: `l2`/n times the squared distance from
     a single temperature, 20 Σ_k (a_k − ā)² + Σ_k b_k², where n is the number of samples (or the sum
-    of their weights). The larger `l2` and the smaller n, the nearer is the result to `TemperatureScaler`.
-    The predicted class can change even with one draw. Not for several labels at once.
+    of their weights). The larger `l2` and the smaller n, the nearer is the result to
+    `TemperatureScaler`. The predicted class can change even with one draw. Not for several labels
+    at once.
 
     Parameters
     ----------
