@@ -79,12 +79,12 @@ def dropout(n_splits: int, quick: bool) -> str:
             run = runs_folder() / "dropout" / f"{epochs} {name} {split}.json"
             found.append(of_run(run, partial(_scores, name, split, epochs)))
         with np.load(path) as file:
-            published = file["gal_test_MC_rmse"], -file["gal_test_ll"]
+            published = file["gal_test_MC_rmse"][: len(found)], -file["gal_test_ll"][: len(found)]
         rows[f"{name}, {len(found)} splits"] = _cells(found, published)
     head = (
         f"{epochs:,} epochs, batches of 128, {N_DRAWS:,} draws; rates of 0.005, 0.01, 0.05, "
         "0.1. The seed is the number of the split; ± is the standard error over splits, which "
-        "overlap. Published: all 20 splits. Fit: the median CPU time of the last network. "
+        "overlap. Published: on the same splits. Fit: the median CPU time of the last network. "
         f"{versions()}"
     )
     return f"# MC dropout by its grid, measured\n\n{head}\n\n{table(COLUMNS, rows)}"
