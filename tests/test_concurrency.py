@@ -84,7 +84,7 @@ def in_threads(work, n_threads):
     [POSTERIORS[0], *(pytest.param(p, marks=pytest.mark.slow) for p in POSTERIORS[1:])],
     ids=str,
 )
-@pytest.mark.parametrize("make", [classifier, regressor])
+@pytest.mark.parametrize("make", [classifier, pytest.param(regressor, marks=pytest.mark.slow)])
 def test_a_thousand_predictions_of_every_kind(make, posterior, blobs, diabetes, untouched_globals):
     X, y = blobs if make is classifier else diabetes
     X = X[:40]

@@ -143,7 +143,7 @@ def test_clamp_bounds_the_loss_and_lets_back_in():
         assert float(likelihood.noise_variance(output.detach())) == pytest.approx(np.exp(s))
 
 
-@pytest.mark.parametrize("link", ["identity", "softmax"])
+@pytest.mark.parametrize("link", ["identity", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_never_nan_at_a_high_rate(link):
     """Five points, 2000 steps: SSE → 0, and s is at its clamp."""
     X, y = np.eye(5), np.array([0, 1, 2, 1, 0])

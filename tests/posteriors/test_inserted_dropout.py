@@ -49,7 +49,7 @@ def fit(module, posterior, X=X, y=Y, **options):
     return TorchClassifier(module, posterior=posterior, **options).fit(X, y)
 
 
-@pytest.mark.parametrize("max_epochs", [0, 3])
+@pytest.mark.parametrize("max_epochs", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_variance_of_dropout_before_a_linear_head(max_epochs):
     """Var = p / (1 − p) Σ w² h², with h what enters the head, trained with it or put in later."""
     n_draws, p, y = 20_000, 0.3, X @ np.arange(10.0)
