@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality_runs import spread
+
 Results = dict[str, list[dict[str, Any]]]  # network: for each half {rows: {method: {measure: v}}}
 
 DIGITS = {"NLL": 4, "ECE": 4, "Brier": 4, "classwise": 5, "accuracy": 4, "seconds": 2}
@@ -30,15 +32,6 @@ def tables(results: Results, public: Sequence[str], rows: Sequence[int], methods
     return "\n\n".join(parts)
 
 
-def mean_and_error(values: np.ndarray, digits: int) -> str:
-    """The mean over halves and its standard error; a dash without halves."""
-    if not len(values):
-        return "–"
-    if len(values) < 2:
-        return f"{values.mean():.{digits}f}"
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"
-
-
 def in_halves(
     halves: Sequence[dict[str, Any]], rows: int, method: str, measure: str
 ) -> list[float]:
@@ -56,7 +49,7 @@ def measures(
         for measure, digits in DIGITS.items():
             halves = zip(*(in_halves(results[name], rows, method, measure) for name in names))
             values = [np.mean(half) for half in halves]
-            cells.append(mean_and_error(np.array(values), digits))
+            cells.append(spread(values, digits))
         lines.append(f"| {method} | {len(values)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -72,6 +65,6 @@ def differences(results: Results, rows: int, others: list[str]) -> str:
         for other in others:
             pairs = zip(*(in_halves(halves, rows, method, "NLL") for method in (OURS, other)))
             values = [1000 * (ours - theirs) for ours, theirs in pairs]
-            cells.append(mean_and_error(np.array(values), 1))
+            cells.append(spread(values, 1))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -59,7 +59,9 @@ def of_run(path: Path, run: Callable[[], Scores]) -> Scores:
         except DivergedError:
             scores = {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(scores))
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(scores))
+    unfinished.replace(path)  # an interruption leaves no half of a file
     print(path.stem, {key: round(value, 3) for key, value in scores.items()}, flush=True)
     return scores
 

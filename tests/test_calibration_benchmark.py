@@ -12,7 +12,7 @@ pytest.importorskip("benchmarks", reason="not in a source checkout")
 
 from benchmarks import calibration_outputs as b
 from benchmarks import calibrators
-from benchmarks.calibration_tables import mean_and_error
+from benchmarks.quality_runs import spread
 from skuq.calibration import fit_vector_scaling
 from tests.calibration.test_matrix import planted
 
@@ -49,9 +49,9 @@ def test_each_calibrator_gives_log_probabilities_that_fit(name):
 
 
 def test_mean_and_standard_error():
-    assert mean_and_error(np.array([1.0, 2.0, 3.0]), 3) == "2.000 ± 0.577"
-    assert mean_and_error(np.array([1.0]), 1) == "1.0"
-    assert mean_and_error(np.array([]), 1) == "–"
+    assert spread(np.array([1.0, 2.0, 3.0]), 3) == "2.000 ± 0.577"
+    assert spread(np.array([1.0]), 1) == "1.0"
+    assert spread(np.array([]), 1) == "–"
 
 
 def write_outputs(folder, n=120):
@@ -86,7 +86,7 @@ def test_a_run_can_go_on(tmp_path, monkeypatch, capsys):
     cells = lines[0].split("|")[1:]
     other = json.loads((tmp_path / "kept" / "cifar10_net0-101.json").read_text())
     values = [half["30"]["uncalibrated"]["NLL"] for half in (measured, other)]
-    assert cells[2].strip() == mean_and_error(np.array(values), 4)
+    assert cells[2].strip() == spread(np.array(values), 4)
     assert set(other["30"]) == set(b.METHODS) - set(b.SLOW)  # in the first half only
     assert any(line.startswith("| the same, ODIR | 1 | ") for line in table.splitlines())
     with pytest.raises(SystemExit, match="give the folder with --data"):

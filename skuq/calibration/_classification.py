@@ -134,7 +134,24 @@ class TemperatureScaler(ClassifierCalibrator):
         return changed(predictive, lambda logits: logits / temperature)
 
 
-class VectorScaler(ClassifierCalibrator):
+class _PenalisedScaler(ClassifierCalibrator):
+    """Base of calibrators with several numbers for each class, and a penalty on them."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **Calibrator._parameter_constraints,
+        "l2": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def _read_targets(self, y: Any) -> np.ndarray:
+        target = super()._read_targets(y)
+        if self._multilabel:
+            raise ValueError(
+                f"{type(self).__name__} is not for multilabel targets: use TemperatureScaler"
+            )
+        return target
+
+
+class VectorScaler(_PenalisedScaler):
     """Calibrates a classifier by a scale and a bias for each class [1]_.
 
     The log-probabilities z of each draw become a ⊙ z + b, as logits, before probabilities are
@@ -184,10 +201,6 @@ class VectorScaler(ClassifierCalibrator):
     """
 
     _learnt_above: ClassVar[dict[str, float]] = {"scale_": -np.inf, "bias_": -np.inf}
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Calibrator._parameter_constraints,
-        "l2": [Interval(Real, 0, None, closed="left")],
-    }
 
     def __init__(
         self,
@@ -201,9 +214,6 @@ class VectorScaler(ClassifierCalibrator):
         super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.l2 = l2
 
-    def _read_targets(self, y: Any) -> np.ndarray:
-        return self._refuse_several_labels(super()._read_targets(y))
-
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         (logits,) = self._checked_logits(evidence, y, weight)
         found = search_scales(logits, self.l2)
@@ -215,7 +225,7 @@ class VectorScaler(ClassifierCalibrator):
         return changed(predictive, lambda z: z * scale.to(z) + bias.to(z))
 
 
-class MatrixScaler(ClassifierCalibrator):
+class MatrixScaler(_PenalisedScaler):
     """Calibrates a classifier by a matrix: what the probability of one class says about another.
 
     Let p = softmax(z/T) be the probabilities of a draw after `TemperatureScaler`. The logits of
@@ -286,10 +296,6 @@ class MatrixScaler(ClassifierCalibrator):
         "scale_": -np.inf,
         "matrix_": -np.inf,
     }
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Calibrator._parameter_constraints,
-        "l2": [Interval(Real, 0, None, closed="left")],
-    }
 
     def __init__(
         self,
@@ -302,9 +308,6 @@ class MatrixScaler(ClassifierCalibrator):
     ) -> None:
         super().__init__(estimator, cv, n_jobs, verbose, random_state)
         self.l2 = l2
-
-    def _read_targets(self, y: Any) -> np.ndarray:
-        return self._refuse_several_labels(super()._read_targets(y))
 
     def _learn(self, evidence: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         (logits,) = self._checked_logits(evidence, y, weight)

@@ -73,13 +73,6 @@ class ClassifierCalibrator(ClassifierPredictions, ClassifierMixin, Calibrator):
         labels: np.ndarray = column_or_1d(y, warn=True)
         return labels
 
-    def _refuse_several_labels(self, target: np.ndarray) -> np.ndarray:
-        if self._multilabel:
-            raise ValueError(
-                f"{type(self).__name__} is not for multilabel targets: use TemperatureScaler"
-            )
-        return target
-
     def _begin(self, fitted: Any, y: np.ndarray) -> None:
         if self._multilabel:
             self.classes_ = np.arange(y.shape[1])
